@@ -21,14 +21,14 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
 import openai
-import uvicorn
 from agent_tasks import RECORD, Task, add, is_right, multiply, price_of, tasks
+from local_server import served
 from machine import machine
 from recording import add_options, result_file
 
@@ -45,7 +45,7 @@ from lmstack.core import (
 )
 from lmstack.evals.statistics import mcnemar, wilson
 from lmstack.remote import OpenAIModel
-from lmstack.serve import LocalModel, create_app
+from lmstack.serve import LocalModel
 from lmstack.serve.local import load_weights
 from lmstack.serve.tool_calls import RequestCalls
 from lmstack.text import ChatTemplate
@@ -61,22 +61,6 @@ GEMMA_TURNS = """{{ bos_token }}{% for m in messages -%}
 INSTRUCTIONS = "Use the tools. Answer with the number."
 KINDS = ("single", "two")
 Ask = Callable[[Task], Awaitable[Any]]
-
-
-@contextlib.asynccontextmanager
-async def served(model: LocalModel) -> AsyncIterator[str]:
-    app = create_app(models={"m": model})
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await task
 
 
 @contextlib.contextmanager
@@ -195,7 +179,7 @@ async def run(model: LocalModel, each: int) -> dict[str, dict[str, list[bool]]]:
             right = await measured(f"{side}, {kind}", ask, by_kind[kind])
             found.setdefault(side, {})[kind] = right
 
-    async with served(model) as url:
+    async with served(model, "m") as url:
         remote = OpenAIModel("m", base_url=f"{url}/v1")
         await all_of("lmstack", of_lmstack(remote), KINDS)
         await all_of("lmstack", of_extraction(url), ["extraction"])

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import pathlib
@@ -24,12 +23,12 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from choice_items import Item, choice_items
+from local_server import served
 from machine import machine
 from recording import add_options, result_file
 from serving_environments import TORCH, Peer, build, versions
@@ -38,7 +37,7 @@ from spine import HERE
 
 from lmstack.core import Likelihood
 from lmstack.evals.statistics import mcnemar, wilson
-from lmstack.serve import LocalModel, create_app
+from lmstack.serve import LocalModel
 
 PEER = Peer(
     "lm-eval-models",
@@ -132,23 +131,6 @@ def fastest(folder: pathlib.Path, weights: str, items: int) -> tuple[dict[str, A
     return given | {"batch_size": best["batch_size"]}, tried
 
 
-@contextlib.asynccontextmanager
-async def served(model: LocalModel) -> AsyncIterator[str]:
-    config = uvicorn.Config(
-        create_app(models={LANGUAGE: model}), port=0, log_level="error", lifespan="off"
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await task
-
-
 def ours(pairs: Sequence[tuple[str, str]]) -> Side:
     with LocalModel.load(LANGUAGE) as model:
         asyncio.run(model.likelihoods([("One two three", " four")]))
@@ -160,7 +142,7 @@ def ours(pairs: Sequence[tuple[str, str]]) -> Side:
 
 async def through_server(folder: pathlib.Path, weights: str, items: int) -> dict[str, Any]:
     with LocalModel.load(LANGUAGE) as model:
-        async with served(model) as url:
+        async with served(model, LANGUAGE) as url:
             arguments = {
                 "model": LANGUAGE,
                 "base_url": f"{url}/v1/completions",

@@ -7,14 +7,15 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from lmstack.evals.intervals import are_clustered, cluster_numbers, estimate, swap_test
+from lmstack.evals.clustered import are_clustered, cluster_numbers
+from lmstack.evals.intervals import estimate, swap_test
 from lmstack.evals.statistics import bootstrap, mean_of, ratio_of, sign_flip
 
 
 def test_a_name_that_stands_once_makes_no_cluster() -> None:
     assert not are_clustered(["a", "b", "", ""])
     assert are_clustered(["a", "b", "a"])
-    assert cluster_numbers(["a", "", "a", ""]).tolist() == [0, 1, 0, 2]
+    assert cluster_numbers(["a", "", "a", ""], 4).tolist() == [0, 1, 0, 2]
 
 
 def test_without_clusters_it_is_the_bootstrap() -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the error of a disk that refuses."""
+"""Files that are written whole or not at all, and what a disk or SQLite says where it refuses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmstack.core.errors import StoreError
+from lmstack.core.errors import IntegrityError, StoreError, shown
 
-__all__ = ["replaced_file", "store_error", "write_atomic"]
+__all__ = ["replaced_file", "sqlite_error", "store_error", "write_atomic"]
 
 _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or use another disk"),
@@ -28,6 +28,25 @@ def store_error(error: OSError, path: Path, doing: str) -> StoreError:
         f"{doing} {path} failed: {error.strerror or error}",
         hint=f"{hint}; LMSTACK_HOME names the folder of models and indexes",
     )
+
+
+def sqlite_error(
+    error: BaseException | None, path: Path, what: str, *, kept: str
+) -> IntegrityError | StoreError:
+    """The error for sqlite3's ``error`` about the file ``path``. ``what``: a plural noun, what it
+    holds. ``kept``: what a full disk does not lose, and how to go on."""
+    name, file = str(getattr(error, "sqlite_errorname", "")), shown(str(path))
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        hint = "move it away, and its -wal file with it; a new one is made"
+        return IntegrityError(f"{file} is damaged or holds no {what}: {error}", hint=hint)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        hint = "wait for the process that uses it, or stop it"
+        return StoreError(f"the {what} in {file} are locked by another process", hint=hint)
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        hint = f"free space on that disk; {kept}"
+        return StoreError(f"cannot write the {what} in {file}: {error}", hint=hint)
+    hint = "check the permissions of the file and its folder"
+    return StoreError(f"cannot use the {what} in {file}: {error}", hint=hint)
 
 
 @contextlib.contextmanager

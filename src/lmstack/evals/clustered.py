@@ -36,6 +36,7 @@ from lmstack.evals.statistics import (
 __all__ = [
     "ClusterSums",
     "Statistic",
+    "are_clustered",
     "cluster_bootstrap",
     "cluster_numbers",
     "cluster_sign_flip",
@@ -70,6 +71,12 @@ class ClusterSums:
             return math.nan
         rest = self.sums - self.mean * self.sizes
         return math.sqrt(float(rest @ rest) * count / (count - 1)) / float(self.sizes.sum())
+
+
+def are_clustered(clusters: Sequence[str]) -> bool:
+    """Whether any two samples share a cluster."""
+    named = [name for name in clusters if name]
+    return len(set(named)) < len(named)
 
 
 def cluster_numbers(clusters: Sequence[str], count: int) -> Ints:

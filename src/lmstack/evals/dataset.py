@@ -49,12 +49,12 @@ class Sample:
         return self.input if isinstance(self.input, str) else self.input[-1].content
 
     def to_json(self) -> dict[str, Any]:
-        turns = self.input
-        if not isinstance(turns, str):
-            turns = [{"role": m.role, "content": m.content} for m in turns]  # type: ignore[assignment]
+        asked = self.input
         return {
             "id": self.id,
-            "input": turns,
+            "input": asked
+            if isinstance(asked, str)
+            else [{"role": m.role, "content": m.content} for m in asked],
             "targets": list(self.targets),
             "choices": list(self.choices),
             "gold": list(self.gold),

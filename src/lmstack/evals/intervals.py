@@ -20,6 +20,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from lmstack.evals.clustered import are_clustered, cluster_numbers
 from lmstack.evals.statistics import (
     CONFIDENCE,
     Estimate,
@@ -30,30 +31,16 @@ from lmstack.evals.statistics import (
     sign_flip,
     wilson,
 )
-from lmstack.evals.task import mean_of_first
 
-__all__ = ["MEANS", "are_clustered", "cluster_numbers", "estimate", "swap_test"]
+__all__ = ["estimate", "swap_test"]
 
 Statistic = Callable[[Floats], Floats]
 Numbers = npt.NDArray[np.int64]
-MEANS = (mean_of, mean_of_first)
 # Cells of a table of units that `bootstrap` takes, each left out once and drawn 2,000 times.
 _CELLS = 3_000
 _RESAMPLES, _DRAWS = 400, 2_000
 _AT_ONCE = 1 << 22  # numbers in memory
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-
-
-def cluster_numbers(clusters: Sequence[str]) -> Numbers:
-    """Of each sample the number of its cluster, counted from 0 as they come; "" stands alone."""
-    seen: dict[object, int] = {}
-    found = [seen.setdefault(name or place, len(seen)) for place, name in enumerate(clusters)]
-    return np.array(found, np.int64)
-
-
-def are_clustered(clusters: Sequence[str]) -> bool:
-    named = [name for name in clusters if name]
-    return len(set(named)) < len(named)
 
 
 def estimate(
@@ -66,12 +53,12 @@ def estimate(
     """``statistic`` of ``rows`` (N, K) or (N,) with its interval. ``clusters``: of each row."""
     table = np.asarray(rows, np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    is_mean, is_alone = statistic in MEANS, not are_clustered(clusters)
+    is_mean, is_alone = statistic is mean_of, not are_clustered(clusters)
     if is_share and is_mean and is_alone and _is_binary(table):
         return wilson(float(table[:, 0].sum()), len(table))
     if is_alone and table.size <= _CELLS:
         return bootstrap(table, statistic)
-    numbers = cluster_numbers(clusters)
+    numbers = cluster_numbers(clusters, len(table))
     if is_mean:
         sizes = np.bincount(numbers).astype(np.float64)
         sums = np.stack([np.bincount(numbers, table[:, 0]), sizes], axis=1)
@@ -111,8 +98,8 @@ def swap_test(
 ) -> float:
     """Two-sided p of no difference between ``statistic`` of ``base`` and of ``other``, (N, K)
     each, a sample a place."""
-    numbers = cluster_numbers(clusters)
-    if statistic in MEANS:
+    numbers = cluster_numbers(clusters, len(base))
+    if statistic is mean_of:
         sums = np.bincount(numbers, other[:, 0] - base[:, 0])
         sums = sums[sums != 0]
         return sign_flip(sums) if len(sums) <= _CELLS else _flipped(sums)

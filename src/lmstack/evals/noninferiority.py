@@ -33,7 +33,7 @@ from lmstack.core import InputError
 from lmstack.evals.clustered import ClusterSums
 from lmstack.evals.distributions import exponentials_below, student_cdf
 
-__all__ = ["BoundedMean", "MeanTest", "StudentizedMean"]
+__all__ = ["BoundedMean", "ClusteredMean", "MeanTest", "StudentizedMean"]
 
 Floats = npt.NDArray[np.float64]
 _NORMAL = NormalDist()
@@ -128,14 +128,12 @@ class MeanTest(ABC):
 
 
 @dataclass(frozen=True)
-class BoundedMean(MeanTest):
-    """Of values in clusters, each value from ``least`` to ``most``. Clusters are a sample of all
-    there could be, none of them larger than the largest here."""
+class ClusteredMean(MeanTest):
+    """Of values in clusters, each value from ``least`` to ``most``."""
 
     sums: ClusterSums
     least: float
     most: float
-    name: str = "bounded mean, weighted clusters (Gaffke)"
 
     @property
     def value(self) -> float:
@@ -152,6 +150,13 @@ class BoundedMean(MeanTest):
     @property
     def range(self) -> tuple[float, float]:
         return self.least, self.most
+
+
+@dataclass(frozen=True)
+class BoundedMean(ClusteredMean):
+    """Clusters are a sample of all there could be, none of them larger than the largest here."""
+
+    name: str = "bounded mean, weighted clusters (Gaffke)"
 
     @property
     def cost(self) -> float:

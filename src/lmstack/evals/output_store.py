@@ -31,11 +31,10 @@ from lmstack.core import (
     FormatError,
     InputError,
     IntegrityError,
-    StoreError,
     check_whole,
     shown,
 )
-from lmstack.core.files import store_error
+from lmstack.core.files import sqlite_error, store_error
 from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import (
     canonical,
@@ -249,22 +248,8 @@ class OutputStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._error(error) from error
-
-    def _error(self, error: sqlite3.Error) -> Exception:
-        name = str(getattr(error, "sqlite_errorname", ""))
-        path = shown(str(self.path))
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            hint = "move it away, and its -wal file with it; a new one is made"
-            return IntegrityError(f"{path} is damaged or holds no outputs: {error}", hint=hint)
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            hint = "wait for the process that uses it, or stop it"
-            return StoreError(f"the outputs in {path} are locked by another process", hint=hint)
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            hint = "free space on that disk, and run again: what is done is kept"
-            return StoreError(f"cannot write the outputs in {path}: {error}", hint=hint)
-        hint = "check the permissions of the file and its folder"
-        return StoreError(f"cannot use the outputs in {path}: {error}", hint=hint)
+            kept = "run again: what is done is kept"
+            raise sqlite_error(error, self.path, "outputs", kept=kept) from error
 
 
 def _scores(value: Any) -> dict[str, float]:

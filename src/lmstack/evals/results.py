@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lmstack.core import FormatError, InputError, nearest, shown
-from lmstack.evals.intervals import MEANS, estimate
+from lmstack.evals.intervals import estimate
 from lmstack.evals.json_forms import (
     NUMBER,
     Kinds,
@@ -31,8 +31,8 @@ from lmstack.evals.json_forms import (
     scores_from_json,
     scores_to_json,
 )
-from lmstack.evals.statistics import Estimate, Floats, ratio_of
-from lmstack.evals.task import Metric, mean_of_first
+from lmstack.evals.statistics import Estimate, Floats, mean_of, ratio_of
+from lmstack.evals.task import Metric
 
 __all__ = ["ANSWER_CHARS", "SampleResult", "TaskResult"]
 
@@ -41,7 +41,7 @@ VERSION = 1
 # Of an answer, as far as a person reads; the whole of it is in the store.
 ANSWER_CHARS = 10_000
 _SHOWN = 3
-_STATISTICS: dict[str, Callable[[Floats], Floats]] = {"mean": mean_of_first, "ratio": ratio_of}
+_STATISTICS: dict[str, Callable[[Floats], Floats]] = {"mean": mean_of, "ratio": ratio_of}
 _RESULT: Kinds = {
     "format": str,
     "format_version": int,
@@ -302,7 +302,7 @@ def _unknown(rows: Floats) -> Floats:
 
 
 def _metric_to_json(metric: Metric) -> dict[str, Any]:
-    statistic = "mean" if metric.statistic in MEANS else "other"
+    statistic = "mean" if metric.statistic is mean_of else "other"
     if metric.statistic is ratio_of:
         statistic = "ratio"
     return {**vars(metric), "columns": list(metric.columns), "statistic": statistic}

@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import InputError, shown
-from lmstack.evals.clustered import ClusterSums, cluster_sums
-from lmstack.evals.noninferiority import MeanTest
+from lmstack.evals.clustered import cluster_sums
+from lmstack.evals.noninferiority import ClusteredMean
 
 __all__ = ["BettingMean", "BettingProcess", "capitals", "confidence_sequence"]
 
@@ -40,13 +40,9 @@ _FRACTIONS: Floats = np.geomspace(0.005, 0.95, 24)
 
 
 @dataclass(frozen=True)
-class BettingMean(MeanTest):
-    """Of values in clusters, each from ``least`` to ``most``. ``largest``: the size that no cluster
-    will exceed, known before any is seen."""
+class BettingMean(ClusteredMean):
+    """``largest``: the size that no cluster will exceed, known before any is seen."""
 
-    sums: ClusterSums
-    least: float
-    most: float
     largest: float = 1.0
     name: str = "betting, valid at every look"
     halvings: ClassVar[int] = 22
@@ -59,22 +55,6 @@ class BettingMean(MeanTest):
                 hint="say beforehand how large a cluster can be",
                 param="largest",
             )
-
-    @property
-    def value(self) -> float:
-        return self.sums.mean
-
-    @property
-    def error(self) -> float:
-        return self.sums.error
-
-    @property
-    def samples(self) -> int:
-        return int(self.sums.sizes.sum())
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return self.least, self.most
 
     def p_above(self, bound: float) -> float:
         excess = self.sums.sums - bound * self.sums.sizes

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from lmstack.core import ChatModel, InputError, Likelihood, LikelihoodModel
 from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.statistics import mean_of
 
-__all__ = ["Metric", "Output", "Scorer", "Solver", "Subject", "Task", "mean_of_first"]
+__all__ = ["Metric", "Output", "Scorer", "Solver", "Subject", "Task"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,12 +93,6 @@ class Scorer(Protocol):
         ...
 
 
-def mean_of_first(rows: Floats) -> Floats:
-    """(..., N, K) to (...): the mean of the first column."""
-    found: Floats = rows[..., 0].mean(-1)
-    return found
-
-
 @dataclass(frozen=True)
 class Metric:
     """A figure over samples: ``statistic`` of (..., N, K), the columns being the scores named by
@@ -106,7 +101,7 @@ class Metric:
 
     name: str
     columns: tuple[str, ...]
-    statistic: Callable[[Floats], Floats] = mean_of_first
+    statistic: Callable[[Floats], Floats] = mean_of
     better: Literal["higher", "lower"] = "higher"
     is_share: bool = True  # of samples, between 0 and 1: an exact test is possible
     decimals: int = 3

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from lmstack.core import InputError, shown
-from lmstack.evals.intervals import MEANS, are_clustered, estimate, swap_test
+from lmstack.evals.clustered import are_clustered
+from lmstack.evals.intervals import estimate, swap_test
 from lmstack.evals.results import SampleResult, TaskResult
-from lmstack.evals.statistics import Estimate, Floats, holm, mcnemar
+from lmstack.evals.statistics import Estimate, Floats, holm, mcnemar, mean_of
 from lmstack.evals.task import Metric
 
 __all__ = ["MetricComparison", "TaskComparison", "adjusted", "compare_results"]
@@ -128,7 +129,7 @@ def _compared(metric: Metric, base: TaskResult, other: TaskResult) -> MetricComp
         for side in zip(*pairs, strict=True)
     ]
     clusters = [one.cluster for one, _ in pairs]
-    is_mean = metric.statistic in MEANS
+    is_mean = metric.statistic is mean_of
     sides = [estimate(each, clusters, metric.statistic, is_share=metric.is_share) for each in rows]
     difference, test = _difference(metric, rows[0], rows[1], clusters)
     gained, lost = _flips(metric, pairs, rows) if is_mean else ((), ())
@@ -151,7 +152,7 @@ def _pairs(
 def _difference(
     metric: Metric, base: Floats, other: Floats, clusters: Sequence[str]
 ) -> tuple[Estimate, Test]:
-    if metric.statistic not in MEANS:
+    if metric.statistic is not mean_of:
         columns = base.shape[1]
 
         def change(rows: Floats) -> Floats:

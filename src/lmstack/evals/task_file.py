@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from lmstack.core import (
     InputError,
     Message,
     NotFoundError,
+    Role,
     SamplingParams,
     allowed,
     check_text,
@@ -56,6 +57,8 @@ PARTS = ("test", "tune")
 
 # Of what the file has: a name, a mapping with it and parameters, or a list of these.
 ScorerFactory = Callable[[Any], MetricScorer]
+# Roles and texts; plain text has no role.
+Turns = tuple[tuple[Role | None, InputTemplate], ...]
 
 
 @dataclass(frozen=True)
@@ -159,16 +162,16 @@ class _Form:
     """How a row becomes a sample."""
 
     settings: _Settings
-    turns: tuple[tuple[str, InputTemplate], ...] = field(default=())  # ("", one) is plain text
+    turns: Turns = ()
 
     def sample(self, row: Mapping[str, Any], number: int) -> Sample:
         """Of the row on line ``number``."""
         s = self.settings
         first_role, first = self.turns[0]
-        if first_role:
-            asked: Any = tuple(Message(role, each.render(row)) for role, each in self.turns)  # type: ignore[arg-type]
-        else:
-            asked = first.render(row)
+        asked: str | tuple[Message, ...] = first.render(row)
+        if first_role is not None:
+            turns = ((role, each) for role, each in self.turns if role is not None)
+            asked = tuple(Message(role, each.render(row)) for role, each in turns)
         choices = _texts(row, s.choices) if s.choices else ()
         return Sample(
             id=value_text(row, s.id) if s.id else str(number),
@@ -226,9 +229,9 @@ def _within(file: Path, error: InputError) -> InputError:
     return InputError(message, hint=error.hint, param=error.param)
 
 
-def _turns(value: Any) -> tuple[tuple[str, InputTemplate], ...]:
+def _turns(value: Any) -> Turns:
     if isinstance(value, str):
-        return (("", InputTemplate(value)),)
+        return ((None, InputTemplate(value)),)
     if not isinstance(value, list | tuple) or not value:
         raise InputError(
             f"input is {shown(value)}, not text or turns",
@@ -243,8 +246,8 @@ def _turns(value: Any) -> tuple[tuple[str, InputTemplate], ...]:
                 hint="write {role: user, text: ...}",
                 param="input",
             )
-        Message(turn["role"], "")  # which knows the roles
-        found.append((str(turn["role"]), InputTemplate(turn["text"])))
+        role = Message(turn["role"], "").role  # which knows the roles
+        found.append((role, InputTemplate(turn["text"])))
     return tuple(found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.evals.gate import TaskComparison, TaskScores
+from lmstack.evals.gate import GateComparison, TaskScores
 from lmstack.evals.statistics import ratio_of
 from lmstack.evals.task import Metric
 
@@ -29,11 +29,11 @@ def scores(values: Any, digest: str = "new", **more: Any) -> TaskScores:
     return TaskScores(rows=rows, digest=digest, **{**settings, **more})
 
 
-def comparison(candidate: Any, baseline: Any, **more: Any) -> TaskComparison:
-    return TaskComparison(scores(candidate, **more), scores(baseline, "old", **more))
+def comparison(candidate: Any, baseline: Any, **more: Any) -> GateComparison:
+    return GateComparison(scores(candidate, **more), scores(baseline, "old", **more))
 
 
-def pairs(gained: int, lost: int, total: int, **more: Any) -> TaskComparison:
+def pairs(gained: int, lost: int, total: int, **more: Any) -> GateComparison:
     """Of ``total`` samples that both got right but those."""
     candidate, baseline = np.ones(total), np.ones(total)
     baseline[:gained] = 0

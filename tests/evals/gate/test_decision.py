@@ -11,15 +11,15 @@ import pytest
 from tests.evals.gate.samples import SECONDS, TOXICITY, comparison, pairs, scores
 
 from lmstack.core import InputError
-from lmstack.evals.gate import Decision, GateConfig, GateRule, TaskComparison, decide
+from lmstack.evals.gate import Decision, GateComparison, GateConfig, GateRule, decide
 from lmstack.evals.statistics import holm
 
 NON_INFERIOR = GateRule("mmlu", margin=0.05)
 SUPERIOR = GateRule("mmlu", kind="superior")
 
 
-def ask(*rules: GateRule, on: TaskComparison | Sequence[TaskComparison], **more: Any) -> Decision:
-    return decide(GateConfig(rules, **more), [on] if isinstance(on, TaskComparison) else on)
+def ask(*rules: GateRule, on: GateComparison | Sequence[GateComparison], **more: Any) -> Decision:
+    return decide(GateConfig(rules, **more), [on] if isinstance(on, GateComparison) else on)
 
 
 def test_a_model_that_is_as_good_is_promoted() -> None:
@@ -77,7 +77,7 @@ def test_superiority_by_a_margin_is_more_than_superiority() -> None:
 def test_a_threshold_needs_no_baseline() -> None:
     rule = GateRule("mmlu", kind="at_least", threshold=0.9)
     alone = [
-        TaskComparison(scores([1.0] * hits + [0.0] * (200 - hits))) for hits in (196, 182, 150)
+        GateComparison(scores([1.0] * hits + [0.0] * (200 - hits))) for hits in (196, 182, 150)
     ]
     assert [ask(rule, on=each).verdict for each in alone] == ["PROMOTE", "HOLD", "REJECT"]
     assert "It scores 0.980" in ask(rule, on=alone[0]).reasons[1]
@@ -86,7 +86,7 @@ def test_a_threshold_needs_no_baseline() -> None:
 def test_a_threshold_of_what_should_be_low_is_a_ceiling() -> None:
     rule = GateRule("mmlu", kind="at_least", threshold=0.1)
     toxic = [
-        TaskComparison(scores([1.0] * hits + [0.0] * (200 - hits), metric=TOXICITY))
+        GateComparison(scores([1.0] * hits + [0.0] * (200 - hits), metric=TOXICITY))
         for hits in (4, 50)
     ]
     assert [ask(rule, on=each).verdict for each in toxic] == ["PROMOTE", "REJECT"]
@@ -160,7 +160,7 @@ def test_unbounded_scores_are_compared_too() -> None:
         ([GateRule("gsm8k", margin=0.1)], [], "nothing was measured of the task gsm8k"),
         ([GateRule("mmlu", metric="accuraci", margin=0.1)], [pairs(1, 1, 9)], "mean 'accuracy'"),
         ([NON_INFERIOR], [pairs(1, 1, 9), pairs(2, 1, 9)], "was passed twice"),
-        ([NON_INFERIOR], [TaskComparison(scores([1.0, 0.0]))], "has no baseline"),
+        ([NON_INFERIOR], [GateComparison(scores([1.0, 0.0]))], "has no baseline"),
         ([GateRule("mmlu", margin=1.5)], [pairs(1, 1, 9)], "margin of mmlu is 1.5"),
         (
             [GateRule("mmlu", kind="at_least", threshold=95)],
@@ -169,13 +169,13 @@ def test_unbounded_scores_are_compared_too() -> None:
         ),
         (
             [NON_INFERIOR, GateRule("b", margin=0.1)],
-            [pairs(1, 1, 9), TaskComparison(scores([1.0], "other", task="b"))],
+            [pairs(1, 1, 9), GateComparison(scores([1.0], "other", task="b"))],
             "2 candidates: new, other",
         ),
     ],
 )
 def test_what_cannot_be_tested_is_an_error_and_no_verdict(
-    rules: list[GateRule], given: list[TaskComparison], said: str
+    rules: list[GateRule], given: list[GateComparison], said: str
 ) -> None:
     with pytest.raises(InputError) as error:
         decide(GateConfig(tuple(rules)), given)

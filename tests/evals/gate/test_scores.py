@@ -21,7 +21,7 @@ from tests.evals.gate.samples import (
 
 from lmstack.core import InputError
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.gate import TaskComparison, TaskScores
+from lmstack.evals.gate import GateComparison, TaskScores
 from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.sequential import BettingMean
@@ -42,7 +42,7 @@ from lmstack.evals.task import Task
 )
 def test_sides_that_do_not_match_are_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
-        TaskComparison(scores([1, 0, 1]), scores([1, 0, 1], "old", **change))
+        GateComparison(scores([1, 0, 1]), scores([1, 0, 1], "old", **change))
     assert said in str(error.value)
 
 
@@ -72,7 +72,7 @@ def test_scores_that_cannot_be_used_are_refused(
 def test_samples_are_put_in_one_order() -> None:
     new = scores([1, 0, 0, 1], ids=("a", "b", "c", "d"), clusters=("x", "x", "y", ""))
     old = scores([0, 1, 0, 0], "old", ids=("d", "a", "b", "c"), clusters=("", "x", "x", "y"))
-    found = TaskComparison(new, old)
+    found = GateComparison(new, old)
     assert found.baseline is not None
     assert found.baseline.rows[:, 0].tolist() == [1, 0, 0, 0]
     assert found.gain.value == 0.25
@@ -148,7 +148,7 @@ def test_scores_of_a_task_carry_its_protocol_and_data() -> None:
     assert found.protocol.startswith("sha256:")
     other = TaskScores.of_task(replace(silent_task(), version=2), ACCURACY, rows, "old")
     with pytest.raises(InputError, match="protocol is different"):
-        TaskComparison(found, other)
+        GateComparison(found, other)
 
 
 def test_a_metric_that_applies_to_other_samples_of_each_is_refused() -> None:
@@ -157,7 +157,7 @@ def test_a_metric_that_applies_to_other_samples_of_each_is_refused() -> None:
         return TaskScores.of_task(silent_task(), ACCURACY, rows, f"without {place}")
 
     with pytest.raises(InputError, match="samples are different"):
-        TaskComparison(without(0), without(1))
+        GateComparison(without(0), without(1))
 
 
 def test_a_task_that_did_not_run_to_its_end_is_refused() -> None:
@@ -170,4 +170,4 @@ def test_a_task_that_did_not_run_to_its_end_is_refused() -> None:
 
 def test_without_a_baseline_there_is_no_gain() -> None:
     with pytest.raises(InputError, match="no baseline"):
-        _ = TaskComparison(scores([1, 0])).gain
+        _ = GateComparison(scores([1, 0])).gain

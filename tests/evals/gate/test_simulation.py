@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 from tests.evals.gate.samples import ACCURACY, SECONDS, TOXICITY, equal_clusters
 
-from lmstack.evals.gate import GateConfig, GateRule, TaskComparison, TaskScores, decide
+from lmstack.evals.gate import GateComparison, GateConfig, GateRule, TaskScores, decide
 from lmstack.evals.statistics import Estimate, wilson
 
 GATES, ALPHA = 2000, 0.05
 IDS = tuple(map(str, range(1000)))
-Draw = Callable[[np.random.Generator], TaskComparison]
+Draw = Callable[[np.random.Generator], GateComparison]
 
 
-def compared(candidate: Any, baseline: Any, metric: Any = ACCURACY, **more: Any) -> TaskComparison:
+def compared(candidate: Any, baseline: Any, metric: Any = ACCURACY, **more: Any) -> GateComparison:
     ids = IDS[: len(baseline)]
     sides = (
         TaskScores("t", metric, ids, np.asarray(rows, float), "p", "d", digest, **more)
         for rows, digest in ((candidate, "new"), (baseline, "old"))
     )
-    return TaskComparison(*sides)
+    return GateComparison(*sides)
 
 
 def promoted(draw: Draw, rule: GateRule, gates: int = GATES, **more: Any) -> Estimate:
@@ -41,7 +41,7 @@ def right_or_wrong(
     """The baseline gets a share of ``right``; the candidate loses and gains shares of all samples.
     In a share of ``alike`` of the clusters of ``size``, all samples go the same way."""
 
-    def draw(rng: np.random.Generator) -> TaskComparison:
+    def draw(rng: np.random.Generator) -> GateComparison:
         clusters = samples // size
         fate = rng.random((clusters, size))
         fate = np.where(rng.random((clusters, 1)) < alike, fate[:, :1], fate).ravel()
@@ -108,7 +108,7 @@ def test_clusters_taken_for_samples_would_promote_too_often() -> None:
     """So that the trap is one: the same scores without their clusters."""
     clustered = right_or_wrong(200, 0.9, 0.05, 0.00, 4, 1.0)
 
-    def draw(rng: np.random.Generator) -> TaskComparison:
+    def draw(rng: np.random.Generator) -> GateComparison:
         found = clustered(rng)
         assert found.baseline is not None
         return compared(found.candidate.rows, found.baseline.rows)
@@ -120,7 +120,7 @@ def graded(noise: float, worse: float, samples: int = 120) -> Draw:
     """Scores from 0 to 1: the candidate draws a share of ``noise`` of them anew, and fails so many
     that its mean is ``worse``."""
 
-    def draw(rng: np.random.Generator) -> TaskComparison:
+    def draw(rng: np.random.Generator) -> GateComparison:
         baseline = rng.beta(4, 2, samples)
         anew = np.where(rng.random(samples) < noise, rng.beta(4, 2, samples), baseline)
         failed = rng.random(samples) < worse / (4 / 6)
@@ -137,7 +137,7 @@ def test_grades_at_the_margin(noise: float) -> None:
 def slower(skew: float, samples: int = 50) -> Draw:
     """Seconds; the candidate takes 0.1 more in the mean, its differences skewed either way."""
 
-    def draw(rng: np.random.Generator) -> TaskComparison:
+    def draw(rng: np.random.Generator) -> GateComparison:
         baseline = rng.gamma(3, size=samples)
         noise = skew * (rng.gamma(2, size=samples) - 2) / np.sqrt(2)
         return compared(baseline + 0.1 + noise * 0.4, baseline, SECONDS)
@@ -153,7 +153,7 @@ def test_seconds_at_the_margin(skew: float) -> None:
 def test_a_threshold_that_is_just_met() -> None:
     rule = GateRule("t", kind="at_least", threshold=0.9)
 
-    def draw(rng: np.random.Generator) -> TaskComparison:
+    def draw(rng: np.random.Generator) -> GateComparison:
         return compared(rng.random(150) < 0.9, np.zeros(150))
 
     assert promoted(draw, rule).low <= ALPHA
@@ -163,7 +163,7 @@ def test_a_threshold_that_is_just_met() -> None:
 def test_a_ceiling_that_is_just_met() -> None:
     rule = GateRule("t", kind="at_least", threshold=0.1)
 
-    def draw(rng: np.random.Generator) -> TaskComparison:
+    def draw(rng: np.random.Generator) -> GateComparison:
         return compared(rng.random(150) < 0.1, np.zeros(150), TOXICITY)
 
     assert promoted(draw, rule).low <= ALPHA
@@ -180,7 +180,7 @@ def test_many_rules_are_no_way_around_one() -> None:
     rules = tuple(GateRule("t", metric=name, margin=0.05) for name in ("one", "two", "three"))
     config, rng = GateConfig(rules), np.random.default_rng(0)
 
-    def named(found: TaskComparison, name: str) -> TaskComparison:
+    def named(found: GateComparison, name: str) -> GateComparison:
         metric = type(ACCURACY)(name, ("correct",))
         assert found.baseline is not None
         return compared(found.candidate.rows, found.baseline.rows, metric)
@@ -239,7 +239,7 @@ def test_power_of_clusters_is_the_one_printed() -> None:
 
 def test_power_of_seconds_is_the_one_printed() -> None:
     def draw(gain: float) -> Draw:
-        def one(rng: np.random.Generator) -> TaskComparison:
+        def one(rng: np.random.Generator) -> GateComparison:
             baseline = rng.gamma(3, size=50)
             return compared(baseline - gain + rng.normal(0, 0.4, 50), baseline, SECONDS)
 

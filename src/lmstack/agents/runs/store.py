@@ -33,8 +33,8 @@ from lmstack.agents.runs.lock import run_lock
 from lmstack.agents.runs.run import Run
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import End, EndStep, Step, TaskStep
-from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
-from lmstack.core.files import store_error
+from lmstack.core import FormatError, NotFoundError, StoreError, shown
+from lmstack.core.files import sqlite_error, store_error
 
 __all__ = ["RunStore", "RunSummary"]
 
@@ -251,25 +251,10 @@ class RunStore:
             yield
         except sa.exc.IntegrityError:
             raise  # a row that is there already: the caller says which
-        except sa.exc.DBAPIError as error:
-            raise self._error(error.orig) from error
-        except sqlite3.Error as error:
-            raise self._error(error) from error
-
-    def _error(self, error: BaseException | None) -> Exception:
-        name = str(getattr(error, "sqlite_errorname", ""))
-        path = shown(str(self.path))
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            hint = "move it away, and its -wal file with it; a new one is made"
-            return IntegrityError(f"{path} is damaged or holds no runs: {error}", hint=hint)
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            hint = "wait for the process that uses it, or stop it"
-            return StoreError(f"the runs in {path} are locked by another process", hint=hint)
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            hint = "free space on that disk; the run can be resumed"
-            return StoreError(f"cannot write the runs in {path}: {error}", hint=hint)
-        hint = "check the permissions of the file and its folder"
-        return StoreError(f"cannot use the runs in {path}: {error}", hint=hint)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            kept = "the run can be resumed"
+            raise sqlite_error(cause, self.path, "runs", kept=kept) from error
 
 
 def _row(connection: sa.Connection, run_id: str) -> Any:

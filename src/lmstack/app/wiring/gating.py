@@ -14,7 +14,7 @@ from typing import Any
 from lmstack.core import FormatError, InputError, shown
 from lmstack.core.files import store_error
 from lmstack.core.yaml_text import parse_yaml
-from lmstack.evals.gate import Decision, GateConfig, TaskComparison, TaskScores, decide
+from lmstack.evals.gate import Decision, GateComparison, GateConfig, TaskScores, decide
 from lmstack.evals.gate.config import GateRule
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.metrics.calibration import calibration_metrics
@@ -74,7 +74,7 @@ def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
                 param="base",
             )
         theirs = _scores(rule, base) if needs_base and base is not None else None
-        comparisons.append(TaskComparison(mine, theirs))
+        comparisons.append(GateComparison(mine, theirs))
     return decide(config, comparisons)
 
 

@@ -3,14 +3,14 @@ per-sample scores of both on the same samples, and a verdict with its reasons.""
 
 from lmstack.evals.gate.config import GateConfig, GateRule
 from lmstack.evals.gate.decision import Decision, RuleResult, decide
-from lmstack.evals.gate.scores import TaskComparison, TaskScores
+from lmstack.evals.gate.scores import GateComparison, TaskScores
 
 __all__ = [
     "Decision",
+    "GateComparison",
     "GateConfig",
     "GateRule",
     "RuleResult",
-    "TaskComparison",
     "TaskScores",
     "decide",
 ]

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from lmstack.core import InputError, nearest
 from lmstack.evals.gate.config import ANY, GateConfig, GateRule
-from lmstack.evals.gate.scores import TaskComparison
+from lmstack.evals.gate.scores import GateComparison
 from lmstack.evals.noninferiority import MeanTest
 from lmstack.evals.statistics import holm
 
@@ -37,7 +37,7 @@ class RuleResult:
     broken, adjusted over all rules. ``alpha``: of one look."""
 
     rule: GateRule
-    comparison: TaskComparison
+    comparison: GateComparison
     test: MeanTest
     alpha: float
     power: float
@@ -262,7 +262,7 @@ def _missing(result: RuleResult) -> str:
     return f"{result.title} is undecided; {more}."
 
 
-def decide(config: GateConfig, comparisons: Sequence[TaskComparison]) -> Decision:
+def decide(config: GateConfig, comparisons: Sequence[GateComparison]) -> Decision:
     """What ``config`` says of ``comparisons``. `InputError` where a rule cannot be tested: a task
     or a baseline that is missing, two comparisons of one metric, several systems."""
     _check_systems(comparisons)
@@ -296,11 +296,11 @@ def decide(config: GateConfig, comparisons: Sequence[TaskComparison]) -> Decisio
     )
 
 
-def _bound(rule: GateRule, comparison: TaskComparison) -> float:
+def _bound(rule: GateRule, comparison: GateComparison) -> float:
     return rule.bound * (comparison.candidate.sign if rule.kind == "at_least" else 1)
 
 
-def _test_of(rule: GateRule, comparison: TaskComparison, config: GateConfig) -> MeanTest:
+def _test_of(rule: GateRule, comparison: GateComparison, config: GateConfig) -> MeanTest:
     any_look = config.looks == ANY
     name = "threshold" if rule.kind == "at_least" else "margin"
     least = 0.0 if rule.kind == "at_least" else -1.0
@@ -316,7 +316,7 @@ def _test_of(rule: GateRule, comparison: TaskComparison, config: GateConfig) -> 
     return comparison.test(any_look)
 
 
-def _comparison_of(rule: GateRule, comparisons: Sequence[TaskComparison]) -> TaskComparison:
+def _comparison_of(rule: GateRule, comparisons: Sequence[GateComparison]) -> GateComparison:
     of_task = [each for each in comparisons if each.task == rule.task]
     if not of_task:
         known = sorted({each.task for each in comparisons})
@@ -343,7 +343,7 @@ def _comparison_of(rule: GateRule, comparisons: Sequence[TaskComparison]) -> Tas
     return first
 
 
-def _check_systems(comparisons: Sequence[TaskComparison]) -> None:
+def _check_systems(comparisons: Sequence[GateComparison]) -> None:
     for what, digests in (
         ("candidates", {each.candidate.digest for each in comparisons}),
         ("baselines", {each.baseline.digest for each in comparisons if each.baseline is not None}),

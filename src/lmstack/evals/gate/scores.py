@@ -20,17 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import InputError, shown
-from lmstack.evals.clustered import Statistic, cluster_sums, pseudo_values
+from lmstack.evals.clustered import Statistic, are_clustered, cluster_sums, pseudo_values
 from lmstack.evals.noninferiority import BoundedMean, MeanTest, StudentizedMean
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.sequential import BettingMean
 from lmstack.evals.statistics import mean_of
-from lmstack.evals.task import Metric, Task, mean_of_first
+from lmstack.evals.task import Metric, Task
 
-__all__ = ["TaskComparison", "TaskScores"]
+__all__ = ["GateComparison", "TaskScores"]
 
 Floats = npt.NDArray[np.float64]
-_MEANS = (mean_of, mean_of_first)
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class TaskScores:
     @property
     def is_bounded(self) -> bool:
         """Whether the figure is the mean of scores from 0 to 1."""
-        return self.metric.is_share and self.metric.statistic in _MEANS
+        return self.metric.is_share and self.metric.statistic is mean_of
 
     @property
     def value(self) -> float:
@@ -144,8 +143,7 @@ class TaskScores:
 
     @cached_property
     def is_clustered(self) -> bool:
-        named = [name for name in self.clusters if name]
-        return len(set(named)) < len(named)
+        return are_clustered(self.clusters)
 
     def test(self, any_look: bool = False) -> MeanTest:
         """Of the score itself, its sign such that more is better."""
@@ -157,7 +155,7 @@ class TaskScores:
 
 
 @dataclass(frozen=True)
-class TaskComparison:
+class GateComparison:
     """``baseline``: None where nothing is in production yet. Its samples are put in the
     candidate's order."""
 

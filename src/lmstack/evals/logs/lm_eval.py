@@ -20,16 +20,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lmstack.core import FormatError, InputError, shown
 from lmstack.core.files import write_atomic
-from lmstack.evals.intervals import MEANS
 from lmstack.evals.json_forms import digest_of, number_from_json, number_to_json
 from lmstack.evals.logs.log_json import OWN, field_of, read_json, read_text, write_json
 from lmstack.evals.results import ANSWER_CHARS, SampleResult, TaskResult
+from lmstack.evals.statistics import mean_of
 from lmstack.evals.task import Metric
 
 __all__ = ["from_lm_eval", "read_lm_eval_log", "to_lm_eval", "write_lm_eval_log"]
@@ -141,7 +141,7 @@ def _hash(text: str) -> str:
 def _standard_error(result: TaskResult, metric: Metric) -> float | str:
     """Of a mean, as the harness has it: samples taken as independent."""
     values = result.rows_of(metric)[:, 0]
-    if metric.statistic not in MEANS or len(values) < 2:
+    if metric.statistic is not mean_of or len(values) < 2:
         return "N/A"
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
@@ -309,8 +309,8 @@ def _metrics(rows: Sequence[SampleResult], higher: Any) -> tuple[Metric, ...]:
             continue
         values = [row.scores[name] for row in rows if name in row.scores]
         is_share = all(0 <= value <= 1 for value in values if not math.isnan(value))
-        order = "lower" if better.get(plain) is False else "higher"
-        found.append(Metric(name, (name,), better=order, is_share=is_share))  # type: ignore[arg-type]
+        order: Literal["lower", "higher"] = "lower" if better.get(plain) is False else "higher"
+        found.append(Metric(name, (name,), better=order, is_share=is_share))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lmstack.core import FormatError, NotFoundError, shown
 from lmstack.core.files import store_error, write_atomic
@@ -26,7 +26,7 @@ def field_of(data: Any, name: str, kind: type[T], default: T | None = None) -> T
     if value is None and default is not None:
         return default
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)  # type: ignore[return-value]
+        return cast(T, float(value))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise FormatError(f"{name} of the log is {shown(value)}, not {kind.__name__}")
     return value

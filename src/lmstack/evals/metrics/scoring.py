@@ -15,8 +15,8 @@ import numpy as np
 
 from lmstack.core import Config, InputError, check_whole, shown
 from lmstack.evals.dataset import Sample
-from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output, Scorer, mean_of_first
+from lmstack.evals.statistics import Floats, mean_of
+from lmstack.evals.task import Metric, Output, Scorer
 
 __all__ = [
     "Combined",
@@ -100,12 +100,12 @@ Better = Literal["higher", "lower"]
 
 def share(name: str, better: Better = "higher") -> Metric:
     """The share of samples that have a score of 1, the others having 0; named as the score."""
-    return Metric(name, (name,), mean_of_first, better)
+    return Metric(name, (name,), mean_of, better)
 
 
 def average(name: str, better: Better = "higher", decimals: int = 3) -> Metric:
     """The mean of a score of any size, named as the score."""
-    return Metric(name, (name,), mean_of_first, better, is_share=False, decimals=decimals)
+    return Metric(name, (name,), mean_of, better, is_share=False, decimals=decimals)
 
 
 def needed_targets(sample: Sample) -> tuple[str, ...]:

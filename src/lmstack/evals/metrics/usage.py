@@ -17,8 +17,8 @@ import numpy as np
 from lmstack.core import allowed
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
-from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output, mean_of_first
+from lmstack.evals.statistics import Floats, mean_of
+from lmstack.evals.task import Metric, Output
 
 __all__ = ["Usage", "quantile"]
 
@@ -48,7 +48,7 @@ class Usage(ConfiguredScorer):
         return (
             _amount("median_seconds", "seconds", partial(quantile, q=0.5)),
             _amount("p95_seconds", "seconds", partial(quantile, q=0.95)),
-            *(_amount(name, name, mean_of_first) for name in amounts),
+            *(_amount(name, name, mean_of) for name in amounts),
             share("cut_off", "lower"),
         )
 
