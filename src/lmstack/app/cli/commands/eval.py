@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
@@ -154,19 +154,21 @@ def run(
     Every output is kept the moment it is there: a run that was stopped goes on where it was, and a
     model is never asked twice for the same sample by the same protocol. Figures have 95 %
     intervals over samples, or over clusters where samples belong together."""
-    from lmstack.app.wiring.evaluating import output_store, subject, task_named
+    from lmstack.app.wiring.evaluating import made, opened, output_store, subject, task_named
     from lmstack.evals.run import run_sync
 
     for name in (model, judge):
         say_if_remote(out, name)
     files = _files(file)
-    rater = None if judge is None else wiring.generator(judge)
-    wanted = [task_named(name, files, seed=seed, judge=rater) for name in tasks]
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
     results = []
     out.interrupted = ("what was answered is kept", out.again())
-    with output_store() as store, subject(model, weights) as evaluated:
+    with ExitStack() as stack:
+        rater = None if judge is None else stack.enter_context(opened(judge))
+        wanted = [task_named(name, files, seed=seed, judge=rater) for name in tasks]
+        if output is not None:
+            made(output)
+        store = stack.enter_context(output_store())
+        evaluated = stack.enter_context(subject(model, weights))
         for task in wanted:
             with out.progress(task.name, "samples") as bar:
                 result = run_sync(
