@@ -12,6 +12,9 @@ from lmstack.agents.mcp import McpServer, McpTool, Offer, Pins, mcp_tools
 from lmstack.agents.tools import Picture, Toolbox, ToolContext, ToolResult
 from lmstack.core import GuardError, InputError, RemoteError
 
+# What is answered at once is answered well within it, on a busy machine too.
+TIMEOUT_S = 4.0
+
 
 def yes(offer: Offer) -> bool:
     return True
@@ -40,7 +43,7 @@ async def check_calls(tools: tuple[McpTool, ...]) -> None:
         called(tools, "wait", seconds=60), *(called(tools, "add", a=n, b=1) for n in range(20))
     )
     assert [each.text for each in quick] == [str(n + 1) for n in range(20)]
-    assert "did not answer in 1.5 s" in slow.text
+    assert f"did not answer in {TIMEOUT_S:g} s" in slow.text
     task = asyncio.create_task(called(tools, "wait", seconds=60))
     await asyncio.sleep(0.05)
     task.cancel()
@@ -54,7 +57,7 @@ async def test_tools_over_stdio_until_a_description_changes(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "inherited-secret")
     given = {"MY_KEY": "given-secret"}
-    server = example(environment=given, safe=("add",), timeout_s=1.5, max_chars=500)
+    server = example(environment=given, safe=("add",), timeout_s=TIMEOUT_S, max_chars=500)
     async with mcp_tools([server], pins, yes) as tools:
         box = Toolbox(tools)
         add = box["example__add"]
@@ -64,7 +67,7 @@ async def test_tools_over_stdio_until_a_description_changes(
             "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
             "required": ["a", "b"],
         }
-        assert (add.is_dangerous, add.is_untrusted, add.timeout_s) == (False, True, 1.5)
+        assert (add.is_dangerous, add.is_untrusted, add.timeout_s) == (False, True, TIMEOUT_S)
         assert box["example__fail"].is_dangerous, "only what the user names is safe"
         names = (await called(tools, "names")).data["result"]
         assert "MY_KEY" in names
@@ -88,7 +91,7 @@ async def test_tools_over_stdio_until_a_description_changes(
 async def test_tools_over_streamable_http(started: Started, pins: Pins) -> None:
     port = started("example_server.py")
     url = f"http://127.0.0.1:{port}/mcp"
-    server = McpServer("web", url=url, timeout_s=1.5, max_chars=500)
+    server = McpServer("web", url=url, timeout_s=TIMEOUT_S, max_chars=500)
     async with mcp_tools([server], pins, yes) as tools:
         await check_calls(tools)
         died = await called(tools, "die")
