@@ -4,7 +4,8 @@ A *sequence* is what a reader does in one sitting, in order: all commands of one
 examples of one command in docs/cli.md. Commands come from `sh` blocks, from `$ ` lines in `text`
 blocks (with the output that stands below them), from `python` blocks, and from inline code that
 is a whole command line of lmstack, Python, pip or make. Inline code that only names a command
-(`lmstack index add`) is none.
+(`lmstack index add`) is none. A file that a page shows, below a line that names it and ends with a
+colon, is there for the page's commands.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ INLINE = rf"(?<!`)`({PROGRAM} [^`\n…]+)`(?!`)"
 BLOCK = re.compile(rf"^```(\w*)\n(.*?)^```|{INLINE}", re.MULTILINE | re.DOTALL)
 BEGINS = re.compile(rf"^ *{PROGRAM} ", re.MULTILINE)
 TYPED = ("sh", "text", "python")
+SHOWN_FILE = re.compile(
+    r"^[^\n`]*`([\w./-]+\.(?:md|yaml|json|jsonl))`[^\n`]*:\n\n"
+    r"```(?:markdown|yaml|json)\n(.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
 EXAMPLE = re.compile(r"^#{3,4} (.+?)$|^Example\n((?:  .*\n)+)", re.M)
 NAME_ALONE = re.compile(r"lmstack( [a-z][a-z-]*)*")
 
@@ -38,11 +44,12 @@ class Command:
 
 @dataclass
 class Sequence:
-    """``name``: of the page, with the command's name for docs/cli.md."""
+    """``name``: of the page, with the command's name for docs/cli.md. ``files``: texts by path."""
 
     name: str
     commands: list[Command] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def sequences(root: Path) -> list[Sequence]:
@@ -59,7 +66,7 @@ def sequences(root: Path) -> list[Sequence]:
 
 
 def _of_page(name: str, text: str) -> Sequence:
-    sequence = Sequence(name)
+    sequence = Sequence(name, files=dict(SHOWN_FILE.findall(text)))
     for language, block, inline in BLOCK.findall(text):
         assert language in TYPED or not BEGINS.search(block), (
             f"{name} has a command in a block of the language {language!r}, which no test types"

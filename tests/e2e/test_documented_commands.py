@@ -7,6 +7,7 @@ run in order; `lmstack up` serves at the port that the page names. What cannot b
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -249,8 +250,10 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
         for name in made & named:
             (folder / "work" / name).unlink(missing_ok=True)
         write_alignment_inputs(folder / "work", named - made)
-    if "gate.yaml" in texts:
-        (folder / "work/gate.yaml").write_text(GATE)
+    given = {"gate.yaml": GATE} if "gate.yaml" in texts else {}
+    for name, text in (given | page.files).items():
+        (folder / "work" / name).parent.mkdir(exist_ok=True)
+        (folder / "work" / name).write_text(text, encoding="utf-8")
     needs_database = "postgresql://" in texts
     reader = Newcomer(folder, request.getfixturevalue("database") if needs_database else {})
     yield reader
@@ -284,8 +287,8 @@ def test_what_a_page_shows_can_be_typed(page: Sequence, newcomer: Newcomer) -> N
 
 def _imports(page: Sequence) -> list[str]:
     """Of what is given before the programs that import it."""
-    lines = "\n".join(page.programs).splitlines()
-    return [line for line in lines if line.startswith(("import ", "from "))]
+    statements = ast.parse("\n".join(page.programs)).body
+    return [ast.unparse(each) for each in statements if isinstance(each, ast.Import | ast.ImportFrom)]
 
 
 def tried(newcomer: Newcomer, page: Sequence, command: Command) -> str:
