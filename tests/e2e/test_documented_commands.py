@@ -288,7 +288,9 @@ def test_what_a_page_shows_can_be_typed(page: Sequence, newcomer: Newcomer) -> N
 def _imports(page: Sequence) -> list[str]:
     """Of what is given before the programs that import it."""
     statements = ast.parse("\n".join(page.programs)).body
-    return [ast.unparse(each) for each in statements if isinstance(each, ast.Import | ast.ImportFrom)]
+    return [
+        ast.unparse(each) for each in statements if isinstance(each, ast.Import | ast.ImportFrom)
+    ]
 
 
 def tried(newcomer: Newcomer, page: Sequence, command: Command) -> str:
