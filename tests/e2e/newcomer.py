@@ -40,6 +40,11 @@ PLACEHOLDERS = {
 }
 # What `./my-model` is to each command.
 MY_MODEL = {"classify": "my-sentiment-model"}
+# What the pages call the run of an agent, and a version of a prompt: those that the reader made.
+RUN, VERSION = "3f2a91c0", "mood@3f2a91c"
+FIRST_RUN = "lmstack agent run 'How much is 17 % of 2,340?'"
+# A service says so when it is ready.
+READY = (("--watch", "Watching "), ("mcp serve", "serving MCP at "), ("", "lmstack serves "))
 # What of the checkout a reader has.
 CHECKOUT = ("README.md", "LICENSE", "pyproject.toml", "setup.py", "constraints.txt")
 FOLDERS = ("benchmarks", "docs", "examples", "recipes", "src")
@@ -99,6 +104,13 @@ class Newcomer:
         for command, target in MY_MODEL.items():
             if f"run {command}" in text and "./my-model" in text:
                 text = text.replace("./my-model", f"./{target}")
+        if VERSION in text:
+            prompts = self._listed("lmstack prompt list")
+            digest = next(each["digest"] for each in prompts if each["name"] == "mood")
+            text = text.replace(VERSION, f"mood@{digest.removeprefix('sha256:')[:12]}")
+        elif RUN in text:
+            self.run(FIRST_RUN)
+            text = text.replace(RUN, self._listed("lmstack agent show")[0]["id"])
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", text],
             cwd=self.cwd,
@@ -110,6 +122,10 @@ class Newcomer:
         output, errors = (each.decode(errors="replace") for each in (done.stdout, done.stderr))
         return Ended(done.returncode, output, errors)
 
+    def _listed(self, text: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.run(f"{text} --json").output)
+        return found
+
     def program(self, source: str) -> Ended:
         """A Python program, in the environment that the commands see."""
         path = self.cwd / "program.py"
@@ -118,9 +134,10 @@ class Newcomer:
 
     def serve(self, text: str) -> Ended:
         """``text`` until it says that it is ready; it then runs on, until its port is wanted."""
-        port = int((re.search(r"--port (\d+)", text) or ["", "8000"])[1])
+        port = int((re.search(r"--(?:port|http) (\d+)", text) or ["", "8000"])[1])
         self.leave(port)
         public, watches = "--host 0.0.0.0" in text, "--watch" in text
+        ready = next(said for option, said in READY if option in text)
         if not public and not watches:
             _check_free(port)
         # A server for everybody listens in a network of its own, which nobody else can reach.
@@ -137,7 +154,7 @@ class Newcomer:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
             said = self._log.read_text(encoding="utf-8", errors="replace")
-            if ("Watching " if watches else "lmstack serves ") in said:
+            if ready in said:
                 self._services[port] = process
                 self._public = self._public - {port} | ({port} if public else set())
                 return Ended(0, said)

@@ -49,6 +49,7 @@ NOT_RUN = {
     "--model ./tuned --output after": "minutes; docs/evaluation.md types it with another model",
     "after/hellaswag.json": "docs/evaluation.md types it with another folder",
     "gate after --base before": "docs/evaluation.md types it with other folders",
+    "--resume 3f2a91c0": "needs a run that was stopped; tests/app/cli/test_agent.py resumes one",
     "recipes/ppo.yaml": "an hour; tests/train/rollouts runs it in its smallest form",
 }
 # Commands whose placeholder names nothing: they end with an error that says so.
@@ -59,6 +60,7 @@ MACHINE = {"lmstack plan": "Speed, at most, on"}
 FIRST = (
     "lmstack index add --index notes.idx ~/notes",
     "lmstack index add --docs ~/notes",
+    "cp -r notes.idx docs.index",
     'lmstack ask "your question" --docs docs',
     "lmstack up docs",
     f"curl --fail {SERVER}/v1/completions -H 'Content-Type: application/json'"
@@ -251,6 +253,9 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
             (folder / "work" / name).unlink(missing_ok=True)
         write_alignment_inputs(folder / "work", named - made)
     given = {"gate.yaml": GATE} if "gate.yaml" in texts else {}
+    if page.name.startswith("docs/cli.md: lmstack prompt"):
+        shown = next(each.files for each in PAGES if each.name == "docs/prompting.md")
+        given = {**shown, "drafts/mood.md": shown["prompts/mood-short.md"]}
     for name, text in (given | page.files).items():
         (folder / "work" / name).parent.mkdir(exist_ok=True)
         (folder / "work" / name).write_text(text, encoding="utf-8")
@@ -298,7 +303,7 @@ def tried(newcomer: Newcomer, page: Sequence, command: Command) -> str:
     if not_run(command.text):
         return ""
     text = filled(command.text)
-    if re.search(r"lmstack up |--watch", text):
+    if re.search(r"lmstack up |--watch|--http ", text):
         ended = newcomer.serve(text)
     else:
         if SERVER in text and not newcomer.serving:
