@@ -105,7 +105,7 @@ class Newcomer:
             if f"run {command}" in text and "./my-model" in text:
                 text = text.replace("./my-model", f"./{target}")
         if VERSION in text:
-            prompts = self._listed("lmstack prompt list")
+            prompts = self._listed("lmstack prompt list")["prompts"]
             digest = next(each["digest"] for each in prompts if each["name"] == "mood")
             text = text.replace(VERSION, f"mood@{digest.removeprefix('sha256:')[:12]}")
         elif RUN in text:
@@ -122,9 +122,8 @@ class Newcomer:
         output, errors = (each.decode(errors="replace") for each in (done.stdout, done.stderr))
         return Ended(done.returncode, output, errors)
 
-    def _listed(self, text: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.run(f"{text} --json").output)
-        return found
+    def _listed(self, text: str) -> Any:
+        return json.loads(self.run(f"{text} --json").output)
 
     def program(self, source: str) -> Ended:
         """A Python program, in the environment that the commands see."""
@@ -244,6 +243,7 @@ def _write_inputs(work: Path) -> None:
         "letter.txt": "Dear Anna, the house is wonderful. I like coffee.",
         "questions.txt": "How long are letters kept?\nWho pays?\n",
         "questions.jsonl": json.dumps(question) + "\n",
+        "review.txt": "The soup was cold.",
         "reviews.txt": lines,
         "reviews.jsonl": rows,
         "texts.txt": lines,
