@@ -150,6 +150,7 @@ def by_harness(cases: Sequence[Case]) -> dict[str, Any]:
                     "files": files,
                     "overrides": case.overrides,
                     "replies": case.replies,
+                    "chat": case.chat,
                 }
             )
         job = pathlib.Path(folder) / "job.json"

@@ -2,7 +2,8 @@
 
     python with_lm_eval.py JOB.json
 
-The job is a list of {"task", "files": split to path of a JSON file, "overrides": configuration}.
+The job is a list of {"task", "files": split to path of a JSON file, "overrides": configuration,
+"chat": "", "single" or "turns": whether a chat template is applied, and shots are turns then}.
 Log-likelihoods are made of a hash of context and continuation, and generated texts are those of the
 job ("replies", one a sample), so that both sides score the same. Prints JSON, a task a value: for
 each sample what is asked, and the metrics of the harness for it.
@@ -26,6 +27,12 @@ def logprob_of(context: str, continuation: str) -> float:
     return -20 * int.from_bytes(found[:6], "big") / 2**48
 
 
+def rendered_turns(chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A chat template. The same function is in tests/evals/tasks.py."""
+    turns = "".join(f"<{m['role']}>{m['content']}</{m['role']}>" for m in chat_history)
+    return turns + "<assistant>" * add_generation_prompt
+
+
 def made(job: dict[str, Any], manager: Any, cache: str) -> Any:
     """The task with the configuration of the harness, but for where its data are."""
     config = {
@@ -40,7 +47,15 @@ def made(job: dict[str, Any], manager: Any, cache: str) -> Any:
 
 def asked(job: dict[str, Any], task: Any) -> dict[str, Any]:
     task.set_fewshot_seed(1234)
-    task.build_all_requests(limit=None, rank=0, world_size=1)
+    chat = job.get("chat", "")
+    task.build_all_requests(
+        limit=None,
+        rank=0,
+        world_size=1,
+        apply_chat_template=bool(chat),
+        fewshot_as_multiturn=chat == "turns",
+        chat_template=rendered_turns if chat else None,
+    )
     by_sample: dict[int, list[Any]] = {}
     for instance in task.instances:
         by_sample.setdefault(instance.doc_id, []).append(instance)
