@@ -50,7 +50,7 @@ class _Unscored:
     def protocol(self) -> Mapping[str, Any]:
         return {}
 
-    async def __call__(self, _sample: Sample, _output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:  # noqa: ARG002
         return {}
 
 
@@ -65,7 +65,7 @@ class _Gathered:
     def protocol(self) -> Mapping[str, Any]:
         return self.solver.protocol
 
-    async def __call__(self, sample: Sample, _subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> Output:  # noqa: ARG002
         raise InputError(self.failed.get(sample.id, "no answer came back"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ def figures(ran: Any) -> dict[str, float]:
 # -- perplexity of long texts ---------------------------------------------------------------------
 
 
-async def test_the_perplexity_of_a_text_file_takes_ten_lines(
+def test_the_perplexity_of_a_text_file_takes_ten_lines(
     run: Run, folder: Path, model: LocalModel
 ) -> None:
     settings = {"name": "bar", "data": "bar.txt", "solver": "likelihood", "scorer": "perplexity"}
@@ -105,7 +106,7 @@ async def test_the_perplexity_of_a_text_file_takes_ten_lines(
     assert len((folder / "bar.yaml").read_text().splitlines()) <= 10
     found = figures(run("eval", "run", "bar.yaml", "--json"))
     cut = Windows.from_mapping(windows).of
-    scored = await model.text_likelihoods(TEXT, cut, add_special_tokens=True)
+    scored = asyncio.run(model.text_likelihoods(TEXT, cut, add_special_tokens=True))
     total = -sum(each.logprob for each in scored)
     assert len(scored) > 8
     assert found["token_perplexity"] == pytest.approx(math.exp(total / (len(TEXT) - 1)))

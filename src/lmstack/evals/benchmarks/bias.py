@@ -83,7 +83,7 @@ class BiasLists:
         times = {"": 1} | {
             name: sum(counts[word] for word in words) for name, words in self.targets.items()
         }
-        found = {}
+        found: dict[str, float] = {}
         for stem, factor in times.items():
             for category, groups in self.groups.items():
                 mentions = {
