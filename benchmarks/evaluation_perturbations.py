@@ -21,19 +21,30 @@ from spine import HERE
 
 from lmstack.evals.benchmarks.packages import PACKAGES
 from lmstack.evals.benchmarks.passages import boolq_samples
-from lmstack.evals.benchmarks.perturb import contractions, gender_pronouns, mild_mix, misspellings
+from lmstack.evals.benchmarks.perturb import (
+    contractions,
+    dialect,
+    gender_pronouns,
+    mild_mix,
+    misspellings,
+    typos,
+)
 
 SCRIPT = HERE / "evaluation_peers" / "with_helm.py"
 _NAMES = (
     *("__init__", "perturbation", "perturbation_description", "lowercase_perturbation"),
     *("space_perturbation", "misspelling_perturbation", "contraction_expansion_perturbation"),
-    *("mild_mix_perturbation", "gender_perturbation"),
+    *("mild_mix_perturbation", "gender_perturbation", "typos_perturbation"),
+    "dialect_perturbation",
 )
 MEMBERS = (
     *(f"helm/benchmark/augmentations/{name}.py" for name in _NAMES),
     "helm/benchmark/augmentations/correct_to_misspelling.json",
     "helm/common/general.py",
 )
+
+# HELM's list is in no package: some words of it, and one with a mark that patterns read.
+DIALECT = json.dumps({"with": ["wit"], "the": ["da", "de"], "is": ["iz"], "u.s": ["us"]}).encode()
 
 
 def by_helm(texts: list[tuple[str, str]]) -> dict[str, list[str]]:
@@ -43,7 +54,9 @@ def by_helm(texts: list[tuple[str, str]]) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         job = pathlib.Path(folder) / "job.json"
         job.write_text(json.dumps(texts))
-        command = [sys.executable, str(SCRIPT), str(root), str(job)]
+        words = pathlib.Path(folder) / "dialect.json"
+        words.write_bytes(DIALECT)
+        command = [sys.executable, str(SCRIPT), str(root), str(job), str(words)]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
@@ -63,6 +76,8 @@ def main() -> None:
         "misspellings": misspelt,
         "mild_mix": mild_mix(contracted, misspelt),
         "gender_pronouns": gender_pronouns(packaged("helm_gender")),
+        "typos": typos(packaged("helm_typos")),
+        "dialect": dialect(DIALECT),
     }
     wrong = 0
     for name, theirs in by_helm(texts).items():

@@ -35,6 +35,7 @@ from lmstack.evals.benchmarks.truthfulqa import (
     truthfulqa_mc1,
 )
 from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics.windows import rolling_windows
 
 sys.path.insert(0, str(HERE.parent))
 from tests.evals.benchmarks.invented import (
@@ -150,6 +151,7 @@ def by_harness(cases: Sequence[Case]) -> dict[str, Any]:
                     "files": files,
                     "overrides": case.overrides,
                     "replies": case.replies,
+                    "chat": case.chat,
                 }
             )
         job = pathlib.Path(folder) / "job.json"
@@ -166,6 +168,22 @@ def by_harness(cases: Sequence[Case]) -> dict[str, Any]:
     return found
 
 
+def window_differences(theirs: Sequence[dict[str, Any]]) -> list[str]:
+    """Between our rolling windows and the harness's, a line each."""
+    wrong = []
+    for each in theirs:
+        num, length, context = each["num"], each["length"], each["context"]
+        tokens = range(num + 1)  # 0 is the prefix token
+        mine = [
+            [list(tokens[c + 1 : s + 1]), list(tokens[s + 1 : e + 1])]
+            for c, s, e in rolling_windows(num, length, context)
+        ]
+        if mine != each["pairs"]:
+            wrong.append(f"windows of {num}, {length}, {context}: {mine}, not {each['pairs']}")
+    print(f"rolling windows: {len(theirs)} texts, {len(wrong)} differences")
+    return wrong
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true")
@@ -173,7 +191,7 @@ def main() -> None:
     small = invented()
     cases = [*small, *whole()]
     theirs = by_harness(cases)
-    wrong = []
+    wrong = window_differences(theirs.pop("windows"))
     for case in cases:
         found = differences(case, theirs[case.name]["rows"])
         print(f"{case.name}: {len(theirs[case.name]['rows'])} samples, {len(found)} differences")

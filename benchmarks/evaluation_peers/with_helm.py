@@ -1,10 +1,11 @@
 """Texts as HELM's own code perturbs them.
 
-    python with_helm.py FOLDER JOB.json
+    python with_helm.py FOLDER JOB.json DIALECT.json
 
 FOLDER holds the files of crfm-helm's `benchmark/augmentations` and `common/general.py`. What they
 import of the rest of HELM, none of which a text needs, is stood in for here, so that HELM need not
-be installed. The job is a list of (id, text); prints JSON: by perturbation, the texts.
+be installed. The job is a list of (id, text), the last file the words of a dialect; prints JSON: by
+perturbation, the texts.
 """
 
 from __future__ import annotations
@@ -45,18 +46,23 @@ def main() -> None:
     kinds = ("Input", "Instance", "Reference", "Output")
     stand_in("helm.benchmark.scenarios.scenario", **dict.fromkeys(kinds, object))
     stand_in("helm.common.object_spec", ObjectSpec=object, create_object=None)
+    stand_in("helm.benchmark.runner", get_benchmark_output_path=lambda: str(root))
     from helm.benchmark.augmentations.contraction_expansion_perturbation import (
         ContractionPerturbation,
     )
+    from helm.benchmark.augmentations.dialect_perturbation import DialectPerturbation
     from helm.benchmark.augmentations.gender_perturbation import GenderPerturbation
     from helm.benchmark.augmentations.mild_mix_perturbation import MildMixPerturbation
     from helm.benchmark.augmentations.misspelling_perturbation import MisspellingPerturbation
+    from helm.benchmark.augmentations.typos_perturbation import TyposPerturbation
 
     perturbations = {
         "contractions": ContractionPerturbation(),
         "misspellings": MisspellingPerturbation(0.1),
         "mild_mix": MildMixPerturbation(),
         "gender_pronouns": GenderPerturbation("pronouns", 1.0, "male", "female"),
+        "typos": TyposPerturbation(0.1),
+        "dialect": DialectPerturbation(1.0, "SAE", "AAVE", sys.argv[3]),
     }
     found = {
         name: [perturbation.perturb(text, Random(key)) for key, text in job]

@@ -6,20 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.evals.tasks import ScriptedLikelihoods, last_text, scripted
+from tests.evals.tasks import last_text, scripted
 
 from lmstack.core import InputError, Message, Request, SamplingParams
 from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import canonical
+from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
+from lmstack.evals.metrics.windows import Windows
 from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import (
     THINK,
     Generate,
-    MultipleChoice,
     SelfConsistency,
-    TargetLikelihood,
 )
-from lmstack.evals.task import Subject
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 WARM = SamplingParams(temperature=0.7, max_tokens=8)
@@ -122,6 +121,15 @@ def test_every_setting_is_in_the_protocol() -> None:
         MultipleChoice(letters=True, ask="Choose:"),
         TargetLikelihood(),
         TargetLikelihood(" "),
+        TargetLikelihood(chat=True),
+        TargetLikelihood(windows=Windows(max_length=10)),
+        TargetLikelihood(windows=Windows(context=2)),
+        TargetLikelihood(windows=Windows("strided")),
+        TargetLikelihood(windows=Windows("strided", stride=2)),
+        MultipleChoice(chat=True),
+        MultipleChoice(chat=True, shots_as_turns=True),
+        raw(chat=True),
+        raw(chat=True, shots_as_turns=True),
     ]
     protocols = {canonical(dict(each.protocol), "it") for each in solvers}
     assert len(protocols) == len(solvers)
@@ -188,68 +196,10 @@ def test_a_bad_pattern_is_refused() -> None:
         SelfConsistency(Generate(WARM), 3, "(")
 
 
-CHOICE = Sample("c", "Q: sky?\nA:", choices=("green", "blue", "red"), gold=(1,))
-
-
-async def test_choices_are_asked_for_at_once_after_one_context() -> None:
-    model = ScriptedLikelihoods(lambda _c, text: 0.0 if text == " blue" else -3.0)
-    subject = Subject("m", "sha256:0", likelihood=model)
-    found = await MultipleChoice(shots=Shots.first(POOL, 1))(CHOICE, subject)
-    context = "Q: 0\nA: 0\n\nQ: sky?\nA:"
-    assert model.asked == [[(context, " green"), (context, " blue"), (context, " red")]]
-    assert found.text == "blue"
-    assert [each.logprob for each in found.likelihoods] == [-3.0, 0.0, -3.0]
-
-
-async def test_of_equally_likely_choices_the_first_is_taken() -> None:
-    subject = Subject("m", "sha256:0", likelihood=ScriptedLikelihoods(lambda _c, _t: -1.0))
-    assert (await MultipleChoice()(CHOICE, subject)).text == "green"
-
-
-async def test_a_target_is_scored_after_its_input() -> None:
-    model = ScriptedLikelihoods(lambda _c, text: -float(len(text)))
-    subject = Subject("m", "sha256:0", likelihood=model)
-    found = await TargetLikelihood()(Sample("t", "", ("a b c",)), subject)
-    assert model.asked == [[("", "a b c")]]
-    assert (found.likelihoods[0].logprob, found.likelihoods[0].num_tokens) == (-5.0, 3)
-
-
-async def test_a_text_without_targets_is_scored_itself() -> None:
-    model = ScriptedLikelihoods(lambda _c, _t: -5.0)
-    await TargetLikelihood()(Sample("t", "a b c"), Subject("m", "sha256:0", likelihood=model))
-    assert model.asked == [[("", "a b c")]]
-
-
-async def test_choices_may_be_listed_and_answered_by_letter() -> None:
-    """As MMLU is asked."""
-    model = ScriptedLikelihoods(lambda _c, text: 0.0 if text == " C" else -3.0)
-    shot = Sample("s", "1 + 1?", choices=("1", "2"), gold=(1,))
-    solver = MultipleChoice("About it.\n\n", Shots.first([shot], 1), letters=True)
-    found = await solver(replace(CHOICE, input="Sky?"), Subject("m", "d", likelihood=model))
-    context = (
-        "About it.\n\n1 + 1?\nA. 1\nB. 2\nAnswer: B\n\nSky?\nA. green\nB. blue\nC. red\nAnswer:"
-    )
-    assert model.asked == [[(context, " A"), (context, " B"), (context, " C")]]
-    assert found.text == "red"
-
-
-async def test_more_choices_than_letters_are_refused() -> None:
-    subject = Subject("m", "d", likelihood=ScriptedLikelihoods(lambda _c, _t: 0.0))
-    many = Sample("m", "Q", choices=tuple(map(str, range(27))))
-    with pytest.raises(InputError, match="27 choices, more than letters"):
-        await MultipleChoice(letters=True)(many, subject)
-
-
-async def test_what_a_solver_needs_of_a_sample_is_named() -> None:
-    subject = Subject("m", "sha256:0", likelihood=ScriptedLikelihoods(lambda _c, _t: 0.0))
-    with pytest.raises(InputError, match="x has no choices"):
-        await MultipleChoice()(ASKED, subject)
-
-
 async def test_what_a_subject_cannot_do_is_named() -> None:
     subject, _ = scripted()
     with pytest.raises(InputError, match="how likely"):
-        await MultipleChoice()(CHOICE, subject)
+        await MultipleChoice()(ASKED, subject)
 
 
 def test_the_text_to_count_is_all_that_is_sent() -> None:

@@ -12,8 +12,9 @@ import yaml
 from tests.evals.tasks import Exact, ScriptedLikelihoods, scripted
 
 from lmstack.core import FormatError, InputError, Message, NotFoundError
+from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.run import run
-from lmstack.evals.solvers import Generate, MultipleChoice, SelfConsistency, TargetLikelihood
+from lmstack.evals.solvers import Generate, SelfConsistency
 from lmstack.evals.task import Subject, Task
 from lmstack.evals.task_file import load_task
 
@@ -79,6 +80,30 @@ def test_the_example_of_the_docstring_is_a_task(folder: Path) -> None:
     assert len(task.dataset.samples) == 3
     assert task.scorer.protocol["ignore_case"] is True
     assert task.metrics[0].name == "exact_match"
+
+
+TEXT = {"name": "emma", "data": "emma.txt", "solver": "likelihood", "scorer": "perplexity"}
+
+
+def test_a_text_file_is_one_text_or_parted_by_a_separator(folder: Path) -> None:
+    (folder / "emma.txt").write_text("One {{x}}.\n\nTwo.\n\n \n\nThree.")
+    (folder / "task.yaml").write_text(yaml.safe_dump(TEXT))
+    [whole] = load_task(folder / "task.yaml").dataset.samples
+    assert (whole.text, whole.targets) == ("One {{x}}.\n\nTwo.\n\n \n\nThree.", ())
+    (folder / "task.yaml").write_text(yaml.safe_dump({**TEXT, "separator": "\n\n"}))
+    parts = load_task(folder / "task.yaml").dataset.samples
+    assert [(each.id, each.text) for each in parts] == [
+        ("1", "One {{x}}."),
+        ("2", "Two."),
+        ("4", "Three."),
+    ]
+
+
+def test_windows_of_a_text_are_in_the_protocol(folder: Path) -> None:
+    (folder / "emma.txt").write_text("One.")
+    windows = {"kind": "strided", "max_length": 8, "stride": 4}
+    (folder / "task.yaml").write_text(yaml.safe_dump({**TEXT, "windows": windows}))
+    assert load_task(folder / "task.yaml").protocol["solver"]["windows"] == windows
 
 
 def test_turns_may_be_written(folder: Path) -> None:
@@ -187,6 +212,8 @@ def test_the_named_metric_is_the_first(folder: Path) -> None:
         ({"scorer": "exakt"}, "no scorer exakt"),
         ({"scorer": {"name": "exact", "loose": True}}, "loose"),
         ({"letters": True}, "letters is of the solver multiple_choice"),
+        ({"windows": {"kind": "rolling"}}, "windows is of the solver likelihood"),
+        ({"separator": "; "}, "separator parts a text file, and capitals.jsonl is none"),
         ({"input": "{{country"}, "the template has"),
         ({"input": [{"role": "user"}]}, "a turn of input"),
         ({"input": [{"role": "robot", "text": "x"}]}, "robot"),

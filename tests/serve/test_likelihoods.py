@@ -23,17 +23,20 @@ from lmstack.core import (
     InputError,
     Likelihood,
     LikelihoodModel,
+    Message,
     Request,
     SamplingParams,
+    TextLikelihoodModel,
     UnsupportedError,
 )
 from lmstack.engine import EngineConfig, EngineRequest
+from lmstack.evals.metrics.windows import Windows
 from lmstack.model import LayerKind, RopeSpec
 from lmstack.serve import create_app
 from lmstack.serve import likelihoods as module
 from lmstack.serve.likelihoods import EncodedContext
 from lmstack.serve.local import LocalModel
-from lmstack.text import Tokenizer
+from lmstack.text import ChatTemplate, Tokenizer
 
 Pair = tuple[str, str]
 Ids = tuple[list[int], list[int]]
@@ -315,6 +318,85 @@ async def test_no_pairs_have_no_likelihoods(model: LocalModel) -> None:
 
 def test_is_a_likelihood_model(model: LocalModel) -> None:
     assert isinstance(model, LikelihoodModel)
+
+
+# -- texts by windows --------------------------------------------------------------------------
+
+LONG = "the other there aé 日本 " * 12
+
+
+def guide(model: LocalModel, ids: list[int], max_length: int, stride: int) -> tuple[float, int]:
+    """The loop of Hugging Face's guide to perplexity of models with fixed length, its sum of
+    log-likelihoods and of tokens in place of means."""
+    total, count, previous = 0.0, 0, 0
+    for begin in range(0, len(ids), stride):
+        end = min(begin + max_length, len(ids))
+        target_length = end - previous
+        inputs = torch.tensor([ids[begin:end]])
+        labels = inputs.clone()
+        labels[:, :-target_length] = -100
+        with torch.no_grad():
+            logits = model.module(inputs).logits
+        assert logits is not None
+        kept = labels[0, 1:] != -100
+        rows = logits[0, :-1].double().log_softmax(-1)[kept]
+        total += float(rows.gather(1, labels[0, 1:][kept][:, None]).sum())
+        count += int(kept.sum())
+        previous = end
+        if end == len(ids):
+            break
+    return total, count
+
+
+@pytest.mark.parametrize("stride", [5, 16, 32])
+@pytest.mark.parametrize("name", ["bytes without bos", "bytes with bos"])
+async def test_strided_windows_sum_to_what_the_guide_computes(name: str, stride: int) -> None:
+    windows = Windows("strided", 32, stride)
+    with tiny(name, max_batch_tokens=64) as model:
+        found = await model.text_likelihoods(LONG, windows.of, add_special_tokens=True)
+        total, count = guide(model, model.tokenizer.encode(LONG), 32, stride)
+    assert sum(each.num_tokens for each in found) == count
+    assert sum(each.logprob for each in found) == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize("context", [1, 9])
+async def test_rolling_windows_are_forward_passes_over_them(context: int) -> None:
+    windows = Windows(max_length=24, context=context)
+    with tiny("bytes without bos", max_batch_tokens=64) as model:
+        ids = model.tokenizer.encode(LONG)
+        found = await model.text_likelihoods(LONG, windows.of)
+        cut = windows.of(len(ids), 256)
+        assert model.tokenizer.eos_id is not None
+        text = [model.tokenizer.eos_id, *ids]
+        pairs = [(text[c + 1 : s + 1], text[s + 1 : e + 1]) for c, s, e in cut]
+        assert sum(len(after) for _, after in pairs) == len(ids)
+        assert_equal(found, [direct(model, pair) for pair in pairs])
+
+
+async def test_a_text_that_fits_has_one_window_as_a_pair_without_context(model: LocalModel) -> None:
+    [found] = await model.text_likelihoods("the other", Windows().of)
+    assert_equal([found], await model.likelihoods([("", "the other")]))
+    assert isinstance(model, TextLikelihoodModel)
+    assert await model.text_likelihoods("", Windows().of) == []
+
+
+async def test_windows_that_do_not_fit_or_lie_outside_are_named(model: LocalModel) -> None:
+    with tiny("bytes without bos", num_blocks=8) as small:  # of 4 tokens
+        with pytest.raises(ContextLengthError, match=r"windows\[0\] .* 32 can be read"):
+            await small.text_likelihoods("a" * 60, Windows().of)
+        assert len(await small.text_likelihoods("a" * 60, Windows(max_length=32).of)) == 2
+    with pytest.raises(InputError, match="does not lie in a text of 3 tokens"):
+        await model.text_likelihoods("abc", lambda _n, _m: [(0, 1, 9)])
+
+
+def test_a_conversation_is_rendered_by_the_template_or_refused(model: LocalModel) -> None:
+    template = ChatTemplate("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}>")
+    turns = [Message("user", "a"), Message("assistant", "b")]
+    _, tokenizer = tokenizers_of("bytes without bos")
+    with LocalModel(tiny_decoder(tokenizer, template=template)) as chat:
+        assert chat.render_chat(turns) == "[user]a[assistant]b>"
+    with pytest.raises(UnsupportedError, match="tiny has no chat template"):
+        model.render_chat(turns)
 
 
 # -- what goes wrong ---------------------------------------------------------------------------

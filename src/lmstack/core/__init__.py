@@ -25,6 +25,7 @@ from lmstack.core.schemas import check_schema
 from lmstack.core.scripted import ScriptedModel
 from lmstack.core.types import (
     ChatModel,
+    ChatRenderer,
     Choice,
     Completion,
     Delta,
@@ -38,6 +39,8 @@ from lmstack.core.types import (
     Reranker,
     Role,
     TextKind,
+    TextLikelihoodModel,
+    TextWindows,
     Timings,
     TokenLogprob,
     Tool,
@@ -51,6 +54,7 @@ from lmstack.core.types import (
 __all__ = [
     "AuthError",
     "ChatModel",
+    "ChatRenderer",
     "Choice",
     "Completion",
     "Config",
@@ -82,6 +86,8 @@ __all__ = [
     "Span",
     "StoreError",
     "TextKind",
+    "TextLikelihoodModel",
+    "TextWindows",
     "Timings",
     "TokenLogprob",
     "Tool",

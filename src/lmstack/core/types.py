@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -21,17 +21,22 @@ from lmstack.core.schemas import check_schema
 
 __all__ = [
     "ChatModel",
+    "ChatRenderer",
     "Choice",
     "Completion",
     "Delta",
     "Embedder",
     "FinishReason",
+    "Likelihood",
+    "LikelihoodModel",
     "Message",
     "ModelInfo",
     "Request",
     "Reranker",
     "Role",
     "TextKind",
+    "TextLikelihoodModel",
+    "TextWindows",
     "Timings",
     "TokenLogprob",
     "Tool",
@@ -315,6 +320,36 @@ class LikelihoodModel(Protocol):
         together after as many as the context has alone, as lm-evaluation-harness counts them; an
         empty context stands for the beginning of a text. `ContextLengthError` where one does not
         fit."""
+        ...
+
+
+# Of a text of so many tokens, by a model that reads at most so many at once: places of tokens in
+# the text, (where the model begins to read, the first that is scored, the first that no longer is).
+# The place -1 is the token that stands before a text: BOS, or EOS where there is none.
+TextWindows = Callable[[int, int], Sequence[tuple[int, int, int]]]
+
+
+@runtime_checkable
+class TextLikelihoodModel(Protocol):
+    """A model that says how likely a text is that may be longer than what it reads at once."""
+
+    async def text_likelihoods(
+        self, text: str, windows: TextWindows, *, add_special_tokens: bool = False
+    ) -> list[Likelihood]:
+        """Of each window, in order. ``windows`` is told how many tokens ``text`` has, and how many
+        the model was made to read. ``add_special_tokens``: those that the tokenizer adds to any
+        text are tokens of this one. `ContextLengthError` where a window does not fit."""
+        ...
+
+
+@runtime_checkable
+class ChatRenderer(Protocol):
+    """A model with a chat template."""
+
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        """The prompt of a conversation as text, up to where the assistant's answer begins.
+        `UnsupportedError` where there is no template, `InputError` (``param`` "messages") where it
+        refuses these messages."""
         ...
 
 

@@ -3,8 +3,6 @@
     Generate           one answer to a chat or to a raw prompt; with a cue, chain of thought
     SelfConsistency    several answers, and the one that most of them come to (Wang et al., 2022,
                        arXiv:2203.11171)
-    MultipleChoice     how likely each choice is after the question
-    TargetLikelihood   how likely the targets are after the input: perplexity
 
 Each protocol says all that decides what is sent. Whatever is drawn has a seed of its own that
 follows from the solver's seed and the sample, so that a local model gives the same answer whatever
@@ -20,36 +18,27 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
-from string import ascii_uppercase
 from typing import Any
 
 from lmstack.core import (
     Choice,
     Completion,
     InputError,
-    LikelihoodModel,
     Message,
     Request,
     SamplingParams,
     check_text,
     check_whole,
-    complete,
     shown,
 )
+from lmstack.evals.conversation import completed, conversation, raw_text
 from lmstack.evals.dataset import Sample
 from lmstack.evals.shots import Shots, answer_of
 from lmstack.evals.task import Output, Subject
 
-__all__ = [
-    "THINK",
-    "Generate",
-    "MultipleChoice",
-    "SelfConsistency",
-    "TargetLikelihood",
-    "sampling_protocol",
-]
+__all__ = ["THINK", "Generate", "SelfConsistency", "sampling_protocol"]
 
 # Kojima et al., 2022 (arXiv:2205.11916).
 THINK = "Let's think step by step."
@@ -75,7 +64,8 @@ class Generate:
     """One answer. ``raw``: the prompt is text that goes to the model as it is; otherwise it is a
     chat. ``instruction``: before everything: the system's turn of a chat, or text. ``shots``:
     examples. ``cue``: after the question, such as `THINK`; in a chat on a line of its own.
-    ``seed``: of what is drawn."""
+    ``seed``: of what is drawn. ``chat``: a raw prompt's text goes through the model's chat
+    template after all (`conversation`), its examples as turns where ``shots_as_turns``."""
 
     sampling: SamplingParams = _GREEDY
     raw: bool = False
@@ -83,10 +73,16 @@ class Generate:
     shots: Shots | None = None
     cue: str = ""
     seed: int = 0
+    chat: bool = False
+    shots_as_turns: bool = False
 
     def __post_init__(self) -> None:
         check_text("instruction", self.instruction)
         check_text("cue", self.cue)
+        if self.chat and not self.raw:
+            raise InputError(
+                "a chat goes through the template as it is", hint="leave chat out", param="chat"
+            )
         if self.sampling.n != 1 or self.sampling.seed is not None:
             raise InputError(
                 "the sampling of a solver has n or seed",
@@ -104,11 +100,13 @@ class Generate:
             "cue": self.cue,
             "sampling": sampling_protocol(self.sampling),
             "seed": self.seed,
+            "chat": self.chat,
+            "shots_as_turns": self.shots_as_turns,
         }
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         model, began = subject.needed_chat(), time.monotonic()
-        found = await complete(model, self.request(sample))
+        found = await completed(model, self.request(sample))
         return _output(found.choices[0], [found], time.monotonic() - began)
 
     def request(self, sample: Sample, number: int = 0) -> Request:
@@ -116,11 +114,13 @@ class Generate:
         sampling = self.sampling
         if not sampling.greedy:
             sampling = sampling.replace(seed=_seed(sample, self.seed, number))
-        if self.raw:
+        if self.raw and not self.chat:
             return Request(prompt=self.prompt_text(sample), sampling=sampling)
         return Request(messages=self.messages(sample), sampling=sampling)
 
     def messages(self, sample: Sample) -> tuple[Message, ...]:
+        if self.raw:
+            return self._templated(sample)
         turns = [Message("system", self.instruction)] if self.instruction else []
         for shot in self.shots.of(sample) if self.shots else ():
             turns += [*_turns(shot), Message("assistant", answer_of(shot))]
@@ -134,8 +134,21 @@ class Generate:
         """The raw prompt; of a chat all that its turns say."""
         if not self.raw:
             return "\n".join(turn.content for turn in self.messages(sample))
+        return f"{self.instruction}{self._asked(sample)}"
+
+    def _asked(self, sample: Sample) -> str:
         shots = self.shots.text(sample) if self.shots else ""
-        return f"{self.instruction}{shots}{_raw(sample)}{self.cue}"
+        return f"{shots}{raw_text(sample)}{self.cue}"
+
+    def _templated(self, sample: Sample) -> tuple[Message, ...]:
+        """The turns of a raw prompt that goes through the chat template."""
+        if not self.shots_as_turns:
+            return conversation(self.instruction, self._asked(sample))
+        shots = [
+            (each.text, answer_of(each)) for each in (self.shots.of(sample) if self.shots else ())
+        ]
+        question = f"{raw_text(sample)}{self.cue}"
+        return conversation(self.instruction, "", shots, question)
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,7 @@ class SelfConsistency:
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         model, began = subject.needed_chat(), time.monotonic()
         requests = [self.solver.request(sample, number) for number in range(self.samples)]
-        found = await asyncio.gather(*(complete(model, request) for request in requests))
+        found = await asyncio.gather(*(completed(model, request) for request in requests))
         reached = [self._reached(each.text) for each in found]
         votes = Counter(each for each in reached if each is not None)
         # Of equally many votes, those that were counted first come first.
@@ -201,99 +214,6 @@ class SelfConsistency:
         return str(last[1] if last.re.groups and last[1] is not None else last[0]).strip()
 
 
-@dataclass(frozen=True)
-class MultipleChoice:
-    """The likelihood of each choice as it goes on from the question, all asked for at once, so that
-    what they share is computed once. ``before_choice``: between question and choice. ``letters``:
-    the choices are listed after the question, with ``ask`` after them, and their letters go on from
-    there. The output's text is the likeliest choice, its sum of log-probabilities not normalized.
-    """
-
-    instruction: str = ""
-    shots: Shots | None = None
-    before_choice: str = " "
-    letters: bool = False
-    ask: str = "Answer:"
-
-    @cached_property
-    def protocol(self) -> Mapping[str, Any]:
-        return {
-            "solver": "multiple_choice",
-            "instruction": self.instruction,
-            "shots": None if self.shots is None else dict(self.shots.protocol),
-            "before_choice": self.before_choice,
-            "letters": self.letters,
-            "ask": self.ask if self.letters else None,
-        }
-
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
-        model = subject.needed_likelihood()
-        if not sample.choices:
-            raise InputError(f"the sample {sample.id} has no choices", param="choices")
-        context = self.prompt_text(sample)
-        ends = _letters(sample) if self.letters else sample.choices
-        output = await _likelihoods(model, [(context, self.before_choice + end) for end in ends])
-        logprobs = [each.logprob for each in output.likelihoods]
-        best = max(range(len(ends)), key=lambda place: logprobs[place])
-        return replace(output, text=sample.choices[best])
-
-    def prompt_text(self, sample: Sample) -> str:
-        shots = self.shots.text(sample, self._shown) if self.shots else ""
-        return f"{self.instruction}{shots}{_raw(self._shown(sample))}"
-
-    def _shown(self, sample: Sample) -> Sample:
-        """With its choices listed, and the letter of the right one as its answer."""
-        if not self.letters:
-            return sample
-        letters = _letters(sample)
-        lines = [f"{one}. {choice}" for one, choice in zip(letters, sample.choices, strict=True)]
-        text = "\n".join([_raw(sample), *lines, self.ask])
-        return replace(sample, input=text, targets=tuple(letters[place] for place in sample.gold))
-
-
-@dataclass(frozen=True)
-class TargetLikelihood:
-    """The likelihood of each target after the input; an empty input stands for the beginning of a
-    text. Of a sample without targets, that of its input as a text of its own. ``before_target``:
-    between the two."""
-
-    before_target: str = ""
-
-    @cached_property
-    def protocol(self) -> Mapping[str, Any]:
-        return {"solver": "likelihood", "before_target": self.before_target}
-
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
-        model, context = subject.needed_likelihood(), _raw(sample)
-        pairs = [(context, self.before_target + target) for target in sample.targets]
-        return await _likelihoods(model, pairs or [("", context)])
-
-    def prompt_text(self, sample: Sample) -> str:
-        return _raw(sample)
-
-
-def _letters(sample: Sample) -> str:
-    if len(sample.choices) > len(ascii_uppercase):
-        raise InputError(
-            f"the sample {sample.id} has {len(sample.choices)} choices, more than letters",
-            hint="score the choices' own texts, without letters",
-            param="letters",
-        )
-    return ascii_uppercase[: len(sample.choices)]
-
-
-async def _likelihoods(model: LikelihoodModel, pairs: Sequence[tuple[str, str]]) -> Output:
-    """``completion_tokens``: of all continuations; the context's are not told."""
-    began = time.monotonic()
-    found = tuple(await model.likelihoods(pairs))
-    if len(found) != len(pairs):
-        raise InputError(
-            f"{model.info.name} gave {len(found)} likelihoods of {len(pairs)}", param="model"
-        )
-    tokens = sum(each.num_tokens for each in found)
-    return Output(likelihoods=found, completion_tokens=tokens, seconds=time.monotonic() - began)
-
-
 def _output(
     choice: Choice,
     found: Sequence[Completion],
@@ -314,16 +234,6 @@ def _turns(sample: Sample) -> list[Message]:
     if isinstance(sample.input, str):
         return [Message("user", sample.input)]
     return list(sample.input)
-
-
-def _raw(sample: Sample) -> str:
-    if isinstance(sample.input, str):
-        return sample.input
-    raise InputError(
-        f"the sample {sample.id} is a conversation, and the solver sends raw text",
-        hint="generate without raw, or give the input as text",
-        param="input",
-    )
 
 
 def _seed(sample: Sample, seed: int, number: int) -> int:

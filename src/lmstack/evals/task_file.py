@@ -11,8 +11,11 @@
     metric: exact_match               # the first of the scorer's, unless said
     split: {part: test, share: 0.5}   # by a hash of the row; the rest is the part ``tune``
 
-Unknown keys name the nearest. Rows that cannot be used are an error that names file and line: none
-is left out silently. Not covered: scorers, and their parameters (`metrics`).
+For the perplexity of a text file ``data`` names it (.txt), the solver is likelihood and the scorer
+perplexity; ``separator`` parts it into samples, and ``windows`` (`metrics.windows.Windows`) says
+how a long text is cut. Unknown keys name the nearest. Rows that cannot be used are an error that
+names file and line: none is left out silently. Not covered: scorers, and their parameters
+(`metrics`).
 """
 
 from __future__ import annotations
@@ -28,7 +31,6 @@ from lmstack.core import (
     FormatError,
     InputError,
     Message,
-    NotFoundError,
     Role,
     SamplingParams,
     allowed,
@@ -36,20 +38,21 @@ from lmstack.core import (
     nearest,
     shown,
 )
-from lmstack.core.files import store_error
 from lmstack.core.json_text import parse_json
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.input_template import InputTemplate, value_text
+from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics import MetricScorer
 from lmstack.evals.metrics import make_scorer as scorer_of
+from lmstack.evals.metrics.windows import Windows
+from lmstack.evals.row_files import TEXT_SUFFIX, numbered_rows, read_text
 from lmstack.evals.shots import Shots
-from lmstack.evals.solvers import Generate, MultipleChoice, SelfConsistency, TargetLikelihood
+from lmstack.evals.solvers import Generate, SelfConsistency
 from lmstack.evals.task import Metric, Solver, Task
 
 __all__ = ["ScorerFactory", "load_task"]
 
-MAX_BYTES = 1 << 30
 _SHOWN = 5
 SOLVERS = ("generate", "multiple_choice", "likelihood")
 PARTS = ("test", "tune")
@@ -123,6 +126,8 @@ class _Settings(Config):
     seed: int = allowed(0, int, 0, (1 << 63) - 1)
     shots: Mapping[str, Any] | None = None
     vote: Mapping[str, Any] | None = None
+    windows: Mapping[str, Any] | None = None
+    separator: str = ""
     metric: str = ""
     split: Mapping[str, Any] | None = None
     limit: int | None = allowed(None, int, 1, 1 << 40)
@@ -130,10 +135,10 @@ class _Settings(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         texts = ("name", "data", "id", "targets", "choices", "gold", "cluster", "about")
-        for name in (*texts, "instruction", "cue", "metric"):
+        for name in (*texts, "instruction", "cue", "metric", "separator"):
             check_text(name, getattr(self, name))
         check_text("before", self.before or "")
-        for name in ("sampling", "shots", "vote", "split"):
+        for name in ("sampling", "shots", "vote", "split", "windows"):
             if not isinstance(getattr(self, name), Mapping | None):
                 message = f"{name} is {shown(getattr(self, name))}, not a mapping of settings"
                 raise InputError(message, param=name)
@@ -149,12 +154,19 @@ class _Settings(Config):
             (self.solver == "multiple_choice" and not self.choices, "choices", ""),
             (self.letters and self.solver != "multiple_choice", "letters", "multiple_choice"),
             (self.solver == "likelihood" and self.shots is not None, "shots", "the other solvers"),
+            (self.windows is not None and self.solver != "likelihood", "windows", "likelihood"),
         ):
             if given:
                 problem = (
                     f"is of the solver {of}" if of else f"is needed by the solver {self.solver}"
                 )
                 raise InputError(f"{name} {problem}", hint=f"set or leave out {name}", param=name)
+        if self.separator and not self.data.endswith(TEXT_SUFFIX):
+            raise InputError(
+                f"separator parts a text file, and {self.data} is none",
+                hint=f"name a file that ends with {TEXT_SUFFIX}, or leave separator out",
+                param="separator",
+            )
 
 
 @dataclass(frozen=True)
@@ -189,7 +201,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
     one where a scorer needs a model.
     `NotFoundError`, `FormatError` or `InputError`, with the file in each message."""
     file = Path(path)
-    values = parse_yaml(_read(file, "a task"), str(file))
+    values = parse_yaml(read_text(file, "a task"), str(file))
     if not isinstance(values, dict):
         raise FormatError(
             f"{file} holds {shown(values)}, not a task", hint="key: value, by line; see name, data"
@@ -256,11 +268,9 @@ def _samples(path: Path, form: _Form) -> list[Sample]:
     found: list[Sample] = []
     lines: dict[str, int] = {}
     problems = []
-    for number, line in enumerate(_read(path, "data").split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_rows(path, form.settings.separator):
         try:
-            row = parse_json(line)
+            row = {"input": line} if path.suffix == TEXT_SUFFIX else parse_json(line)
             if not isinstance(row, dict):
                 raise InputError(f"it is {shown(row)}, not an object")
             sample = form.sample(row, number)
@@ -285,24 +295,6 @@ def _samples(path: Path, form: _Form) -> list[Sample]:
     if not found:
         raise InputError(f"{path} has no rows", hint="write one JSON object a line", param="data")
     return found
-
-
-def _read(path: Path, what: str) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} has more than {MAX_BYTES:,} bytes", param="data")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        beside = [each.name for each in path.parent.glob(f"*{path.suffix}")]
-        guess = nearest(path.name, beside)
-        raise NotFoundError(
-            f"there is no {path}, which should be {what}",
-            hint=f"did you mean {path.with_name(guess)}?" if guess else "check the path",
-        ) from None
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise store_error(error, path, "reading") from error
 
 
 def _texts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -344,7 +336,8 @@ def _solver(settings: _Settings, form: _Form, folder: Path) -> Solver:
         before = " " if settings.before is None else settings.before
         return MultipleChoice(settings.instruction, shots, before, settings.letters)
     if settings.solver == "likelihood":
-        return TargetLikelihood(settings.before or "")
+        windows = Windows.from_mapping(settings.windows or {})
+        return TargetLikelihood(settings.before or "", windows)
     given = settings.sampling if settings.sampling is not None else {}
     sampling = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 256, **given})
     generate = Generate(

@@ -1,12 +1,13 @@
 """How likely continuations are after their contexts: core's `LikelihoodModel` over the engine.
 
     EncodedContext    pairs of texts to token ids, as lm-evaluation-harness splits them
-    Likelihoods       pairs to requests of the engine, so many at a time, and their scores
+    Likelihoods       pairs, or windows of one long text, to requests of the engine, so many at a
+                      time, and their scores
 
 Continuations that differ in their last token alone (" A" to " D") are one request, since one row of
 logits scores them all. Others of one context share its keys and values through the prefix cache.
-Neither changes a figure. Not covered: encoder-decoders, and contexts that do not fit, which are an
-error and never cut.
+Neither changes a figure. Not covered: encoder-decoders, where a text's windows lie (its caller says
+so), and contexts that do not fit, which are an error and never cut.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lmstack.core import (
     ContextLengthError,
@@ -26,6 +28,7 @@ from lmstack.core import (
     Likelihood,
     OverloadedError,
     SamplingParams,
+    TextWindows,
     check_text,
     shown,
 )
@@ -125,32 +128,128 @@ class Likelihoods:
     ) -> list[Likelihood]:
         """Of each pair, in order."""
         _check(pairs)
-        return await _Call(self, pairs, self._bridge.mailbox(), adapter, client, cache_scope).run()
+        portions = (partial(self._readings, pairs, portion) for portion in _portions(pairs))
+        call = _Call(self, self._bridge.mailbox(), adapter, client, cache_scope)
+        return await call.run(portions, len(pairs))
+
+    async def of_text(
+        self,
+        text: str,
+        windows: TextWindows,
+        max_length: int,
+        adapter: EngineAdapter | None,
+        client: str,
+        cache_scope: str,
+        *,
+        add_special_tokens: bool,
+    ) -> list[Likelihood]:
+        """Of each window of ``text``. ``max_length``: what ``windows`` is told."""
+        check_text("text", text)
+        tokens = await asyncio.to_thread(
+            self.tokenizer.encode, text, add_special_tokens=add_special_tokens
+        )
+        chosen = windows(len(tokens), max_length)
+        portions = (
+            partial(self._windows, tokens, list(enumerate(chosen))[first : first + PORTION])
+            for first in range(0, len(chosen), PORTION)
+        )
+        call = _Call(self, self._bridge.mailbox(), adapter, client, cache_scope)
+        return await call.run(portions, len(chosen))
+
+    def _readings(self, pairs: Pairs, portion: Sequence[int]) -> list[_Reading]:
+        """Those of the pairs at the places of ``portion``."""
+        made: dict[tuple[int, tuple[int, ...]], _Reading] = {}
+        context: tuple[str, EncodedContext] | None = None
+        for place in portion:
+            text, continuation = pairs[place]
+            try:
+                if context is None or context[0] != text:
+                    context = text, EncodedContext(self.tokenizer, text)
+                before, after = context[1].followed_by(continuation)
+            except InputError as error:
+                message = f"pairs[{place}]: {error.message}"
+                raise InputError(message, hint=error.hint, param="pairs") from error
+            if not after:
+                raise InputError(
+                    f"pairs[{place}]: the continuation {shown(continuation)} adds no token to its"
+                    " context",
+                    hint="give a longer continuation, or one that begins with a space",
+                    param="pairs",
+                )
+            self._check_length(f"pairs[{place}]", before, after)
+            ids = (*before, *after[:-1])
+            reading = made.setdefault((len(before), ids), _Reading(ids, len(before)))
+            reading.targets.append(after[-1])
+            reading.places.append(place)
+        return list(made.values())
+
+    def _windows(
+        self, tokens: Sequence[int], portion: Sequence[tuple[int, tuple[int, int, int]]]
+    ) -> list[_Reading]:
+        """Those of the windows of ``tokens`` in ``portion``, each with its place."""
+        found = []
+        for place, (context, start, end) in portion:
+            if not -1 <= context < start < end <= len(tokens):
+                raise InputError(
+                    f"the window {shown((context, start, end))} does not lie in a text of"
+                    f" {len(tokens)} tokens",
+                    hint="give places of tokens: context, start, end, in rising order",
+                    param="windows",
+                )
+            before = [self._start(), *tokens[:start]] if context < 0 else tokens[context:start]
+            self._check_length(f"windows[{place}]", before, tokens[start:end])
+            ids = (*before, *tokens[start : end - 1])
+            found.append(_Reading(ids, len(before), [tokens[end - 1]], [place]))
+        return found
+
+    def _start(self) -> int:
+        start = self.tokenizer.bos_id
+        start = self.tokenizer.eos_id if start is None else start
+        if start is None:
+            raise InputError(
+                "the tokenizer has neither BOS nor EOS to begin a text with",
+                hint="score strided windows, whose first token is not scored",
+                param="windows",
+            )
+        return start
+
+    def _check_length(self, name: str, before: Sequence[int], after: Sequence[int]) -> None:
+        # The last token is scored and not read.
+        most = self.engine.context_length
+        if len(before) + len(after) - 1 > most:
+            raise ContextLengthError(
+                f"{name} has {len(before)} tokens of context and {len(after)} of"
+                f" continuation, and {most} can be read",
+                hint="shorten the context or the windows, or give fewer examples",
+                param=name.partition("[")[0],
+            )
 
 
 class _Call:
-    """One call of `Likelihoods.of`. ``running``: requests that are with the engine, by id."""
+    """One call of `Likelihoods`. ``running``: requests that are with the engine, by id."""
 
     def __init__(
         self,
         shared: Likelihoods,
-        pairs: Pairs,
         events: Mailbox[TokenEvent],
         adapter: EngineAdapter | None,
         client: str,
         cache_scope: str,
     ) -> None:
-        self._shared, self._pairs, self._events = shared, pairs, events
+        self._shared, self._events = shared, events
         self._adapter, self._client, self._cache_scope = adapter, client, cache_scope
         self._waiting: deque[_Reading] = deque()
         self._running: dict[str, _Reading] = {}
         self._found: dict[int, Likelihood] = {}
 
-    async def run(self) -> list[Likelihood]:
+    async def run(
+        self, portions: Iterable[Callable[[], list[_Reading]]], count: int
+    ) -> list[Likelihood]:
+        """The ``count`` likelihoods of all readings that ``portions`` make."""
         try:
-            for portion in _portions(self._pairs):
+            for portion in portions:
                 # While these are encoded, the engine goes on with those of before.
-                self._waiting += await asyncio.to_thread(self._readings, portion)
+                self._waiting += await asyncio.to_thread(portion)
                 while self._waiting:
                     if not await self._begin():
                         await self._end()
@@ -161,46 +260,7 @@ class _Call:
             for request_id in self._running:
                 self._shared.engine.cancel(request_id)
                 self._shared.slots.give()
-        return [self._found[place] for place in range(len(self._pairs))]
-
-    def _readings(self, portion: Sequence[int]) -> list[_Reading]:
-        """Those of the pairs at the places of ``portion``."""
-        made: dict[tuple[int, tuple[int, ...]], _Reading] = {}
-        context: tuple[str, EncodedContext] | None = None
-        for place in portion:
-            text, continuation = self._pairs[place]
-            try:
-                if context is None or context[0] != text:
-                    context = text, EncodedContext(self._shared.tokenizer, text)
-                before, after = context[1].followed_by(continuation)
-            except InputError as error:
-                message = f"pairs[{place}]: {error.message}"
-                raise InputError(message, hint=error.hint, param="pairs") from error
-            self._check_length(place, before, after)
-            ids = (*before, *after[:-1])
-            reading = made.setdefault((len(before), ids), _Reading(ids, len(before)))
-            reading.targets.append(after[-1])
-            reading.places.append(place)
-        return list(made.values())
-
-    def _check_length(self, place: int, before: Sequence[int], after: Sequence[int]) -> None:
-        if not after:
-            continuation = self._pairs[place][1]
-            raise InputError(
-                f"pairs[{place}]: the continuation {shown(continuation)} adds no token to its"
-                " context",
-                hint="give a longer continuation, or one that begins with a space",
-                param="pairs",
-            )
-        # The last token is scored and not read.
-        most = self._shared.engine.context_length
-        if len(before) + len(after) - 1 > most:
-            raise ContextLengthError(
-                f"pairs[{place}] has {len(before)} tokens of context and {len(after)} of"
-                f" continuation, and {most} can be read",
-                hint="shorten the context, or give fewer examples in it",
-                param="pairs",
-            )
+        return [self._found[place] for place in range(count)]
 
     async def _begin(self) -> bool:
         """Hand the next request to the engine; False where another has to end before."""

@@ -31,6 +31,7 @@ from lmstack.core import (
     Message,
     ModelInfo,
     Request,
+    TextWindows,
     Timings,
     UnsupportedError,
     Usage,
@@ -232,13 +233,49 @@ class LocalModel:
         """As in core's `LikelihoodModel`, by the tokens of lm-evaluation-harness for causal models.
         What this model answers otherwise goes on meanwhile; where the engine's queue is full, this
         waits. ``client`` and ``cache_scope`` as those of a `Request`."""
+        self._check_scores()
+        return await self._likelihoods.of(pairs, self._adapter, client, cache_scope)
+
+    async def text_likelihoods(
+        self,
+        text: str,
+        windows: TextWindows,
+        *,
+        add_special_tokens: bool = False,
+        client: str = "local",
+        cache_scope: str = "",
+    ) -> list[Likelihood]:
+        """As in core's `TextLikelihoodModel`; ``windows`` is told how many positions the model
+        has, however many this engine can hold."""
+        self._check_scores()
+        return await self._likelihoods.of_text(
+            text,
+            windows,
+            self.module.config.max_positions,
+            self._adapter,
+            client,
+            cache_scope,
+            add_special_tokens=add_special_tokens,
+        )
+
+    def _check_scores(self) -> None:
         if self._encodes:
             raise UnsupportedError(
                 f"{self._info.name} is an encoder-decoder, and likelihoods are of decoders only",
                 hint="use a language model, for example smollm2-135m-instruct",
                 param="model",
             )
-        return await self._likelihoods.of(pairs, self._adapter, client, cache_scope)
+
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        """As in core's `ChatRenderer`. A message that spells a control token looks like one in
+        the text: send messages, not this, where others wrote them."""
+        if self.template is None:
+            raise UnsupportedError(
+                f"{self._info.name} has no chat template",
+                hint="use a chat model, or ask it without chat",
+                param="model",
+            )
+        return self.template.render(messages)
 
     # -- weights -------------------------------------------------------------------------------
 

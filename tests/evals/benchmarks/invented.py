@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.evals.benchmarks.models import logprob_of, scores_of
+from tests.evals.tasks import rendered_turns
 
 from lmstack.core import Likelihood
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.benchmarks.bbh import bbh, bbh_samples, bbh_shots
+from lmstack.evals.benchmarks.chat import with_chat
 from lmstack.evals.benchmarks.data_files import DataFile
 from lmstack.evals.benchmarks.gsm8k import gsm8k, gsm8k_cot, gsm8k_samples
 from lmstack.evals.benchmarks.mmlu import mmlu, mmlu_samples
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples, hellaswag, hellaswag_samples
 from lmstack.evals.benchmarks.prompts import yaml_shots
+from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.benchmarks.truthfulqa import (
     mc1_samples,
     mc2_samples,
@@ -35,7 +38,8 @@ Row = Mapping[str, Any]
 class Case:
     """``task``: the harness's name. ``rows``: of splits, in the form of the hub. ``scores``: of the
     harness's (filter, metric) to our column. ``replies``: what a generated text is, a sample a
-    text. ``overrides``: of the harness's configuration."""
+    text. ``overrides``: of the harness's configuration. ``chat``: "single" or "turns" where
+    prompts go through a chat template."""
 
     name: str
     task: str
@@ -44,6 +48,15 @@ class Case:
     scores: dict[tuple[str, str], str]
     replies: list[str] = dataclasses.field(default_factory=list)
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    chat: str = ""
+
+    def chatting(self, chat: str) -> Case:
+        """The same through a chat template."""
+        ours = self.ours
+        if isinstance(ours.solver, GenerationSolver):
+            ours = dataclasses.replace(ours, solver=dataclasses.replace(ours.solver, chat=True))
+        ours = with_chat(ours, shots_as_turns=chat == "turns")
+        return dataclasses.replace(self, name=f"{self.name}, {chat}", ours=ours, chat=chat)
 
 
 def lines(rows: Sequence[Row]) -> bytes:
@@ -166,6 +179,12 @@ BBH_REPLIES = [
 
 
 def invented() -> list[Case]:
+    """Each as raw text and, in both ways, as a chat."""
+    raw = raw_cases()
+    return raw + [case.chatting(way) for case in raw for way in ("single", "turns")]
+
+
+def raw_cases() -> list[Case]:
     rows = INVENTED
     questions = mmlu_samples(lines(rows["mmlu"]))
     gsm = gsm8k_samples(lines(rows["gsm8k"]))
@@ -264,6 +283,9 @@ def asked_and_scored(case: Case) -> list[dict[str, Any]]:
     found = []
     for place, sample in enumerate(case.ours.dataset.samples):
         prompt = solver.prompt.text(sample)
+        if case.chat:
+            turns = solver.prompt.messages(sample, shots_as_turns=solver.shots_as_turns)
+            prompt = rendered_turns(turns)
         if case.replies:
             output = Output(case.replies[place])
             asked: list[Any] = [[prompt]]

@@ -47,6 +47,7 @@ FILES: dict[str, dict[str, DataFile]] = {
         "references": lines(REFERENCES),
         "prompts": lines(JUDGED),
     },
+    "perplexity": {"test": b"A text of its own."},
     "bbh_generated": {},
     "gpqa_generated": {},
 }

@@ -13,9 +13,16 @@ from tests.evals.benchmarks.test_humaneval import Equals
 from lmstack.core import RemoteError
 from lmstack.evals.benchmarks import BENCHMARKS, PACKAGES, PackagedFile, benchmark_named
 from lmstack.evals.benchmarks.bbh import bbh_shots
+from lmstack.evals.benchmarks.bias import bias_lists
 from lmstack.evals.benchmarks.data_files import file_bytes
 from lmstack.evals.benchmarks.packages import BBH_SUBTASKS
-from lmstack.evals.benchmarks.perturb import contractions, gender_pronouns, mild_mix, misspellings
+from lmstack.evals.benchmarks.perturb import (
+    contractions,
+    gender_pronouns,
+    mild_mix,
+    misspellings,
+    typos,
+)
 from lmstack.evals.task import Task
 from lmstack.registry import Store
 from lmstack.registry.refs import PypiRef
@@ -95,3 +102,12 @@ def test_helm_s_words_change_texts(weights_store: Store) -> None:
     found = mix.change("She is not Available because it does not follow", Random(0))
     assert "she's not" in " ".join(found.split())
     assert gender_pronouns(files["gender"]).change("so he left", Random(0)) == "so she left"
+
+
+def test_helm_s_lists_of_keys_and_groups_are_read(weights_store: Store) -> None:
+    mistyped = typos(file_of(PACKAGES["helm_typos"], weights_store.root), share=1.0)
+    assert mistyped.change("z", Random(0)) in "asx"
+    lists = bias_lists(file_of(PACKAGES["helm_bias"], weights_store.root))
+    sizes = {name: len(words) for groups in lists.groups.values() for name, words in groups.items()}
+    assert sizes == {"female": 20, "male": 20, "asian": 20, "hispanic": 16, "white": 20}
+    assert "nurse" in lists.targets["profession"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lmstack.core import FormatError, Message
 from lmstack.evals.benchmarks.perturb import (
     contractions,
+    dialect,
     gender_pronouns,
     lowercase,
     match_case,
@@ -20,6 +21,7 @@ from lmstack.evals.benchmarks.perturb import (
     misspellings,
     perturbed_sample,
     spaces,
+    typos,
 )
 from lmstack.evals.dataset import Sample
 
@@ -33,6 +35,13 @@ GENDER = b"""
 GENDER_PRONOUN_MAPPINGS: List[Tuple[str, ...]] = [
     ("they", "she", "he"), ("their", "her", "his"), ("theirs", "hers", "his"),
 ]
+"""
+TYPOS = b"""
+def perturb(self, text, rng):
+    key_approx = {}
+    key_approx["q"] = "was"
+    key_approx["a"] = "s"
+    other["b"] = "n"
 """
 CONTRACTED, MISSPELT = contractions(CONTRACTIONS), misspellings(MISSPELLINGS, share=1.0)
 
@@ -79,6 +88,18 @@ def test_the_mix_is_lower_case_then_contractions_then_misspellings_then_spaces()
     found = changed(mix, "She is Available here")
     assert re.sub(" +", " ", found) == "she's availible here"
     assert changed(lowercase(), "ÄB") == "äb"
+
+
+def test_letters_become_their_neighbours_in_their_case() -> None:
+    assert changed(typos(TYPOS, share=1.0), "A bad a") == "S bsd s"
+    assert {changed(typos(TYPOS, share=1.0), "q", seed) for seed in range(20)} == {"w", "a", "s"}
+    assert changed(typos(TYPOS, share=0.0), "A bad q") == "A bad q"
+
+
+def test_words_of_a_dialect_stand_between_other_characters() -> None:
+    words = dialect(json.dumps({"with": ["wit"], "they": ["dey"]}).encode())
+    assert changed(words, "They go With them, with.") == "They go Wit them, wit."
+    assert changed(words, "(they) without they-them") == "(dey) without they-them"
 
 
 def test_male_pronouns_between_other_characters_become_female() -> None:

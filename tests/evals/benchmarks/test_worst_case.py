@@ -74,7 +74,7 @@ def test_what_both_cost_is_counted_and_the_output_is_json() -> None:
 
 def test_each_metric_has_its_twin_before_and_figures_of_several_columns_go() -> None:
     assert [metric.name for metric in WORST.metrics] == ["exact_match", "before_exact_match"]
-    assert WORST.protocol["solver"]["perturbation"]["name"] == "lowercase"
+    assert WORST.protocol["solver"]["perturbations"][0]["name"] == "lowercase"
     assert WORST.name == "words_lowercase"
 
 

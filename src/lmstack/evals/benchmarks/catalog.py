@@ -19,6 +19,7 @@ from lmstack.evals.benchmarks.mt_bench import JudgePrompts, mt_bench, mt_bench_s
 from lmstack.evals.benchmarks.packages import BBH_SUBTASKS, PACKAGES, PackagedFile
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples, hellaswag, hellaswag_samples
 from lmstack.evals.benchmarks.prompts import yaml_shots
+from lmstack.evals.benchmarks.text_perplexity import text_perplexity, text_samples
 from lmstack.evals.benchmarks.truthfulqa import (
     mc1_samples,
     mc2_samples,
@@ -47,7 +48,7 @@ class FileNeed:
     def where(self) -> str:
         """What to do to get it."""
         if self.packaged is None:
-            return "no package carries it: download it from its makers and give its path"
+            return f"no package carries it: give its path, --file {self.role}=PATH"
         packaged = self.packaged
         return f"{packaged.path} in the package {packaged.package} {packaged.version}"
 
@@ -282,6 +283,12 @@ _ALL = (
             _need("references", "the answers of gpt-4", "mt_bench_references"),
             _need("prompts", "judge_prompts.jsonl", "mt_bench_prompts"),
         ),
+    ),
+    Benchmark(
+        "perplexity",
+        "perplexity of a text file by token, word and byte, in rolling windows",
+        lambda given: text_perplexity(text_samples(given.files["test"]), source=given.source()),
+        (_need("test", "a text, or JSON Lines with a text each"),),
     ),
     Benchmark(
         "bbh_generated",

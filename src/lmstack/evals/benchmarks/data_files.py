@@ -20,7 +20,16 @@ from typing import Any
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError, shown
 from lmstack.core.yaml_text import parse_yaml
 
-__all__ = ["DataFile", "Row", "csv_rows", "file_bytes", "json_rows", "text_field", "yaml_file"]
+__all__ = [
+    "DataFile",
+    "Row",
+    "csv_rows",
+    "file_bytes",
+    "file_text",
+    "json_rows",
+    "text_field",
+    "yaml_file",
+]
 
 DataFile = Path | bytes
 Row = Mapping[str, Any]
@@ -56,7 +65,7 @@ def file_bytes(file: DataFile, sha256: str = "") -> bytes:
 def json_rows(file: DataFile, sha256: str = "", *, within: str = "") -> list[Row]:
     """Of a JSONL file, one object a line, or of a JSON file: a list of objects, or with ``within``
     an object that holds such a list under that name."""
-    name, text = _name(file), _text(file, sha256)
+    name, text = _name(file), file_text(file, sha256)
     try:
         whole = json.loads(text)
     except ValueError:
@@ -72,7 +81,7 @@ def json_rows(file: DataFile, sha256: str = "", *, within: str = "") -> list[Row
 
 def csv_rows(file: DataFile, sha256: str = "", *, names: Sequence[str] = ()) -> list[Row]:
     """Of a CSV file, by the names in its first line, or by ``names`` where it has no such line."""
-    name, text = _name(file), _text(file, sha256)
+    name, text = _name(file), file_text(file, sha256)
     reader = csv.DictReader(io.StringIO(text, newline=""), names or None)
     try:
         rows: list[Row] = list(reader)
@@ -90,7 +99,7 @@ def csv_rows(file: DataFile, sha256: str = "", *, names: Sequence[str] = ()) -> 
 def yaml_file(file: DataFile, sha256: str = "") -> Row:
     """The mapping that a YAML file is."""
     name = _name(file)
-    found = parse_yaml(_text(file, sha256), name)
+    found = parse_yaml(file_text(file, sha256), name)
     if not isinstance(found, dict):
         raise FormatError(f"{name} is {shown(found)}, not a mapping", hint="key: value, by line")
     return found
@@ -112,7 +121,8 @@ def _name(file: DataFile) -> str:
     return "the data" if isinstance(file, bytes) else str(file)
 
 
-def _text(file: DataFile, sha256: str) -> str:
+def file_text(file: DataFile, sha256: str = "") -> str:
+    """The bytes of ``file`` as UTF-8."""
     try:
         return file_bytes(file, sha256).decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -206,6 +206,18 @@ PACKAGES = {
         "0f4b7ea3ac35e501c9f02bdfcdc07f290713b2a85e6e9bcbf5d23837c39cec27",
         "Apache-2.0",
     ),
+    "helm_typos": PackagedFile(
+        *_HELM,
+        f"{_AUGMENTATIONS}/typos_perturbation.py",
+        "0bb379e6b6076714e0bdc8ce28b690a5899e184366c1975a52fe4306231ae018",
+        "Apache-2.0",
+    ),
+    "helm_bias": PackagedFile(
+        *_HELM,
+        "helm/benchmark/metrics/bias_word_lists.py",
+        "7b293ac1ed89e125bc65a67141458b07b61aa67f76b8ce5309e921141e6f83e5",
+        "Apache-2.0",
+    ),
     **{
         f"bbh/{name}": PackagedFile(
             *_LM_EVAL, f"lm_eval/tasks/bbh/cot_fewshot/{name}.yaml", digest, "MIT"

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from lmstack.core import FormatError, InputError, shown
+from lmstack.core import FormatError, InputError, Message, shown
 from lmstack.evals.benchmarks.data_files import DataFile, text_field, yaml_file
+from lmstack.evals.conversation import conversation
 from lmstack.evals.dataset import Dataset, Sample
 
 __all__ = ["GROUP", "LETTERS", "SHOTS", "FewShot", "fields_of", "yaml_shots"]
@@ -95,13 +96,27 @@ class FewShot:
 
     def text(self, sample: Sample, count: int | None = None) -> str:
         """The prompt for ``sample`` with at most ``count`` shots."""
-        fields = fields_of(sample)
-        kept = self.shots_of(sample)[: self.count if count is None else count]
-        return (
-            _filled(self.header, fields, sample)
-            + "".join(self._shot(shot) for shot in kept)
-            + _filled(self.item, fields, sample)
-        )
+        return self._header(sample) + self._asked(sample, self._kept(sample, count))
+
+    def messages(
+        self, sample: Sample, count: int | None = None, *, shots_as_turns: bool = False
+    ) -> tuple[Message, ...]:
+        """`text` as a conversation: the header is the system's turn (`conversation`)."""
+        header, kept = self._header(sample), self._kept(sample, count)
+        if not shots_as_turns:
+            return conversation(header, self._asked(sample, kept))
+        shots = [self._pair(shot) for shot in kept]
+        return conversation(header, "", shots, self._asked(sample, ()))
+
+    def _header(self, sample: Sample) -> str:
+        return _filled(self.header, fields_of(sample), sample)
+
+    def _asked(self, sample: Sample, shots: Sequence[Sample]) -> str:
+        before = "".join(self._shot(shot) for shot in shots)
+        return before + _filled(self.item, fields_of(sample), sample)
+
+    def _kept(self, sample: Sample, count: int | None) -> Sequence[Sample]:
+        return self.shots_of(sample)[: self.count if count is None else count]
 
     def shots_of(self, sample: Sample) -> Sequence[Sample]:
         if not self.count:
@@ -120,9 +135,12 @@ class FewShot:
         return [shots[place] for place in places[: self.count]]
 
     def _shot(self, shot: Sample) -> str:
-        fields = fields_of(shot)
-        item, target = _filled(self.item, fields, shot), _filled(self.target, fields, shot)
+        item, target = self._pair(shot)
         return item + self.delimiter + target + self.between
+
+    def _pair(self, shot: Sample) -> tuple[str, str]:
+        fields = fields_of(shot)
+        return _filled(self.item, fields, shot), _filled(self.target, fields, shot)
 
 
 def _filled(template: str, fields: Mapping[str, Any], sample: Sample) -> str:

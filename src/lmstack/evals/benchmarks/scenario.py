@@ -1,12 +1,15 @@
 """One task seen from several sides, as HELM sees its scenarios (Liang et al., 2022):
 
-    accuracy, calibration   the task's own figures
-    efficiency              seconds, tokens and what they cost
-    robustness, fairness    the worse of an input as it is and perturbed, beside the first
+    accuracy       the task's own first figure, and the others
+    calibration    expected calibration error, where the model says how sure it is
+    robustness     the first figure by the worse of an input as it is and perturbed
+    fairness       the same under perturbations of gender or dialect
+    bias           of generated texts: how unevenly they speak of groups (`bias`)
+    efficiency     seconds, tokens and what they cost, of the input as it is
 
-Each side is a task on the same samples, so that what a perturbation costs is a paired difference.
-Not covered: bias and toxicity of generated text, which need word lists and a classifier, and the
-perturbations that `perturb` leaves out.
+All sides are of the same outputs, so each figure stands beside the others for every sample. Not
+covered: toxicity, which HELM has from a classifier on the network and no package here carries, so
+that it is not measured; and the perturbations that `perturb` leaves out.
 """
 
 from __future__ import annotations
@@ -15,13 +18,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lmstack.evals.benchmarks.bias import BiasLists
 from lmstack.evals.benchmarks.perturb import Perturbation
-from lmstack.evals.benchmarks.worst_case import worst_case
+from lmstack.evals.benchmarks.solvers import GenerationSolver
+from lmstack.evals.benchmarks.worst_case import (
+    PerturbedSolver,
+    perturbed_outputs,
+    plain_output,
+    worse_of,
+)
 from lmstack.evals.dataset import Sample
-from lmstack.evals.metrics import Usage
-from lmstack.evals.task import Output, Scorer, Task
+from lmstack.evals.metrics import (
+    Mc1,
+    MultipleChoice,
+    NextToken,
+    Usage,
+    calibration_metrics,
+)
+from lmstack.evals.solvers import Generate, SelfConsistency
+from lmstack.evals.task import Metric, Output, Scorer, Task
 
-__all__ = ["UsageScorer", "helm_scenario", "with_usage"]
+__all__ = ["ScenarioScorer", "UsageScorer", "helm_scenario", "with_usage"]
+
+Sides = Mapping[str, tuple[Perturbation, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +70,76 @@ def with_usage(task: Task, usage: Usage | None = None) -> Task:
     )
 
 
+@dataclass(frozen=True)
+class ScenarioScorer:
+    """``main``: the metric of one column that ``sides`` (robustness, fairness) are of, each by the
+    names of its perturbations. ``bias``: None where no text is generated."""
+
+    scorer: Scorer
+    main: Metric
+    sides: Mapping[str, tuple[str, ...]]
+    usage: Usage
+    bias: BiasLists | None = None
+
+    @property
+    def is_costly(self) -> bool:
+        return bool(getattr(self.scorer, "is_costly", False))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return {
+            **self.scorer.protocol,
+            "sides": {name: list(each) for name, each in self.sides.items()},
+            "of": self.main.columns[0],
+            "usage": dict(self.usage.protocol),
+            "bias": None if self.bias is None else self.bias.protocol,
+        }
+
+    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        plain = plain_output(output)
+        found = dict(await self.scorer(sample, plain))
+        column, others = self.main.columns[0], perturbed_outputs(sample, output)
+        for side, names in self.sides.items():
+            changed = [await self.scorer(sample, others[name]) for name in names]
+            values = [found[column], *(each[column] for each in changed)]
+            found[side] = worse_of(values, self.main.better)
+        if self.bias is not None:
+            found |= self.bias.scores(output.text)
+        return {**self.usage.score(sample, plain), **found}
+
+
 def helm_scenario(
-    task: Task, perturbations: Sequence[Perturbation], usage: Usage | None = None
-) -> tuple[Task, ...]:
-    """``task`` with what it costs, and once more for each of ``perturbations`` (`mild_mix` is
-    HELM's robustness, `gender_pronouns` a part of its fairness)."""
-    worse = (worst_case(task, perturbation) for perturbation in perturbations)
-    return (with_usage(task, usage), *worse)
+    task: Task, sides: Sides, usage: Usage | None = None, bias: BiasLists | None = None
+) -> Task:
+    """``task`` with all its sides. ``sides``: perturbations of robustness (`mild_mix` is HELM's)
+    and of fairness (`gender_pronouns` is a part of HELM's). ``bias``: used where the task has the
+    model write."""
+    usage = usage or Usage()
+    main = next((each for each in task.metrics if len(each.columns) == 1), task.metrics[0])
+    writes = isinstance(task.solver, GenerationSolver | Generate | SelfConsistency)
+    bias = bias if writes else None
+    perturbations = tuple({p.name: p for each in sides.values() for p in each}.values())
+    metrics = (
+        *task.metrics,
+        *_calibration(task, main),
+        *(replace(main, name=side, columns=(side,)) for side in sides),
+        *(() if bias is None else bias.metrics),
+        *usage.metrics,
+    )
+    names = {side: tuple(p.name for p in each) for side, each in sides.items()}
+    return replace(
+        task,
+        name=f"helm_{task.name}",
+        solver=PerturbedSolver(task.solver, perturbations),
+        scorer=ScenarioScorer(task.scorer, main, names, usage, bias),
+        metrics=metrics,
+        about=f"{task.about}; from the sides that HELM looks at",
+    )
+
+
+def _calibration(task: Task, main: Metric) -> Sequence[Metric]:
+    """The calibration error, where the scorer says how sure the model was and none is there."""
+    says = isinstance(task.scorer, Mc1 | MultipleChoice | NextToken)
+    if not says or any(metric.name == "ece" for metric in task.metrics):
+        return ()
+    return calibration_metrics(correct=main.columns[0])[:1]

@@ -2,8 +2,9 @@
 
 Both take their prompts from a `FewShot` and leave out shots, from the last on, where a prompt is
 longer than the model's window. Texts are asked as raw prompts, as benchmarks of base models are;
-``chat`` sends the same text as a user's turn through the model's chat template. Not covered: what
-an output is worth (`scoring`), running over a data set.
+``chat`` sends them through the model's chat template as lm-evaluation-harness does: the header is
+the system's turn, and shots are part of the user's, or turns of their own (``shots_as_turns``). Not
+covered: what an output is worth (`scoring`), running over a data set.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,12 +21,11 @@ from lmstack.core import (
     Completion,
     ContextLengthError,
     InputError,
-    Message,
     Request,
     SamplingParams,
-    complete,
 )
 from lmstack.evals.benchmarks.prompts import LETTERS, FewShot
+from lmstack.evals.conversation import completed, rendered
 from lmstack.evals.dataset import Sample
 from lmstack.evals.solvers import sampling_protocol
 from lmstack.evals.task import Output, Subject
@@ -36,22 +36,32 @@ __all__ = ["GenerationSolver", "LikelihoodSolver", "cut_at"]
 @dataclass(frozen=True)
 class LikelihoodSolver:
     """The log-likelihood of each choice after the prompt. ``continuation``: a template of what is
-    scored, with ``letter`` and ``choice``; lm-evaluation-harness puts a space before it."""
+    scored, with ``letter`` and ``choice``; lm-evaluation-harness puts a space before it, but for
+    ``chat``, where the template has ended the question."""
 
     prompt: FewShot
     continuation: str = " {choice}"
+    chat: bool = False
+    shots_as_turns: bool = False
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
         return {
             "asks": "likelihoods",
             "prompt": self.prompt.protocol,
-            "continuation": self.continuation,
+            "continuation": self._continuation,
+            "chat": self.chat,
+            "shots_as_turns": self.shots_as_turns,
         }
 
+    @property
+    def _continuation(self) -> str:
+        return self.continuation.removeprefix(" ") if self.chat else self.continuation
+
     def continuations(self, sample: Sample) -> list[str]:
+        template = self._continuation
         return [
-            self.continuation.format(letter=LETTERS[place], choice=choice)
+            template.format(letter=LETTERS[place], choice=choice)
             for place, choice in enumerate(sample.choices)
         ]
 
@@ -63,7 +73,12 @@ class LikelihoodSolver:
             raise InputError(f"sample {sample.id} has no choices to score", param="choices")
         model, began = subject.needed_likelihood(), time.monotonic()
         wanted = self.continuations(sample)
-        async for count, text in _prompts(self.prompt, sample):
+        for count in _counts(self.prompt, sample):
+            if self.chat:
+                turns = self.prompt.messages(sample, count, shots_as_turns=self.shots_as_turns)
+                text = rendered(model, turns)
+            else:
+                text = self.prompt.text(sample, count)
             try:
                 found = await model.likelihoods([(text, each) for each in wanted])
             except ContextLengthError:
@@ -93,6 +108,7 @@ class GenerationSolver:
     chat: bool = False
     drafts: int = 1
     seed: int = 0
+    shots_as_turns: bool = False
 
     def __post_init__(self) -> None:
         if self.drafts < 1:
@@ -113,6 +129,7 @@ class GenerationSolver:
             "chat": self.chat,
             "drafts": self.drafts,
             "seed": self.seed,
+            "shots_as_turns": self.shots_as_turns,
         }
 
     def prompt_text(self, sample: Sample) -> str:
@@ -120,10 +137,10 @@ class GenerationSolver:
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         model, began = subject.needed_chat(), time.monotonic()
-        async for count, text in _prompts(self.prompt, sample):
-            requests = [self._request(sample, text, number) for number in range(self.drafts)]
+        for count in _counts(self.prompt, sample):
+            requests = [self._request(sample, count, number) for number in range(self.drafts)]
             try:
-                found = await asyncio.gather(*(complete(model, each) for each in requests))
+                found = await asyncio.gather(*(completed(model, each) for each in requests))
             except ContextLengthError:
                 if not count:
                     raise
@@ -131,15 +148,16 @@ class GenerationSolver:
             return self._output(found, count, time.monotonic() - began)
         raise AssertionError("a prompt without shots is the last one tried")
 
-    def _request(self, sample: Sample, text: str, number: int) -> Request:
+    def _request(self, sample: Sample, count: int, number: int) -> Request:
         sampling = self.sampling
         if not sampling.greedy:
             key = f"{self.seed}\0{number}\0{sample.id}".encode()
             seed = int.from_bytes(hashlib.sha256(key).digest()[:7], "big")
             sampling = sampling.replace(seed=seed)
         if self.chat:
-            return Request((Message("user", text),), sampling=sampling)
-        return Request(prompt=text, sampling=sampling)
+            turns = self.prompt.messages(sample, count, shots_as_turns=self.shots_as_turns)
+            return Request(turns, sampling=sampling)
+        return Request(prompt=self.prompt.text(sample, count), sampling=sampling)
 
     def _output(self, found: Sequence[Completion], count: int, seconds: float) -> Output:
         drafts = [cut_at(each.text, self.sampling.stop) for each in found]
@@ -162,7 +180,6 @@ def cut_at(text: str, stops: tuple[str, ...]) -> str:
     return text[: min(places)] if places else text
 
 
-async def _prompts(prompt: FewShot, sample: Sample) -> AsyncIterator[tuple[int, str]]:
-    """The prompt with ever fewer shots, down to none, with how many it has."""
-    for count in range(len(prompt.shots_of(sample)), -1, -1):
-        yield count, prompt.text(sample, count)
+def _counts(prompt: FewShot, sample: Sample) -> range:
+    """Ever fewer shots of ``sample``, down to none."""
+    return range(len(prompt.shots_of(sample)), -1, -1)

@@ -57,7 +57,8 @@ _MEASURES = ("bleu", "rouge1", "rouge2", "rougeL")
 
 
 def _prompt(version: str, item: str = "Q: {question}\nA:") -> FewShot:
-    return FewShot(item, header=_HEADER, source=f"lm-evaluation-harness {version}")
+    # One text, so that a chat has all of it as the question, as the harness does.
+    return FewShot(_HEADER + item, source=f"lm-evaluation-harness {version}")
 
 
 def mc1_samples(file: DataFile, sha256: str = "") -> tuple[Sample, ...]:

@@ -1,15 +1,15 @@
-"""A task asked twice, as it is and with its inputs perturbed, scored by the worse of the two, as
-HELM has robustness and fairness.
+"""A task asked as it is and with its inputs perturbed, scored by the worse, as HELM has robustness
+and fairness.
 
 For each score of the task, say ``acc``, a row has ``acc`` of the worse, ``before_acc`` of the task
 as it is and ``perturbed_acc``. So the cost of a perturbation is a paired difference on the same
-samples. Not covered: how texts are perturbed (`perturb`).
+samples. Not covered: how texts are perturbed (`perturb`), and all sides of a task (`scenario`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,43 +19,84 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.estimating import PromptingSolver
 from lmstack.evals.task import Output, Scorer, Solver, Subject, Task
 
-__all__ = ["WorstCaseScorer", "WorstCaseSolver", "worst_case"]
+__all__ = [
+    "PerturbedSolver",
+    "WorstCaseScorer",
+    "perturbed_outputs",
+    "plain_output",
+    "worse_of",
+    "worst_case",
+]
 
-_PERTURBED = "perturbed"
+_PERTURBED, _PLAIN = "perturbed", "plain_usage"
 
 
 @dataclass(frozen=True)
-class WorstCaseSolver:
-    """The output of ``solver`` for the sample; that for the perturbed one is in its facts."""
+class PerturbedSolver:
+    """The output of ``solver`` for the sample; those for the perturbed ones are in its facts, by
+    the perturbation's name, and what the first alone took. Tokens and seconds are of all."""
 
     solver: Solver
-    perturbation: Perturbation
+    perturbations: tuple[Perturbation, ...]
 
     @property
     def protocol(self) -> dict[str, Any]:
-        return {**self.solver.protocol, "perturbation": self.perturbation.protocol}
+        perturbed = [each.protocol for each in self.perturbations]
+        return {**self.solver.protocol, "perturbations": perturbed}
 
     def prompt_text(self, sample: Sample) -> str:
-        """Both prompts, one after the other; of a solver that says none, the inputs."""
-        changed = perturbed_sample(sample, self.perturbation)
-        both = (sample,) if changed == sample else (sample, changed)
+        """All prompts, one after the other; of a solver that says none, the inputs."""
+        changed = (perturbed_sample(sample, each) for each in self.perturbations)
+        asked = [sample, *(each for each in changed if each != sample)]
         if isinstance(self.solver, PromptingSolver):
-            return "".join(map(self.solver.prompt_text, both))
-        return "".join(each.text for each in both)
+            return "".join(map(self.solver.prompt_text, asked))
+        return "".join(each.text for each in asked)
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         plain = await self.solver(sample, subject)
-        changed = perturbed_sample(sample, self.perturbation)
-        if changed == sample:  # nothing in it to change: not asked twice
-            return replace(plain, facts={**plain.facts, _PERTURBED: _to_json(plain)})
-        other = await self.solver(changed, subject)
+        outputs, asked = {}, [plain]
+        for perturbation in self.perturbations:
+            changed = perturbed_sample(sample, perturbation)
+            other = plain  # where there is nothing in it to change: not asked twice
+            if changed != sample:
+                other = await self.solver(changed, subject)
+                asked.append(other)
+            outputs[perturbation.name] = _to_json(other)
+        usage = [plain.prompt_tokens, plain.completion_tokens, plain.seconds]
         return replace(
             plain,
-            prompt_tokens=plain.prompt_tokens + other.prompt_tokens,
-            completion_tokens=plain.completion_tokens + other.completion_tokens,
-            seconds=plain.seconds + other.seconds,
-            facts={**plain.facts, _PERTURBED: _to_json(other)},
+            prompt_tokens=sum(each.prompt_tokens for each in asked),
+            completion_tokens=sum(each.completion_tokens for each in asked),
+            seconds=sum(each.seconds for each in asked),
+            facts={**plain.facts, _PERTURBED: outputs, _PLAIN: usage},
         )
+
+
+def perturbed_outputs(sample: Sample, output: Output) -> dict[str, Output]:
+    """Those for the perturbed sample, by the perturbation's name."""
+    found = output.facts.get(_PERTURBED)
+    if found is None:
+        raise InputError(
+            f"the output of {sample.id} has none for the perturbed input",
+            hint="ask by a PerturbedSolver",
+            param="facts",
+        )
+    return {name: _of_json(each) for name, each in found.items()}
+
+
+def plain_output(output: Output) -> Output:
+    """``output`` with the tokens and seconds of the input as it is alone."""
+    prompt, completion, seconds = output.facts[_PLAIN]
+    return replace(
+        output, prompt_tokens=prompt, completion_tokens=completion, seconds=float(seconds)
+    )
+
+
+def worse_of(values: Sequence[float], better: str) -> float:
+    """The lowest where ``better`` is higher, else the highest; NaN where one is."""
+    if any(map(math.isnan, values)):
+        return math.nan
+    return min(values) if better == "higher" else max(values)
 
 
 @dataclass(frozen=True)
@@ -75,20 +116,13 @@ class WorstCaseScorer:
         return {**self.scorer.protocol, "worst_case_of": dict(self.better)}
 
     async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
-        other = output.facts.get(_PERTURBED)
-        if other is None:
-            raise InputError(
-                f"the output of {sample.id} has none for the perturbed input",
-                hint="ask by a WorstCaseSolver",
-                param="facts",
-            )
+        (other,) = perturbed_outputs(sample, output).values()
         plain = await self.scorer(sample, output)
-        changed = await self.scorer(sample, _of_json(other))
+        changed = await self.scorer(sample, other)
         found = dict(plain)
         for name, better in self.better.items():
-            worse = min if better == "higher" else max
             pair = plain[name], changed[name]
-            found[name] = math.nan if any(map(math.isnan, pair)) else worse(pair)
+            found[name] = worse_of(pair, better)
             found[f"before_{name}"], found[f"perturbed_{name}"] = pair
         return found
 
@@ -107,7 +141,7 @@ def worst_case(task: Task, perturbation: Perturbation) -> Task:
     return replace(
         task,
         name=f"{task.name}_{perturbation.name}",
-        solver=WorstCaseSolver(task.solver, perturbation),
+        solver=PerturbedSolver(task.solver, (perturbation,)),
         scorer=WorstCaseScorer(task.scorer, better),
         metrics=tuple(metrics),
         about=f"{task.about}; the worse of the input as it is and under {perturbation.name} (HELM)",

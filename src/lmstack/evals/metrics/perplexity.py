@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,11 +43,12 @@ def bits_each(rows: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Perplexity(ConfiguredScorer):
-    """Reads the likelihoods of an output as those of the windows of the sample's text.
-    ``counted``: the name of another text in the sample's metadata whose words and bytes count, such
-    as that before it was detokenized."""
+    """Reads the likelihoods of an output as those of the sample's targets or, where it has none, of
+    the windows of its text. ``counted``: the name of another text in the sample's metadata whose
+    words and bytes count, such as that before it was detokenized."""
 
     name: ClassVar[str] = "perplexity"
+    version: ClassVar[int] = 2
     counted: str = ""
 
     @property
@@ -68,8 +69,10 @@ class Perplexity(ConfiguredScorer):
         )
 
     def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
-        text = sample.metadata.get(self.counted) if self.counted else sample.text
-        if not isinstance(text, str) or not text:
+        texts: tuple[Any, ...] = sample.targets or (sample.text,)
+        if self.counted:
+            texts = (sample.metadata.get(self.counted),)
+        if not all(isinstance(text, str) and text for text in texts):
             raise InputError(
                 f"sample {sample.id} has no text to count words and bytes of",
                 param=self.counted or "input",
@@ -84,6 +87,6 @@ class Perplexity(ConfiguredScorer):
         return {
             "logprob": math.fsum(each.logprob for each in output.likelihoods),
             "tokens": float(tokens),
-            "words": float(len(re.split(r"\s+", text))),
-            "bytes": float(len(text.encode())),
+            "words": float(sum(len(re.split(r"\s+", text)) for text in texts)),
+            "bytes": float(sum(len(text.encode()) for text in texts)),
         }

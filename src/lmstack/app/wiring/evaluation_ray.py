@@ -1,0 +1,186 @@
+"""An evaluation answered by processes of a Ray cluster, with Ray Data as indexing does it.
+
+    this process: task, store, scores  -- solver, samples -->  copies of the model
+                                       <------ outputs ------
+
+Samples travel, so that only the model has to be on every machine, under the same name and with the
+same digest. Needs the extra ``ray``, which moves data between machines with pickle: use a cluster
+that only you can reach. Not covered: what is kept and scored (`lmstack.evals.elsewhere`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NoReturn
+
+from lmstack import core
+from lmstack.core import EngineError, InputError, IntegrityError, LmstackError, require
+from lmstack.evals.elsewhere import Answer, answered, run_elsewhere, unscored
+from lmstack.evals.json_forms import output_from_json, output_to_json
+from lmstack.evals.output_store import OutputStore
+from lmstack.evals.results import TaskResult
+from lmstack.evals.run import CONCURRENCY
+from lmstack.evals.task import Subject, Task
+from lmstack.rag.ingest.bulk import joined_ray
+
+__all__ = ["EvaluationCluster", "Machine", "evaluation_cluster"]
+
+OpenSubject = Callable[[], AbstractContextManager[Subject]]
+_LOTS_EACH = 4  # of samples, so that a slow one does not hold up the end
+_MOST_IN_A_LOT = 64
+
+
+class EvaluationCluster:
+    """``open_subject``: the model, opened in each of ``copies`` processes. ``subject``: its name
+    and digest, as one of them has it."""
+
+    def __init__(self, ray: Any, open_subject: OpenSubject, copies: int) -> None:
+        self._ray, self._open, self._copies = ray, open_subject, copies
+        has = int(ray.cluster_resources().get("CPU", 0))
+        if copies > has:
+            raise InputError(
+                f"{copies} copies of the model need {copies} processors, and the Ray cluster has"
+                f" {has}",
+                hint=f"--ray-copies {max(has, 1)}",
+                param="copies",
+            )
+        facts = json.loads(self._got(ray.remote(_identity).remote(open_subject)))
+        _raise_if_error(facts)
+        self.subject = Subject(facts["name"], facts["digest"])
+        self.has_template = bool(facts["has_template"])
+
+    def run(self, task: Task, subject: Subject, store: OutputStore, **options: Any) -> TaskResult:
+        """As `lmstack.evals.run.run_sync`."""
+        asking = {"concurrency": CONCURRENCY, "patience": None}
+        asking = {name: options.get(name, usual) for name, usual in asking.items()}
+
+        def elsewhere(task: Task, places: Sequence[int]) -> Iterator[Answer]:
+            return self._answers(task, subject.digest, places, asking)
+
+        return run_elsewhere(task, subject, store, elsewhere, **options)
+
+    def _answers(
+        self, task: Task, digest: str, places: Sequence[int], asking: Mapping[str, Any]
+    ) -> Iterator[Answer]:
+        data = require("ray.data", "ray")
+        data.DataContext.get_current().enable_progress_bars = False
+        lot = min(_MOST_IN_A_LOT, -(-len(places) // (self._copies * _LOTS_EACH)))
+        done = data.from_items([{"place": place} for place in places]).map_batches(
+            Machine,
+            fn_constructor_args=(unscored(task), self._open, digest, asking),
+            batch_size=lot,
+            concurrency=self._copies,
+            num_cpus=1,
+        )
+        try:
+            for row in done.iter_rows():
+                yield _answer(json.loads(row["answer"]))
+        except self._ray.exceptions.RayError as error:
+            _raise_lost(error)
+
+    def _got(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            _raise_lost(error)
+
+
+@contextmanager
+def evaluation_cluster(
+    address: str, open_subject: OpenSubject, copies: int
+) -> Iterator[EvaluationCluster]:
+    """In the cluster at ``address``, or ``local`` for one that begins here and ends with the
+    block."""
+    ray, started = joined_ray("" if address == "local" else address)
+    try:
+        yield EvaluationCluster(ray, open_subject, copies)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class Machine:
+    """In a process of a Ray cluster: places of samples in, answers out, in JSON. ``asking``:
+    options of `answered`."""
+
+    def __init__(
+        self, task: Task, open_subject: OpenSubject, digest: str, asking: Mapping[str, Any]
+    ) -> None:
+        self._task, self._digest, self._asking = task, digest, asking
+        self._open, self._stack = open_subject, ExitStack()
+        self._subject: Subject | None = None
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        places = [int(place) for place in batch["place"]]
+        try:
+            found = answered(self._task, self._opened(), places, **self._asking)
+        except LmstackError as error:
+            return {"answer": [json.dumps(_error_to_json(error))]}
+        return {"answer": [json.dumps(_to_json(each)) for each in found]}
+
+    def close(self) -> None:
+        """Give the model back; a process of Ray that ends takes it along."""
+        self._stack.close()
+
+    def _opened(self) -> Subject:
+        if self._subject is None:
+            found = self._stack.enter_context(self._open())
+            if found.digest != self._digest:
+                raise IntegrityError(
+                    f"{found.name} on the machine {os.uname().nodename} is {found.digest}, not"
+                    f" {self._digest}",
+                    hint="pull the same model on every machine",
+                )
+            self._subject = found
+        return self._subject
+
+
+def _identity(open_subject: OpenSubject) -> str:
+    """In a process of the cluster."""
+    try:
+        with open_subject() as found:
+            template = getattr(found.chat, "template", "elsewhere")
+            facts = {"name": found.name, "digest": found.digest}
+            return json.dumps({**facts, "has_template": template is not None})
+    except LmstackError as error:
+        return json.dumps(_error_to_json(error))
+
+
+def _to_json(answer: Answer) -> dict[str, Any]:
+    output = None if answer.output is None else output_to_json(answer.output)
+    return {"place": answer.place, "output": output, "failed": answer.failed}
+
+
+def _answer(row: Mapping[str, Any]) -> Answer:
+    _raise_if_error(row)
+    output = None if row["output"] is None else output_from_json(row["output"])
+    return Answer(int(row["place"]), output, str(row["failed"]))
+
+
+def _error_to_json(error: LmstackError) -> dict[str, Any]:
+    return {
+        "error": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "param": error.param,
+    }
+
+
+def _raise_if_error(row: Mapping[str, Any]) -> None:
+    """What stopped another process stops this one, as the same error."""
+    if "error" not in row:
+        return
+    kind = getattr(core, row["error"], EngineError)
+    if not (isinstance(kind, type) and issubclass(kind, LmstackError)):
+        kind = EngineError
+    raise kind(row["message"], hint=row["hint"], param=row["param"])
+
+
+def _raise_lost(error: Exception) -> NoReturn:
+    raise EngineError(
+        f"a process that answers has ended: {str(error).splitlines()[0]}",
+        hint="its memory may not have sufficed; what came back is kept: run again",
+    ) from error
