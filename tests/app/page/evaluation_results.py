@@ -101,11 +101,8 @@ def suite(model: str, ability: float, *, speed: float = 0.2, **more: Any) -> lis
         made_result(task, model, ability + shift, speed=speed, confident=0.06, **more)
         for task, shift in shifts.items()
     ]
-    found.append(
-        made_result("gsm8k", model, ability - 1.0, kind="answer", speed=4 * speed, samples=95)
-    )
-    perplexity = Perplexity().metrics[:1]
-    found.append(
-        made_result("wikitext", model, ability, kind="text", samples=40, metrics=perplexity)
-    )
+    gsm8k = {"kind": "answer", "speed": 4 * speed, "samples": 95}
+    found.append(made_result("gsm8k", model, ability - 1.0, **gsm8k, **more))
+    text = {"kind": "text", "samples": 40, "metrics": Perplexity().metrics[:1]}
+    found.append(made_result("wikitext", model, ability, **text, **more))
     return found

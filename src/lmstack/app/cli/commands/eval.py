@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import eval_report
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
@@ -85,6 +86,7 @@ def register(app: typer.Typer) -> None:
         "compare",
         example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
+    eval_report.register(evals)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     app.add_typer(evals, name="eval")
 

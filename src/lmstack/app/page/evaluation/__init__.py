@@ -106,7 +106,10 @@ def _suite(report: EvaluationReport) -> str:
     profile = [row for row in shares if row.metric is not None and row.metric.better == "higher"]
     found = ""
     if len(profile) >= LEAST_AXES:
-        found += _figure(_radar(report, profile), "A profile; areas and crossings mean nothing")
+        found += _figure(
+            _radar(report, profile),
+            "A profile: areas and crossings mean nothing. The numbers are in the table.",
+        )
     if shares:
         plot = _dots(report, shares, profile if len(profile) > 6 else [])
         found += _figure(plot, "Shares with 95 % intervals")
@@ -211,12 +214,13 @@ def _costs(report: EvaluationReport) -> Iterator[str]:
         '<p class="soft">Means over samples. Seconds run from asking to the whole answer, with'
         " others asked at the same time; of an answer kept from before, as they were then.</p>\n"
     )
-    yield cost_table(report)
-    if len(report.models) > 1:
+    scatters = "".join(_scatters(report))
+    if scatters:
         names = [model.label for model in report.models]
-        scatters = "".join(_scatters(report))
-        if scatters:
-            yield f'{legend(names)}<div class="pictures">{scatters}</div>\n'
+        yield f'{legend(names)}<div class="pictures">{scatters}</div>\n'
+    table = cost_table(report)
+    is_open = " open" * (not scatters)
+    yield f"<details{is_open}><summary>Costs as a table</summary>{table}</details>\n"
 
 
 def _scatters(report: EvaluationReport) -> Iterator[str]:
@@ -227,6 +231,8 @@ def _scatters(report: EvaluationReport) -> Iterator[str]:
             points = []
             for number, result in row.results.items():
                 cost, score = cost_of(result, measure), row.figure(number)
+                if measure.name == "tokens" and not result.completion_tokens:
+                    continue  # nothing was written: the tokens are those of the same prompts
                 if cost is not None and score is not None and math.isfinite(score.value):
                     points.append((report.models[number], cost, score))
             if len(points) > 1:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["SHARES", "Axis", "axis_over"]
+__all__ = ["Axis", "axis_over"]
 
 _TICKS = 4  # at least about so many steps
 _LOG_FROM = 20.0  # times the least value: from there on a logarithmic axis shows more
@@ -14,7 +14,8 @@ _LOG_FROM = 20.0  # times the least value: from there on a logarithmic axis show
 
 @dataclass(frozen=True)
 class Axis:
-    """``low`` to ``high`` are drawn from ``start`` to ``end``. ``is_share``: in per cent."""
+    """``low`` to ``high`` are drawn from ``start`` to ``end``. ``is_share``: in per cent,
+    with ``suffix`` behind the number."""
 
     low: float
     high: float
@@ -22,6 +23,7 @@ class Axis:
     end: float
     is_log: bool = False
     is_share: bool = False
+    suffix: str = " %"
 
     def __call__(self, value: float) -> float:
         """The place of ``value``; of one that lies outside, the nearer end."""
@@ -55,10 +57,7 @@ class Axis:
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         value = tick * (100 if self.is_share else 1)
         value = 0.0 if abs(value) < step / 1e3 else value
-        return f"{value:,.{decimals}f}" + (" %" if self.is_share else "")
-
-
-SHARES = (0.0, 1.0)
+        return f"{value:,.{decimals}f}" + (self.suffix if self.is_share else "")
 
 
 def axis_over(
@@ -67,6 +66,7 @@ def axis_over(
     end: float,
     *,
     is_share: bool = False,
+    suffix: str = " %",
     whole: tuple[float, float] | None = None,
     may_be_log: bool = False,
 ) -> Axis:
@@ -84,7 +84,7 @@ def axis_over(
         low, high = max(low, whole[0]), min(high, whole[1])
     if not high - low > 1e-12 * max(abs(low), abs(high)):
         low, high = low - 0.5, high + 0.5
-    return Axis(low, high, start, end, is_share=is_share)
+    return Axis(low, high, start, end, is_share=is_share, suffix=suffix)
 
 
 def _step(span: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmstack.app.formats import quantity
 from lmstack.app.page.evaluation.axes import Axis, axis_over
-from lmstack.app.page.evaluation.report import Model, Row
+from lmstack.app.page.evaluation.report import Model, Row, percent
 from lmstack.app.page.evaluation.svg import (
     WIDE,
     horizontal_axis,
@@ -117,10 +117,11 @@ def reliability_diagram(row: Row, model: Model, found: Calibration) -> str:
         interval = wilson(each.accuracy * each.count, each.count)
         at = x(each.confidence)
         parts.append(line(at, y(interval.low), at, y(interval.high), f"interval {kind}"))
-        tip = f"{each.accuracy:.1%} of {each.count:,} right at {each.confidence:.1%}"
+        tip = f"{percent(each.accuracy)} of {each.count:,} right at {percent(each.confidence)}"
         parts.append(mark(at, y(each.accuracy), model.number, tip=tip))
     said = "; ".join(
-        f"confidence {b.confidence:.1%}: {b.accuracy:.1%} right of {b.count:,}" for b in found.bins
+        f"confidence {percent(b.confidence)}: {percent(b.accuracy)} right of {b.count:,}"
+        for b in found.bins
     )
     title = f"Reliability of {model.label} on {row.label}"
     return picture(title, said, _TALL, "".join(parts))
@@ -161,7 +162,10 @@ def selective_accuracy(row: Row, found: list[tuple[Model, Calibration]]) -> str:
         parts.append(mark(x(1.0), y(float(accuracy[-1])), model.number))
     said = "; ".join(
         f"{model.label}: "
-        + ", ".join(f"{each.curve.accuracy_at(c):.1%} at {c:.0%}" for c in (0.1, 0.25, 0.5, 1.0))
+        + ", ".join(
+            f"{percent(each.curve.accuracy_at(c))} at {percent(c, 0)}"
+            for c in (0.1, 0.25, 0.5, 1.0)
+        )
         for model, each in found
     )
     return picture(f"Selective accuracy on {row.label}", said, _TALL, "".join(parts))

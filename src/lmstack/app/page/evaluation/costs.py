@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from lmstack.app.page.evaluation.axes import Axis, axis_over
-from lmstack.app.page.evaluation.labels import Box, beside, shortened, width_of
+from lmstack.app.page.evaluation.labels import Box, abridged, beside, width_of
 from lmstack.app.page.evaluation.report import Model, Row, number_of
 from lmstack.app.page.evaluation.svg import (
     SIZE,
@@ -28,7 +28,7 @@ __all__ = ["MEASURES", "Measure", "cost_of", "score_against_cost"]
 
 _TOP, _FLOOR, _TALL = 10.0, 200.0, 236.0
 _LEFT, _RIGHT = 56.0, WIDE - 10
-_ROOM = 120.0  # of a label
+_ROOM = 132.0  # of a label
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,14 @@ def score_against_cost(
         tip = f"{model.label}: {number_of(metric, score.value)}, {cost.value:.3g} {measure.unit}"
         parts.append(mark(*at, model.number, tip=tip))
         places.append(at)
-        names.append(shortened(model.label, _ROOM, SIZE))
+        names.append(abridged(model.label, _ROOM, SIZE))
     frame = Box(_LEFT, _TOP - 4, WIDE - 2, _FLOOR - 2)
-    for model_name, name, box in zip(
-        [m.label for m, _, _ in points], names, beside(places, names, SIZE, frame, taken),
-        strict=True,
-    ):  # fmt: skip
+    boxes = beside(places, names, SIZE, frame, taken)
+    for (model, _, _), name, box in zip(points, names, boxes, strict=True):
         if box is not None:
             middle = box.left + width_of(name, SIZE) / 2
-            parts.append(text(middle, box.bottom - 4, name, "middle", "name", model_name))
+            kind = f"of {series_class(model.number)}"
+            parts.append(text(middle, box.bottom - 4, name, "middle", kind, model.label))
     said = "; ".join(
         f"{m.label}: {metric.name} {number_of(metric, s.value)} at {c.value:.4g} {measure.unit}"
         for m, c, s in points

@@ -53,19 +53,19 @@ def interval_plot(
     rows: Sequence[PlotRow],
     *,
     is_share: bool,
+    suffix: str = " %",
     whole: tuple[float, float] | None = None,
     zero: bool = False,
     number: Callable[[float], str] = "{:.3g}".format,
 ) -> str:
-    """``whole``: as of `axis_over`. ``zero``: with a line at no difference. ``number``: how values
-    are said to who cannot see the picture."""
+    """``suffix``, ``whole``: as of `axis_over`. ``zero``: with a line at no difference.
+    ``number``: how values are said to who cannot see the picture."""
     room = max((width_of(m.words, SIZE) for row in rows for m in row.marks), default=0.0)
     values = [v for row in rows for m in row.marks for v in (m.value, m.low, m.high)]
     values += [row.bound for row in rows if row.bound is not None]
     right = WIDE - (room + 12 if room else 10)
-    axis = axis_over(
-        [*values, 0.0] if zero else values, _LEFT, right, is_share=is_share, whole=whole
-    )
+    values += [0.0] if zero else []
+    axis = axis_over(values, _LEFT, right, is_share=is_share, suffix=suffix, whole=whole)
     bottom = _TOP + sum(_height(row) for row in rows)
     parts = [horizontal_axis(axis, _TOP, bottom)]
     if zero:

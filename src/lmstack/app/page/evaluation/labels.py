@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Box", "beside", "shortened", "spread", "width_of", "wrapped"]
+__all__ = ["Box", "abridged", "beside", "shortened", "spread", "width_of", "wrapped"]
 
 _NARROW, _BROAD = frozenset("ijlIft.,:;'|![]()/ "), frozenset("mwMW@%+=<>—")
 _BREAKS = "_-/ .:@"
@@ -43,6 +43,18 @@ def shortened(text: str, room: float, size: float) -> str:
     while kept and width_of(kept + "…", size) > room:
         kept = kept[:-1]
     return kept.rstrip() + "…"
+
+
+def abridged(text: str, room: float, size: float) -> str:
+    """As `shortened`, its middle taken out: names of models often differ at their ends."""
+    if width_of(text, size) <= room:
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        end = kept // 2
+        found = f"{text[: kept - end]}…{text[len(text) - end :]}"
+        if width_of(found, size) <= room:
+            return found
+    return "…"
 
 
 def wrapped(text: str, room: float, size: float, lines: int) -> list[str]:

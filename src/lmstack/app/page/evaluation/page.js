@@ -3,7 +3,7 @@
   const at = (id) => document.getElementById(id);
   const opened = [];
   addEventListener("beforeprint", () => {
-    for (const node of document.querySelectorAll("#calibration details, #sources > details")) {
+    for (const node of document.querySelectorAll("#gate details, #calibration details, #cost > details, #sources > details")) {
       if (!node.open) opened.push(node);
       node.open = true;
     }

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 from lmstack.app.page.evaluation.labels import wrapped
+from lmstack.app.page.evaluation.report import percent
 from lmstack.app.page.evaluation.svg import (
     SIZE,
     WIDE,
@@ -51,7 +52,7 @@ def radar(
     parts += [line(*_MIDDLE, *point_of(axis, axes, 1.0), "grid") for axis in range(axes)]
     for share in (0.5, 1.0):
         x, y = _MIDDLE
-        parts.append(text(x + 3, y - _RADIUS * share + 11, f"{share:.0%}", kind="tick"))
+        parts.append(text(x + 3, y - _RADIUS * share + 11, percent(share, 0), kind="tick"))
     parts += [_shape(number, shares) for number, _, shares in models]
     for axis, name in enumerate(tasks):
         shown = name if axes <= _NAMED else str(numbers[axis] if numbers else axis + 1)
@@ -62,7 +63,7 @@ def radar(
 
 def _listed(tasks: Sequence[str], shares: Sequence[float | None]) -> str:
     return ", ".join(
-        f"{task} {'not measured' if share is None else f'{share:.1%}'}"
+        f"{task} {'not measured' if share is None else percent(share)}"
         for task, share in zip(tasks, shares, strict=True)
     )
 

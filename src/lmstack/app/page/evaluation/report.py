@@ -22,7 +22,16 @@ from lmstack.evals.statistics import Estimate
 from lmstack.evals.task import Metric
 from lmstack.evals.task_comparison import MetricComparison, adjusted, compare_results
 
-__all__ = ["Change", "EvaluationReport", "Model", "Pair", "Row", "number_of", "report_of"]
+__all__ = [
+    "Change",
+    "EvaluationReport",
+    "Model",
+    "Pair",
+    "Row",
+    "number_of",
+    "percent",
+    "report_of",
+]
 
 _DIGITS = 7
 
@@ -172,9 +181,13 @@ def report_of(
     )
 
 
+def percent(share: float, decimals: int = 1) -> str:
+    return f"{100 * share:.{decimals}f} %"
+
+
 def number_of(metric: Metric, value: float) -> str:
     """``value`` as people read it: a share in per cent."""
-    return f"{100 * value:.1f} %" if metric.is_share else f"{value:.{metric.decimals}f}"
+    return percent(value) if metric.is_share else f"{value:.{metric.decimals}f}"
 
 
 def _models(results: Sequence[TaskResult]) -> tuple[Model, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lmstack.app.page.document import text_of
-from lmstack.app.page.evaluation.report import EvaluationReport, Model, Row, number_of
-from lmstack.app.page.evaluation.tables import estimate_cell, table
+from lmstack.app.page.evaluation.report import EvaluationReport, Model, Row
+from lmstack.app.page.evaluation.tables import metric_cell, table
 from lmstack.evals.json_forms import digest_of
 from lmstack.evals.results import TaskResult
 
@@ -54,10 +54,7 @@ def _figures(row: Row, models: list[Model]) -> str:
     rows = []
     for metric in row.first.metrics:
         cells = [
-            estimate_cell(
-                row.results[model.number].figures()[metric.name],
-                lambda value, metric=metric: number_of(metric, value),
-            )
+            metric_cell(metric, row.results[model.number].figures()[metric.name])
             for model in models
         ]
         rows.append([text_of(metric.name), *cells])

@@ -9,9 +9,16 @@ from collections.abc import Callable, Sequence
 from lmstack.app.page.document import text_of
 from lmstack.app.page.evaluation.calibrated import SHOWN, Calibration
 from lmstack.app.page.evaluation.costs import MEASURES, cost_of
-from lmstack.app.page.evaluation.report import EvaluationReport, Model, Pair, Row, number_of
+from lmstack.app.page.evaluation.report import (
+    EvaluationReport,
+    Model,
+    Pair,
+    Row,
+    number_of,
+    percent,
+)
 from lmstack.evals.results import TaskResult
-from lmstack.evals.statistics import Estimate
+from lmstack.evals.statistics import Estimate, mean_of
 from lmstack.evals.task import Metric
 
 __all__ = [
@@ -21,17 +28,26 @@ __all__ = [
     "estimate_cell",
     "figure_table",
     "flags",
+    "metric_cell",
     "table",
 ]
 
 _NOTHING = '<span class="soft">–</span>'
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
-    """``heads``, cells: HTML. The first cell of a row names it."""
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], label: str, words: Sequence[int] = ()
+) -> str:
+    """``heads``, cells: HTML. The first cell of a row names it. ``words``: the places of columns
+    that hold no numbers."""
+    sides = [' class="word"' if place in words else "" for place in range(len(heads))]
+    head = "".join(
+        f'<th scope="col"{side}>{cell}</th>' for cell, side in zip(heads, sides, strict=True)
+    )
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>\n'
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td{side}>{cell}</td>" for cell, side in zip(row[1:], sides[1:], strict=True))
+        + "</tr>\n"
         for row in rows
     )
     return (
@@ -50,7 +66,7 @@ def figure_table(report: EvaluationReport) -> str:
         what = "none" if metric is None else _metric_name(metric)
         cells = [_figure(row, model) for model in report.models]
         rows.append([name, what, *cells])
-    return table(heads, rows, "Figures")
+    return table(heads, rows, "Figures", words=[1])
 
 
 def _metric_name(metric: Metric) -> str:
@@ -63,16 +79,21 @@ def _figure(row: Row, model: Model) -> str:
     if figure is None or row.metric is None:
         return _NOTHING
     metric, result = row.metric, row.results[model.number]
-    return estimate_cell(figure, lambda value: number_of(metric, value)) + flags(result)
+    return metric_cell(metric, figure) + flags(result)
 
 
-def estimate_cell(figure: Estimate, number: Callable[[float], str]) -> str:
-    """The value, its interval under it. ``number``: how a value is written."""
+def metric_cell(metric: Metric, figure: Estimate) -> str:
+    unit = " %" if metric.is_share else ""
+    return estimate_cell(figure, lambda value: number_of(metric, value).removesuffix(unit), unit)
+
+
+def estimate_cell(figure: Estimate, number: Callable[[float], str], unit: str = "") -> str:
+    """The value, its interval under it. ``number``: how a value is written; ``unit`` follows it."""
     if math.isnan(figure.value):
         return _NOTHING
     interval = figure.between(number)
     under = f'<span class="interval-text">{text_of(interval)}</span>' if interval else ""
-    return f"{text_of(number(figure.value))}{under}"
+    return f"{text_of(number(figure.value) + unit)}{under}"
 
 
 def flags(result: TaskResult) -> str:
@@ -89,7 +110,8 @@ def flags(result: TaskResult) -> str:
 def difference_table(report: EvaluationReport) -> str:
     """Every comparison with the base, on the same samples."""
     heads = ("Task", "Model", "Metric", "Difference", "p", "p, Holm", "Better", "Worse", "Test")
-    return table(heads, [_difference(pair) for pair in report.pairs], "Differences from the base")
+    rows = [_difference(pair) for pair in report.pairs]
+    return table(heads, rows, "Differences from the base", words=[1, 2, 8])
 
 
 def _difference(pair: Pair) -> list[str]:
@@ -97,29 +119,32 @@ def _difference(pair: Pair) -> list[str]:
     names = [text_of(pair.row.label), text_of(pair.other.label)]
     if found is None:
         return [*names, "", f'<span class="wrong">{text_of(pair.why)}</span>', "", "", "", "", ""]
-    metric = found.metric
+    metric, is_mean = found.metric, found.metric.statistic is mean_of
     p, corrected = (_p(each) for each in (found.difference.p, pair.p_adjusted))
     out = f", {pair.left_out:,} not scored" if pair.left_out else ""
     return [
         *names,
         _metric_name(metric),
-        estimate_cell(found.difference, lambda value: _signed(metric, value)),
+        estimate_cell(
+            found.difference,
+            lambda value: _signed(metric, value),
+            " points" if metric.is_share else "",
+        ),
         p,
         corrected,
-        f"{len(found.gained):,}",
-        f"{len(found.lost):,}",
+        *((f"{len(ids):,}" if is_mean else "–") for ids in (found.gained, found.lost)),
         f"{found.test}, {found.samples:,} samples{out}",
     ]
 
 
 def _signed(metric: Metric, value: float) -> str:
-    return f"{100 * value:+.1f} points" if metric.is_share else f"{value:+.{metric.decimals}f}"
+    return f"{100 * value:+.1f}" if metric.is_share else f"{value:+.{metric.decimals}f}"
 
 
 def _p(p: float | None) -> str:
     if p is None:
         return "–"
-    return "below 0.001" if p < 0.001 else f"{p:.3f}"
+    return "&lt;0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def calibration_table(found: Sequence[tuple[Model, Calibration]]) -> str:
@@ -128,8 +153,8 @@ def calibration_table(found: Sequence[tuple[Model, Calibration]]) -> str:
         [
             text_of(model.label),
             f"{each.samples:,}",
-            f"{each.confidence:.1%}",
-            f"{each.accuracy:.1%}",
+            percent(each.confidence),
+            percent(each.accuracy),
             *(estimate_cell(each.figures[name], "{:.3f}".format) for name in SHOWN),
         ]
         for model, each in found
@@ -151,4 +176,4 @@ def cost_table(report: EvaluationReport) -> str:
             tokens = f"{result.prompt_tokens:,}, {result.completion_tokens:,}"
             names = [text_of(row.label), text_of(report.models[number].label)]
             rows.append([*names, *costs, tokens, f"{result.seconds:,.1f} s"])
-    return table(heads, rows, "Cost")
+    return table(heads, rows, "Cost", words=[1])

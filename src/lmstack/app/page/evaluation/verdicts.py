@@ -14,6 +14,7 @@ from lmstack.evals.gate import Decision, RuleResult
 
 __all__ = ["forest_plots", "verdict"]
 
+_KEY = "● passed, ■ broken, ◇ undecided."
 # Outcome to the mark (circle, square, diamond) and its class.
 _MARKS = {"passed": (0, "passed"), "broken": (1, "broken"), "undecided": (3, "undecided")}
 
@@ -27,11 +28,14 @@ def verdict(model: Model, decision: Decision | str) -> str:
             f'<p class="wrong">{text_of(decision)}</p></article>\n'
         )
     kind = {"PROMOTE": "good", "REJECT": "bad"}.get(decision.verdict, "warn")
-    reasons = "".join(f"<li>{text_of(reason)}</li>" for reason in decision.reasons)
+    summary, *others = decision.reasons
+    reasons = "".join(f"<li>{text_of(reason)}</li>" for reason in others)
     return (
         f'<article><h3>{name} <span class="tag {kind}">{decision.verdict}</span></h3>\n'
+        f'<p class="reason">{text_of(summary)}</p>\n'
         f'<div class="pictures">{forest_plots(decision)}</div>'
-        f'<ul class="reasons">{reasons}</ul></article>\n'
+        f'<details><summary>Rule by rule</summary><ul class="reasons">{reasons}</ul></details>'
+        "</article>\n"
     )
 
 
@@ -53,28 +57,37 @@ def _plot(what: str, is_share: bool, unit: str, results: list[RuleResult]) -> st
     sign = "+" if is_gain else ""
 
     def number(value: float) -> str:
-        return f"{100 * value:{sign}.1f} %" if is_share else f"{value:{sign}.3g}"
+        written = f"{100 * value:{sign}.1f}" if is_share else f"{value:{sign}.3g}"
+        return f"{written} %" if is_share and not is_gain else written
 
     rows = []
     for result in results:
         low, high = result.interval
         shape, kind = _MARKS[result.outcome]
-        words = f"{number(result.value)}, {result.outcome}"
-        mark = Mark(result.value, low, high, shape, kind, words)
+        tip = f"{number(result.value)} ({number(low)} to {number(high)}), {result.outcome}"
+        mark = Mark(result.value, low, high, shape, kind, number(result.value), tip)
         # Scores of which less is better are shown as they are, and so is their bound.
         bound = result.rule.bound
         rows.append(PlotRow(f"{result.title}: {_asked(result, number)}", (mark,), bound))
     plot = interval_plot(
-        f"{what}, by rule", rows, is_share=is_share, zero=is_gain, number=number,
+        f"{what}, by rule",
+        rows,
+        is_share=is_share,
+        suffix="" if is_gain else " %",
+        zero=is_gain,
+        number=number,
         whole=None if is_gain or not is_share else (0.0, 1.0),
-    )  # fmt: skip
-    level = f"{1 - 2 * results[0].alpha:.0%}"
-    words = f"{what}{f', {unit}' if unit else ''}: {level} intervals; the dashed line is the bound"
+    )
+    level = f"{100 * (1 - 2 * results[0].alpha):.0f} %"
+    unit = unit or ("percentage points" if is_gain else "")
+    words = f"{what}{f', {unit}' if unit else ''}: {level} intervals. Dashed: the bound. {_KEY}"
     return f"<figure>{plot}<figcaption>{text_of(words)}</figcaption></figure>\n"
 
 
 def _asked(result: RuleResult, number: Callable[[float], str]) -> str:
     words = {"non-inferior": "not worse by", "superior": "better by more than"}
+    if result.rule.kind == "superior" and not result.rule.bound:
+        return "better than the base"
     if result.rule.kind in words:
         margin = number(abs(result.rule.bound)).lstrip("+")
         return f"{words[result.rule.kind]} {margin}"
