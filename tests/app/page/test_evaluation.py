@@ -272,19 +272,19 @@ def opened(browser: Browser, file: Path) -> Iterator[Open]:
 
 @pytest.mark.browser
 def test_filters_leave_what_fits_and_say_how_many(opened: Open, report: EvaluationReport) -> None:
-    page, count = opened(), opened().get_by_role("status")
+    page = opened()
     total = sum(len(pair.changes) for pair in report.pairs)
     count = page.get_by_role("status")
     expect(count).to_have_text(f"{total} of {total} samples")
     pair = next(p for p in report.pairs if p.row.task == "gsm8k" and p.other.label == LARGE)
-    page.get_by_label("Task").select_option("gsm8k")
-    page.get_by_label("Model").select_option(LARGE)
-    page.get_by_label("Direction").select_option("worse than the base")
+    page.get_by_label("Task", exact=True).select_option("gsm8k")
+    page.get_by_label("Model", exact=True).select_option(LARGE)
+    page.get_by_label("Direction", exact=True).select_option("worse than the base")
     assert pair.found is not None
     lines = page.locator(".entry:visible .line")
     expect(lines).to_have_count(len(pair.found.lost))
     assert sorted(lines.all_inner_texts()) == sorted(pair.found.lost)
-    page.get_by_label("Direction").select_option("any")
+    page.get_by_label("Direction", exact=True).select_option("any")
     page.get_by_label("Search").fill("nowhere to be found")
     expect(lines).to_have_count(0)
     expect(page.get_by_text("No sample is like that.")).to_be_visible()

@@ -15,7 +15,7 @@ from lmstack.app.cli.commands import eval_report
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, LmstackError, shown
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def run(
             if output is not None:
                 text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
                 write_atomic(output / f"{task.name}.json", text.encode())
+            _record(out, model, result)
             if not out.as_json:
                 _print(out, result)
     if out.as_json:
@@ -251,6 +252,16 @@ def gate(
             out.line(printable(f"  {reason}", one_line=True))
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _record(out: Output, model: str | None, result: TaskResult) -> None:
+    """Into the model's card, if it is in the store. The result itself is safe by now."""
+    from lmstack.app.wiring.model_results import record_result
+
+    try:
+        record_result(model, result)
+    except LmstackError as error:
+        out.note(printable(f"not in the model's card: {error.message}", one_line=True))
 
 
 def _data_state(benchmark: Benchmark) -> str:

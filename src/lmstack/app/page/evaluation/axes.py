@@ -9,6 +9,7 @@ from dataclasses import dataclass
 __all__ = ["Axis", "axis_over"]
 
 _TICKS = 4  # at least about so many steps
+_POWERS = 8  # of ten that are marked, at most
 _LOG_FROM = 20.0  # times the least value: from there on a logarithmic axis shows more
 
 
@@ -43,7 +44,8 @@ class Axis:
         if self.is_log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             wanted = (1.0,) if len(powers) > 4 else (1.0, 3.0)
-            return [f * 10.0**p for p in powers for f in wanted if self.holds(f * 10.0**p)]
+            kept = powers[:: -(-len(powers) // _POWERS)]
+            return [f * 10.0**p for p in kept for f in wanted if self.holds(f * 10.0**p)]
         step = _step(self.high - self.low)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)

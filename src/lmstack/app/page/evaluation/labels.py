@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Box", "abridged", "beside", "shortened", "spread", "width_of", "wrapped"]
+__all__ = ["Box", "abridged", "beside", "shortened", "width_of", "wrapped"]
 
 _NARROW, _BROAD = frozenset("ijlIft.,:;'|![]()/ "), frozenset("mwMW@%+=<>—")
 _BREAKS = "_-/ .:@"
@@ -70,36 +70,6 @@ def wrapped(text: str, room: float, size: float, lines: int) -> list[str]:
         found.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
     return [*found, shortened(rest, room, size)] if rest else found
-
-
-def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """``places`` in their order, moved as little as it takes to be ``gap`` apart within ``low`` to
-    ``high``; closer, but evenly, where there is no room."""
-    count = len(places)
-    if not count:
-        return []
-    gap = min(gap, (high - low) / max(count - 1, 1))
-    order = sorted(range(count), key=lambda i: places[i])
-    # Neighbours that would touch move together, about the mean of where they want to be.
-    groups: list[list[float]] = []  # [sum of wanted starts, how many]
-    for rank, index in enumerate(order):
-        groups.append([places[index] - rank * gap, 1.0])
-        while len(groups) > 1 and _start(groups[-2]) >= _start(groups[-1]):
-            total, number = groups.pop()
-            groups[-1][0] += total
-            groups[-1][1] += number
-    found, rank = [0.0] * count, 0
-    last = high - (count - 1) * gap
-    for group in groups:
-        start = min(max(_start(group), low), max(last, low))
-        for _ in range(int(group[1])):
-            found[order[rank]] = start + rank * gap
-            rank += 1
-    return found
-
-
-def _start(group: list[float]) -> float:
-    return group[0] / group[1]
 
 
 @dataclass(frozen=True)
