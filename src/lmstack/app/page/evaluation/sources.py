@@ -91,9 +91,9 @@ def sampling_of(protocol: Any) -> dict[str, Any]:
         if isinstance(protocol.get("sampling"), Mapping):
             found = dict(protocol["sampling"])
             return found | ({"seed": protocol["seed"]} if "seed" in protocol else {})
-        inner = protocol.values()
+        inner = list(protocol.values())
     elif isinstance(protocol, list | tuple):
-        inner = protocol
+        inner = list(protocol)
     else:
         return {}
     return next(filter(None, map(sampling_of, inner)), {})
