@@ -283,7 +283,7 @@ def test_filters_leave_what_fits_and_say_how_many(opened: Open, report: Evaluati
     assert pair.found is not None
     lines = page.locator(".entry:visible .line")
     expect(lines).to_have_count(len(pair.found.lost))
-    assert sorted(lines.all_inner_texts()) == sorted(pair.found.lost)
+    assert sorted(lines.all_text_contents()) == sorted(pair.found.lost)
     page.get_by_label("Direction", exact=True).select_option("any")
     page.get_by_label("Search").fill("nowhere to be found")
     expect(lines).to_have_count(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -33,6 +34,7 @@ from lmstack.app.page.evaluation.report import report_of
 from lmstack.app.page.evaluation.svg import mark, series_class
 from lmstack.evals.metrics.calibration import brier, calibration_error
 from lmstack.evals.statistics import Estimate
+from lmstack.evals.task import Metric
 
 finite = st.floats(-1e9, 1e9)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -188,6 +190,15 @@ def test_a_reliability_diagram_has_a_point_and_a_count_a_bin() -> None:
     assert sum(each.count for each in found.bins) == 60
     curve = selective_accuracy(report.rows[0], [(report.models[0], found)])
     assert f"{100 * found.accuracy:.1f} % at 100 %" in curve
+
+
+def test_the_confidence_is_of_the_likeliest_choice_whatever_the_first_metric_is() -> None:
+    result = made_result("t", "m", 0.3, samples=20, metrics=[Metric("acc_norm", ("acc_norm",))])
+    samples = [replace(each, scores={**each.scores, "acc_norm": 1.0}) for each in result.samples]
+    found = calibration_of(replace(result, samples=tuple(samples)))
+    assert found is not None
+    assert found.column == "acc"
+    assert found.accuracy == np.mean([each.scores["acc"] for each in samples])
 
 
 @pytest.mark.parametrize("kind", ["answer", "text"])

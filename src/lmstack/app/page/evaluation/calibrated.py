@@ -43,7 +43,7 @@ SHOWN = {
     "brier": "Brier score",
     "aurc": "Area under the risk-coverage curve",
 }
-_CONFIDENCE = "confidence"
+_CONFIDENCE, _OF_LIKELIEST = "confidence", "acc"
 _FEWEST = 10  # answers, of which an accuracy is drawn
 _POINTS = 160  # of a curve
 _TOP, _FLOOR, _COUNTS, _TALL = 10.0, 182.0, 226.0, 262.0
@@ -52,8 +52,10 @@ _LEFT, _RIGHT = 48.0, WIDE - 10
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one model on one task. ``figures``: by the names of `SHOWN`."""
+    """Of one model on one task. ``column``: the score that says whether what had the confidence
+    was right. ``figures``: by the names of `SHOWN`."""
 
+    column: str
     samples: int
     confidence: float
     accuracy: float
@@ -81,6 +83,7 @@ def calibration_of(result: TaskResult) -> Calibration | None:
     clusters = [each.cluster for each in samples]
     metrics = calibration_metrics(_CONFIDENCE, column)
     return Calibration(
+        column,
         len(samples),
         float(table[:, 0].mean()),
         float(table[:, 1].mean()),
@@ -91,10 +94,14 @@ def calibration_of(result: TaskResult) -> Calibration | None:
 
 
 def _correct(result: TaskResult) -> str | None:
-    """The column that says whether what had the confidence was right."""
+    """What a figure of calibration names beside the confidence. Scorers of choices have the
+    confidence of the likeliest, which is right where `_OF_LIKELIEST` is 1, whatever a task's first
+    metric divides by. Otherwise the first metric's."""
     for metric in result.metrics:
         if len(metric.columns) == 2 and metric.columns[0] == _CONFIDENCE:
             return metric.columns[1]
+    if all(_OF_LIKELIEST in each.scores for each in result.samples if not each.failed):
+        return _OF_LIKELIEST
     first = result.metrics[0] if result.metrics else None
     if first is None or not first.is_share or first.statistic is not mean_of:
         return None

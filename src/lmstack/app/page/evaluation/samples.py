@@ -143,6 +143,8 @@ def _facts(sample: SampleResult, columns: Sequence[str]) -> Iterator[str]:
     ]
     if sample.finish_reason:
         parts.append(f"ended by {json.dumps(sample.finish_reason, ensure_ascii=False)}")
-    parts.append(f"{sample.prompt_tokens:,} tokens in, {sample.completion_tokens:,} out")
-    parts.append(f"{sample.seconds:.2f} s")
+    if sample.prompt_tokens or sample.completion_tokens:
+        parts.append(f"{sample.prompt_tokens:,} tokens in, {sample.completion_tokens:,} out")
+    if sample.seconds:
+        parts.append(f"{sample.seconds:.2f} s")
     yield f'<p class="soft facts">{text_of(", ".join(parts))}</p>'

@@ -148,7 +148,8 @@ def _p(p: float | None) -> str:
 
 
 def calibration_table(found: Sequence[tuple[Model, Calibration]]) -> str:
-    heads = ["Model", "Samples", "Mean confidence", "Accuracy", *SHOWN.values()]
+    right = " or ".join(dict.fromkeys(each.column for _, each in found))
+    heads = ["Model", "Samples", "Mean confidence", f"Right ({text_of(right)})", *SHOWN.values()]
     rows = [
         [
             text_of(model.label),
@@ -164,12 +165,14 @@ def calibration_table(found: Sequence[tuple[Model, Calibration]]) -> str:
 
 def cost_table(report: EvaluationReport) -> str:
     """Means over samples, and what the run took as a whole."""
-    heads = ["Task", "Model", *(m.unit.capitalize() for m in MEASURES), "Tokens in, out", "Run"]
+    every = [result for row in report.rows for result in row.results.values()]
+    known = [m for m in MEASURES if any(cost_of(result, m) is not None for result in every)]
+    heads = ["Task", "Model", *(m.unit.capitalize() for m in known), "Tokens in, out", "Run"]
     rows = []
     for row in report.rows:
         for number, result in row.results.items():
             costs = []
-            for measure in MEASURES:
+            for measure in known:
                 found = cost_of(result, measure)
                 written = f"{{:.{measure.decimals}f}}".format
                 costs.append(_NOTHING if found is None else estimate_cell(found, written))
