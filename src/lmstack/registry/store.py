@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lmstack.core import (
     FormatError,
@@ -173,6 +174,18 @@ class Store:
         found = self.resolve(ref)
         found.verify()
         return found
+
+    def update_evaluation(
+        self, name: str, change: Callable[[ModelFolder], Mapping[str, Any]]
+    ) -> ModelFolder:
+        """The model ``name`` of the store, with what ``change`` says was measured of it in its
+        card. Two at once wait for each other, and a card is written whole or not at all; files and
+        digest stay as they are."""
+        with locked(self.root / "locks" / f"{name}.lock"):
+            found = ModelFolder.read(self._entry(name))
+            card = dataclasses.replace(found.card, evaluation=dict(change(found)))
+            write_atomic(found.path / CARD, json.dumps(card.to_json(), indent=2).encode())
+        return ModelFolder(found.path, card)
 
     def remove(self, ref: str | os.PathLike[str]) -> None:
         """Delete a model of the store, broken or not. Paths outside are not touched."""

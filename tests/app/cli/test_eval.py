@@ -72,6 +72,22 @@ def test_a_second_run_asks_nothing_again_and_says_the_same(run: Run, folder: Pat
     assert second.json[0]["seconds"] < first.json[0]["seconds"]
 
 
+def test_a_model_of_the_store_has_its_results_in_its_card(run: Run, folder: Path) -> None:
+    pulled = run("pull", "./one-made", "--json").json[0]
+    words = ("eval", "run", "task.yaml", "--model", "one-made", "--json")
+    run(*words, "--limit", "9")
+    [ran] = run(*words).json
+    found = run("inspect", "one-made", "--json").json
+    assert found["digest"] == pulled["digest"]
+    part, whole = found["evaluation"]["tasks"]
+    assert (part["samples"], part["partial"]) == (9, True)
+    assert (whole["value"], whole["partial"]) == (ran["figures"]["acc"]["value"], False)
+    shown = run("inspect", "one-made").out
+    assert "the first 9 of 40 samples" in shown
+    assert "40 samples" in shown.replace("the first 9 of 40 samples", "")
+    assert "numbers" in run("models").out
+
+
 def test_a_gate_passes_nothing_that_it_lacks(run: Run, folder: Path) -> None:
     Path("gate.yaml").write_text(GATE % 0.1)
     Path("empty").mkdir()

@@ -164,3 +164,25 @@ def test_figures_have_intervals() -> None:
     assert found["accuracy_at_0.5"].value == risk_coverage(p, right).accuracy_at(0.5)
     assert metrics["brier"].better == "lower"
     assert metrics["auc"].better == "higher"
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions, st.integers(1, 3))
+def test_figures_of_many_tables_at_once_are_those_of_each(
+    found: tuple[np.ndarray, np.ndarray], tables: int
+) -> None:
+    rng = np.random.default_rng(0)
+    one = np.stack(found, axis=1)
+    rows = one[rng.integers(0, len(one), (tables, len(one)))]
+    of_each = {
+        "ece": calibration_error,
+        "ece_equal_width": lambda p, y: calibration_error(p, y, by="width"),
+        "brier": brier,
+        "aurc": lambda p, y: risk_coverage(p, y).area,
+        "accuracy_at_0.5": lambda p, y: risk_coverage(p, y).accuracy_at(0.5),
+    }
+    figures = {metric.name: metric.statistic for metric in calibration_metrics()}
+    for name, figure in of_each.items():
+        expected = [figure(table[:, 0], table[:, 1]) for table in rows]
+        assert figures[name](rows) == pytest.approx(expected, abs=1e-12), name
+        assert float(figures[name](one)) == pytest.approx(figure(*found), abs=1e-12)

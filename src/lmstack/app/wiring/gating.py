@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.results import TaskResult
 from lmstack.evals.task import Metric
 
-__all__ = ["decided", "read_result"]
+__all__ = ["decided", "decided_of", "read_result", "read_rules"]
+
+Results = Callable[[str], TaskResult]
 
 # Scorers with figures of a corpus.
 _CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage")
@@ -55,17 +59,27 @@ def _metrics_of(value: Any) -> list[Metric]:
 
 
 def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
-    """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
-    side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
-    """
+    """`decided_of` the rules of a YAML file and the results in folders."""
+    found = None if base is None else partial(_in_folder, base)
+    return decided_of(read_rules(rules), partial(_in_folder, candidate), found)
+
+
+def read_rules(path: Path) -> GateConfig:
+    """Of a YAML file."""
     try:
-        text = rules.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise store_error(error, rules, "reading") from error
-    config = GateConfig.from_mapping(parse_yaml(text, str(rules)))
+        raise store_error(error, path, "reading") from error
+    return GateConfig.from_mapping(parse_yaml(text, str(path)))
+
+
+def decided_of(config: GateConfig, candidate: Results, base: Results | None) -> Decision:
+    """The verdict. ``candidate``, ``base``: the result of a task by its name, or an error.
+    `InputError` where a rule's task is missing on a side, is not whole, has failures, or is not
+    the same on both: nothing passes by what it lacks."""
     comparisons = []
     for rule in config.rules:
-        mine = _scores(rule, candidate)
+        mine = _scores(rule, candidate(rule.task))
         needs_base = rule.kind != "at_least"
         if needs_base and base is None:
             raise InputError(
@@ -73,20 +87,23 @@ def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
                 hint="--base FOLDER, with its results",
                 param="base",
             )
-        theirs = _scores(rule, base) if needs_base and base is not None else None
+        theirs = _scores(rule, base(rule.task)) if needs_base and base is not None else None
         comparisons.append(GateComparison(mine, theirs))
     return decide(config, comparisons)
 
 
-def _scores(rule: GateRule, folder: Path) -> TaskScores:
-    path = folder / f"{rule.task}.json"
+def _in_folder(folder: Path, task: str) -> TaskResult:
+    path = folder / f"{task}.json"
     if not path.is_file():
         raise InputError(
-            f"{shown(str(folder))} has no result of {rule.task}",
-            hint=f"lmstack eval run {rule.task} --model MODEL --output {shlex.quote(str(folder))}",
+            f"{shown(str(folder))} has no result of {task}",
+            hint=f"lmstack eval run {task} --model MODEL --output {shlex.quote(str(folder))}",
             param="gate",
         )
-    result = read_result(path)
+    return read_result(path)
+
+
+def _scores(rule: GateRule, result: TaskResult) -> TaskScores:
     result.check_complete(whole=True)
     metric = result.metric(rule.metric) if rule.metric else result.metrics[0]
     scored = result.scored(metric)

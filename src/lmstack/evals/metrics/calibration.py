@@ -190,9 +190,7 @@ class RiskCoverage:
             raise InputError(
                 f"coverage is {coverage!r}, not above 0 and at most 1", param="coverage"
             )
-        # 0.07 * 100 is a little more than 7
-        count = max(int(len(self.accuracy) * coverage + 1e-9), 1)
-        return float(self.accuracy[count - 1])
+        return float(self.accuracy[_answered(coverage, len(self.accuracy)) - 1])
 
     @property
     def area(self) -> float:
@@ -202,11 +200,28 @@ class RiskCoverage:
 
 def risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> RiskCoverage:
     """Neither is empty."""
-    sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    _, group, counts = np.unique(-sure, return_inverse=True, return_counts=True)
-    means = np.bincount(group, weights=right) / counts
-    answered = np.arange(1, len(sure) + 1)
-    return RiskCoverage(answered / len(sure), np.cumsum(np.repeat(means, counts)) / answered)
+    rows = np.stack([np.asarray(side, np.float64) for side in (confidence, correct)], axis=1)
+    return RiskCoverage(np.arange(1, len(rows) + 1) / len(rows), _accuracies(rows))
+
+
+def _answered(coverage: float, count: int) -> int:
+    """At least one; 0.07 * 100 is a little more than 7."""
+    return max(int(count * coverage + 1e-9), 1)
+
+
+def _accuracies(rows: Floats) -> Floats:
+    """Of the surest 1, 2 and so on of each table, (..., N, 2) to (..., N)."""
+    tables = rows.reshape(-1, *rows.shape[-2:])
+    number, count = tables.shape[:2]
+    order = np.argsort(-tables[..., 0], axis=1, kind="stable")
+    sure, right = (np.take_along_axis(tables[..., k], order, 1) for k in (0, 1))
+    is_new = np.ones((number, count), bool)  # not the confidence of the one before
+    is_new[:, 1:] = sure[:, 1:] != sure[:, :-1]
+    groups = np.cumsum(is_new) - 1
+    sums, sizes = np.bincount(groups, right.ravel()), np.bincount(groups)
+    means = (sums / sizes)[groups].reshape(number, count)
+    found: Floats = np.cumsum(means, axis=1) / np.arange(1, count + 1)
+    return found.reshape(rows.shape[:-1])
 
 
 _Figure = Callable[[npt.ArrayLike, npt.ArrayLike], float]
@@ -224,30 +239,56 @@ def calibration_metrics(
     at ``coverages``, AUC. ``scaled``: and the calibration error that is left after a curve fitted
     to the same samples (HELM), which takes seconds with its interval."""
     columns = (confidence, correct)
-    of_loss: dict[str, _Figure] = {
-        "ece": calibration_error,
-        "ece_equal_width": partial(calibration_error, by="width"),
-        **({"ece_after_platt": _error_after_scaling} if scaled else {}),
-        "brier": brier,
-        "log_score": log_score,
-        "aurc": _risk_area,
+    of_loss: dict[str, Callable[[Floats], Floats]] = {
+        "ece": _errors_by_mass,
+        "ece_equal_width": _errors_by_width,
+        **({"ece_after_platt": _by_table(_error_after_scaling)} if scaled else {}),
+        "brier": _briers,
+        "log_score": _by_table(log_score),
+        "aurc": _risk_areas,
     }
     return (
         *(
-            Metric(name, columns, _by_table(figure), "lower", is_share=False)
-            for name, figure in of_loss.items()
+            Metric(name, columns, statistic, "lower", is_share=False)
+            for name, statistic in of_loss.items()
         ),
         *(
             Metric(
                 f"accuracy_at_{coverage:g}",
                 columns,
-                _by_table(partial(_accuracy_at, coverage=coverage)),
+                partial(_accuracies_at, coverage=coverage),
                 is_share=False,
             )
             for coverage in coverages
         ),
         Metric("auc", columns, auc_of, is_share=False),
     )
+
+
+def _errors_by_mass(rows: Floats) -> Floats:
+    """`calibration_error` of many tables at once, (..., N, 2) to (...): of a bin the distance of
+    the means, times its count, is that of the sums."""
+    count = rows.shape[-2]
+    order = np.argsort(rows[..., 0], axis=-1, kind="stable")
+    apart = np.take_along_axis(rows[..., 0] - rows[..., 1], order, -1)
+    sizes = [len(part) for part in np.array_split(range(count), min(_BINS, max(count, 1)))]
+    starts = np.cumsum([0, *sizes[:-1]])
+    found: Floats = np.abs(np.add.reduceat(apart, starts, axis=-1)).sum(-1) / count
+    return found
+
+
+def _errors_by_width(rows: Floats) -> Floats:
+    """As `_errors_by_mass`, by bins of equal width."""
+    places = np.searchsorted(np.arange(1, _BINS) / _BINS, rows[..., 0], side="left")
+    apart = rows[..., 0] - rows[..., 1]
+    sums = [np.abs(np.where(places == place, apart, 0.0).sum(-1)) for place in range(_BINS)]
+    found: Floats = np.sum(sums, axis=0) / rows.shape[-2]
+    return found
+
+
+def _briers(rows: Floats) -> Floats:
+    found: Floats = ((rows[..., 0] - rows[..., 1]) ** 2).mean(-1)
+    return found
 
 
 def _by_table(figure: _Figure) -> Callable[[Floats], Floats]:
@@ -258,12 +299,14 @@ def _of_columns(table: Floats, figure: _Figure) -> float:
     return figure(table[:, 0], table[:, 1])
 
 
-def _risk_area(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    return risk_coverage(confidence, correct).area
+def _risk_areas(rows: Floats) -> Floats:
+    found: Floats = 1 - _accuracies(rows).mean(-1)
+    return found
 
 
-def _accuracy_at(confidence: npt.ArrayLike, correct: npt.ArrayLike, coverage: float) -> float:
-    return risk_coverage(confidence, correct).accuracy_at(coverage)
+def _accuracies_at(rows: Floats, coverage: float) -> Floats:
+    found: Floats = _accuracies(rows)[..., _answered(coverage, rows.shape[-2]) - 1]
+    return found
 
 
 def _error_after_scaling(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:

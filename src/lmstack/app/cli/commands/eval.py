@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import eval_report
 from lmstack.app.cli.commands._eval_forms import (
     Chat,
     Copies,
@@ -23,7 +24,7 @@ from lmstack.app.cli.commands._eval_forms import (
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, LmstackError, shown
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def register(app: typer.Typer) -> None:
         "compare",
         example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
+    eval_report.register(evals)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     app.add_typer(evals, name="eval")
 
@@ -197,6 +199,7 @@ def run(
             if output is not None:
                 text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
                 write_atomic(output / f"{result.task}.json", text.encode())
+            _record(out, model, result)
             if not out.as_json and asked.suite is None:
                 _print(out, result)
     if out.as_json:
@@ -267,6 +270,16 @@ def gate(
             out.line(printable(f"  {reason}", one_line=True))
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _record(out: Output, model: str | None, result: TaskResult) -> None:
+    """Into the model's card, if it is in the store. The result itself is safe by now."""
+    from lmstack.app.wiring.model_results import record_result
+
+    try:
+        record_result(model, result)
+    except LmstackError as error:
+        out.note(printable(f"not in the model's card: {error.message}", one_line=True))
 
 
 def _data_state(benchmark: Benchmark) -> str:

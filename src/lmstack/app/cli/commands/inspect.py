@@ -56,6 +56,7 @@ def inspect_model(out: Output, model: ModelOnDisk) -> None:
         out.result({**card, **found.to_json()})
         return
     training = card.pop("training", None)
+    evaluated = _result_rows(card)
     for title, rows in (
         ("Card", _card_rows(card)),
         ("Layers", _layer_rows(found.config)),
@@ -65,8 +66,35 @@ def inspect_model(out: Output, model: ModelOnDisk) -> None:
         out.line(out.style(title, "bold"))
         out.lines(columns(rows, indent=2))
         out.line()
+    if evaluated:
+        out.line(out.style("Results", "bold"))
+        out.lines(columns(evaluated, indent=2))
+        out.line()
     if training is not None:
         _show_lineage(out, training)
+
+
+def _result_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Of evaluations, which are taken out of ``card``: they would fill a line of it."""
+    from lmstack.app.wiring.model_results import TASKS, results_in
+
+    found = results_in(card["evaluation"])
+    card["evaluation"] = {k: v for k, v in card["evaluation"].items() if k != TASKS}
+    return [
+        tuple(
+            printable(cell, one_line=True)
+            for cell in (
+                f"{each.task} v{each.version}",
+                each.metric,
+                each.figure,
+                each.interval and f"({each.interval})",
+                each.counted,
+                each.form,
+                each.date[:10],
+            )
+        )
+        for each in found
+    ]
 
 
 def _show_adapter(out: Output, facts: dict[str, Any]) -> None:

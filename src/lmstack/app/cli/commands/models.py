@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_TASKS = 3  # that are named of a model
+
 
 def register(app: typer.Typer) -> None:
     command(
@@ -79,12 +81,15 @@ def list_models(out: Output, ctx: typer.Context) -> None:  # noqa: ARG001
     elif not found:
         out.note("there are no models in the store yet; try: lmstack pull")
     else:
-        header = ("NAME", "KIND", "SIZE", "DIGEST", "SOURCE", "LICENCE")
+        header = ["NAME", "KIND", "SIZE", "DIGEST", "SOURCE", "LICENCE"]
         rows = [
-            (m["name"], m["kind"], size(m["size"]), m["digest"][:19], m["source"], m["licence"])
+            [m["name"], m["kind"], size(m["size"]), m["digest"][:19], m["source"], m["licence"]]
             for m in found
         ]
-        shown = [tuple(printable(cell, one_line=True) for cell in row) for row in rows]
+        if any(m["results"] for m in found):
+            header.append("RESULTS")
+            rows = [[*row, _results(m["results"])] for row, m in zip(rows, found, strict=True)]
+        shown = [[printable(cell, one_line=True) for cell in row] for row in rows]
         out.lines(columns([header, *shown]))
     for entry in wiring.broken_models():
         text = (
@@ -107,7 +112,16 @@ def remove(
         out.result({"removed": names})
 
 
+def _results(results: list[dict[str, Any]]) -> str:
+    """``boolq, hellaswag``: which tasks; `lmstack inspect` has the figures."""
+    tasks = list(dict.fromkeys(each["task"] for each in results))
+    more = f" and {len(tasks) - _TASKS} more" if len(tasks) > _TASKS else ""
+    return ", ".join(tasks[:_TASKS]) + more
+
+
 def _describe(folder: ModelFolder) -> dict[str, Any]:
+    from lmstack.app.wiring.model_results import results_of
+
     card = folder.card
     return {
         "name": folder.name,
@@ -117,4 +131,5 @@ def _describe(folder: ModelFolder) -> dict[str, Any]:
         "digest": folder.digest,
         "source": card.source,
         "path": str(folder.path),
+        "results": [each.to_json() for each in results_of(card)],
     }

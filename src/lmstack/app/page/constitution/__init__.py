@@ -1,21 +1,16 @@
 """The page of a constitutional run: one HTML file with every prompt, critique, revision and label.
 
-Its styles and its script are in the file and named by hash in the file's own policy, so nothing
-else can run and nothing is asked of any host. Text of models and data is escaped here and never
-parsed by the script, which only hides and shows. Without JavaScript all of it can be read.
+Text of models and data is escaped here and never parsed by the script, which only hides and shows.
+Without JavaScript all of it can be read.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
-from html import escape
-from importlib import resources
 
-from lmstack.app.formats import printable
 from lmstack.app.page.constitution.entries import entry_html
 from lmstack.app.page.constitution.tables import disagreement_table, principle_table
+from lmstack.app.page.document import self_contained, text_of
 from lmstack.train.constitution.record import Record
 
 __all__ = ["constitution_page"]
@@ -33,30 +28,17 @@ _SHOWN = (
 
 def constitution_page(record: Record, name: str) -> str:
     """The page of the run called ``name``, as far as ``record`` goes."""
-    style = _static("static", "base.css") + _static("constitution", "page.css")
-    script = _static("constitution", "page.js")
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)};"
-        " base-uri 'none'; form-action 'none'; require-trusted-types-for 'script';"
-        " trusted-types 'none'"
-    )
-    title = f"{name}: principles"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#entries">Skip to the prompts</a>\n'
-        f'<header class="bar"><span class="brand">lmstack</span><span class="run">{_text(name)}'
-        '</span><button id="theme" class="quiet small" type="button" aria-pressed="false" hidden>'
-        "Dark theme</button></header>\n"
-        f"<main>\n{''.join(_main(record))}</main>\n<script>{script}</script>\n</body>\n</html>\n"
+    return self_contained(
+        f"{name}: principles",
+        name,
+        "".join(_main(record)),
+        folder="constitution",
+        skip=("entries", "the prompts"),
     )
 
 
 def _main(record: Record) -> Iterator[str]:
-    yield f"<h1>{_text(record.constitution.title or 'A run by principles')}</h1>\n"
+    yield f"<h1>{text_of(record.constitution.title or 'A run by principles')}</h1>\n"
     yield f'<p class="lead">{_summary(record)}</p>\n'
     yield "<section><h2>Principles</h2>\n"
     yield principle_table(record)
@@ -72,11 +54,11 @@ def _main(record: Record) -> Iterator[str]:
 def _summary(record: Record) -> str:
     recipe, entries = record.recipe, record.entries
     base = str(recipe["base"])
-    parts = [f"{len(entries):,} prompts, drafted by {_text(base)}"]
+    parts = [f"{len(entries):,} prompts, drafted by {text_of(base)}"]
     if any(entry.rounds for entry in entries):
-        parts.append(f"criticized and revised by {_text(str(recipe['writer'] or base))}")
+        parts.append(f"criticized and revised by {text_of(str(recipe['writer'] or base))}")
     if any(entry.label for entry in entries):
-        parts.append(f"answers compared by {_text(str(recipe['judge'] or base))}")
+        parts.append(f"answers compared by {text_of(str(recipe['judge'] or base))}")
     ends = [f"{sum(e.in_sft for e in entries):,} conversations in the SFT set"]
     ends.append(f"{sum(e.in_dpo for e in entries):,} preferences")
     undone = [name for name in ("sft", "dpo") if name not in record.results]
@@ -86,7 +68,7 @@ def _summary(record: Record) -> str:
 
 def _filters(record: Record) -> str:
     names = "".join(
-        f'<option value="{_text(p.name)}">{_text(p.name)}</option>'
+        f'<option value="{text_of(p.name)}">{text_of(p.name)}</option>'
         for p in record.constitution.principles
     )
     shown = "".join(f'<option value="{value}">{words}</option>' for value, words in _SHOWN)
@@ -100,16 +82,3 @@ def _filters(record: Record) -> str:
         '<button id="open" class="plain small" type="button" aria-pressed="false">Open all'
         '</button>\n<p id="count" class="soft" role="status"></p>\n</form>\n'
     )
-
-
-def _static(folder: str, name: str) -> str:
-    return (resources.files("lmstack.app.page") / folder / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
-
-
-def _text(text: str) -> str:
-    return escape(printable(text, one_line=True))

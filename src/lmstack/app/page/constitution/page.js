@@ -1,5 +1,4 @@
-// Filters, search, and the theme. Text is never written: entries are only hidden and shown.
-"use strict";
+// Filters and search. Text is never written: entries are only hidden and shown.
 (() => {
   const at = (id) => document.getElementById(id);
   const entries = [...document.querySelectorAll(".entry")].map((node) => ({
@@ -47,15 +46,5 @@
     for (const { node } of entries) if (!node.hidden) node.querySelector("details").open = all;
   });
 
-  const theme = at("theme");
-  const root = document.documentElement;
-  const isDark = () =>
-    root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  theme.hidden = false;
-  theme.setAttribute("aria-pressed", String(isDark()));
-  theme.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    theme.setAttribute("aria-pressed", String(isDark()));
-  });
   filter();
 })();

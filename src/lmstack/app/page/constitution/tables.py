@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
-from lmstack.app.formats import printable
+from lmstack.app.page.document import text_of
 from lmstack.train.constitution.record import PrincipleUse, Record
 
 __all__ = ["disagreement_table", "principle_table"]
@@ -26,8 +25,8 @@ def principle_table(record: Record) -> str:
     asked = {p.name: p.preference for p in record.constitution.principles}
     rows = [
         [
-            f'<button class="quiet small pick" type="button" title="{_text(asked[use.name])}"'
-            f' data-principle="{_text(use.name)}">{_text(use.name)}</button>',
+            f'<button class="quiet small pick" type="button" title="{text_of(asked[use.name])}"'
+            f' data-principle="{text_of(use.name)}">{text_of(use.name)}</button>',
             *_figures(use),
         ]
         for use in record.uses()
@@ -52,7 +51,7 @@ def disagreement_table(record: Record) -> str:
     if not found:
         return '<p class="soft">No pair of answers was compared by two principles yet.</p>\n'
     rows = [
-        [_text(one), _text(other), f"{together:,}", f"{apart:,}", _share(apart, together)]
+        [text_of(one), text_of(other), f"{together:,}", f"{apart:,}", _share(apart, together)]
         for (one, other), (apart, together) in found.items()
     ]
     return _table(["Principle", "and", "Compared both", "Disagreed", "Share"], rows, names=2)
@@ -83,7 +82,3 @@ def _percent(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "–"
     return f"{value:+.0%}" if signed else f"{value:.0%}"
-
-
-def _text(text: str) -> str:
-    return escape(printable(text, one_line=True))
