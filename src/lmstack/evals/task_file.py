@@ -11,8 +11,9 @@
     metric: exact_match               # the first of the scorer's, unless said
     split: {part: test, share: 0.5}   # by a hash of the row; the rest is the part ``tune``
 
-Unknown keys name the nearest. Rows that cannot be used are an error that names file and line: none
-is left out silently. Not covered: scorers, and their parameters (`metrics`).
+A task for an index or an agent says so instead of a solver (`system_tasks`). Unknown keys name the
+nearest. Rows that cannot be used are an error that names file and line: none is left out silently.
+Not covered: scorers, and their parameters (`metrics`).
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ from lmstack.evals.metrics import MetricScorer
 from lmstack.evals.metrics import make_scorer as scorer_of
 from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, MultipleChoice, SelfConsistency, TargetLikelihood
+from lmstack.evals.system_solvers import AskIndex, RunAgent, tools_allowed
+from lmstack.evals.system_tasks import SYSTEMS, applicable, question_metadata, with_usual_settings
 from lmstack.evals.task import Metric, Solver, Task
 
 __all__ = ["ScorerFactory", "load_task"]
 
 MAX_BYTES = 1 << 30
 _SHOWN = 5
-SOLVERS = ("generate", "multiple_choice", "likelihood")
+SOLVERS = ("generate", "multiple_choice", "likelihood", *SYSTEMS)
 PARTS = ("test", "tune")
 
 
@@ -124,6 +127,7 @@ class _Settings(Config):
     shots: Mapping[str, Any] | None = None
     vote: Mapping[str, Any] | None = None
     metric: str = ""
+    faithfulness: bool = allowed(True, bool)
     split: Mapping[str, Any] | None = None
     limit: int | None = allowed(None, int, 1, 1 << 40)
 
@@ -149,6 +153,11 @@ class _Settings(Config):
             (self.solver == "multiple_choice" and not self.choices, "choices", ""),
             (self.letters and self.solver != "multiple_choice", "letters", "multiple_choice"),
             (self.solver == "likelihood" and self.shots is not None, "shots", "the other solvers"),
+            (not self.faithfulness and self.solver != "index", "faithfulness", "index"),
+            *(
+                (self.solver in SYSTEMS and bool(getattr(self, name)), name, "a model")
+                for name in ("instruction", "before", "choices", "gold", "shots")
+            ),
         ):
             if given:
                 problem = (
@@ -173,15 +182,19 @@ class _Form:
             turns = ((role, each) for role, each in self.turns if role is not None)
             asked = tuple(Message(role, each.render(row)) for role, each in turns)
         choices = _texts(row, s.choices) if s.choices else ()
-        return Sample(
+        is_question = s.solver == "index"
+        found = Sample(
             id=value_text(row, s.id) if s.id else str(number),
             input=asked,
-            targets=_texts(row, s.targets) if s.targets else (),
+            targets=_texts(row, s.targets) if s.targets and not is_question else (),
             choices=choices,
             gold=_gold(row, s.gold, choices) if s.gold else (),
             cluster=value_text(row, s.cluster) if s.cluster else "",
-            metadata=row,
+            metadata=question_metadata(row, s.targets) if is_question else row,
         )
+        if s.solver == "agent":
+            tools_allowed(found)
+        return found
 
 
 def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
@@ -195,7 +208,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
             f"{file} holds {shown(values)}, not a task", hint="key: value, by line; see name, data"
         )
     try:
-        settings = _Settings.from_mapping(values)
+        settings = _Settings.from_mapping(with_usual_settings(values))
         form = _Form(settings, _turns(settings.input))
         split = None if settings.split is None else _Split.from_mapping(settings.split)
     except InputError as error:
@@ -216,7 +229,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
             dataset=Dataset(name, tuple(samples[: settings.limit]), source),
             solver=_solver(settings, form, file.parent),
             scorer=scorer,
-            metrics=_metrics(settings, scorer),
+            metrics=_metrics(settings, scorer, samples[: settings.limit]),
             version=settings.version,
             about=settings.about,
         )
@@ -345,6 +358,8 @@ def _solver(settings: _Settings, form: _Form, folder: Path) -> Solver:
         return MultipleChoice(settings.instruction, shots, before, settings.letters)
     if settings.solver == "likelihood":
         return TargetLikelihood(settings.before or "")
+    if settings.solver in SYSTEMS:
+        return AskIndex(settings.faithfulness) if settings.solver == "index" else RunAgent()
     given = settings.sampling if settings.sampling is not None else {}
     sampling = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 256, **given})
     generate = Generate(
@@ -363,9 +378,12 @@ def _shots(chosen: _ShotSettings, pool: list[Sample]) -> Shots:
     return Shots.drawn(pool, chosen.count, chosen.seed, **around)
 
 
-def _metrics(settings: _Settings, scorer: MetricScorer) -> tuple[Metric, ...]:
-    """The scorer's, the one that the file names first."""
-    found = {metric.name: metric for metric in scorer.metrics}
+def _metrics(
+    settings: _Settings, scorer: MetricScorer, samples: list[Sample]
+) -> tuple[Metric, ...]:
+    """The scorer's, as far as ``samples`` can have them, the one that the file names first."""
+    able = applicable(scorer, samples, faithfulness=settings.faithfulness)
+    found = {metric.name: metric for metric in able}
     if not settings.metric:
         return tuple(found.values())
     if settings.metric not in found:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands._options import say_if_remote
+from lmstack.app.cli.commands._options import Place, index_place, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
 from lmstack.core import InputError, shown
@@ -58,6 +58,15 @@ Judge = Annotated[
     typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
+AskedIndex = Annotated[
+    Place | None,
+    typer.Option(
+        "--index",
+        parser=index_place,
+        metavar="DIR",
+        help="The index that questions are put to, instead of that of the task file.",
+    ),
+]
 Into = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each."),
@@ -147,13 +156,15 @@ def run(
     at_once: AtOnce = 16,
     judge: Judge = None,
     seed: Seed = 0,
+    index: AskedIndex = None,
     output: Into = None,
 ) -> None:
-    """Run tasks on a model.
+    """Run tasks on a model, or on an index or an agent of a task file.
 
     Every output is kept the moment it is there: a run that was stopped goes on where it was, and a
     model is never asked twice for the same sample by the same protocol. Figures have 95 %
     intervals over samples, or over clusters where samples belong together."""
+    from lmstack.app.cli.commands._eval_systems import evaluated, planned
     from lmstack.app.wiring.evaluating import made, opened, output_store, subject, task_named
     from lmstack.evals.run import run_sync
 
@@ -165,15 +176,19 @@ def run(
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
         wanted = [task_named(name, files, seed=seed, judge=rater) for name in tasks]
+        plans = [planned(name, task, index) for name, task in zip(tasks, wanted, strict=True)]
         if output is not None:
             made(output)
         store = stack.enter_context(output_store())
-        evaluated = stack.enter_context(subject(model, weights))
-        for task in wanted:
-            with out.progress(task.name, "samples") as bar:
+        opened_model = stack.enter_context(subject(model, weights))
+        for task, plan in zip(wanted, plans, strict=True):
+            with (
+                evaluated(out, plan, opened_model) as found,
+                out.progress(task.name, "samples") as bar,
+            ):
                 result = run_sync(
                     task,
-                    evaluated,
+                    found,
                     store,
                     concurrency=at_once,
                     limit=limit,
