@@ -67,12 +67,12 @@ class AgentSettings(Config):
 
     docs: str = ""
     index: str = ""
-    files: tuple[str, ...] = allowed((), str, 1000)
-    hosts: tuple[str, ...] = allowed((), str, 1000)
+    files: tuple[str, ...] = allowed((), str, 0, 1000)
+    hosts: tuple[str, ...] = allowed((), str, 0, 1000)
     python: bool = allowed(False, bool)
-    mcp: tuple[str, ...] = allowed((), str, 1000)
-    ask: tuple[str, ...] = allowed((), str, 1000)
-    allow: tuple[str, ...] = allowed((), str, 1000)
+    mcp: tuple[str, ...] = allowed((), str, 0, 1000)
+    ask: tuple[str, ...] = allowed((), str, 0, 1000)
+    allow: tuple[str, ...] = allowed((), str, 0, 1000)
     instructions: str = ""
     protocol: Literal["tools", "react"] = allowed("tools", str, also=("tools", "react"))
     must_call: bool = allowed(False, bool)
