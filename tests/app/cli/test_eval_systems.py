@@ -14,6 +14,7 @@ from tests.word_reranker import CALIBRATION, WordReranker
 from lmstack.app import wiring
 from lmstack.app.wiring import retrieval
 from lmstack.core import Message, RemoteError, Request, ScriptedModel, ToolCall
+from lmstack.rag import Index
 from lmstack.rag.answer import confidence
 
 if TYPE_CHECKING:
@@ -191,6 +192,18 @@ def test_a_second_run_asks_nothing_again_until_the_index_changes(run: Run, locke
     assert second.json[0]["subject"] == first["subject"]
     locker(Path("docs"), "wool", 3000)
     assert run(*words).json[0]["subject"]["digest"] != first["subject"]["digest"]
+
+
+def test_a_result_is_not_written_for_an_index_that_changed_meanwhile(
+    run: Run, lockers: Path, replies: list[Any]
+) -> None:
+    digests = iter(["before", "after"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Index, "content_digest", lambda _index: next(digests))
+        done = run("eval", "run", "lockers.yaml", "--limit", "1", "-o", "found")
+    assert done.code == 1
+    assert "changed while it was evaluated" in done.err
+    assert not Path("found/lockers.json").exists()
 
 
 def test_what_is_wrong_with_a_call_is_said(run: Run, lockers: Path) -> None:

@@ -11,7 +11,7 @@ from tests.app.conftest import HashEmbedder
 
 from lmstack.app.wiring import retrieval
 from lmstack.app.wiring.evaluating_index import EvaluatedIndex, IndexSettings, index_subject
-from lmstack.core import InputError, Message, ScriptedModel
+from lmstack.core import InputError, Message, ScriptedModel, StoreError
 from lmstack.evals.task import Subject
 from lmstack.rag import Index
 
@@ -81,6 +81,15 @@ def test_a_digest_is_of_all_that_decides_an_answer(index: Index, docs: Path) -> 
     index.update()
     others.append(made(index))
     assert len({each.digest for each in (before, *others)}) == 6
+
+
+def test_an_index_that_changes_meanwhile_is_not_evaluated(index: Index, docs: Path) -> None:
+    found = asked(made(index))
+    (docs / "letters.md").unlink()
+    (docs / "new.md").write_text("Letters are kept for nine years.\n")
+    index.update()
+    with pytest.raises(StoreError, match="changed while it was evaluated"):
+        asyncio.run(found.answer(QUESTION))
 
 
 def test_settings_that_cannot_be_are_refused(index: Index) -> None:

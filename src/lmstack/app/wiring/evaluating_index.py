@@ -29,6 +29,7 @@ from lmstack.core import (
     Message,
     ModelInfo,
     Reranker,
+    StoreError,
     check_text,
     shown,
 )
@@ -41,7 +42,7 @@ from lmstack.rag.retrieve.rewriting import turns_of
 if TYPE_CHECKING:
     from lmstack.rag import Index
 
-__all__ = ["EvaluatedIndex", "IndexSettings", "index_subject"]
+__all__ = ["EvaluatedIndex", "IndexSettings", "changed", "index_subject"]
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class IndexSettings(Config):
 
 
 class EvaluatedIndex:
-    """Answers from ``index``. Sources are named by their paths under its folder; where it has
-    several, with the name of the folder before."""
+    """Answers from ``index``, as it is when this is made. Sources are named by their paths under
+    its folder; where it has several, with the name of the folder before."""
 
     def __init__(self, index: Index, answerer: Answerer, instructions: str = "") -> None:
-        self.answerer = answerer
+        self.answerer, self.content = answerer, index.content_digest()
         self._index, self._instructions = index, instructions
         roots = [os.path.abspath(each) for each in index.status(check=False).sources]
         self._names = {
@@ -155,6 +156,8 @@ class EvaluatedIndex:
         }
 
     def _place(self, number: int, start: int, end: int) -> dict[str, Any]:
+        if number not in self._names:
+            raise changed(self._index)
         return {"source": self._names[number], "start": start, "end": end}
 
     def _there(self, number: int, start: int, end: int) -> dict[str, Any]:
@@ -164,6 +167,14 @@ class EvaluatedIndex:
 
     def _read(self, number: int) -> Document:
         return self._index.document(number)
+
+
+def changed(index: Index) -> StoreError:
+    """Answers from before and after are not of one index."""
+    return StoreError(
+        f"the index {shown(str(index.place))} changed while it was evaluated",
+        hint="run it again, on an index that nobody updates meanwhile",
+    )
 
 
 def _name(path: str, roots: Sequence[str]) -> str:
@@ -192,7 +203,7 @@ def index_subject(
     found = EvaluatedIndex(index, answerer, settings.instructions)
     ranks = None if reranker is None else reranker.info.digest or f"name:{reranker.info.name}"
     decides = {
-        "index": index.content_digest(),
+        "index": found.content,
         "embedder": index.status(check=False).embedder_digest,
         "model": model.digest,
         "reranker": ranks,

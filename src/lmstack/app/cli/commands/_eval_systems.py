@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lmstack.app.wiring.evaluating_agent import AgentSettings
     from lmstack.app.wiring.evaluating_index import IndexSettings
     from lmstack.evals.task import Subject, Task
+    from lmstack.rag import Index
 
 __all__ = ["Planned", "evaluated", "planned"]
 
@@ -84,18 +85,31 @@ def evaluated(out: Output, plan: Planned, model: Subject) -> Iterator[Subject]:
             subject = index_subject(plan.of_index, index, model, out.note)
             assert isinstance(subject.index, EvaluatedIndex)
             _say_what_is_missing(out, plan.task, subject.index.sources)
-            yield subject
+            with _unchanged(index, subject.index.content):
+                yield subject
     elif plan.of_agent is None:
         yield model
     elif plan.of_agent.docs or plan.of_agent.index:
         with _opened(out, plan.of_agent.docs, plan.of_agent.index) as index:
-            yield agent_subject(plan.of_agent, model, index, out.note)
+            content = index.content_digest()
+            with _unchanged(index, content):
+                yield agent_subject(plan.of_agent, model, index, out.note)
     else:
         yield agent_subject(plan.of_agent, model)
 
 
 @contextmanager
-def _opened(out: Output, docs: str, path: str) -> Iterator[Any]:
+def _unchanged(index: Index, content: str) -> Iterator[None]:
+    """`StoreError` at the end where the index no longer holds what it held."""
+    from lmstack.app.wiring.evaluating_index import changed
+
+    yield
+    if index.content_digest() != content:
+        raise changed(index)
+
+
+@contextmanager
+def _opened(out: Output, docs: str, path: str) -> Iterator[Index]:
     """The index of the folder ``docs``, brought up to date, or the one at ``path`` as it is."""
     from lmstack.rag.place import index_place
 
