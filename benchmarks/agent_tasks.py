@@ -8,9 +8,10 @@ of a named tool.
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from lmstack.evals.metrics.agent_run import last_number
 
 __all__ = ["PRICES", "RECORD", "Task", "add", "is_right", "multiply", "price_of", "tasks"]
 
@@ -106,9 +107,7 @@ def tasks(each: int, seed: int = 0) -> list[Task]:
 
 
 def is_right(task: Task, answer: Any) -> bool:
-    """A number is right if it stands in the answer as the only one of its kind of result: the last
-    number of the text."""
+    """A number is right if it is the last one of the text, as the scorer agent_run has it."""
     if task.kind == "extraction":
         return bool(answer == task.answer)
-    numbers = re.findall(r"-?\d+(?:\.\d+)?", str(answer).replace(",", ""))
-    return bool(numbers) and float(numbers[-1]) == float(task.answer)
+    return last_number(str(answer)) == float(task.answer)

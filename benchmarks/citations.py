@@ -11,7 +11,9 @@ words, about other entities in half of the cases. Sides: `ours` is `lmstack ask`
 chunks of Chroma over the same extracted texts, embedded by the same MiniLM that is Chroma's usual
 one. A citation of `free` and `chroma` is a whole passage, and counts as precise if the planted
 statement lies in it; ours must overlap the statement with the sentence that it quotes. The two
-are asked a sample of the questions, with ours on the same sample beside them.
+are asked a sample of the questions, with ours on the same sample beside them. All are asked and
+judged as a task of `lmstack eval` is (`lmstack.evals.metrics.cited_answer`); what is judged here
+besides is which edition of a document was cited.
 """
 
 from __future__ import annotations
@@ -25,18 +27,23 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from planted import Corpus, Question, make_corpus
-from questions import load_reranker, parse_settings, share, show
+from planted import Corpus, Gold, Question, make_corpus
+from questions import load_reranker, parse_settings, share, show, summed
 from spine import processor
 
+from lmstack.app.wiring.evaluating_index import EvaluatedIndex
 from lmstack.core import Message, Request, SamplingParams, complete
+from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics import CitedAnswer, CitedGold
+from lmstack.evals.metrics.cited_facts import CitedFacts, Evidence, Span
+from lmstack.evals.system_solvers import AskIndex
+from lmstack.evals.task import IndexSystem, Output, Subject
 from lmstack.rag import AnswerConfig, Answerer, Document, Index
-from lmstack.rag.documents import page_of
 from lmstack.serve import LocalEmbedder, LocalModel
 
 SEEDS = {"tune": 1, "held out": 2}
@@ -46,6 +53,7 @@ ASK = (
     "sentence write the number of its passage in brackets, like [1]. If the passages do not "
     "answer the question, write: I do not know."
 )
+SCORER = CitedAnswer()
 ABSTAINS = re.compile(
     r"\b(do(es)? not|don't|cannot|can't|no) (know|answer|mention|specif|provide|say|state|"
     r"information|contain)",
@@ -53,42 +61,25 @@ ABSTAINS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Cited:
-    """A cited span of a document; ``valid``: it exists, and says what it is said to."""
-
-    path: str
-    start: int
-    end: int
-    valid: bool
-
-
-@dataclass(frozen=True)
-class Said:
-    text: str
-    abstained: bool
-    citations: tuple[Cited, ...]
-    seconds: float
-    note: str = ""
-
-
 @dataclass
 class Outcome:
+    """``met``: of each part of what was asked, whether its statement is cited. ``stale``: whether
+    one of another edition is."""
+
     question: Question
-    said: Said
-    met: list[bool] = field(default_factory=list)
-    precise: int = 0
-    stale: bool = False
+    output: Output
+    scores: Mapping[str, float]
+    met: Sequence[bool]
+    stale: bool
 
     @property
-    def right(self) -> bool:
-        """The values that were asked for are in the answer."""
-        parts = self.question.parts
-        return (
-            bool(parts)
-            and not self.said.abstained
-            and all(any(gold.is_in(self.said.text) for gold in part) for part in parts)
-        )
+    def abstained(self) -> bool:
+        return bool(self.output.facts["abstained"])
+
+    @property
+    def fine(self) -> bool:
+        """Right, or refused where nothing answers."""
+        return self.scores["correct"] == 1
 
 
 class Side:
@@ -127,85 +118,103 @@ class Side:
     def name(self, path: str) -> str:
         return str(pathlib.Path(path).resolve().relative_to(self.corpus.folder.resolve()))
 
-    def spans_of(self, path: str, pattern: str) -> list[tuple[int, int]]:
-        document = self.documents.get(path)
-        return [] if document is None else [m.span() for m in re.finditer(pattern, document.text)]
+    def spans_of(self, golds: Sequence[Gold]) -> list[Span]:
+        return [
+            Span(gold.path, start, end)
+            for gold in golds
+            if gold.path in self.documents
+            for start, end in gold.spans(self.documents[gold.path].text)
+        ]
 
-    def judge(self, question: Question, said: Said) -> Outcome:
-        outcome = Outcome(question, said)
-        golds = [[(g.path, s) for g in part for s in self.spans_of(g.path, g.pattern)]
-                 for part in question.parts]  # fmt: skip
-        stale = [(g.path, s) for g in question.stale for s in self.spans_of(g.path, g.pattern)]
-        outcome.met = [any(_touches(c, part) for c in said.citations) for part in golds]
-        outcome.precise = sum(any(_touches(c, part) for part in golds) for c in said.citations)
-        outcome.stale = any(_touches(c, stale) for c in said.citations)
-        return outcome
+    def judge(self, question: Question, output: Output) -> Outcome:
+        sample = sample_for(question)
+        facts = CitedFacts.of(sample, output)
+        met = [any(c.span.touches(part) for c in facts.citations) for part in facts.evidence]
+        stale = self.spans_of(question.stale)
+        return Outcome(
+            question,
+            output,
+            SCORER.score(sample, output),
+            met,
+            any(c.span.touches(stale) for c in facts.citations),
+        )
+
+    def asked(self, questions: Sequence[Question], system: IndexSystem, at_once: int) -> Outputs:
+        """What ``system`` says to each, ``at_once`` at a time."""
+        subject, solver = Subject("side", "side", index=system), AskIndex(faithfulness=False)
+
+        async def all_of_them() -> Outputs:
+            limit = asyncio.Semaphore(at_once)
+
+            async def one(question: Question) -> Output:
+                async with limit:
+                    return await solver(sample_for(question), subject)
+
+            return list(await asyncio.gather(*map(one, questions)))
+
+        return asyncio.run(all_of_them())
 
 
-def _touches(cited: Cited, spans: Sequence[tuple[str, tuple[int, int]]]) -> bool:
-    return any(
-        path == cited.path and cited.start < end and start < cited.end
-        for path, (start, end) in spans
+def sample_for(question: Question) -> Sample:
+    parts = tuple(tuple(gold.value for gold in part) for part in question.parts)
+    evidence = tuple(
+        tuple(Evidence(gold.path, gold.pattern) for gold in part) for part in question.parts
     )
+    sources = tuple(dict.fromkeys(gold.path for part in question.parts for gold in part))
+    gold = CitedGold(question.answerable, parts, sources, evidence)
+    return Sample(question.id, question.text, metadata={"gold": gold.to_json()})
 
 
-def ask_ours(side: Side, questions: Sequence[Question], config: AnswerConfig) -> list[Said]:
+def ours(side: Side, config: AnswerConfig) -> EvaluatedIndex:
     answerer = Answerer(side.index, side.model, config, reranker=side.reranker)
-    said = []
-    for question in questions:
-        start = time.perf_counter()
-        answer = asyncio.run(answerer.answer(question.text))
-        seconds = time.perf_counter() - start
-        cited = []
-        for c in answer.citations:
-            document = side.documents[side.name(c.path)]
-            valid = (
-                document.text[c.start : c.end] == c.quote
-                and f"[{c.id}]" in answer.answer
-                and c.page == page_of(document.pages, c.start)
-            )
-            cited.append(Cited(side.name(c.path), c.start, c.end, valid))
-        note = f"{answer.confidence:.2f}"
-        said.append(Said(answer.answer, answer.outcome != "answer", tuple(cited), seconds, note))
-    return said
+    return EvaluatedIndex(side.index, answerer)
 
 
 Passages = Sequence[tuple[str, int, int]]
+Outputs = list[Output]
 
 
-async def _write(side: Side, question: Question, passages: Passages) -> Said:
-    """The model writes an answer with "[n]" over ``passages``."""
-    start = time.perf_counter()
-    texts = [side.documents[path].text[a:b] for path, a, b in passages]
-    numbered = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(texts, 1))
-    request = Request(
-        (
-            Message("system", ASK),
-            Message("user", f"{numbered}\n\nQuestion: {question.text}"),
-        ),
-        sampling=SamplingParams(temperature=0, max_tokens=96),
-    )
-    text = (await complete(side.model, request)).text
-    numbers = dict.fromkeys(int(n) for n in re.findall(r"\[(\d{1,4})\]", text))
-    cited = [
-        Cited(*passages[n - 1], True) if 1 <= n <= len(passages) else Cited("", 0, 0, False)
-        for n in numbers
-    ]
-    seconds = time.perf_counter() - start
-    return Said(text, bool(ABSTAINS.search(text)), tuple(cited), seconds)
+class Writing:
+    """The model writes an answer with "[n]" over the passages that ``find`` gives."""
 
+    def __init__(self, side: Side, find: Callable[[str], Passages]) -> None:
+        self._side, self._find = side, find
 
-async def ask_writing(
-    side: Side, questions: Sequence[Question], find: Callable[[str], Passages]
-) -> list[Said]:
-    """Several at once, as a server would."""
-    limit = asyncio.Semaphore(AT_ONCE)
+    async def answer(self, turns: Sequence[Message]) -> Output:
+        question = turns[-1].content
+        passages = [
+            {"source": path, "start": a, "end": b, "text": self._side.documents[path].text[a:b]}
+            for path, a, b in self._find(question)
+        ]
+        start = time.perf_counter()
+        numbered = "\n\n".join(f"[{n}] {each['text']}" for n, each in enumerate(passages, 1))
+        request = Request(
+            (
+                Message("system", ASK),
+                Message("user", f"{numbered}\n\nQuestion: {question}"),
+            ),
+            sampling=SamplingParams(temperature=0, max_tokens=96),
+        )
+        text = (await complete(self._side.model, request)).text
+        numbers = dict.fromkeys(int(n) for n in re.findall(r"\[(\d{1,4})\]", text))
+        nothing = {"source": "", "start": 0, "end": 0, "quote": "", "text": None}
+        facts = {
+            "abstained": bool(ABSTAINS.search(text)),
+            "confidence": None,
+            "passages": passages,
+            "read": len(passages),
+            "citations": [
+                {"id": n, **passages[n - 1], "quote": passages[n - 1]["text"]}
+                if 1 <= n <= len(passages)
+                else {"id": n, **nothing}
+                for n in numbers
+            ],
+        }
+        return Output(text, seconds=time.perf_counter() - start, facts=facts)
 
-    async def one(question: Question) -> Said:
-        async with limit:
-            return await _write(side, question, find(question.text))
-
-    return list(await asyncio.gather(*map(one, questions)))
+    async def spans(self, source: str, pattern: str) -> list[tuple[int, int]]:
+        document = self._side.documents.get(source)
+        return [] if document is None else [m.span() for m in re.finditer(pattern, document.text)]
 
 
 def same_passages(side: Side, config: AnswerConfig) -> Callable[[str], Passages]:
@@ -245,27 +254,23 @@ def chroma_passages(side: Side) -> Callable[[str], Passages]:
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    every = [o.scores for o in outcomes]
     yes = [o for o in outcomes if o.question.answerable]
-    no = [o for o in outcomes if not o.question.answerable]
+    no = [row for row in every if not row["answerable"]]
+    asked = [o.scores for o in yes]
     versions = [o for o in yes if o.question.stale]
-    answered = [o for o in yes if not o.said.abstained]
-    cited = [c for o in outcomes for c in o.said.citations]
-    told = [o for o in outcomes if not o.said.abstained]
+    told = [row for row in every if row["answered"]]
     return {
-        "citation_validity": share(sum(c.valid for c in cited), len(cited)),
-        "citation_precision": share(
-            sum(o.precise for o in yes), sum(len(o.said.citations) for o in yes)
-        ),
-        "precision_all_answers": share(
-            sum(o.precise for o in told), sum(len(o.said.citations) for o in told)
-        ),
-        "citation_recall": share(sum(sum(o.met) for o in yes), sum(len(o.met) for o in yes)),
-        "right": share(sum(o.right for o in yes), len(yes)),
-        "right_when_answered": share(sum(o.right for o in answered), len(answered)),
+        "citation_validity": summed(every, "valid_citations", "citations"),
+        "citation_precision": summed(asked, "citations_on_evidence", "citations"),
+        "precision_all_answers": summed(told, "citations_on_evidence", "citations"),
+        "citation_recall": summed(asked, "evidence_cited", "evidence"),
+        "right": summed(asked, "answer_correct"),
+        "right_when_answered": summed(asked, "answer_correct", "answered"),
         "right_version": share(sum(all(o.met) and not o.stale for o in versions), len(versions)),
-        "abstention": share(sum(o.said.abstained for o in no), len(no)),
-        "false_abstention": share(sum(o.said.abstained for o in yes), len(yes)),
-        "seconds_an_answer": sum(o.said.seconds for o in outcomes) / max(1, len(outcomes)),
+        "abstention": summed(no, "correct"),
+        "false_abstention": summed(asked, "wrongly_refused"),
+        "seconds_an_answer": sum(o.output.seconds for o in outcomes) / max(1, len(outcomes)),
     }
 
 
@@ -273,8 +278,8 @@ def by_kind(outcomes: Sequence[Outcome]) -> dict[str, str]:
     found = {}
     for kind in dict.fromkeys(o.question.kind for o in outcomes):
         of = [o for o in outcomes if o.question.kind == kind]
-        fine = sum(o.right if o.question.answerable else o.said.abstained for o in of)
-        abstained = sum(o.said.abstained for o in of)
+        fine = sum(o.fine for o in of)
+        abstained = sum(o.abstained for o in of)
         cited = sum(all(o.met) for o in of if o.met)
         found[kind] = f"{fine} of {len(of)} right, {cited} cited, {abstained} abstained"
     return found
@@ -282,11 +287,14 @@ def by_kind(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 def show_wrong(outcomes: Sequence[Outcome]) -> None:
     for o in outcomes:
-        fine = o.right and all(o.met) if o.question.answerable else o.said.abstained
-        if not fine:
+        if not (o.fine and all(o.met)):
             gold = " | ".join(f"{part[0].value} in {part[0].path}" for part in o.question.parts)
-            print(f"\n{o.question.id} ({o.said.note}) {o.question.text}\n  gold {gold}")
-            print(f"  -> {o.said.text!r} {[c.path for c in o.said.citations]}")
+            sure, sources = (
+                o.scores["confidence"],
+                [c["source"] for c in o.output.facts["citations"]],
+            )
+            print(f"\n{o.question.id} ({sure:.2f}) {o.question.text}\n  gold {gold}")
+            print(f"  -> {o.output.text!r} {sources}")
 
 
 def sample_of(questions: Sequence[Question], count: int) -> list[Question]:
@@ -332,7 +340,7 @@ def main() -> None:
         print(f"{len(side.corpus.facts)} facts, {len(asked)} questions, {lost} not extracted")
         sampled = sample_of(asked, args.sample)
 
-        def record(name: str, questions: Sequence[Question], said: Sequence[Said]) -> None:
+        def record(name: str, questions: Sequence[Question], said: Outputs) -> None:
             outcomes = [side.judge(q, s) for q, s in zip(questions, said, strict=True)]
             summaries[name], kinds[name] = summarise(outcomes), by_kind(outcomes)
             show(f"{name} ({len(outcomes)} questions)", summaries[name])
@@ -342,7 +350,7 @@ def main() -> None:
                 show_wrong(outcomes)
 
         if "ours" in sides:
-            said = ask_ours(side, asked, config)
+            said = side.asked(asked, ours(side, config), at_once=1)
             record("ours", asked, said)
             if len(sides) > 1:
                 picked = {q.id: s for q, s in zip(asked, said, strict=True)}
@@ -350,7 +358,8 @@ def main() -> None:
         for name in ("free", "chroma"):
             if name in sides:
                 find = same_passages(side, config) if name == "free" else chroma_passages(side)
-                record(name, sampled, asyncio.run(ask_writing(side, sampled, find)))
+                # Several at once, as a server would.
+                record(name, sampled, side.asked(sampled, Writing(side, find), AT_ONCE))
         figures = {"documents": len(side.documents), "facts": len(side.corpus.facts)}
     print(f"\non {processor()}")
     if args.json:

@@ -7,10 +7,9 @@
     python benchmarks/questions.py --questions benchmarks/questions/development.jsonl
 
 60 questions about docs/ and three small corpora: 40 have an answer in their corpus, 20 do not.
-An answer is right if it matches one of the question's patterns. A citation is valid if it names
-a passage that was retrieved and its quote is the document's text between its offsets, and
-precise if the quote overlaps a gold span or matches a pattern. Odd numbered questions are the
-ones to tune on (with a development set besides); even numbered ones are held
+They are asked and judged as a task of `lmstack eval` is: `lmstack.evals.metrics.cited_answer` says
+what each figure is. An answer is right if it matches one of the question's patterns. Odd numbered
+questions are the ones to tune on (with a development set besides); even numbered ones are held
 out, and both are reported. The upper bound is an oracle that quotes the right sentence whenever
 it is among the passages that the model reads and abstains whenever there is none.
 """
@@ -18,29 +17,35 @@ it is among the passages that the model reads and abstains whenever there is non
 from __future__ import annotations
 
 import argparse
-import asyncio
 import dataclasses
 import json
 import math
 import pathlib
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from spine import processor
 
+from lmstack.app.wiring.evaluating_index import EvaluatedIndex
 from lmstack.app.wiring.retrieval import DEFAULT_RERANKER, WEIGHTS
-from lmstack.rag import Answer, AnswerConfig, Answerer, Index
+from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.metrics import CitedAnswer, CitedGold
+from lmstack.evals.results import SampleResult
+from lmstack.evals.run import run_sync
+from lmstack.evals.system_solvers import AskIndex
+from lmstack.evals.task import Subject, Task
+from lmstack.rag import AnswerConfig, Answerer, Index
 from lmstack.serve import LocalEmbedder, LocalModel
 from lmstack.serve.tasks import LocalReranker
 
 HERE = pathlib.Path(__file__).parent
 QUESTIONS = HERE / "questions" / "questions.jsonl"
+SCORER = CitedAnswer(patterns=True)
 # Questions of a quick run.
 QUICK = 6
 
@@ -50,41 +55,36 @@ class Question:
     id: str
     corpus: str
     question: str
-    answerable: bool
-    accept: tuple[str, ...]
-    evidence: tuple[tuple[str, str], ...]
+    gold: CitedGold
 
     @property
     def held_out(self) -> bool:
         return int(self.id.rsplit("-", 1)[1]) % 2 == 0
 
-    def accepts(self, text: str) -> bool:
-        return any(re.search(pattern, text, re.IGNORECASE) for pattern in self.accept)
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.id, self.question, metadata={"gold": self.gold.to_json()})
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``reachable``: whether the right sentence was among the passages that were read."""
-
     question: Question
-    answer: Answer
-    right: bool
-    valid: int
-    precise: int
-    reachable: bool
+    row: SampleResult
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        return self.row.scores
+
+    @property
+    def fine(self) -> bool:
+        """Right, or refused where nothing answers."""
+        return self.scores["correct"] == 1
 
 
 def read_questions(path: pathlib.Path = QUESTIONS) -> list[Question]:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [
-        Question(
-            row["id"],
-            row["corpus"],
-            row["question"],
-            row["answerable"],
-            tuple(row.get("accept", ())),
-            tuple((e["path"], e["quote"]) for e in row.get("evidence", ())),
-        )
+        Question(row["id"], row["corpus"], row["question"], CitedGold.of_row(row, "accept"))
         for row in rows
     ]
 
@@ -101,33 +101,6 @@ def copy_corpus(name: str, scratch: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def overlaps(start: int, end: int, text: str, quote: str) -> bool:
-    at = text.find(quote)
-    return at >= 0 and start < at + len(quote) and at < end
-
-
-def refused(answer: Answer) -> bool:
-    return answer.outcome != "answer"
-
-
-def judge(question: Question, answer: Answer, folder: pathlib.Path, passages: int) -> Outcome:
-    retrieved = {(hit.path, hit.start, hit.end) for hit in answer.hits}
-    valid = precise = 0
-    for c in answer.citations:
-        text = pathlib.Path(c.path).read_text()
-        inside = any(
-            path == c.path and start <= c.start and c.end <= end for path, start, end in retrieved
-        )
-        valid += inside and text[c.start : c.end] == c.quote
-        # A path is given as it opens from the current folder.
-        name = str(pathlib.Path(c.path).resolve().relative_to(folder.resolve()))
-        gold = any(n == name and overlaps(c.start, c.end, text, q) for n, q in question.evidence)
-        precise += question.answerable and (gold or question.accepts(c.quote))
-    right = question.answerable and not refused(answer) and question.accepts(answer.answer)
-    reachable = any(question.accepts(hit.text) for hit in answer.hits[:passages])
-    return Outcome(question, answer, right, valid, precise, question.answerable and reachable)
-
-
 def share(hits: int, of: int) -> dict[str, Any]:
     """A proportion with its 95 % Wilson interval."""
     if not of:
@@ -139,24 +112,26 @@ def share(hits: int, of: int) -> dict[str, Any]:
     return {"share": p, "hits": hits, "of": of, "low": low, "high": high}
 
 
+def summed(rows: Iterable[Mapping[str, float]], top: str, bottom: str = "") -> dict[str, Any]:
+    """The sum of one score over that of another, or over how many rows there are."""
+    table = list(rows)
+    of = sum(row[bottom] for row in table) if bottom else len(table)
+    return share(round(sum(row[top] for row in table)), round(of))
+
+
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    yes = [o for o in outcomes if o.question.answerable]
-    no = [o for o in outcomes if not o.question.answerable]
-    citations = [o for o in outcomes if o.answer.citations]
-    answered = [o for o in yes if not refused(o.answer)]
+    every = [o.scores for o in outcomes]
+    yes = [row for row in every if row["answerable"]]
+    no = [row for row in every if not row["answerable"]]
     return {
-        "right": share(sum(o.right for o in yes), len(yes)),
-        "right_when_answered": share(sum(o.right for o in answered), len(answered)),
-        "abstention": share(sum(refused(o.answer) for o in no), len(no)),
-        "false_abstention": share(sum(refused(o.answer) for o in yes), len(yes)),
-        "citation_validity": share(
-            sum(o.valid for o in citations), sum(len(o.answer.citations) for o in citations)
-        ),
-        "citation_precision": share(
-            sum(o.precise for o in yes), sum(len(o.answer.citations) for o in yes)
-        ),
-        "oracle_right": share(sum(o.reachable for o in yes), len(yes)),
-        "seconds_an_answer": sum(o.answer.timings.total_s for o in outcomes) / len(outcomes),
+        "right": summed(yes, "answer_correct"),
+        "right_when_answered": summed(yes, "answer_correct", "answered"),
+        "abstention": summed(no, "correct"),
+        "false_abstention": summed(yes, "wrongly_refused"),
+        "citation_validity": summed(every, "valid_citations", "citations"),
+        "citation_precision": summed(yes, "precise_citations", "citations"),
+        "oracle_right": summed(yes, "answer_in_passages"),
+        "seconds_an_answer": sum(o.row.seconds for o in outcomes) / len(outcomes),
     }
 
 
@@ -180,22 +155,30 @@ class Bench:
         stack.callback(self.model.close)
         self.reranker = load_reranker()
         scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        self.folders, self.indexes = {}, {}
+        self.indexes: dict[str, Index] = {}
         for name in sorted({q.corpus for q in self.questions}):
-            self.folders[name] = copy_corpus(name, scratch)
             index = stack.enter_context(Index.open(scratch / f"{name}.index", self.embedder))
-            index.update([self.folders[name]])
+            index.update([copy_corpus(name, scratch)])
             self.indexes[name] = index
 
     def run(
         self, config: AnswerConfig, questions: Iterable[Question] | None = None
     ) -> list[Outcome]:
-        outcomes = []
-        for q in self.questions if questions is None else questions:
-            answerer = Answerer(self.indexes[q.corpus], self.model, config, reranker=self.reranker)
-            answer = asyncio.run(answerer.answer(q.question))
-            outcomes.append(judge(q, answer, self.folders[q.corpus], config.passages))
-        return outcomes
+        """One question at a time, so that the seconds are those of an answer."""
+        asked = list(self.questions if questions is None else questions)
+        found: dict[str, SampleResult] = {}
+        for corpus in dict.fromkeys(q.corpus for q in asked):
+            samples = tuple(q.sample for q in asked if q.corpus == corpus)
+            index = self.indexes[corpus]
+            answerer = Answerer(index, self.model, config, reranker=self.reranker)
+            subject = Subject(corpus, corpus, index=EvaluatedIndex(index, answerer))
+            dataset = Dataset(corpus, samples, "benchmarks/questions")
+            solver = AskIndex(faithfulness=False)
+            task = Task(corpus, dataset, solver, SCORER, SCORER.metrics_for(samples))
+            result = run_sync(task, subject, concurrency=1)
+            result.check_complete()
+            found |= {row.id: row for row in result.samples}
+        return [Outcome(q, found[q.id]) for q in asked]
 
 
 def parse_settings(pairs: Sequence[str]) -> AnswerConfig:
@@ -223,11 +206,13 @@ def show(title: str, summary: dict[str, Any]) -> None:
 
 def show_wrong(outcomes: Sequence[Outcome]) -> None:
     for o in outcomes:
-        fine = o.right if o.question.answerable else refused(o.answer)
-        if not fine:
-            kind = "answerable" if o.question.answerable else "not answerable"
-            print(f"\n{o.question.id} ({kind}, reachable {o.reachable}, {o.answer.confidence:.2f})")
-            print(f"  {o.question.question}\n  -> {o.answer.answer!r}")
+        if not o.fine:
+            kind = "answerable" if o.question.gold.answerable else "not answerable"
+            reachable = o.scores["answer_in_passages"] == 1
+            print(
+                f"\n{o.question.id} ({kind}, reachable {reachable}, {o.scores['confidence']:.2f})"
+            )
+            print(f"  {o.question.question}\n  -> {o.row.answer!r}")
 
 
 def main() -> None:

@@ -8,32 +8,66 @@ running a task (`run`), figures with intervals and comparisons (`statistics`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import ChatModel, InputError, Likelihood, LikelihoodModel
+from lmstack.core import ChatModel, InputError, Likelihood, LikelihoodModel, Message
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.statistics import mean_of
 
-__all__ = ["Metric", "Output", "Scorer", "Solver", "Subject", "Task"]
+__all__ = [
+    "AgentSystem",
+    "IndexSystem",
+    "Metric",
+    "Output",
+    "Scorer",
+    "Solver",
+    "Subject",
+    "Task",
+]
 
 Floats = npt.NDArray[np.float64]
+
+
+class IndexSystem(Protocol):
+    """Documents that answer questions, with all that takes: search, models, settings."""
+
+    async def answer(self, turns: Sequence[Message]) -> Output:
+        """To the last turn. The facts are those of `lmstack.evals.metrics.cited_facts`, without
+        what is known of the right answer."""
+        ...
+
+    async def spans(self, source: str, pattern: str) -> list[tuple[int, int]]:
+        """Where the regular expression matches in the text of ``source``; nowhere where there is
+        no such document."""
+        ...
+
+
+class AgentSystem(Protocol):
+    """A model with tools, and the rights to use them."""
+
+    async def run(self, task: str, tools: Sequence[str] | None) -> Output:
+        """``tools``: those that it may call for this task; None: all that it has. The facts are
+        those of `lmstack.evals.metrics.agent_run`."""
+        ...
 
 
 @dataclass(frozen=True)
 class Subject:
     """What is evaluated. ``digest``: of everything that decides its answers (weights; of a system
-    with an index or a prompt, theirs too): a cached output is one of this digest. ``chat`` and
-    ``likelihood``: its two faces, as far as it has them."""
+    with an index or a prompt, theirs too): a cached output is one of this digest. ``chat``,
+    ``likelihood``, ``index`` and ``agent``: its faces, as far as it has them."""
 
     name: str
     digest: str
     chat: ChatModel | None = None
     likelihood: LikelihoodModel | None = None
+    index: IndexSystem | None = None
+    agent: AgentSystem | None = None
 
     def needed_chat(self) -> ChatModel:
         if self.chat is None:
@@ -52,6 +86,24 @@ class Subject:
                 param="model",
             )
         return self.likelihood
+
+    def needed_index(self) -> IndexSystem:
+        if self.index is None:
+            raise InputError(
+                f"{self.name} has no documents, and the task asks about some",
+                hint="name an index: --index FOLDER, or index: {docs: FOLDER} in the task file",
+                param="model",
+            )
+        return self.index
+
+    def needed_agent(self) -> AgentSystem:
+        if self.agent is None:
+            raise InputError(
+                f"{self.name} is no agent, and the task is for one",
+                hint="say what it may use in the task file: agent: {python: true}",
+                param="model",
+            )
+        return self.agent
 
 
 @dataclass(frozen=True)

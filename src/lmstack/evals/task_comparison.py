@@ -105,7 +105,10 @@ def compare_results(
     if not allow_failures:
         base.check_complete()
         other.check_complete()
-    compared = [_compared(metric, base, other) for metric in base.metrics]
+    first, *more = base.metrics
+    # Of the first samples, some metrics may apply to none.
+    more = [metric for metric in more if base.scored(metric) or other.scored(metric)]
+    compared = [_compared(metric, base, other) for metric in (first, *more)]
     found = TaskComparison(base.task, base, other, tuple(compared))
     return replace(found, p_adjusted=found.first.difference.p)
 

@@ -13,9 +13,9 @@
 
 For the perplexity of a text file ``data`` names it (.txt), the solver is likelihood and the scorer
 perplexity; ``separator`` parts it into samples, and ``windows`` (`metrics.windows.Windows`) says
-how a long text is cut. Unknown keys name the nearest. Rows that cannot be used are an error that
-names file and line: none is left out silently. Not covered: scorers, and their parameters
-(`metrics`).
+how a long text is cut. A task for an index or an agent says so instead of a solver
+(`system_tasks`). Unknown keys name the nearest. Rows that cannot be used are an error that names
+file and line: none is left out silently. Not covered: scorers, and their parameters (`metrics`).
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ from lmstack.evals.metrics.windows import Windows
 from lmstack.evals.row_files import TEXT_SUFFIX, numbered_rows, read_text
 from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, SelfConsistency
+from lmstack.evals.system_solvers import AskIndex, RunAgent, tools_allowed
+from lmstack.evals.system_tasks import SYSTEMS, applicable, question_metadata, with_usual_settings
 from lmstack.evals.task import Metric, Solver, Task
 
 __all__ = ["ScorerFactory", "load_task"]
 
 _SHOWN = 5
-SOLVERS = ("generate", "multiple_choice", "likelihood")
+SOLVERS = ("generate", "multiple_choice", "likelihood", *SYSTEMS)
 PARTS = ("test", "tune")
 
 
@@ -129,6 +131,7 @@ class _Settings(Config):
     windows: Mapping[str, Any] | None = None
     separator: str = ""
     metric: str = ""
+    faithfulness: bool = allowed(True, bool)
     split: Mapping[str, Any] | None = None
     limit: int | None = allowed(None, int, 1, 1 << 40)
 
@@ -155,6 +158,11 @@ class _Settings(Config):
             (self.letters and self.solver != "multiple_choice", "letters", "multiple_choice"),
             (self.solver == "likelihood" and self.shots is not None, "shots", "the other solvers"),
             (self.windows is not None and self.solver != "likelihood", "windows", "likelihood"),
+            (not self.faithfulness and self.solver != "index", "faithfulness", "index"),
+            *(
+                (self.solver in SYSTEMS and bool(getattr(self, name)), name, "a model")
+                for name in ("instruction", "before", "choices", "gold", "shots")
+            ),
         ):
             if given:
                 problem = (
@@ -185,15 +193,19 @@ class _Form:
             turns = ((role, each) for role, each in self.turns if role is not None)
             asked = tuple(Message(role, each.render(row)) for role, each in turns)
         choices = _texts(row, s.choices) if s.choices else ()
-        return Sample(
+        is_question = s.solver == "index"
+        found = Sample(
             id=value_text(row, s.id) if s.id else str(number),
             input=asked,
-            targets=_texts(row, s.targets) if s.targets else (),
+            targets=_texts(row, s.targets) if s.targets and not is_question else (),
             choices=choices,
             gold=_gold(row, s.gold, choices) if s.gold else (),
             cluster=value_text(row, s.cluster) if s.cluster else "",
-            metadata=row,
+            metadata=question_metadata(row, s.targets) if is_question else row,
         )
+        if s.solver == "agent":
+            tools_allowed(found)
+        return found
 
 
 def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
@@ -207,7 +219,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
             f"{file} holds {shown(values)}, not a task", hint="key: value, by line; see name, data"
         )
     try:
-        settings = _Settings.from_mapping(values)
+        settings = _Settings.from_mapping(with_usual_settings(values))
         form = _Form(settings, _turns(settings.input))
         split = None if settings.split is None else _Split.from_mapping(settings.split)
     except InputError as error:
@@ -228,7 +240,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
             dataset=Dataset(name, tuple(samples[: settings.limit]), source),
             solver=_solver(settings, form, file.parent),
             scorer=scorer,
-            metrics=_metrics(settings, scorer),
+            metrics=_metrics(settings, scorer, samples[: settings.limit]),
             version=settings.version,
             about=settings.about,
         )
@@ -338,6 +350,8 @@ def _solver(settings: _Settings, form: _Form, folder: Path) -> Solver:
     if settings.solver == "likelihood":
         windows = Windows.from_mapping(settings.windows or {})
         return TargetLikelihood(settings.before or "", windows)
+    if settings.solver in SYSTEMS:
+        return AskIndex(settings.faithfulness) if settings.solver == "index" else RunAgent()
     given = settings.sampling if settings.sampling is not None else {}
     sampling = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 256, **given})
     generate = Generate(
@@ -356,9 +370,12 @@ def _shots(chosen: _ShotSettings, pool: list[Sample]) -> Shots:
     return Shots.drawn(pool, chosen.count, chosen.seed, **around)
 
 
-def _metrics(settings: _Settings, scorer: MetricScorer) -> tuple[Metric, ...]:
-    """The scorer's, the one that the file names first."""
-    found = {metric.name: metric for metric in scorer.metrics}
+def _metrics(
+    settings: _Settings, scorer: MetricScorer, samples: list[Sample]
+) -> tuple[Metric, ...]:
+    """The scorer's, as far as ``samples`` can have them, the one that the file names first."""
+    able = applicable(scorer, samples, faithfulness=settings.faithfulness)
+    found = {metric.name: metric for metric in able}
     if not settings.metric:
         return tuple(found.values())
     if settings.metric not in found:

@@ -11,12 +11,30 @@ from tests.evals.metrics.outputs import asked, likely, wrote
 from tests.evals.metrics.test_bertscore import ENCODER
 
 from lmstack.core import InputError
-from lmstack.evals.metrics import SCORERS, BertScore, ExactMatch, PassAtK, make_scorer, scorer_names
+from lmstack.evals.metrics import (
+    SCORERS,
+    BertScore,
+    CitedGold,
+    ExactMatch,
+    PassAtK,
+    make_scorer,
+    scorer_names,
+)
 from lmstack.evals.metrics.calibration import calibration_metrics
 
 NEEDED = {"extracted_match": {"strict": "x", "lenient": "x"}}
-SAMPLE = asked("the answer", choices=("yes", "no"), gold=(0,))
-FACTS = {"passed": [True, False], "ranking": ["the answer"]}
+KNOWN = CitedGold(answerable=True, parts=(("the answer",),), sources=("a.md",))
+SAMPLE = asked("the answer", choices=("yes", "no"), gold=(0,), metadata={"gold": KNOWN.to_json()})
+CITED = {"abstained": False, "confidence": None, "passages": [], "citations": [], "evidence": []}
+FACTS = {
+    "passed": [True, False],
+    "ranking": ["the answer"],
+    **CITED,
+    "read": 5,
+    "end": "answered",
+    "steps": 1,
+    "calls": [],
+}
 OUTPUT = likely(-1.0, -2.0, facts=FACTS)
 
 

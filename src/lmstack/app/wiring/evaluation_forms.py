@@ -46,8 +46,9 @@ class Form:
 
 @dataclass(frozen=True)
 class AskedTask:
-    """``suite``: that it is a scenario of, or None."""
+    """``name``: as it was asked for. ``suite``: that it is a scenario of, or None."""
 
+    name: str
     task: Task
     suite: str | None = None
 
@@ -75,11 +76,11 @@ def asked_tasks(
         task = _in_form(task_named(name, own, chat=form.chat, seed=seed, judge=judge), form)
         if suite is not None:
             sided = suite.scenario(task, fetched(suite.packaged) | brought)
-            found.append(AskedTask(sided, suite.name))
+            found.append(AskedTask(name, sided, suite.name))
         elif perturbations:
-            found += [AskedTask(worst_case(task, each)) for each in perturbations]
+            found += [AskedTask(name, worst_case(task, each)) for each in perturbations]
         else:
-            found.append(AskedTask(task))
+            found.append(AskedTask(name, task))
     return found
 
 

@@ -28,7 +28,7 @@ __all__ = ["decided", "decided_of", "read_result", "read_rules"]
 Results = Callable[[str], TaskResult]
 
 # Scorers with figures of a corpus.
-_CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage")
+_CORPUS = ("bleu", "chrf", "cited_answer", "pass_at_k", "perplexity", "usage")
 
 
 def read_result(path: Path) -> TaskResult:

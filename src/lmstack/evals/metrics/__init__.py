@@ -6,6 +6,7 @@ of samples, figures of a corpus too; so each has an interval and a paired test.
 
 from __future__ import annotations
 
+from lmstack.evals.metrics.agent_run import AgentRun
 from lmstack.evals.metrics.auc import auc, auc_difference
 from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder, TokenVectors, bert_score
 from lmstack.evals.metrics.bleu import Bleu
@@ -19,6 +20,8 @@ from lmstack.evals.metrics.calibration import (
     risk_coverage,
 )
 from lmstack.evals.metrics.chrf import Chrf, corpus_chrf
+from lmstack.evals.metrics.cited_answer import CitedAnswer
+from lmstack.evals.metrics.cited_facts import CitedFacts, CitedGold
 from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
 from lmstack.evals.metrics.passk import PassAtK, pass_at_k
 from lmstack.evals.metrics.perplexity import Perplexity
@@ -39,9 +42,13 @@ from lmstack.evals.metrics.windows import Window, rolling_windows, strided_windo
 
 __all__ = [
     "SCORERS",
+    "AgentRun",
     "BertScore",
     "Bleu",
     "Chrf",
+    "CitedAnswer",
+    "CitedFacts",
+    "CitedGold",
     "Combined",
     "ConfiguredScorer",
     "ExactMatch",

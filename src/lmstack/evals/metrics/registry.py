@@ -15,9 +15,11 @@ from typing import Any
 
 from lmstack.core import InputError, nearest, shown
 from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics.agent_run import AgentRun
 from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder
 from lmstack.evals.metrics.bleu import Bleu
 from lmstack.evals.metrics.chrf import Chrf
+from lmstack.evals.metrics.cited_answer import CitedAnswer
 from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
 from lmstack.evals.metrics.passk import PassAtK
 from lmstack.evals.metrics.perplexity import Perplexity
@@ -37,8 +39,10 @@ from lmstack.evals.metrics.usage import Usage
 __all__ = ["SCORERS", "make_scorer", "scorer_names"]
 
 _CONFIGURED: tuple[type[ConfiguredScorer], ...] = (
+    AgentRun,
     Bleu,
     Chrf,
+    CitedAnswer,
     ExactMatch,
     ExtractedMatch,
     Includes,

@@ -21,7 +21,7 @@ from lmstack.app.cli.commands._eval_forms import (
     number_text,
     print_suite,
 )
-from lmstack.app.cli.commands._options import say_if_remote
+from lmstack.app.cli.commands._options import Place, index_place, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
 from lmstack.core import InputError, LmstackError, shown
@@ -68,6 +68,15 @@ Judge = Annotated[
     typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
+AskedIndex = Annotated[
+    Place | None,
+    typer.Option(
+        "--index",
+        parser=index_place,
+        metavar="DIR",
+        help="The index that questions are put to, instead of that of the task file.",
+    ),
+]
 Into = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each."),
@@ -162,34 +171,40 @@ def run(
     perturb: Perturb = None,
     ray: Ray = None,
     copies: Copies = 2,
+    index: AskedIndex = None,
     output: Into = None,
 ) -> None:
-    """Run tasks on a model: benchmarks, suites of them, or tasks of your own.
+    """Run tasks on a model, or on an index or an agent of a task file.
 
-    Every output is kept the moment it is there: a run that was stopped goes on where it was, and a
-    model is never asked twice for the same sample by the same protocol. Figures have 95 %
-    intervals over samples, or over clusters where samples belong together."""
+    Tasks are benchmarks, suites of them, or files of your own. Every output is kept the moment it
+    is there: a run that was stopped goes on where it was, and a model is never asked twice for the
+    same sample by the same protocol. Figures have 95 % intervals over samples, or over clusters
+    where samples belong together."""
+    from lmstack.app.cli.commands._eval_systems import evaluated, planned
     from lmstack.app.wiring.evaluating import made, opened, output_store
     from lmstack.app.wiring.evaluation_forms import Form, asked_tasks, evaluated_on
 
     form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
     for name in (model, judge):
         say_if_remote(out, name)
-    files = _files(file)
     results = []
     out.interrupted = ("what was answered is kept", out.again())
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
-        wanted = asked_tasks(tasks, files, form, seed=seed, judge=rater)
+        wanted = asked_tasks(tasks, _files(file), form, seed=seed, judge=rater)
+        plans = [planned(each, index, is_spread=ray is not None) for each in wanted]
         if output is not None:
             made(output)
         store = stack.enter_context(output_store())
-        evaluated, run_task = stack.enter_context(evaluated_on(model, weights, form, ray, copies))
-        for asked in wanted:
-            with out.progress(asked.task.name, "samples") as bar:
+        subject, run_task = stack.enter_context(evaluated_on(model, weights, form, ray, copies))
+        for asked, plan in zip(wanted, plans, strict=True):
+            with (
+                evaluated(out, plan, subject) as found,
+                out.progress(asked.task.name, "samples") as bar,
+            ):
                 result = run_task(
                     asked.task,
-                    evaluated,
+                    found,
                     store,
                     concurrency=at_once,
                     limit=limit,

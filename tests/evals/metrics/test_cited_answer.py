@@ -1,0 +1,267 @@
+"""Answers about documents: every figure against one that is worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.evals.metrics.outputs import figure
+
+from lmstack.core import InputError, Likelihood
+from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics import CitedAnswer, CitedGold
+from lmstack.evals.metrics.cited_answer import holds, without_marks
+from lmstack.evals.task import Output
+
+EVIDENCE = {"path": "fares.md", "quote": "expires two years"}
+CARD = {"answers": ["two years", "2 years"], "evidence": [EVIDENCE]}
+UNKNOWN: dict[str, Any] = {"answerable": False}
+# Offsets are those of an imagined file fares.md.
+FOUND = [
+    {"source": "history.md", "start": 0, "end": 40, "text": "The ferry began in 1901."},
+    {"source": "fares.md", "start": 100, "end": 160, "text": "The card expires two years after."},
+    {"source": "fares.md", "start": 200, "end": 260, "text": "A child pays half."},
+]
+AT = [[{"source": "fares.md", "spans": [[109, 126]]}]]
+
+
+def question(row: dict[str, Any]) -> Sample:
+    return Sample("q", "How long?", metadata={"gold": CitedGold.of_row(row).to_json()})
+
+
+def cited(
+    start: int = 100, end: int = 133, quote: str = "The card expires two years after.", **more: Any
+) -> dict[str, Any]:
+    place = {"id": 1, "source": "fares.md", "start": start, "end": end}
+    return {**place, "quote": quote, "text": quote, "page": None, "text_page": None, **more}
+
+
+def said(
+    text: str = "The card expires two years after. [1]",
+    *citations: dict[str, Any],
+    likelihoods: tuple[Likelihood, ...] = (),
+    **facts: Any,
+) -> Output:
+    usual = {"abstained": False, "confidence": 0.8, "passages": FOUND, "read": 2, "evidence": AT}
+    facts = {**usual, "citations": list(citations or (cited(),)), **facts}
+    return Output(text, likelihoods=likelihoods, facts=facts)
+
+
+def scores(row: dict[str, Any], output: Output, **settings: Any) -> dict[str, float]:
+    return dict(CitedAnswer(**settings).score(question(row), output))
+
+
+def test_a_right_answer_with_its_evidence() -> None:
+    found = scores(CARD, said())
+    for name in ("correct", "answer_correct", "answered", "answer_in_passages", "citations"):
+        assert found[name] == 1, name
+    assert (found["valid_citations"], found["precise_citations"]) == (1, 1)
+    assert (found["evidence_cited"], found["evidence"], found["evidence_found"]) == (1, 1, 1)
+    assert found["wrongly_refused"] == 0
+    assert math.isnan(found["wrongly_answered"])
+
+
+def test_search_is_of_documents_each_at_its_first_place() -> None:
+    found = scores(CARD, said())
+    assert found["recall@10"] == 1
+    assert found["mrr@10"] == 0.5
+    assert found["ndcg@10"] == pytest.approx(1 / math.log2(3))
+    narrow = scores(CARD, said(), k=1)
+    assert (narrow["recall@1"], narrow["mrr@1"], narrow["evidence_found"]) == (0, 0, 0)
+
+
+def test_what_was_found_and_not_read_cannot_be_answered_from() -> None:
+    assert scores(CARD, said(read=1))["answer_in_passages"] == 0
+
+
+def test_a_refusal_is_wrong_where_there_is_an_answer_and_right_where_there_is_none() -> None:
+    refused = said("Closest: two years", abstained=True)
+    found = scores(CARD, refused)
+    assert (found["correct"], found["answer_correct"], found["wrongly_refused"]) == (0, 0, 1)
+    assert (found["exact_match"], found["f1"]) == (0, 0)
+    right = scores(UNKNOWN, refused)
+    assert (right["correct"], right["wrongly_answered"]) == (1, 0)
+    wrong = scores(UNKNOWN, said(evidence=[]))
+    assert (wrong["correct"], wrong["wrongly_answered"]) == (0, 1)
+    for name in ("wrongly_refused", "answer_correct", "ndcg@10", "precise_citations"):
+        assert math.isnan(wrong[name]), name
+
+
+def test_words_are_compared_without_the_numbers_of_citations() -> None:
+    exact = scores(CARD, said("Two years [1]."))
+    assert (exact["exact_match"], exact["f1"]) == (1, 1)
+    # Of 6 words 2 are right: precision 1/3, recall 1. SQuAD leaves out "The".
+    longer = scores(CARD, said("The card expires two years after now. [1]"))
+    assert longer["exact_match"] == 0
+    assert longer["f1"] == pytest.approx(2 * (1 / 3) * 1 / (1 / 3 + 1))
+
+
+@pytest.mark.parametrize(
+    ("citation", "text"),
+    [
+        (cited(text="The card expires two weeks after."), "x [1]"),
+        (cited(text=None), "x [1]"),
+        (cited(id=2), "x [1]"),
+        (cited(page=3, text_page=4), "x [1]"),
+        (cited(start=90), "x [1]"),
+        (cited(source="other.md"), "x [1]"),
+    ],
+)
+def test_a_citation_is_invalid_that_cannot_be_looked_up(
+    citation: dict[str, Any], text: str
+) -> None:
+    found = scores(CARD, said(text, citation))
+    assert (found["citations"], found["valid_citations"]) == (1, 0)
+
+
+def test_a_citation_is_precise_that_touches_evidence_or_holds_an_answer() -> None:
+    beside = cited(200, 260, "A child pays half.")
+    also = cited(200, 260, "Cards of 2 years are blue.")
+    touching = cited(126 - 1, 160, "s after.")
+    found = scores(CARD, said("x [1]", beside, also, touching))
+    assert (found["precise_citations"], found["citations_on_evidence"]) == (2, 1)
+    apart = cited(126, 160, " after.")
+    assert scores(CARD, said("x [1]", apart))["citations_on_evidence"] == 0
+
+
+def test_where_only_documents_are_known_a_citation_of_one_is_precise() -> None:
+    row = {"sources": ["fares.md"]}
+    there, elsewhere = cited(200, 260, "A child pays half."), cited(source="history.md")
+    found = scores(row, said("x [1]", there, elsewhere, evidence=[]))
+    assert found["precise_citations"] == 1
+    assert math.isnan(found["correct"])
+    assert math.isnan(found["evidence"])
+
+
+def test_all_parts_of_a_question_have_to_be_answered_and_cited() -> None:
+    row = {
+        "answers": [["two years"], ["18 crowns", "18 kr"]],
+        "evidence": [[EVIDENCE], [{"path": "fares.md", "quote": "for 18 crowns"}]],
+    }
+    both = [*AT, [{"source": "fares.md", "spans": [[300, 313]]}]]
+    half = scores(row, said(evidence=both))
+    assert half["correct"] == 0
+    assert (half["evidence"], half["evidence_cited"], half["evidence_found"]) == (2, 1, 1)
+    assert math.isnan(half["f1"])
+    assert scores(row, said("two years and 18 kr. [1]", evidence=both))["correct"] == 1
+
+
+def test_accepted_answers_may_be_patterns() -> None:
+    row = {"answers": [r"(two|2)\s+years?"]}
+    assert scores(row, said("TWO  YEARS"), patterns=True)["correct"] == 1
+    assert scores(row, said("two years"))["correct"] == 0
+    with pytest.raises(InputError, match="no regular expression"):
+        scores({"answers": ["("]}, said(), patterns=True)
+
+
+def test_faithfulness_is_what_is_gained_over_all_tokens() -> None:
+    pairs = [
+        (Likelihood(-2.0, 4, True), Likelihood(-10.0, 4, True)),
+        (Likelihood(-6.0, 12, True), Likelihood(-6.0, 12, True)),
+        (),
+    ]
+    metric = next(m for m in CitedAnswer().metrics if m.name == "faithfulness")
+    table = [scores(CARD, said(likelihoods=each)) for each in pairs]
+    assert figure(metric, table) == pytest.approx((8 + 0) / (4 + 12))
+    with pytest.raises(InputError, match="1 likelihoods"):
+        scores(CARD, said(likelihoods=pairs[0][:1]))
+
+
+def test_shares_of_citations_are_of_all_citations() -> None:
+    one = said("x [1]", cited())
+    three = said("x [1]", cited(), cited(text=None), cited(200, 260, "A child.", text="B"))
+    table = [scores(CARD, each) for each in (one, three)]
+    by_name = {metric.name: metric for metric in CitedAnswer().metrics}
+    assert figure(by_name["citation_validity"], table) == 2 / 4
+    assert figure(by_name["citation_precision"], table) == 3 / 4
+    assert figure(by_name["citation_recall"], table) == 1
+    assert figure(by_name["evidence_recall@10"], table) == 1
+
+
+def test_confidence_that_is_not_said_is_the_decision() -> None:
+    metric = next(m for m in CitedAnswer().metrics if m.name == "confidence_auc")
+    sure = [(CARD, 0.9), (CARD, 0.3), (UNKNOWN, 0.5), (UNKNOWN, 0.1)]
+    table = [scores(row, said(confidence=each, evidence=[])) for row, each in sure]
+    assert figure(metric, table) == 3 / 4
+    decided = [(CARD, False), (CARD, True), (UNKNOWN, True), (UNKNOWN, True)]
+    table = [scores(row, said(confidence=None, abstained=no, evidence=[])) for row, no in decided]
+    assert figure(metric, table) == 3 / 4
+
+
+def test_metrics_are_those_that_the_questions_can_have() -> None:
+    def names(*rows: dict[str, Any]) -> set[str]:
+        samples = [question(row) for row in rows]
+        return {metric.name for metric in CitedAnswer().metrics_for(samples)}
+
+    every = {metric.name for metric in CitedAnswer().metrics}
+    assert names(CARD, UNKNOWN) == every
+    assert names(CARD) == every - {"wrongly_answered", "confidence_auc"}
+    plain = names({"answers": "two years"})
+    assert not plain & {"ndcg@10", "citation_recall", "evidence_recall@10"}
+    assert {"correct", "wrongly_answered", "citation_validity"} <= names(UNKNOWN)
+    assert not names(UNKNOWN) & {"answer_correct", "f1", "citation_precision", "wrongly_refused"}
+    assert CitedAnswer().metrics[0].name == "correct"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "found"),
+    [
+        ("It costs 1,200 crowns.", "1200", True),
+        ("It costs 11,200 crowns.", "1200", False),
+        ("It costs 12.50.", "12", False),
+        ("It costs 12.", "12", True),
+        ("Version 1.5", "5", False),
+        ("in TWO\n years", "two years", True),
+        ("twofold", "two", False),
+    ],
+)
+def test_an_answer_is_held_as_words_and_numbers_of_its_own(
+    text: str, answer: str, found: bool
+) -> None:
+    assert holds(text, answer) is found
+
+
+@given(st.text(alphabet="ab 1", max_size=12), st.integers(1, 99))
+def test_marks_leave_no_trace(text: str, number: int) -> None:
+    assert without_marks(f"{text} [{number}]") == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"answerable": True}, "neither answer nor source"),
+        ({"answerable": False, "answers": ["x"]}, "an answer or a source"),
+        ({"answerable": "no"}, "not true or false"),
+        ({"answers": [{"x": 1}]}, "not text"),
+        ({"sources": "fares.md"}, "write a list"),
+        ({"evidence": [{"path": "a.md", "qoute": "x"}]}, "did you mean 'quote'?"),
+        ({"evidence": [{"path": "a.md"}]}, "without a path and either"),
+        ({"evidence": [{"path": "a.md", "pattern": "("}]}, "no regular expression"),
+        ({"evidence": {"path": "a.md"}}, "not a list"),
+    ],
+)
+def test_a_row_that_contradicts_itself_is_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        CitedGold.of_row(row)
+    assert message in f"{error.value.message} {error.value.hint}"
+
+
+def test_what_is_known_survives_json() -> None:
+    row = {
+        "answers": [["a", "b"], ["c"]],
+        "sources": ["x.md"],
+        "evidence": [[EVIDENCE], [EVIDENCE]],
+    }
+    gold = CitedGold.of_row(row)
+    assert CitedGold.of(Sample("q", "?", metadata={"gold": gold.to_json()})) == gold
+    assert CitedGold.of_row({"answers": 18}).parts == (("18",),)
+
+
+def test_other_outputs_are_no_answers_about_documents() -> None:
+    with pytest.raises(InputError, match="says nothing of passages"):
+        CitedAnswer().score(question(CARD), Output("two years"))
+    with pytest.raises(InputError, match="no question about documents"):
+        CitedAnswer().score(Sample("q", "?"), said())
