@@ -11,6 +11,7 @@ import hashlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def task_named(
     name: str, files: dict[str, Path], *, seed: int = 0, judge: ChatModel | None = None
 ) -> Task:
     """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
-    of packages. ``judge``: of a benchmark whose answers a model rates."""
+    of packages. ``judge``: of a task whose answers a model rates."""
     if Path(name).suffix in (".yaml", ".yml"):
         if files:
             raise InputError(
@@ -97,7 +98,7 @@ def task_named(
                 hint="name its data in the task file",
                 param="file",
             )
-        return load_task(name, make_scorer)
+        return load_task(name, partial(make_scorer, judge=judge))
     benchmark = BENCHMARKS.get(name)
     if benchmark is None:
         return benchmark_named(name)  # says which there are

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import eval_judge
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
@@ -55,7 +56,7 @@ AtOnce = Annotated[
 ]
 Judge = Annotated[
     str | None,
-    typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
+    typer.Option("--judge", metavar="MODEL", help="Rates answers, where a task wants that."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
 Into = Annotated[
@@ -86,6 +87,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
+    command(evals, "judge", example=eval_judge.EXAMPLE)(eval_judge.judge)
     app.add_typer(evals, name="eval")
 
 

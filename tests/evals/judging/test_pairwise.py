@@ -8,11 +8,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.evals.judges import FENCED, Judge, letters
+from tests.evals.judging.judges import FENCED, Judge, letters
 
 from lmstack.core import ChatModel, InputError, Message, ScriptedModel
-from lmstack.evals.judge import PairJudge, RatingJudge, Verdict
-from lmstack.evals.options import OptionReader
+from lmstack.evals.judging import PairJudge, RatingJudge, Verdict
+from lmstack.evals.judging.options import OptionReader
 
 ASKED = (Message("user", "Hi"),)
 
