@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.evals.judging.judges import FENCED, Judge, letters
 
-from lmstack.core import ChatModel, InputError, Message, ScriptedModel
-from lmstack.evals.judging import PairJudge, RatingJudge, Verdict
+from lmstack.core import ChatModel, InputError, Message, Request, ScriptedModel, UnsupportedError
+from lmstack.evals.judging import LabelJudge, PairJudge, RatingJudge, Verdict
 from lmstack.evals.judging.options import OptionReader
 
 ASKED = (Message("user", "Hi"),)
@@ -90,3 +91,89 @@ def test_another_question_is_asked_where_one_is_given() -> None:
 def test_options_are_single_tokens() -> None:
     with pytest.raises(InputError, match="letters or digits"):
         OptionReader(ScriptedModel(), ("yes", "no"))
+
+
+def test_a_model_that_takes_no_schema_is_read_strictly() -> None:
+    def reply(request: Request) -> str:
+        if request.grammar is not None or request.sampling.logprobs is not None:
+            raise UnsupportedError("neither", param="response_format")
+        return "B." if "good" in request.messages[0].content.split("answer B")[1] else " A"
+
+    assert compare(ScriptedModel([reply])).winner == "first"
+    wordy = ScriptedModel([lambda r: "I think that A is" if r.grammar is None else _refused()])
+    assert compare(wordy) == Verdict(None, None)
+
+
+def _refused() -> str:
+    raise UnsupportedError("no grammar", param="response_format")
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "ties", "winner", "flip"),
+    [
+        (1.0, 2.0, (False, False), "first", False),
+        (-1.0, -2.0, (False, False), "second", False),
+        (1.0, -1.0, (False, False), "tie", True),
+        (-math.inf, math.inf, (False, False), "tie", True),
+        (1.0, 1.0, (True, False), "tie", False),
+        (0.0, 0.0, (False, False), "tie", False),
+        (1.0, 1.0, (True, True), "tie", False),
+        (1.0, None, (False, False), None, False),
+    ],
+)
+def test_a_winner_takes_both_orders(
+    forward: float | None, backward: float | None, ties: Any, winner: str | None, flip: bool
+) -> None:
+    verdict = Verdict(forward, backward, ties)
+    assert (verdict.winner, verdict.is_flip) == (winner, flip)
+    assert verdict.agrees == (winner in ("first", "second"))
+
+
+@pytest.mark.parametrize("knows", [("regex", "logprobs"), ()])
+def test_a_tie_may_be_named(knows: tuple[str, ...]) -> None:
+    """By the judge's log-probabilities, and by its word."""
+
+    def logits(prompt: str) -> dict[str, float]:
+        return {"A": 9.0, "B": 8.0, "C": 12.0}
+
+    judge = Judge(logits, *knows)
+    verdict = asyncio.run(PairJudge(judge, ties=True).compare(ASKED, "a", "b"))
+    assert (verdict.winner, verdict.ties, verdict.is_flip) == ("tie", (True, True), False)
+    assert asyncio.run(PairJudge(judge).compare(ASKED, "a", "b")).ties == (False, False)
+
+
+def test_a_reference_is_shown_and_fenced() -> None:
+    judge = Judge(lambda prompt: {"A": 9.0, "B": 8.0}, "regex", "logprobs")
+    asyncio.run(PairJudge(judge).compare(ASKED, "a", "b", reference="the truth"))
+    for request in judge.requests:
+        text = request.messages[0].content
+        assert 'from="reference answer">\nthe truth\n' in text
+        assert "known to be right" in text
+
+
+@given(st.floats(-8, 8), st.floats(-9, 9))
+def test_a_liking_for_a_letter_cancels_between_labels(fit: float, place: float) -> None:
+    def logits(prompt: str) -> dict[str, float]:
+        a, b = (fit, 0.0) if "A: refuses" in prompt else (0.0, fit)
+        return {"A": 30 + a + place, "B": 30 + b}
+
+    judge = LabelJudge(Judge(logits, "regex", "logprobs"), "Which?", ("refuses", "complies"))
+    verdict = asyncio.run(judge.label(ASKED, "No."))
+    assert verdict.probability == pytest.approx(1 / (1 + math.exp(-fit)), rel=1e-9)
+    assert verdict.place == pytest.approx(place, abs=1e-9)
+
+
+def test_a_drawn_verdict_is_drawn_by_its_seed_and_has_no_probability() -> None:
+    judge = Judge(letters({"good": 3, "bad": 0}, 0, 30), "regex", "logprobs")
+    drawing = PairJudge(judge, temperature=0.7)
+    verdict = asyncio.run(drawing.compare(ASKED, "good", "bad", seed=5))
+    assert (verdict.forward, verdict.backward) == (math.inf, math.inf)
+    for request in judge.requests:
+        sampling = request.sampling
+        assert (sampling.temperature, sampling.seed, sampling.logprobs) == (0.7, 5, None)
+
+
+@pytest.mark.parametrize("labels", [(), ("a",), ("a", "a"), ("a", " "), ("a", "b", "c")])
+def test_labels_are_two(labels: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="labels"):
+        LabelJudge(ScriptedModel(), "Which?", labels)

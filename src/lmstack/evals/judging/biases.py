@@ -36,13 +36,15 @@ POSITION, LENGTH, SELF = "position", "length", "self-preference"
 
 @dataclass(frozen=True)
 class JudgedTable:
-    """Judgements of one judge, (N,) each, NaN where something is not known. ``value``: what it said:
-    a rating, or of two answers how much it prefers the first (in log-odds where it gives them, else
-    from -1 to 1). ``place``: what the place shown first is worth, in the same unit. ``doublings``:
-    log2 of the length, or of how much longer the first is. ``own``: whether its own model wrote the
-    answer; of two answers 1 for the first, -1 for the second, 0 for neither or both. ``label``: what
-    people said, on any scale; ``others``: what other judges said. ``is_pair``: all of it changes its
-    sign where the answers change places. ``unit``: of ``value``."""
+    """Judgements of one judge, (N,) each, NaN where something is not known.
+
+    ``value``: what it said: a rating, or of two answers how much it prefers the first (in log-odds
+    where it gives them, else from -1 to 1). ``place``: what the place shown first is worth, in the
+    same unit. ``doublings``: log2 of the length, or of how much longer the first is. ``own``:
+    whether its own model wrote the answer; of two answers 1 for the first, -1 for the second, 0 for
+    neither or both. ``label``: what people said, on any scale; ``others``: what other judges said.
+    ``is_pair``: all of it changes its sign where the answers change places. ``unit``: of
+    ``value``."""
 
     value: Floats
     doublings: Floats

@@ -104,14 +104,17 @@ def item_from_row(row: Mapping[str, Any]) -> Item:
 def _prompt(value: Any) -> tuple[Message, ...]:
     if isinstance(value, str) and value.strip():
         return (Message("user", value),)
-    if isinstance(value, list) and value:
-        if all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value):
-            return tuple(Message(turn["role"], turn["content"]) for turn in value)
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
+        return tuple(Message(turn["role"], turn["content"]) for turn in value)
     raise InputError(
         f"the prompt is {shown(value)}",
         hint='give text, or turns: [{"role": "user", "content": "..."}]',
         param="file",
     )
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and {"role", "content"} <= set(value)
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

@@ -1,5 +1,5 @@
-"""How a judge is shown what it judges: conversation, answers and reference, each fenced as untrusted
-data, and then the question.
+"""How a judge is shown what it judges: conversation, reference and answers, each fenced as data
+that is not trusted, and then the question.
 
 A fence keeps data apart from instructions; it does not make the judge immune to what it says. The
 question comes last and outside of any fence, so that by whichever criterion a prompt begins alike,

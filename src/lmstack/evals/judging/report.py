@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -296,20 +296,15 @@ def _repeats(judgements: Sequence[Judgement], judge: str, rules: Rules) -> Repea
     if not groups:
         return None
     if rules.kind == "rubric":
-        return Repeats(
-            _spread(groups, lambda group: float(group.var(ddof=1)), np.sqrt), len(groups)
-        )
-    return Repeats(_spread(groups, _differing, np.asarray), len(groups))
+        spread = bootstrap(np.array([group.var(ddof=1) for group in groups]), _root_of_mean)
+    else:
+        spread = bootstrap(np.array([_differing(group) for group in groups]))
+    return Repeats(spread, len(groups))
 
 
-def _spread(
-    groups: Sequence[Floats], measure: Callable[[Floats], float], last: Callable[[Any], Any]
-) -> Estimate:
-    def statistic(rows: Floats) -> Floats:
-        found: Floats = last(rows[..., 0].mean(-1))
-        return found
-
-    return bootstrap(np.array([measure(group) for group in groups]), statistic)
+def _root_of_mean(rows: Floats) -> Floats:
+    found: Floats = np.sqrt(rows[..., 0].mean(-1))
+    return found
 
 
 def _differing(values: Floats) -> float:

@@ -89,8 +89,9 @@ def criteria_from(values: Any) -> tuple[Criterion, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RubricRating:
-    """``scores`` and ``reasons`` by criterion; empty where no reply was valid. ``attempts``: replies
-    that were asked for. ``problem``: what was wrong with the last one, "" for a valid one."""
+    """``scores`` and ``reasons`` by criterion; empty where no reply was valid. ``attempts``: how
+    many replies were asked for. ``problem``: what was wrong with the last one, "" for a valid
+    one."""
 
     scores: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)

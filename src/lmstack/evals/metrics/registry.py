@@ -75,7 +75,8 @@ def make_scorer(
 ) -> MetricScorer:
     """``wanted``: a name, a mapping with ``name`` and the scorer's parameters, or several of them,
     whose scores then stand side by side. ``encoder`` and ``samples``: for bert_score, whose weights
-    are taken over all references. ``judge``: for rubric and pairwise. `InputError` for what is unknown, with the nearest name."""
+    are taken over all references. ``judge``: for rubric and pairwise. `InputError` for what is
+    unknown, with the nearest name."""
     if isinstance(wanted, str):
         return _made(wanted, {}, encoder, samples, judge)
     if isinstance(wanted, Mapping):

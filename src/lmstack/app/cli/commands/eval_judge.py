@@ -27,7 +27,7 @@ EXAMPLE = (
     "lmstack eval judge answers.jsonl --judge gemma3-270m\n"
     "lmstack eval judge pairs.jsonl --judge gemma3-270m --judge smollm2-135m-instruct"
     " --repeats 3\n"
-    'lmstack eval judge answers.jsonl --label refused --label answered --question "Did it refuse?"\n'
+    "lmstack eval judge answers.jsonl --label refuses --label complies\n"
     "lmstack eval judge judgements.jsonl --report"
 )
 _LABELLED = "Which of these describes the answer?"
@@ -267,15 +267,15 @@ def _print(out: Output, report: JudgeReport) -> None:
         rows.append(("  kappa", _figure(agreed.kappa, "{:.2f}".format)))
     out.lines([printable(line, one_line=True) for line in columns(rows, indent=2)])
     out.line("  biases")
-    rows = []
+    found: list[tuple[str, str, str]] = []
     for bias in report.biases:
         held = f", quality held by {bias.held}" if bias.held else ""
         said = bias.sentence.upper()[:1] + bias.sentence[1:] if bias.is_named else "none shown"
         figure = f"{_figure(bias.estimate, '{:+.2f}'.format)} {bias.unit}{held}"
-        rows.append((bias.name, said, figure))
+        found.append((bias.name, said, figure))
     missing = report.unmeasured.items()
-    rows += [(name, "not measured", reason) for name, reason in missing if name in _BIASES]
-    out.lines([printable(line, one_line=True) for line in columns(rows, indent=4)])
+    found += [(name, "not measured", reason) for name, reason in missing if name in _BIASES]
+    out.lines([printable(line, one_line=True) for line in columns(found, indent=4)])
     left = [
         f"{report.unread:,} could not be read",
         f"{report.too_long:,} too long for the judge",
