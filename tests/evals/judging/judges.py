@@ -42,7 +42,7 @@ class Judge:
         if request.sampling.logprobs is not None:
             top = tuple(_logprob(t, logprobs[t]) for t in best[: request.sampling.logprobs])
             shown = (_logprob(token, logprobs[token], top),)
-        elif grammar is not None:
+        elif grammar is not None and grammar.kind == "json_schema":
             offered = json.loads(grammar.source)["properties"]["reply"]["enum"]
             token = json.dumps({"reply": max(offered, key=logprobs.__getitem__)})
         yield Delta(token, logprobs=shown)

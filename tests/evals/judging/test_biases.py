@@ -118,7 +118,7 @@ def test_a_liking_for_its_own_answers_is_exposed(knows: tuple[str, ...]) -> None
         a for item in items for a, s in zip(item.answers, item.sources, strict=True) if s == "judge"
     }
     report = judged(items, lambda text: quality[text] + (text in own), 0.0, *knows)
-    assert set(names(report)) == {"self-preference"}
+    assert names(report)["self-preference"] == "judges answers by its own model better than others"
 
 
 def test_longer_answers_that_are_better_are_no_bias_where_labels_say_so() -> None:
@@ -172,7 +172,7 @@ def unbiased(rng: np.random.Generator, count: int, *, rated: bool, verdicts: boo
 def test_false_alarms_are_no_more_than_one_report_in_twenty(count: int, verdicts: bool) -> None:
     """Of all biases together: the number of reports that name any is one that a rate of .05 gives
     with a probability above .001."""
-    rng, runs = np.random.default_rng(count), 400
+    rng, runs = np.random.default_rng(count), 300
     alarms = sum(
         bool(named(unbiased(rng, count, rated=False, verdicts=verdicts))) for _ in range(runs)
     )
@@ -180,7 +180,7 @@ def test_false_alarms_are_no_more_than_one_report_in_twenty(count: int, verdicts
 
 
 def test_ratings_raise_no_more_false_alarms() -> None:
-    rng, runs = np.random.default_rng(9), 400
+    rng, runs = np.random.default_rng(9), 300
     judges = (unbiased(rng, 40, rated=True, verdicts=False) for _ in range(runs))
     alarms = sum(bool(named(each)) for each in judges)
     assert stats.binom.sf(alarms - 1, runs, 0.05) > 0.001, alarms

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError, Message, Request, ScriptedModel, UnsupportedError
@@ -105,6 +105,7 @@ def test_an_answer_cannot_leave_its_fence_and_a_reference_is_shown() -> None:
     assert f'<data-{key} from="reference answer">\nRayleigh scattering.\n' in text
 
 
+@settings(max_examples=25)
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True), st.integers(1, 5)))
 def test_own_criteria_are_asked_and_read(scores: dict[str, int]) -> None:
     if not scores:

@@ -24,7 +24,7 @@ from lmstack.evals.statistics import CONFIDENCE, Estimate, Floats, sign_flip
 
 __all__ = ["partial_slope"]
 
-_DRAWS = 1999
+_DRAWS = 999
 _MANY = 5000  # clusters beyond which scores are normal, and signs are not drawn
 _TINY = 1e-9
 
