@@ -44,15 +44,14 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 def judges(monkeypatch: pytest.MonkeyPatch) -> dict[str | None, Any]:
     """The model for each name; the one without a name likes the place shown first more than what
     is good."""
-    found: dict[str | None, Any] = {
-        None: Judge(letters({GOOD: 1.0, BAD: 0.0}, 2.0, 30), "regex", "logprobs")
-    }
+    found: dict[str | None, Any] = {None: judge("judge", 2.0)}
     monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights: found[name])
     return found
 
 
-def fair(name: str) -> Judge:
-    model = Judge(letters({GOOD: 1.0, BAD: 0.0}, 0.0, 30), "regex", "logprobs")
+def judge(name: str, place: float) -> Judge:
+    logits = letters({GOOD: 1.0, BAD: 0.0}, place, 30)
+    model = Judge(lambda prompt: {**logits(prompt), "C": 20.0}, "regex", "logprobs")
     model.info = ModelInfo(name)
     return model
 
@@ -65,12 +64,12 @@ def rated(score: int) -> str:
 def test_a_liking_for_a_place_is_said_in_words(run: Run, folder: Path, judges: Any) -> None:
     done = run("eval", "judge", "pairs.jsonl")
     assert done.code == 0, done.err
-    said = {line.split("  ")[1].strip(): line for line in done.out.splitlines()[1:]}
-    assert "100.0 %" in next(line for line in done.out.splitlines() if "same place" in line)
+    said = {line.split("  ")[1].strip(): line for line in done.out.splitlines() if line[:1] == " "}
+    assert "100.0 %" in said["same place in both orders"]
     position = next(line for line in done.out.splitlines() if "position" in line)
     assert "Prefers the place shown first" in position
     assert "+2.00" in position
-    assert "kappa" in said or any("kappa" in line for line in said.values())
+    assert "0.0 %" in said["agrees with people"]
     assert "every judgement is in judgements.jsonl; 0 rows held no item" in done.err
 
 
@@ -111,7 +110,7 @@ def test_stopped_it_goes_on_where_it_was(
 
 
 def test_a_jury_decides_and_says_how_far_it_agrees(run: Run, folder: Path, judges: Any) -> None:
-    judges |= {"a": fair("a"), "b": fair("b"), "c": ScriptedModel(["neither"], name="c")}
+    judges |= {"a": judge("a", 0), "b": judge("b", 0), "c": ScriptedModel(["neither"], name="c")}
     words = ("eval", "judge", "pairs.jsonl", "--judge", "a", "--judge", "b")
     done = run(*words, "--judge", "c", "-o", "three.jsonl")
     assert done.code == 0, done.err
