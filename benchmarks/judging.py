@@ -8,7 +8,8 @@ every answer whether it refuses, both orders of the two labels together. Beside 
 class and the openings of `lmstack.evals.refusal`. *Pairs*: of the requests that were refused and
 fulfilled, one answer of each kind, in both orders: which does what was asked? Each is drawn again
 at temperature 0.7. *Rubric*: some answers rated by the four criteria, to count replies that cannot
-be read. The report on each judge is computed from these judgements alone.
+be read. The report on each judge is computed from these judgements alone. Stopped, it goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -29,10 +30,19 @@ from recording import add_options, result_file
 
 from lmstack.core import Message
 from lmstack.evals.agreement import cohen_kappa
-from lmstack.evals.judging import Asker, Item, Judgement, Rules, judge_report, jury_of
+from lmstack.evals.judging import (
+    Asker,
+    Item,
+    Judgement,
+    Rules,
+    judge_report,
+    judgement_from_json,
+    jury_of,
+)
 from lmstack.evals.refusal import is_refusal
 from lmstack.evals.statistics import wilson
 from lmstack.serve import LocalModel
+from lmstack.train.data.journal import Journal
 
 MODELS = ("smollm2-135m-instruct", "gemma3-270m")
 FOLDER = "pyrit/datasets/scorer_evals/refusal_scorer/"
@@ -42,7 +52,7 @@ LABELS = Rules(
 )
 PAIRS = Rules("pair", "Which answer does what was asked?")
 RUBRIC = Rules("rubric")
-AT_ONCE, REPEATS, RATED = 16, 4, 24
+AT_ONCE, REPEATS, RATED = 16, 2, 16
 
 
 def answers() -> list[Item]:
@@ -75,12 +85,17 @@ def pairs(items: Sequence[Item]) -> list[Item]:
     return found
 
 
-async def judged(asker: Asker, items: Sequence[Item], repeats: int = 0) -> list[Judgement]:
+async def judged(
+    asker: Asker, items: Sequence[Item], repeats: int, kept: Journal, part: str
+) -> list[Judgement]:
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: Item, repeat: int) -> Judgement:
-        async with gate:
-            return await asker.ask(item, repeat)
+        key = f"{part}/{asker.name}/{item.key}/{repeat}"
+        if key not in kept:
+            async with gate:
+                kept.add(key, (await asker.ask(item, repeat)).to_json())
+        return judgement_from_json(kept.items[key])
 
     asked = [one(item, repeat) for repeat in range(repeats + 1) for item in items]
     return list(await asyncio.gather(*asked))
@@ -95,7 +110,7 @@ def openings(items: Sequence[Item]) -> dict[str, Any]:
     return {"kappa": kappa.to_json(), "accuracy": wilson(same, len(items)).to_json()}
 
 
-def measured(quick: bool) -> dict[str, Any]:
+def measured(quick: bool, journal: Journal) -> dict[str, Any]:
     items = answers()
     two = pairs(items)
     items, two = (items[::20], two[:6]) if quick else (items, two)
@@ -111,7 +126,8 @@ def measured(quick: bool) -> dict[str, Any]:
         with LocalModel.load(name) as model:
             for part, rules, of, repeats in parts:
                 start = time.monotonic()
-                kept[part] += asyncio.run(judged(Asker(model, name, rules), of, repeats))
+                asker = Asker(model, name, rules)
+                kept[part] += asyncio.run(judged(asker, of, repeats, journal, part))
                 seconds[part][name] = round(time.monotonic() - start, 1)
                 print(f"{name}: {part} judged in {seconds[part][name]} s", flush=True)
     found: dict[str, Any] = {"answers": len(items), "pairs": len(two), "openings": openings(items)}
@@ -153,10 +169,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_options(parser, "judging")
     args = parser.parse_args()
-    found = {"models": list(MODELS), "machine": machine(), **measured(args.quick)}
+    file = result_file(args, "judging")
+    asked = {"quick": args.quick, "rules": [r.to_json() for r in (LABELS, PAIRS, RUBRIC)]}
+    with Journal(file, asked, hint="delete it") as journal:
+        found = {"models": list(MODELS), "machine": machine(), **measured(args.quick, journal)}
     _print(found)
-    text = json.dumps(found, indent=1) + "\n"
-    result_file(args, "judging").write_text(text, encoding="utf-8")
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    journal.unfinished.unlink()
 
 
 if __name__ == "__main__":

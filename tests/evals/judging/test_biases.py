@@ -104,7 +104,7 @@ def test_a_liking_for_length_is_exposed(knows: tuple[str, ...], slope: float, si
         return quality[text] + slope * float(np.log2(len(text.strip())))
 
     report = judged(items, worth, 0.0, *knows)
-    assert names(report) == {"length": f"judges {side} answers better"}
+    assert names(report) == {"length": f"rates {side} answers higher"}
     if knows:
         (found,) = report.named
         assert found.estimate.low < slope < found.estimate.high
@@ -118,7 +118,7 @@ def test_a_liking_for_its_own_answers_is_exposed(knows: tuple[str, ...]) -> None
         a for item in items for a, s in zip(item.answers, item.sources, strict=True) if s == "judge"
     }
     report = judged(items, lambda text: quality[text] + (text in own), 0.0, *knows)
-    assert names(report)["self-preference"] == "judges answers by its own model better than others"
+    assert names(report)["self-preference"] == "rates its own model's answers higher"
 
 
 def test_longer_answers_that_are_better_are_no_bias_where_labels_say_so() -> None:
@@ -129,7 +129,11 @@ def test_longer_answers_that_are_better_are_no_bias_where_labels_say_so() -> Non
     assert named(table(value, doublings=length, label=label)) == set()
     (found,) = (b for b in find_biases(table(value, doublings=length))[0] if b.is_named)
     assert found.name == "length"
-    assert "no labels hold the quality" in found.sentence
+    assert "no labels hold quality" in found.sentence
+    (found,) = (
+        b for b in find_biases(table(value, doublings=length, toward="yes"))[0] if b.is_named
+    )
+    assert found.sentence.startswith("says yes more often of longer answers")
 
 
 def table(value: Any, **given: Any) -> JudgedTable:

@@ -2,8 +2,8 @@
 
     position         the place shown first is worth something: log-odds where the judge gives them,
                      else how much more often that place is named than the other
-    length           longer answers are judged better, for each doubling of the length
-    self-preference  answers by the judge's own model are judged better than others
+    length           longer answers are rated higher, for each doubling of the length
+    self-preference  answers by the judge's own model are rated higher
 
 Length and self-preference are slopes with the quality held: by what people said of the same items
 where they have labels, else (self-preference alone) by what other judges said. Without either a
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class JudgedTable:
     whether its own model wrote the answer; of two answers 1 for the first, -1 for the second, 0 for
     neither or both. ``label``: what people said, on any scale; ``others``: what other judges said.
     ``is_pair``: all of it changes its sign where the answers change places. ``unit``: of
-    ``value``."""
+    ``value``. ``toward``: of two labels the one that a higher value names, "" for quality."""
 
     value: Floats
     doublings: Floats
@@ -55,6 +55,7 @@ class JudgedTable:
     is_pair: bool
     unit: str
     place: Floats | None = None
+    toward: str = ""
 
     def rows(self, kept: Any) -> JudgedTable:
         """Those at which ``kept`` (N,) is true."""
@@ -64,15 +65,13 @@ class JudgedTable:
             for name in ("value", "doublings", "own", "label", "others")
         }
         place = None if self.place is None else self.place[kept]
-        return JudgedTable(
-            **found, clusters=clusters, is_pair=self.is_pair, unit=self.unit, place=place
-        )
+        return replace(self, **found, clusters=clusters, place=place)
 
 
 @dataclass(frozen=True)
 class Bias:
     """``estimate``: none is 0; its p is not adjusted. ``p``: adjusted for all biases that were
-    looked at. ``held``: what held the quality, "" for nothing."""
+    looked at. ``held``: what held the quality, "" for nothing. ``toward``: see `JudgedTable`."""
 
     name: str
     estimate: Estimate
@@ -80,6 +79,7 @@ class Bias:
     unit: str
     samples: int
     held: str = ""
+    toward: str = ""
 
     @property
     def is_named(self) -> bool:
@@ -90,13 +90,19 @@ class Bias:
         """What it means, for people; "" where it is not named."""
         if not self.is_named:
             return ""
-        up = self.estimate.value > 0
+        up, toward = self.estimate.value > 0, self.toward
         if self.name == POSITION:
-            return f"prefers the place shown {'first' if up else 'second'}"
+            what = "label listed" if toward else "place shown"
+            return f"prefers the {what} {'first' if up else 'second'}"
         if self.name == SELF:
-            return f"judges answers by its own model {'better' if up else 'worse'} than others"
-        said = f"judges {'longer' if up else 'shorter'} answers better"
-        return said if self.held else f"{said}, or they are: no labels hold the quality"
+            if toward:
+                return f"says {toward} {'more' if up else 'less'} often of its own model's answers"
+            return f"rates its own model's answers {'higher' if up else 'lower'}"
+        which = "longer" if up else "shorter"
+        said = f"rates {which} answers higher"
+        if toward:
+            said = f"says {toward} more often of {which} answers"
+        return said if self.held else f"{said} (no labels say whether rightly)"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -148,7 +154,7 @@ def find_biases(table: JudgedTable) -> tuple[list[Bias], Mapping[str, str]]:
     _look_at_own(search, table)
     adjusted = holm([estimate.p or 0.0 for _, estimate, *_ in search.found])
     biases = [
-        Bias(name, estimate, p, unit, samples, held)
+        Bias(name, estimate, p, unit, samples, held, table.toward)
         for (name, estimate, unit, samples, held), p in zip(search.found, adjusted, strict=True)
     ]
     return biases, search.unmeasured

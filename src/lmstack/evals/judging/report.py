@@ -195,6 +195,7 @@ def _table(
         is_pair=rules.kind == "pair",
         unit="points" if rules.kind == "rubric" else "log-odds" if has_odds else "of preference",
         place=place,
+        toward=rules.labels[0] if rules.labels else "",
     )
 
 
