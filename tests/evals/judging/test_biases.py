@@ -129,10 +129,9 @@ def test_longer_answers_that_are_better_are_no_bias_where_labels_say_so() -> Non
     assert named(table(value, doublings=length, label=label)) == set()
     (found,) = (b for b in find_biases(table(value, doublings=length))[0] if b.is_named)
     assert found.name == "length"
-    assert "no labels hold quality" in found.sentence
-    (found,) = (
-        b for b in find_biases(table(value, doublings=length, toward="yes"))[0] if b.is_named
-    )
+    assert "no labels" in found.sentence
+    of_labels = table(value, doublings=length, toward="yes")
+    (found,) = (bias for bias in find_biases(of_labels)[0] if bias.is_named)
     assert found.sentence.startswith("says yes more often of longer answers")
 
 

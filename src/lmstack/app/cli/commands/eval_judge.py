@@ -32,63 +32,73 @@ EXAMPLE = (
 )
 _LABELLED = "Which of these describes the answer?"
 
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="JSON Lines: answers, or pairs of them.")
+]
 Judges = Annotated[
     list[str] | None,
     typer.Option(
-        "--judge", metavar="MODEL", help="A judge; several are a jury. [default: the model of ask]"
+        "--judge",
+        metavar="MODEL",
+        help="A judge; several are a jury. [default: smollm2-135m-instruct]",
     ),
 ]
+Criteria = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--criterion",
+        metavar="NAME[=QUESTION]",
+        help="Of the rubric; several times. [default: accuracy, completeness, clarity, reasoning]",
+    ),
+]
+Question = Annotated[
+    str | None, typer.Option("--question", metavar="TEXT", help="That decides a pair, or a label.")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME", help="Two of them: which one fits an answer?"),
+]
+NoTies = Annotated[bool, typer.Option("--no-ties", help="Do not offer a tie.")]
+NumRepeats = Annotated[
+    int,
+    typer.Option(
+        "--repeats", metavar="N", min=0, max=100, help="Judge each item N times more, drawn."
+    ),
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", metavar="T", min=0.01, max=2, help="Of repeats.")
+]
+Aggregated = Annotated[
+    Literal["mean", "median"],
+    typer.Option("--aggregate", help="How a jury's ratings are put together."),
+]
+AtOnce = Annotated[
+    int, typer.Option("--at-once", metavar="N", min=1, max=512, help="Items at the same time.")
+]
+Into = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row an item.")
+]
+ReportOnly = Annotated[
+    bool, typer.Option("--report", help="FILE is an --output: report on it, ask nothing.")
+]
+_BIASES = ("position", "length", "self-preference")
 
 
 def judge(
     out: Output,
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="JSON Lines: answers, or pairs of them.")
-    ],
+    files: Files,
     judges: Judges = None,
     weights: Weights = None,
-    criterion: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--criterion",
-            metavar="NAME[=QUESTION]",
-            help="Of the rubric; several times. [default: accuracy, completeness, clarity,"
-            " reasoning]",
-        ),
-    ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option("--question", metavar="TEXT", help="That decides a pair, or a label."),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", metavar="NAME", help="Two of them: which one fits an answer?"),
-    ] = None,
-    no_ties: Annotated[
-        bool, typer.Option("--no-ties", help="A pair has to have a winner.")
-    ] = False,
-    repeats: Annotated[
-        int,
-        typer.Option(
-            "--repeats", metavar="N", min=0, max=100, help="Judge each item N times more, drawn."
-        ),
-    ] = 0,
-    temperature: Annotated[
-        float, typer.Option("--temperature", metavar="T", min=0.01, max=2, help="Of repeats.")
-    ] = 0.7,
-    aggregate: Annotated[
-        Literal["mean", "median"],
-        typer.Option("--aggregate", help="How a jury's ratings are put together."),
-    ] = "mean",
-    at_once: Annotated[
-        int, typer.Option("--at-once", metavar="N", min=1, max=512, help="Items at the same time.")
-    ] = 16,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row an item.")
-    ] = Path("judgements.jsonl"),
-    report: Annotated[
-        bool, typer.Option("--report", help="FILE is an --output: report on it, ask nothing.")
-    ] = False,
+    criterion: Criteria = None,
+    question: Question = None,
+    label: Labels = None,
+    no_ties: NoTies = False,
+    repeats: NumRepeats = 0,
+    temperature: Temperature = 0.7,
+    aggregate: Aggregated = "mean",
+    at_once: AtOnce = 16,
+    output: Into = Path("judgements.jsonl"),
+    report: ReportOnly = False,
 ) -> None:
     """Let models judge answers, and see what sways them.
 
@@ -117,6 +127,8 @@ def judge(
     settings: dict[str, Any] = {"rules": rules.to_json(), "repeats": repeats}
     settings |= {"temperature": temperature} if repeats else {}
     names: list[str | None] = [*judges] if judges else [None]
+    for name in names:
+        say_if_remote(out, name)
     judgements = _judged(out, items, names, weights, rules, settings, at_once, output, aggregate)
     _show(out, items, judgements, rules, aggregate, {"file": str(output), "bad_rows": len(bad)})
 
@@ -194,8 +206,6 @@ def _judged(
     from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judging import Asker, jury_of
 
-    for name in judges:
-        say_if_remote(out, name)
     chats = [wiring.lazy_generator(name, weights) for name in judges]
     try:
         names = [short_name(chat.info) for chat in chats]
@@ -283,9 +293,6 @@ def _print(out: Output, report: JudgeReport) -> None:
         *([f"{report.undecided:,} undecided"] if report.kind == "label" else []),
     ]
     out.line(out.style(f"  {', '.join(left)}", "dim"))
-
-
-_BIASES = ("position", "length", "self-preference")
 
 
 def _print_jury(out: Output, jury: Jury, rules: Rules) -> None:
