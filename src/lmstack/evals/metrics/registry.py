@@ -3,6 +3,7 @@
     scorer: exact_match
     scorer: {name: pass_at_k, k: [1, 10]}
     scorer: [squad, {name: usage, prompt_price: 0.5, completion_price: 1.5}]
+    scorer: {name: rubric, reference: answer}     # asks a judge
 
 Not covered: reading YAML, and data sets.
 """
@@ -13,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from lmstack.core import InputError, nearest, shown
+from lmstack.core import ChatModel, InputError, nearest, shown
 from lmstack.evals.dataset import Sample
+from lmstack.evals.judging.scorers import JUDGED, judged_scorer
 from lmstack.evals.metrics.agent_run import AgentRun
 from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder
 from lmstack.evals.metrics.bleu import Bleu
@@ -65,7 +67,7 @@ SCORERS: Mapping[str, type[ConfiguredScorer]] = MappingProxyType(
 
 
 def scorer_names() -> tuple[str, ...]:
-    return tuple(sorted((*SCORERS, BertScore.name)))
+    return tuple(sorted((*SCORERS, *JUDGED, BertScore.name)))
 
 
 def make_scorer(
@@ -73,12 +75,14 @@ def make_scorer(
     *,
     encoder: TokenEncoder | None = None,
     samples: Sequence[Sample] = (),
+    judge: ChatModel | None = None,
 ) -> MetricScorer:
     """``wanted``: a name, a mapping with ``name`` and the scorer's parameters, or several of them,
     whose scores then stand side by side. ``encoder`` and ``samples``: for bert_score, whose weights
-    are taken over all references. `InputError` for what is unknown, with the nearest name."""
+    are taken over all references. ``judge``: for rubric and pairwise. `InputError` for what is
+    unknown, with the nearest name."""
     if isinstance(wanted, str):
-        return _made(wanted, {}, encoder, samples)
+        return _made(wanted, {}, encoder, samples, judge)
     if isinstance(wanted, Mapping):
         rest = dict(wanted)
         name = rest.pop("name", None)
@@ -88,14 +92,16 @@ def make_scorer(
                 hint=f"write name: and one of {', '.join(scorer_names())}",
                 param="scorer",
             )
-        return _made(name, rest, encoder, samples)
+        return _made(name, rest, encoder, samples, judge)
     if not isinstance(wanted, Sequence) or not wanted:
         raise InputError(
             f"the scorer is {shown(wanted)}, not a name, a mapping or a list",
             hint=f"known: {', '.join(scorer_names())}",
             param="scorer",
         )
-    return Combined(tuple(make_scorer(each, encoder=encoder, samples=samples) for each in wanted))
+    return Combined(
+        tuple(make_scorer(each, encoder=encoder, samples=samples, judge=judge) for each in wanted)
+    )
 
 
 def _made(
@@ -103,7 +109,10 @@ def _made(
     parameters: Mapping[str, Any],
     encoder: TokenEncoder | None,
     samples: Sequence[Sample],
+    judge: ChatModel | None,
 ) -> MetricScorer:
+    if name in JUDGED:
+        return judged_scorer(name, parameters, judge)
     if name == BertScore.name:
         return _bert_score(parameters, encoder, samples)
     if name not in SCORERS:

@@ -73,6 +73,11 @@ class Combined:
     scorers: tuple[MetricScorer, ...]
 
     @property
+    def is_costly(self) -> bool:
+        """Whether one of them asks a model."""
+        return any(getattr(each, "is_costly", False) for each in self.scorers)
+
+    @property
     def protocol(self) -> Mapping[str, Any]:
         return {"name": "combined", "scorers": [dict(each.protocol) for each in self.scorers]}
 

@@ -34,7 +34,7 @@ __all__ = ["Compared", "Judge", "Models", "Stages", "labels_of", "pair_texts", "
 
 
 class Compared(Protocol):
-    """What a judge says of two answers: `lmstack.evals.judge.Verdict`. ``forward`` and
+    """What a judge says of two answers: `lmstack.evals.judging.Verdict`. ``forward`` and
     ``backward``: the log-odds that the first is better, shown first and second; None where the
     judge named neither. ``probability``: of both orders together."""
 

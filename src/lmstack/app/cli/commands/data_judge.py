@@ -62,7 +62,7 @@ def judge(
     Stopped, it goes on where it was when it is started again."""
     from lmstack.app.wiring.judged_pairs import JudgedPairs, candidates, judge_all
     from lmstack.app.wiring.output_journal import short_name
-    from lmstack.evals.judge import CRITERION, PairJudge
+    from lmstack.evals.judging import CRITERION, PairJudge
     from lmstack.train.data.rows import find_data
 
     pairs, bad = candidates(find_data(files))

@@ -52,7 +52,7 @@ def rate(
     Stopped, it goes on where it was when it is started again."""
     from lmstack.app.wiring.judged_ratings import JudgedRatings, answers_in, rate_all
     from lmstack.app.wiring.output_journal import short_name
-    from lmstack.evals.judge import RATED, RatingJudge
+    from lmstack.evals.judging import RATED, RatingJudge
     from lmstack.train.data.rows import find_data
 
     answers, bad = answers_in(find_data(files))

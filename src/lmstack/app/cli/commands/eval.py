@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import eval_report
+from lmstack.app.cli.commands import eval_judge, eval_report
 from lmstack.app.cli.commands._eval_forms import (
     Chat,
     Copies,
@@ -65,7 +65,7 @@ AtOnce = Annotated[
 ]
 Judge = Annotated[
     str | None,
-    typer.Option("--judge", metavar="MODEL", help="Rates answers, where a benchmark wants that."),
+    typer.Option("--judge", metavar="MODEL", help="Rates answers, where a task wants that."),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
 AskedIndex = Annotated[
@@ -107,6 +107,7 @@ def register(app: typer.Typer) -> None:
     )(compare)
     eval_report.register(evals)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
+    command(evals, "judge", example=eval_judge.EXAMPLE)(eval_judge.judge)
     app.add_typer(evals, name="eval")
 
 

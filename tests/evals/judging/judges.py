@@ -42,8 +42,9 @@ class Judge:
         if request.sampling.logprobs is not None:
             top = tuple(_logprob(t, logprobs[t]) for t in best[: request.sampling.logprobs])
             shown = (_logprob(token, logprobs[token], top),)
-        elif grammar is not None:
-            token = json.dumps({"reply": max("AB", key=logprobs.__getitem__)})
+        elif grammar is not None and grammar.kind == "json_schema":
+            offered = json.loads(grammar.source)["properties"]["reply"]["enum"]
+            token = json.dumps({"reply": max(offered, key=logprobs.__getitem__)})
         yield Delta(token, logprobs=shown)
         yield Delta(finish_reason="stop")
 
@@ -52,11 +53,16 @@ def _logprob(token: str, value: float, top: tuple[TokenLogprob, ...] = ()) -> To
     return TokenLogprob(token, token.encode(), value, top=top)
 
 
+def shown_answers(prompt: str) -> dict[str, str]:
+    """The answers in a judge's prompt, by their labels."""
+    return {label: text for _, label, text in FENCED.findall(prompt)}
+
+
 def letters(prefers: Mapping[str, float], place: float, level: float) -> Callable[[str], Any]:
     """Logits of A and B: how good the answers are, and ``place`` for the one shown first."""
 
     def logits(prompt: str) -> dict[str, float]:
-        shown = {label: text for _, label, text in FENCED.findall(prompt)}
+        shown = shown_answers(prompt)
         return {
             "A": level + prefers[shown["answer A"]] + place,
             "B": level + prefers[shown["answer B"]],

@@ -1,15 +1,15 @@
 """Which of a few short replies a model gives, each with its probability.
 
 Covers local models, which are held to the replies by a grammar and give exact log-probabilities;
-servers with OpenAI's API, whose listed log-probabilities of the first token count; and models
-without either, which are held to a JSON Schema and say one reply. Does not cover what is asked
-(`judge`).
+servers with OpenAI's API, whose listed log-probabilities of the first token count; models without
+either, which are held to a JSON Schema and say one reply; and models that take no schema, whose
+reply has to be an option and nothing else. A reply can also be drawn at a temperature, to see how
+it varies. Does not cover what is asked (`pairwise`, `rating`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,14 @@ from lmstack.core import (
     UnsupportedError,
     complete,
 )
+from lmstack.core.json_text import parse_json
 
 __all__ = ["OptionReader", "Replies"]
 
 # As many as OpenAI's API lists.
 _LISTED = 20
-_JSON_TOKENS = 64
+_JSON_TOKENS, _PLAIN_TOKENS = 64, 8
+_GREEDY = SamplingParams(temperature=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +60,40 @@ class OptionReader:
         if len(set(options)) < 2 or not all(re.fullmatch(r"[A-Za-z0-9]", o) for o in options):
             raise InputError("options are two or more letters or digits", param="options")
         self.model, self.options = model, tuple(options)
-        self._ways = [self._held, self._listed, self._said]
+        self._ways = [self._held, self._listed, self._said, self._plain]
+        self._draws = [self._drawn, self._said, self._plain]
 
     @property
     def gives_probabilities(self) -> bool:
         """Whether the model has said what log-probabilities are, as far as is known by now."""
-        return len(self._ways) > 1
+        return self._ways[0] in (self._held, self._listed)
 
-    async def ask(self, messages: Sequence[Message]) -> Replies:
-        """What the model replies to ``messages``. Its errors are raised."""
+    async def ask(
+        self, messages: Sequence[Message], *, temperature: float = 0.0, seed: int | None = None
+    ) -> Replies:
+        """What the model replies to ``messages``. At a ``temperature`` one reply is drawn, by
+        ``seed``, and has no probability. The model's errors are raised."""
+        ways = self._draws if temperature else self._ways
+        sampling = SamplingParams(temperature=temperature, seed=seed) if temperature else _GREEDY
         while True:
-            way = self._ways[0]
+            way = ways[0]
             try:
-                return await way(tuple(messages))
+                return await way(tuple(messages), sampling)
             except UnsupportedError:
-                if len(self._ways) == 1:
+                if len(ways) == 1:
                     raise
-                if self._ways[0] == way:  # and no other question has found out before
-                    self._ways.pop(0)
+                if ways[0] == way:  # and no other question has found out before
+                    ways.pop(0)
 
-    async def _held(self, messages: tuple[Message, ...]) -> Replies:
+    async def _held(self, messages: tuple[Message, ...], sampling: SamplingParams) -> Replies:
         """Held to the options; one that is not among the likeliest tokens is asked for alone,
         since log-probabilities are those before the grammar."""
-        choice = await self._reply(messages, Grammar("regex", "|".join(self.options)), 1)
+        listing = sampling.replace(max_tokens=1, logprobs=_LISTED)
+        choice = await self._reply(messages, listing, Grammar("regex", "|".join(self.options)))
         found = self._found(choice)
         missing = [option for option in self.options if option not in found]
         forced = await asyncio.gather(
-            *(self._reply(messages, Grammar("regex", option), 1) for option in missing)
+            *(self._reply(messages, listing, Grammar("regex", option)) for option in missing)
         )
         for option, reply in zip(missing, forced, strict=True):
             if (logprob := self._found(reply).get(option)) is not None:
@@ -93,10 +102,11 @@ class OptionReader:
             return self._only(choice.text)
         return _normalized(found)
 
-    async def _listed(self, messages: tuple[Message, ...]) -> Replies:
+    async def _listed(self, messages: tuple[Message, ...], sampling: SamplingParams) -> Replies:
         """An option that is not listed is less likely than all that are, and no more is known: it
         counts as the least likely of them, so the odds are at least those that come out."""
-        choice = await self._reply(messages, None, 1)
+        listing = sampling.replace(max_tokens=1, logprobs=_LISTED)
+        choice = await self._reply(messages, listing)
         found = self._found(choice)
         if not found or not choice.logprobs[0].top:
             return self._only(choice.text)
@@ -104,26 +114,37 @@ class OptionReader:
         least = min(least, *found.values())
         return _normalized({option: found.get(option, least) for option in self.options})
 
-    async def _said(self, messages: tuple[Message, ...]) -> Replies:
+    async def _drawn(self, messages: tuple[Message, ...], sampling: SamplingParams) -> Replies:
+        grammar = Grammar("regex", "|".join(self.options))
+        return self._only(
+            (await self._reply(messages, sampling.replace(max_tokens=1), grammar)).text
+        )
+
+    async def _said(self, messages: tuple[Message, ...], sampling: SamplingParams) -> Replies:
         schema = {
             "type": "object",
             "properties": {"reply": {"type": "string", "enum": list(self.options)}},
             "required": ["reply"],
             "additionalProperties": False,
         }
-        sampling = SamplingParams(temperature=0.0, max_tokens=_JSON_TOKENS)
-        request = Request(messages, sampling=sampling, grammar=Grammar.json_schema(schema))
-        text = (await complete(self.model, request)).text
+        held = sampling.replace(max_tokens=_JSON_TOKENS)
+        text = (await self._reply(messages, held, Grammar.json_schema(schema))).text
         try:
-            reply = json.loads(text)
+            reply = parse_json(text)
         except ValueError:  # cut, or refused
             return Replies(None)
         return self._only(reply.get("reply") if isinstance(reply, dict) else None)
 
+    async def _plain(self, messages: tuple[Message, ...], sampling: SamplingParams) -> Replies:
+        choice = await self._reply(messages, sampling.replace(max_tokens=_PLAIN_TOKENS))
+        return self._only(choice.text)
+
     async def _reply(
-        self, messages: tuple[Message, ...], grammar: Grammar | None, tokens: int
+        self,
+        messages: tuple[Message, ...],
+        sampling: SamplingParams,
+        grammar: Grammar | None = None,
     ) -> Choice:
-        sampling = SamplingParams(temperature=0.0, max_tokens=tokens, logprobs=_LISTED)
         request = Request(messages, sampling=sampling, grammar=grammar)
         return (await complete(self.model, request)).choices[0]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lmstack.core import Message
-from lmstack.evals.options import OptionReader
+from lmstack.evals.judging.options import OptionReader
 from lmstack.registry import ModelFolder, load
 from lmstack.serve import LocalModel
 

@@ -1,0 +1,81 @@
+"""Several judges: what they say together, and how far they agree."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lmstack.core import InputError, Message
+from lmstack.evals.agreement import krippendorff_alpha
+from lmstack.evals.judging import Item, Judgement, RubricRating, Rules, Verdict, jury_of
+
+PAIR, RUBRIC = Rules("pair", "Which?"), Rules("rubric")
+WAYS = {"1": Verdict(1, 1), "2": Verdict(-1, -1), "=": Verdict(1, -1), "?": Verdict(None, 1)}
+
+
+def pairs(votes: list[str], **given: Any) -> tuple[list[Item], list[Judgement]]:
+    """``votes``: of each item, a character for each judge."""
+    items = [Item((Message("user", f"q{n}"),), ("a", "b"), **given) for n in range(len(votes))]
+    said = [
+        Judgement(item.key, f"j{n}", verdict=WAYS[vote], problem="unread" if vote == "?" else "")
+        for item, ways in zip(items, votes, strict=True)
+        for n, vote in enumerate(ways)
+    ]
+    return items, said
+
+
+@pytest.mark.parametrize(
+    ("votes", "decision"),
+    [
+        ("111", "first"),
+        ("112", "first"),
+        ("221", "second"),
+        ("12=", "tie"),
+        ("1==", "tie"),
+        ("12", "tie"),
+        ("1=", "tie"),
+        ("1?", "first"),
+        ("1=1=2", "tie"),
+        ("??", None),
+    ],
+)
+def test_an_answer_wins_with_more_than_half_of_the_votes(votes: str, decision: str | None) -> None:
+    items, said = pairs([votes])
+    assert jury_of(items, said, PAIR).decisions == {items[0].key: decision}
+
+
+@pytest.mark.parametrize(("aggregate", "overall"), [("mean", 3.0), ("median", 4.0)])
+def test_ratings_are_averaged_over_the_judges_that_gave_one(aggregate: Any, overall: float) -> None:
+    each = Item((Message("user", "q"),), ("a",))
+    said = [
+        Judgement(each.key, f"j{n}", rating=RubricRating({"clarity": score}, {"clarity": "r"}))
+        for n, score in enumerate((1, 4, 4))
+    ]
+    said.append(Judgement(each.key, "j3", rating=RubricRating(problem="x"), problem="x"))
+    assert jury_of([each], said, RUBRIC, aggregate=aggregate).decisions == {each.key: overall}
+
+
+def test_alpha_is_over_all_judges_with_what_is_missing_left_out() -> None:
+    items, said = pairs(["11", "22", "12", "1?", "=="])
+    table = [[1, -1, 1, 1, 0], [1, -1, -1, math.nan, 0]]
+    expected = krippendorff_alpha(np.array(table, np.float64))
+    assert jury_of(items, said, PAIR).alpha.value == pytest.approx(expected.value)
+
+
+def test_judges_that_err_together_are_worth_one() -> None:
+    items, said = pairs(["11", "22", "11", "22"], label="first")
+    found = jury_of(items, said, PAIR)
+    assert (found.error_correlation, found.effective) == (pytest.approx(1), pytest.approx(1))
+    items, said = pairs(["11", "12", "21", "22"], label="first")
+    found = jury_of(items, said, PAIR)
+    assert (found.error_correlation, found.effective) == (pytest.approx(0), pytest.approx(2))
+    items, said = pairs(["11", "12"])
+    assert jury_of(items, said, PAIR).effective is None
+
+
+def test_one_judge_is_no_jury() -> None:
+    with pytest.raises(InputError, match="two judges"):
+        jury_of(*pairs(["1"]), PAIR)

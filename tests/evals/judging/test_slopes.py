@@ -1,0 +1,53 @@
+"""Slopes beside what other programs compute."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lmstack.evals.judging.slopes import partial_slope
+
+
+def test_of_ones_it_is_the_mean_with_students_interval() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, 40)
+    found = partial_slope(values, np.ones(40))
+    low, high = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), low, high))
+    assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+
+
+def test_with_controls_it_is_the_coefficient_of_least_squares() -> None:
+    rng = np.random.default_rng(1)
+    z = np.column_stack([rng.normal(size=60), np.ones(60)])
+    x = z[:, 0] + rng.normal(size=60)
+    y = 2 * x - z[:, 0] + 1 + rng.normal(size=60)
+    found = partial_slope(y, x, z)
+    whole = np.linalg.lstsq(np.column_stack([x, z]), y, rcond=None)[0]
+    assert found.value == pytest.approx(whole[0])
+    assert found.low < 2 < found.high
+
+
+def test_copies_of_a_row_in_one_cluster_count_once() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=30), rng.normal(size=30)
+    once = partial_slope(y, x)
+    many = partial_slope(
+        np.repeat(y, 4), np.repeat(x, 4), (), np.repeat(np.arange(30), 4).astype(str).tolist()
+    )
+    assert (many.low, many.high, many.p) == pytest.approx((once.low, once.high, once.p))
+
+
+def test_a_trait_that_does_not_vary_has_no_slope() -> None:
+    y = np.arange(20.0)
+    assert math.isnan(partial_slope(y, np.ones(20), np.ones((20, 1))).value)
+    assert math.isnan(partial_slope(y, np.zeros(20)).value)
+
+
+def test_what_controls_explain_wholly_leaves_nothing() -> None:
+    rng = np.random.default_rng(3)
+    z = rng.choice([-1.0, 1.0], 30)
+    found = partial_slope(3 * z, rng.normal(size=30), z[:, None])
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
