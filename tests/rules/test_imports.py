@@ -166,11 +166,7 @@ ORDERS = {
         "loading replacing heads",
     ),
     "evals": (
-<<<<<<< HEAD
-        "options diversity refusal statistics dataset input_template distributions row_files",
-=======
         "diversity refusal statistics dataset input_template distributions row_files",
->>>>>>> h-judge
         "clustered agreement",
         "noninferiority",
         "pairs sequential",
@@ -184,17 +180,10 @@ ORDERS = {
         "gate.config gate.scores",
         "gate.decision",
         "gate",
-<<<<<<< HEAD
-        "judge answers association scores intervals json_forms",
+        "answers association scores intervals",
         "drawing figures traits output_store results shots conversation",
         "solvers likelihood_solvers run task_comparison logs system_solvers system_tasks",
         "estimating elsewhere task_file benchmarks",
-=======
-        "answers association scores intervals",
-        "drawing figures traits output_store results shots",
-        "solvers run task_comparison logs",
-        "estimating task_file benchmarks",
->>>>>>> h-judge
         "phrases",
         "hacking",
         "comparison",
