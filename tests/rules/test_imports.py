@@ -122,7 +122,7 @@ ORDERS = {
         "prompt_file",
         "asking prompt_folder",
     ),
-    "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
+    "safety": ("chain limits guards traffic", "audit shadow", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words disjoint_sets",
         "cached_embedder remote_embedder embedding_map",
