@@ -177,7 +177,7 @@ ORDERS = {
         "gate.config gate.scores",
         "gate.decision",
         "gate",
-        "judge answers association scores intervals json_forms",
+        "judge answers association scores intervals json_forms live",
         "drawing figures traits output_store results shots",
         "solvers run task_comparison logs",
         "estimating task_file benchmarks",

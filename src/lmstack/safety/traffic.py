@@ -150,8 +150,9 @@ def in_share(unit: str, share: float, salt: str) -> bool:
 
 
 class Canary:
-    """``candidate`` answers a ``share`` of the conversations, until `stop`. ``observe`` is told of
-    every answer of both versions that was drawn for. Thread-safe."""
+    """``candidate`` answers a ``share`` of the conversations, until `stop`. ``begun`` is told of
+    every request that a lot was drawn for, with its number and its unit, and ``observe`` of what
+    came of it. Thread-safe."""
 
     def __init__(
         self,
@@ -159,6 +160,7 @@ class Canary:
         share: float,
         *,
         observe: Observer = lambda _: None,
+        begun: Callable[[int, str], None] = lambda *_: None,
         first_token_s: float = 60.0,
     ) -> None:
         check_range("share", share, 0, 1, low_open=True, high_open=True)
@@ -166,7 +168,7 @@ class Canary:
         self.candidate, self.share, self.first_token_s = candidate, share, first_token_s
         self.stopped: str | None = None
         self.num_asked = self.num_fallbacks = 0
-        self._observe = observe
+        self._observe, self._begun = observe, begun
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
@@ -184,13 +186,20 @@ class Canary:
         return self.stopped is None and in_share(unit, self.share, arm.digest)
 
     def watch(self, request: Request, unit: str, arm: Arm, number: int) -> Watch:
-        """``number``: from `next_number`."""
+        """``number``: from `begin`."""
         is_drawn = self.stopped is None and arm.name != "fallback"
         observe = self._observe if is_drawn else lambda _: None
         return Watch(request, unit, arm, number, self.share, observe)
 
-    def next_number(self) -> int:
-        return next(self._numbers)
+    def begin(self, unit: str) -> int:
+        """The number of a request that has come."""
+        number = next(self._numbers)
+        if self.stopped is None:
+            try:
+                self._begun(number, unit)
+            except Exception as error:  # as of `observe`
+                logger.error("a request was not observed: %s: %s", type(error).__name__, error)
+        return number
 
 
 class CanaryModel:
@@ -219,7 +228,7 @@ class CanaryModel:
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         canary, unit = self._canary, self._unit(request)
-        number, failed = canary.next_number(), None
+        number, failed = canary.begin(unit), None
         if canary.takes(unit):
             arm = arm_of("canary", self._candidate.info)
             failed = canary.watch(request, unit, arm, number)
