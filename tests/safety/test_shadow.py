@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.scripted_versions import BreakingModel, asked, digest_of, version
 
 from lmstack.core import ChatModel, EngineError, SamplingParams, complete
 from lmstack.safety import Observation, Shadow, ShadowBounds, ShadowModel
-from tests.scripted_versions import BreakingModel, asked, digest_of, version
 
 
 class Shadowed:
@@ -29,9 +29,7 @@ class Shadowed:
         self.model = ShadowModel(self.stable, self.shadow)
 
     async def ask(self, text: str = "hello", **sampling: Any) -> str:
-        return (
-            await complete(self.model, asked(text, sampling=SamplingParams(**sampling)))
-        ).text
+        return (await complete(self.model, asked(text, sampling=SamplingParams(**sampling)))).text
 
     async def until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):

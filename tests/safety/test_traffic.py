@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.scripted_versions import BreakingModel, asked, digest_of, version
 
 from lmstack.core import (
     Delta,
@@ -25,7 +26,6 @@ from lmstack.core import (
 )
 from lmstack.safety import AuditLog, Canary, CanaryModel, GuardedModel, Observation
 from lmstack.safety.traffic import ArmDelta, by_conversation, by_request, in_share
-from tests.scripted_versions import BreakingModel, asked, digest_of, version
 
 ALWAYS = 1 - 1e-12
 
@@ -110,11 +110,10 @@ async def test_a_failure_before_the_first_token_falls_back(error: EngineError | 
 
 async def test_a_failure_after_the_first_token_is_passed_on() -> None:
     split = Split(BreakingModel(["half", " an"]))
-    stream, said = split.model.stream(asked("hello")), []
+    stream = split.model.stream(asked("hello"))
+    assert [(await anext(stream)).text for _ in range(2)] == ["half", " an"]
     with pytest.raises(EngineError):
-        async for delta in stream:
-            said.append(delta.text)
-    assert said == ["half", " an"]
+        await anext(stream)
     assert split.outcomes == [("canary", "failed")]
     assert not split.stable.requests
     assert split.seen[0].error == "EngineError"
@@ -193,7 +192,8 @@ async def test_an_observation_holds_what_was_said_and_used() -> None:
     [seen] = split.seen
     assert (seen.text, seen.finish_reason, seen.error) == ("one two three", "stop", "")
     assert (seen.usage.prompt_tokens, seen.usage.completion_tokens) == (2, 3)
-    assert seen.first_token_s is not None and 0 <= seen.first_token_s <= seen.total_s
+    assert seen.first_token_s is not None
+    assert 0 <= seen.first_token_s <= seen.total_s
 
 
 class Nameless:
@@ -218,7 +218,8 @@ async def test_the_digest_of_exchanged_weights_is_kept() -> None:
     split = Split(Exchanged())
     deltas = [delta async for delta in split.model.stream(asked("hello"))]
     assert isinstance(deltas[0], ArmDelta)
-    assert deltas[0].arm is not None and deltas[0].arm.digest == "sha256:new"
+    assert deltas[0].arm is not None
+    assert deltas[0].arm.digest == "sha256:new"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1, float("nan")])

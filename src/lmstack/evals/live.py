@@ -142,8 +142,7 @@ class LiveReport:
                 **vars(arm),
                 "shares": {name: _number(value) for name, value in arm.shares.items()},
                 "quantiles": {
-                    name: [_number(value) for value in pair]
-                    for name, pair in arm.quantiles.items()
+                    name: [_number(value) for value in pair] for name, pair in arm.quantiles.items()
                 },
                 "thumbs": {"up": arm.thumbs[0], "down": arm.thumbs[1]},
             }

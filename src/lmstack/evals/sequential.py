@@ -178,7 +178,9 @@ def confidence_sequence(
     return found
 
 
-def quantile_limits(values: npt.ArrayLike, share: float, alpha: float = 0.05) -> tuple[float, float]:
+def quantile_limits(
+    values: npt.ArrayLike, share: float, alpha: float = 0.05
+) -> tuple[float, float]:
     """Limits of the quantile below which a ``share`` of all values lies, from ``values`` (N,) so
     far: with probability 1 - ``alpha`` they hold at every look. Infinite where too little is known.
 

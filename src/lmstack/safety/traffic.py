@@ -172,6 +172,10 @@ class Canary:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
+    def observed_by(self, begun: Callable[[int, str], None], observe: Observer) -> None:
+        """Instead of by whom it was, for whoever stops it by what is observed."""
+        self._begun, self._observe = begun, observe
+
     def stop(self, reason: str) -> None:
         """Ask the candidate nothing more; what it has begun to answer it ends."""
         with self._lock:
@@ -248,9 +252,7 @@ class CanaryModel:
                 yield delta
 
 
-async def _first_within(
-    stream: AsyncIterator[Delta], watch: Watch, seconds: float
-) -> Delta | None:
+async def _first_within(stream: AsyncIterator[Delta], watch: Watch, seconds: float) -> Delta | None:
     """The first event, or None where ``stream`` fails before it or takes too long."""
     try:
         async with asyncio.timeout(seconds):

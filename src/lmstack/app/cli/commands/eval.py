@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import eval_live
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
@@ -86,6 +87,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
+    eval_live.register(evals)
     app.add_typer(evals, name="eval")
 
 

@@ -34,6 +34,7 @@ from lmstack.core import check_range, shown
 
 if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
+    from lmstack.app.wiring.traffic import Candidate
 
 __all__ = ["register"]
 
@@ -128,6 +129,41 @@ KeyWeights = Annotated[
         f" the order of {KEYS_VARIABLE}. [default: equal ones]",
     ),
 ]
+CanaryName = Annotated[
+    str | None,
+    typer.Option(
+        "--canary",
+        metavar="MODEL[=FORM]",
+        help="Let this version of the model answer a share of the conversations, and compare it"
+        " with the other: `lmstack eval live`. What it fails at is answered by the other; once it"
+        " is shown to fail more often, it is not asked any more.",
+    ),
+]
+ShadowName = Annotated[
+    str | None,
+    typer.Option(
+        "--shadow",
+        metavar="MODEL[=FORM]",
+        help="Ask this version of the model a share of what was asked, when there is time; nobody"
+        " sees its answers: `lmstack eval live` compares them.",
+    ),
+]
+Share = Annotated[
+    float | None,
+    typer.Option(
+        "--share",
+        metavar="S",
+        help="Of conversations for --canary or --shadow. [default: 0.1]",
+    ),
+]
+LiveTexts = Annotated[
+    bool,
+    typer.Option(
+        "--live-texts",
+        help="With --canary or --shadow: keep prompts and answers on this machine, too, instead of"
+        " their hashes and lengths alone.",
+    ),
+]
 
 
 def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
@@ -148,6 +184,36 @@ def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
         if not path.is_dir():
             raise CommandLineError(f"{shown(str(path))} is no folder", hint="give one that is")
     return Adapters(named, source)
+
+
+def candidate_of(
+    canary: str | None, shadow: str | None, share: float | None, texts: bool
+) -> Candidate | None:
+    """What --canary, --shadow and what belongs to them say."""
+    from lmstack.app.wiring.traffic import DEFAULT_SHARE, Candidate
+
+    if canary is not None and shadow is not None:
+        raise CommandLineError(
+            "--canary and --shadow are both given", hint="leave one out", param="shadow"
+        )
+    given = shadow if canary is None else canary
+    if given is None:
+        for option, value in (("--share", share is not None), ("--live-texts", texts)):
+            if value:
+                raise CommandLineError(
+                    f"{option} is for --canary or --shadow, and neither is given",
+                    hint="--canary MODEL, or leave it out",
+                )
+        return None
+    name, form = tasks.name_and_form(given, "shadow" if canary is None else "canary")
+    return Candidate(
+        "shadow" if canary is None else "canary",
+        name,
+        form,
+        DEFAULT_SHARE if share is None else share,
+        wiring.is_remote(name),
+        texts,
+    )
 
 
 def engine_settings(
@@ -209,6 +275,7 @@ def register(app: typer.Typer) -> None:
         "up",
         example="lmstack up docs\nlmstack up --model my-model\n"
         "lmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
+        "lmstack up docs --canary ./tuned --share 0.05\n"
         f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
     )(up)
@@ -229,6 +296,10 @@ def up(
     adapter: AdapterFolders = None,
     adapters_from: AdaptersFrom = None,
     adapter_memory: AdapterMemory = None,
+    canary: CanaryName = None,
+    shadow: ShadowName = None,
+    share: Share = None,
+    live_texts: LiveTexts = False,
     device: Device = None,
     target_step: TargetStep = None,
     key_weights: KeyWeights = None,
@@ -255,12 +326,16 @@ def up(
         source = wiring.no_documents() if docs is None else wiring.existing_folder(docs)
         _check_uploads(docs, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
+        candidate = candidate_of(canary, shadow, share, live_texts)
         wiring.require_models(model, embedder, weights, draft, adapters)
+        if candidate is not None:
+            wiring.require_candidate(candidate)
         if reader is not None:
             reader_folder(reader)
         tasks.require(also or [])
         _check_engine(engine, model, also)
         say_if_remote(out, model)
+        say_if_remote(out, candidate and candidate.model)
 
         from lmstack.app.server.serve import open_port, serve
 
@@ -285,6 +360,7 @@ def up(
             also=also or [],
             reader=reader,
             adapters=adapters,
+            candidate=candidate,
             engine=engine,
             api_keys=keys,
             key_entries=entries,
