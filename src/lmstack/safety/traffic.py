@@ -21,7 +21,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -298,7 +298,7 @@ class Watch:
 
     async def follow(
         self, stream: AsyncIterator[Delta], first: Delta | None = None, told: Watch | None = None
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta]:
         """The deltas of ``stream`` after ``first``. ``told``: of a candidate that failed at the
         same request, which is its fault unless this version refuses the request too."""
         try:

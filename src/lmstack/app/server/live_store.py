@@ -174,7 +174,8 @@ class LiveStore:
                 (comparison,),
             )
             return [
-                LiveAnswer(*row[:11], bool(row[11]), thumbs.get(row[4]), *row[12:]) for row in rows
+                LiveAnswer(*(*row[:11], bool(row[11]), thumbs.get(row[4]), *row[12:]))
+                for row in rows
             ]
 
     def clear(self, comparison: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lmstack.app.server.live_recorder import CanaryWatch, LiveRecorder
 from lmstack.app.server.live_store import FILE, LiveStore, Mode
-from lmstack.core import ChatModel, InputError, ModelInfo, Request, check_range
+from lmstack.core import ChatModel, InputError, ModelInfo, Request
 from lmstack.safety import (
     AuditLog,
     Canary,
@@ -54,7 +54,13 @@ class Candidate:
     keeps_texts: bool = False
 
     def __post_init__(self) -> None:
-        check_range("--share", self.share, 0, 1, low_open=True, high_open=self.mode == "canary")
+        is_all = self.mode == "shadow" and self.share == 1
+        if not (0 < self.share < 1 or is_all):
+            raise InputError(
+                f"--share is {self.share:g}, and so there is nothing to compare",
+                hint="give the share of conversations, such as --share 0.1",
+                param="share",
+            )
         if self.weights is not None and self.is_remote:
             raise InputError(
                 f"{self.model} is not on this machine, and its weights are to be {self.weights}",

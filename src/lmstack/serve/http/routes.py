@@ -105,9 +105,9 @@ def post(
 
 def answered_by(request: Request, *digests: str | None) -> str | None:
     """Names in the response's header the weights that answered; what the body is to say of them."""
-    named = ",".join(dict.fromkeys(each for each in digests if each))
-    request.state.digest = named or None
-    return request.state.digest
+    named = ",".join(dict.fromkeys(each for each in digests if each)) or None
+    request.state.digest = named
+    return named
 
 
 def json_of(answer: BaseModel) -> Response:
