@@ -7,7 +7,6 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from tests.serve.conftest import running
 from lmstack.app import wiring
 from lmstack.app.server.serve import Service
 from lmstack.app.wiring import live
-from lmstack.app.wiring.traffic import Candidate, Traffic, live_path
+from lmstack.app.wiring.traffic import Candidate, beside
 from lmstack.core import ChatModel, InputError
 from lmstack.safety import verify
 
@@ -42,15 +41,8 @@ def serve_with(home: Path, docs: Path, stable: ChatModel, embedder: HashEmbedder
     def build(candidate: ChatModel, mode: Any = "canary", **options: Any) -> Service:
         notes = options.pop("note", lambda _: None)
         wanted = Candidate(mode, "candidate", **{"share": ALWAYS, **options})
-        traffic = partial(
-            Traffic,
-            wanted,
-            candidate,
-            stable.info,
-            path=live_path(wiring.home()),
-            index_dir=wiring.index_of(docs),
-            note=notes,
-        )
+        places = wiring.home(), wiring.index_of(docs)
+        traffic = beside(wanted, candidate, stable.info, *places, notes)
         return local_service(docs, stable, embedder, traffic=traffic)
 
     return build
@@ -72,7 +64,7 @@ async def ask(client: openai.AsyncOpenAI, text: str = "hello", model: str = "sta
     )
 
 
-def beside(client: openai.AsyncOpenAI, path: str) -> str:
+def address(client: openai.AsyncOpenAI, path: str) -> str:
     """The address of ``path`` on the same server, not below /v1."""
     return str(client.base_url).removesuffix("v1/") + path
 
@@ -86,7 +78,7 @@ async def test_a_share_goes_to_the_canary_and_each_answer_says_so(serve_with: Se
     candidate = version("candidate", ["from candidate"])
     async with connected(serve_with(candidate, share=0.5)) as client:
         answers = [await ask(client, str(number)) for number in range(14)]
-        text = (await client._client.get(beside(client, "metrics"))).text
+        text = (await client._client.get(address(client, "metrics"))).text
     by_digest = {answer.system_fingerprint for answer in answers}
     assert by_digest == {digest_of("stable"), digest_of("candidate")}
     for answer in answers:
@@ -169,7 +161,7 @@ async def test_a_shadow_is_compared_and_never_shown(serve_with: Served) -> None:
         async with asyncio.timeout(20):
             while (
                 "shadow_answers_total 1.0"
-                not in (await client._client.get(beside(client, "metrics"))).text
+                not in (await client._client.get(address(client, "metrics"))).text
             ):
                 await asyncio.sleep(0.02)
     report = live.report(live.comparison(None))
@@ -224,7 +216,7 @@ async def test_an_answer_from_documents_over_the_api_names_its_version(serve_wit
     service = serve_with(version("candidate", ["[1] Letters are kept for ten years."]))
     async with connected(service) as client:
         async with asyncio.timeout(60):
-            while (await client._client.get(beside(client, "api/status"))).json()[
+            while (await client._client.get(address(client, "api/status"))).json()[
                 "state"
             ] != "ready":
                 await asyncio.sleep(0.02)

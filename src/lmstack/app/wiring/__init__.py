@@ -352,27 +352,24 @@ def service(
     the folder did.
     """
     from lmstack.app.wiring.build import build_service
-    from lmstack.app.wiring.traffic import Traffic, live_path
+    from lmstack.app.wiring.traffic import beside
     from lmstack.engine import EngineConfig
     from lmstack.serve.http.app import LOCAL_HOSTS
 
     config = EngineConfig.from_mapping(engine or {})
     chat = generator(model, weights, draft, config)
-    beside = tasks.load_also(also, config)
-    traffic = door = None
+    others = tasks.load_also(also, config)
+    traffic = None
     if candidate is not None:
         second = generator(candidate.model, candidate.weights, None, config)
-        places = {"path": live_path(home()), "index_dir": index_of(docs)}
-        traffic = partial(Traffic, candidate, second, chat.info, **places, note=note)
-    if candidate is None or candidate.mode == "shadow":
-        # Else a command would be answered by a version that it did not ask for.
-        door = _command_door(docs, model, embedder_name, weights, reader)
+        traffic = beside(candidate, second, chat.info, home(), index_of(docs), note)
+    # A canary would answer commands with a version that they did not ask for.
+    is_split = candidate is not None and candidate.mode == "canary"
+    door = None if is_split else _command_door(docs, model, embedder_name, weights, reader)
 
     def close_all() -> None:
         close(chat)
-        if traffic is not None:
-            close(second)
-        beside.close()
+        others.close()
 
     return build_service(
         folder=docs,
@@ -382,7 +379,7 @@ def service(
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note, reader),
-        also=beside,
+        also=others,
         adapters=adapters,
         api_keys=api_keys,
         key_entries=key_entries,

@@ -75,17 +75,12 @@ def build_service(
     limits = Limits()
     guarded = partial(GuardedModel, limits=limits, audit=audit)
     # A question is counted once, where it comes in; prompts to the language model by themselves.
-    guard = partial(guarded, limiter=RateLimiter(limits))
+    guard, prompts = partial(guarded, limiter=RateLimiter(limits)), RateLimiter(limits)
     versions = None if traffic is None else traffic(audit=audit)
 
-    def asked(*, per_request: bool = False, **how: Any) -> ChatModel:
-        scoped: ChatModel = ScopedModel(model, access)
-        if versions is not None:
-            other = ScopedModel(versions.candidate, access)
-            scoped = versions.split(scoped, other, per_request=per_request)
-        return guarded(scoped, limiter=prompts, **how)
+    def asked(per_request: bool = False, **how: Any) -> ChatModel:
+        return guarded(_scoped(model, versions, access, per_request), limiter=prompts, **how)
 
-    prompts = RateLimiter(limits)
     workspace = Workspace(
         folder,
         index_dir,
@@ -129,6 +124,18 @@ def build_service(
         close_model()
 
     return Service(app, close=close, stopping=app.state.shared.stopping.set)
+
+
+def _scoped(
+    model: ChatModel, versions: Traffic | None, access: Access, per_request: bool
+) -> ChatModel:
+    """``model``, or both versions of it, without prompts that keys share. ``per_request``: all that
+    is asked in one request goes to one version."""
+    scoped = ScopedModel(model, access)
+    if versions is None:
+        return scoped
+    other = ScopedModel(versions.candidate, access)
+    return versions.split(scoped, other, per_request=per_request)
 
 
 def live_runs() -> LiveRuns | None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from lmstack.safety import (
 from lmstack.safety.recorder import request_record
 from lmstack.safety.traffic import arm_of, by_conversation, by_request
 
-__all__ = ["DEFAULT_SHARE", "Candidate", "Traffic", "live_path"]
+__all__ = ["DEFAULT_SHARE", "Candidate", "Traffic", "beside", "live_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ class Candidate:
 
 
 class Traffic:
-    """``candidate`` beside the model of ``stable``. ``index_dir``: where people's judgements of
-    answers are kept. ``note`` is told of a canary that is stopped."""
+    """``candidate``, which is closed with it, beside the model of ``stable``. ``index_dir``: where
+    people's judgements of answers are kept. ``note`` is told of a canary that is stopped."""
 
     def __init__(
         self,
@@ -195,3 +196,19 @@ class Traffic:
             self.shadow.close()
         self._recorder.close()
         self._auditing.shutdown(wait=True)
+        closer = getattr(self.candidate, "close", None)
+        if closer is not None:
+            closer()
+
+
+def beside(
+    wanted: Candidate,
+    candidate: ChatModel,
+    stable: ModelInfo,
+    home: Path,
+    index_dir: Path,
+    note: Callable[[str], None],
+) -> Callable[..., Traffic]:
+    """Makes the `Traffic` of a server once there is an ``audit`` log."""
+    path = live_path(home)
+    return partial(Traffic, wanted, candidate, stable, path=path, index_dir=index_dir, note=note)

@@ -46,7 +46,7 @@ class Detokenized(Out):
 def _named(request: Request, name: str) -> None:
     """Of the model ``name``, whose tokenizer is asked."""
     info = state_of(request).infos().get(name)
-    answered_by(request, info and info.digest)
+    answered_by(request, None if info is None else info.digest)
 
 
 @post(router, "/tokenize", TokenizeBody, Tokenized, errors=body_errors)

@@ -146,7 +146,9 @@ def _pair(arm: ArmFigures, name: str) -> str:
 
 
 def _differences(found: tuple[Difference, ...]) -> list[tuple[str, ...]]:
-    rows = [("CANDIDATE LESS STABLE", "", "95 % AT EVERY LOOK", "P", "OF")]
+    rows: list[tuple[str, ...]] = [
+        ("CANDIDATE LESS STABLE", "", "95 % AT EVERY LOOK", "P", "OF"),
+    ]
     for each in found:
         number = "+.2%" if each.p is not None else "+.3g"
         limits = f"{each.low:{number}} to {each.high:{number}}"

@@ -22,6 +22,13 @@ from lmstack.app.cli.commands._options import (
     Weights,
     say_if_remote,
 )
+from lmstack.app.cli.commands._traffic_options import (
+    CanaryName,
+    LiveTexts,
+    ShadowName,
+    Share,
+    candidate_of,
+)
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import seconds
@@ -34,7 +41,6 @@ from lmstack.core import check_range, shown
 
 if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
-    from lmstack.app.wiring.traffic import Candidate
 
 __all__ = ["register"]
 
@@ -129,41 +135,6 @@ KeyWeights = Annotated[
         f" the order of {KEYS_VARIABLE}. [default: equal ones]",
     ),
 ]
-CanaryName = Annotated[
-    str | None,
-    typer.Option(
-        "--canary",
-        metavar="MODEL[=FORM]",
-        help="Let this version of the model answer a share of the conversations, and compare it"
-        " with the other: `lmstack eval live`. What it fails at is answered by the other; once it"
-        " is shown to fail more often, it is not asked any more.",
-    ),
-]
-ShadowName = Annotated[
-    str | None,
-    typer.Option(
-        "--shadow",
-        metavar="MODEL[=FORM]",
-        help="Ask this version of the model a share of what was asked, when there is time; nobody"
-        " sees its answers: `lmstack eval live` compares them.",
-    ),
-]
-Share = Annotated[
-    float | None,
-    typer.Option(
-        "--share",
-        metavar="S",
-        help="Of conversations for --canary or --shadow. [default: 0.1]",
-    ),
-]
-LiveTexts = Annotated[
-    bool,
-    typer.Option(
-        "--live-texts",
-        help="With --canary or --shadow: keep prompts and answers on this machine, too, instead of"
-        " their hashes and lengths alone.",
-    ),
-]
 
 
 def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
@@ -184,36 +155,6 @@ def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
         if not path.is_dir():
             raise CommandLineError(f"{shown(str(path))} is no folder", hint="give one that is")
     return Adapters(named, source)
-
-
-def candidate_of(
-    canary: str | None, shadow: str | None, share: float | None, texts: bool
-) -> Candidate | None:
-    """What --canary, --shadow and what belongs to them say."""
-    from lmstack.app.wiring.traffic import DEFAULT_SHARE, Candidate
-
-    if canary is not None and shadow is not None:
-        raise CommandLineError(
-            "--canary and --shadow are both given", hint="leave one out", param="shadow"
-        )
-    given = shadow if canary is None else canary
-    if given is None:
-        for option, value in (("--share", share is not None), ("--live-texts", texts)):
-            if value:
-                raise CommandLineError(
-                    f"{option} is for --canary or --shadow, and neither is given",
-                    hint="--canary MODEL, or leave it out",
-                )
-        return None
-    name, form = tasks.name_and_form(given, "shadow" if canary is None else "canary")
-    return Candidate(
-        "shadow" if canary is None else "canary",
-        name,
-        form,
-        DEFAULT_SHARE if share is None else share,
-        wiring.is_remote(name),
-        texts,
-    )
 
 
 def engine_settings(
@@ -326,16 +267,11 @@ def up(
         source = wiring.no_documents() if docs is None else wiring.existing_folder(docs)
         _check_uploads(docs, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
-        candidate = candidate_of(canary, shadow, share, live_texts)
         wiring.require_models(model, embedder, weights, draft, adapters)
-        if candidate is not None:
-            wiring.require_candidate(candidate)
-        if reader is not None:
-            reader_folder(reader)
-        tasks.require(also or [])
+        candidate = candidate_of(out, canary, shadow, share, live_texts)
+        _require_others(reader, also)
         _check_engine(engine, model, also)
         say_if_remote(out, model)
-        say_if_remote(out, candidate and candidate.model)
 
         from lmstack.app.server.serve import open_port, serve
 
@@ -343,12 +279,6 @@ def up(
         address = _url(host, listener.getsockname()[1])
         out.interrupted = ("the index and the audit log are kept", out.again())
         out.note(f"loading; {address}/healthz says when it is ready")
-
-        def ready() -> None:
-            out.detail("models loaded")
-            served = "models, and no documents," if docs is None else docs
-            out.line(f"lmstack serves {served} at {address}   (API: {address}/v1)")
-            out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
 
         load = partial(
             wiring.service,
@@ -369,7 +299,21 @@ def up(
             note=out.note,
             settled=NotReadNotes(out.note, docs or source),
         )
-        serve(listener, load, ready, stop)
+        serve(listener, load, partial(_say_ready, out, docs, address), stop)
+
+
+def _say_ready(out: Output, docs: Path | None, address: str) -> None:
+    out.detail("models loaded")
+    served = "models, and no documents," if docs is None else docs
+    out.line(f"lmstack serves {served} at {address}   (API: {address}/v1)")
+    out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
+
+
+def _require_others(reader: str | None, also: list[str] | None) -> None:
+    """What is served beside the model is here, before anything slow begins."""
+    if reader is not None:
+        reader_folder(reader)
+    tasks.require(also or [])
 
 
 def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:
