@@ -328,8 +328,8 @@ class Watch:
 
     def see(self, delta: Delta) -> Delta:
         """``delta``, marked."""
-        if delta.digest is not None:  # of weights that were exchanged meanwhile
-            self.arm = replace(self.arm, digest=delta.digest)
+        if delta.digest not in (None, self.arm.digest):  # of weights that were exchanged
+            self.arm = replace(self.arm, digest=str(delta.digest))
         if self._first_s is None:
             self._first_s = time.monotonic() - self._start
         self._usage = delta.usage or self._usage
