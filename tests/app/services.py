@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lmstack.app.server.access import KeyEntry
 from lmstack.app.server.serve import Service
 from lmstack.app.wiring.build import build_service
 from lmstack.app.wiring.tasks import Also
+from lmstack.app.wiring.traffic import Traffic
 from lmstack.core import ChatModel
 from lmstack.serve.http.app import LOCAL_HOSTS
 
@@ -24,6 +26,7 @@ def local_service(
     also: Also | None = None,
     entries: tuple[KeyEntry, ...] = (),
     uploads: bool = False,
+    traffic: Callable[..., Traffic] | None = None,
 ) -> Service:
     """``docs`` and ``model`` for this machine, with the index and the log where `up` has them."""
     return build_service(
@@ -38,4 +41,5 @@ def local_service(
         close_model=lambda: None,
         also=also,
         uploads=uploads,
+        traffic=traffic,
     )

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
-from lmstack.evals.sequential import BettingMean, BettingProcess, capitals, confidence_sequence
+from lmstack.evals.sequential import (
+    BettingMean,
+    BettingProcess,
+    capitals,
+    confidence_sequence,
+    quantile_limits,
+)
 from lmstack.evals.statistics import wilson
 
 differences = st.lists(st.sampled_from([-1.0, -0.3, 0.0, 0.5, 1.0]), min_size=1, max_size=40)
@@ -103,3 +109,39 @@ def test_values_and_looks_out_of_range_are_refused() -> None:
         confidence_sequence([0.0], [2])
     with pytest.raises(InputError, match="some values"):
         confidence_sequence([3.0], [1])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_the_limits_of_a_quantile_hold_at_every_look(share: float) -> None:
+    true, wrong = -np.log(1 - share), 0
+    for seed in range(40):
+        values = np.random.default_rng(seed).exponential(size=800)
+        looks = [quantile_limits(values[:size], share, 0.1) for size in range(20, 801, 130)]
+        wrong += any(not low <= true <= high for low, high in looks)
+    assert wrong <= 10  # 4 of 40 are allowed; more than 10 come once in 400 such tests
+
+
+def test_the_limits_of_a_quantile_close_in() -> None:
+    values = np.random.default_rng(0).exponential(size=20_000)
+    low, high = quantile_limits(values, 0.5)
+    assert low < np.log(2) < high
+    assert high - low < 0.1
+
+
+def test_too_few_values_leave_a_quantile_open() -> None:
+    assert quantile_limits([1.0, 2.0], 0.5) == (-np.inf, np.inf)
+    assert quantile_limits([1.0, 2.0], 0.95)[1] == np.inf
+    assert quantile_limits([], 0.5) == (-np.inf, np.inf)
+
+
+@given(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=1, max_size=60))
+def test_equal_values_hold_the_quantile_of_what_was_seen(values: list[float]) -> None:
+    low, high = quantile_limits(values, 0.5)
+    assert low <= np.quantile(values, 0.5, method="inverted_cdf") <= high
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_equal_values_are_bet_upon_together(values: list[float]) -> None:
+    once = BettingMean(cluster_sums(values), -1.0, 1.0)
+    capital = capitals(values, 0.0)[-1]
+    assert once.p_above(0.0) == pytest.approx(min(1.0, 1 / capital), rel=1e-9)

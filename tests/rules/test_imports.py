@@ -122,7 +122,7 @@ ORDERS = {
         "prompt_file",
         "asking prompt_folder",
     ),
-    "safety": ("chain limits guards", "audit", "recorder verify", "guarded"),
+    "safety": ("chain limits guards traffic", "audit shadow", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words disjoint_sets",
         "cached_embedder remote_embedder embedding_map",
@@ -180,7 +180,7 @@ ORDERS = {
         "gate.config gate.scores",
         "gate.decision",
         "gate",
-        "answers association scores intervals",
+        "answers association scores intervals live",
         "drawing figures traits output_store results shots conversation",
         "solvers likelihood_solvers run task_comparison logs system_solvers system_tasks",
         "estimating elsewhere task_file benchmarks",

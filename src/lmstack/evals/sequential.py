@@ -12,8 +12,9 @@ looked at once.
     BettingProcess      the same for one bound, fed as samples come (a canary, a shadow)
     capitals            what a gambler has after each of many samples
     confidence_sequence its limits at each of several looks, valid at all of them together
+    quantile_limits     those of a quantile, of values that need no known limits
 
-Not covered: scores without known limits, which nobody can bet on.
+Not covered: means of scores without known limits, which nobody can bet on.
 
 Legend: N samples, C clusters, G fractions.
 """
@@ -21,18 +22,24 @@ Legend: N samples, C clusters, G fractions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, check_range, shown
 from lmstack.evals.clustered import cluster_sums
 from lmstack.evals.noninferiority import ClusteredMean
 
-__all__ = ["BettingMean", "BettingProcess", "capitals", "confidence_sequence"]
+__all__ = [
+    "BettingMean",
+    "BettingProcess",
+    "capitals",
+    "confidence_sequence",
+    "quantile_limits",
+]
 
 Floats = npt.NDArray[np.float64]
 # Of the capital; small ones for small effects, that need many samples.
@@ -69,7 +76,9 @@ def _log_capital(excess: Floats, depth: float) -> float:
     """Of ``excess`` (C,): a cluster's sum less what the bound allows it, at least -``depth``."""
     if depth <= 0:
         return 0.0
-    return _mixed(np.log1p(np.multiply.outer(_FRACTIONS, excess / depth)).sum(1))
+    # Shares have few values however many samples there are.
+    values, counts = np.unique(excess, return_counts=True)
+    return _mixed(np.log1p(np.multiply.outer(_FRACTIONS, values / depth)) @ counts)
 
 
 def _mixed(logs: Floats) -> float:
@@ -167,3 +176,39 @@ def confidence_sequence(
         low, high = max(low, test.lower(alpha / 2)), min(high, test.upper(alpha / 2))
         found[place] = low, high
     return found
+
+
+def quantile_limits(
+    values: npt.ArrayLike, share: float, alpha: float = 0.05
+) -> tuple[float, float]:
+    """Limits of the quantile below which a ``share`` of all values lies, from ``values`` (N,) so
+    far: with probability 1 - ``alpha`` they hold at every look. Infinite where too little is known.
+
+    Whether a value is at most the quantile is true of at least that share, so a bound that too few
+    or too many of ``values`` are at most is excluded by a bet on that."""
+    check_range("share", share, 0, 1, low_open=True, high_open=True)
+    ordered = np.sort(np.asarray(values, np.float64))
+    total = len(ordered)
+
+    def excluded(count: int, *, above: bool) -> bool:
+        excess = np.array([1.0 - share, -share]) * (1 if above else -1)
+        depth = share if above else 1.0 - share
+        counts = np.array([count, total - count])
+        logs = np.log1p(np.multiply.outer(_FRACTIONS, excess / depth)) @ counts
+        return _p(_mixed(logs)) <= alpha / 2
+
+    # No bound below the value after these has more values at most it, also where some are equal.
+    few = _last(total, lambda count: excluded(count, above=False))
+    enough = total - _last(total, lambda count: excluded(total - count, above=True))
+    low = float(ordered[few]) if few >= 0 else -math.inf
+    high = float(ordered[enough - 1]) if enough <= total else math.inf
+    return low, high
+
+
+def _last(most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to ``most`` for which ``holds``, as for all below it; -1 for none."""
+    low, high = -1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low

@@ -41,6 +41,7 @@ from lmstack.safety.recorder import (
     accepted_record,
     request_record,
 )
+from lmstack.safety.traffic import ArmedModel
 
 __all__ = ["GuardedModel"]
 
@@ -85,7 +86,8 @@ class GuardedModel:
         if not request.request_id:
             request = dataclasses.replace(request, request_id=uuid.uuid4().hex)
         request, reservation = await self._admit(request)
-        run = Run(request, self.info, keep_content=self._keep_content)
+        arm = self._model.arm_of(request) if isinstance(self._model, ArmedModel) else None
+        run = Run(request, self.info, keep_content=self._keep_content, arm=arm)
         await self._accept(run, reservation)
         inner: AsyncIterator[Delta] | None = None
         held: Delta | None = None
@@ -159,7 +161,8 @@ class GuardedModel:
 
     async def _accept(self, run: Run, reservation: Reservation) -> None:
         """Record that the model is about to be asked."""
-        record = accepted_record(run.request, run.info, list(self._guards), self._keep_content)
+        guards, keeps = list(self._guards), self._keep_content
+        record = accepted_record(run.request, run.info, guards, keeps, run.arm)
         try:
             await self._recorder.write(self._refusals.counted(record))
         except BaseException as error:

@@ -25,6 +25,7 @@ from lmstack.core import Delta, LmstackError, ModelInfo, Request, StoreError, Us
 from lmstack.safety.audit import AuditLog
 from lmstack.safety.chain import canonical
 from lmstack.safety.limits import characters, estimated_tokens, prompt_bytes
+from lmstack.safety.traffic import Arm, ArmDelta
 
 __all__ = [
     "Recorder",
@@ -46,23 +47,33 @@ def input_digest(request: Request) -> str:
     return hashlib.sha256(canonical(_content(request))).hexdigest()
 
 
-def request_record(event: str, request: Request, info: ModelInfo) -> dict[str, Any]:
-    """What every record about a request begins with."""
+def request_record(
+    event: str, request: Request, info: ModelInfo, arm: Arm | None = None
+) -> dict[str, Any]:
+    """What every record about a request begins with. ``arm``: of a model with two versions, the
+    one that answers."""
     record: dict[str, Any] = {
         "event": event,
         "request": request.request_id,
         "client": request.client,
         "model": {"name": info.name, "digest": info.digest},
     }
+    if arm is not None:
+        record["model"] = {"name": arm.model, "digest": arm.digest}
+        record["arm"] = arm.name
     if request.prompt_digest:
         record["prompt"] = {"name": request.prompt_name, "digest": request.prompt_digest}
     return record
 
 
 def accepted_record(
-    request: Request, info: ModelInfo, guards: list[str], keep_content: bool
+    request: Request,
+    info: ModelInfo,
+    guards: list[str],
+    keep_content: bool,
+    arm: Arm | None = None,
 ) -> dict[str, Any]:
-    record = request_record("accepted", request, info)
+    record = request_record("accepted", request, info, arm)
     record["guards"] = guards
     names = ("max_tokens", "n", "seed", "temperature")
     record["sampling"] = {name: getattr(request.sampling, name) for name in names}
@@ -81,9 +92,12 @@ def accepted_record(
 class Run:
     """One answer on its way: counts and hashes what passes."""
 
-    def __init__(self, request: Request, info: ModelInfo, *, keep_content: bool) -> None:
+    def __init__(
+        self, request: Request, info: ModelInfo, *, keep_content: bool, arm: Arm | None = None
+    ) -> None:
         self.request = request
         self.info = info
+        self.arm = arm
         self.asked = False
         self.usage: Usage | None = None
         self._keep_content = keep_content
@@ -98,6 +112,8 @@ class Run:
         self.usage = delta.usage or self.usage
         if delta.digest:  # of the weights that answered, which may be newer than at the start
             self.info = replace(self.info, digest=delta.digest)
+        if isinstance(delta, ArmDelta):
+            self.arm = delta.arm
 
     def spent(self, *, failed: bool = False) -> Usage:
         """What the model reported, or an estimate from what it was sent and what came out. A
@@ -113,7 +129,7 @@ class Run:
         return Usage(prompt, max(out, self._events))
 
     def record(self, event: str, error: BaseException | None = None) -> dict[str, Any]:
-        record = request_record(event, self.request, self.info)
+        record = request_record(event, self.request, self.info, self.arm)
         spent = self.spent(failed=event == "failed")
         record["usage"] = {**asdict(spent), "estimated": self.usage is None}
         record["outputs"] = [

@@ -95,11 +95,17 @@ class PageModel:
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, AnswerDone):
-                    usage = event.answer.usage
-                    yield EventDelta(finish_reason="stop", usage=usage, event=event)
+                    answer = event.answer
+                    yield EventDelta(
+                        finish_reason="stop",
+                        usage=answer.usage,
+                        digest=answer.model.digest,
+                        event=event,
+                    )
+                elif isinstance(event, TextDelta):
+                    yield EventDelta(event.text, digest=event.digest, event=event)
                 else:
-                    text = event.text if isinstance(event, TextDelta) else ""
-                    yield EventDelta(text, event=event)
+                    yield EventDelta(event=event)
 
 
 # How often whoever waits for the index is told how far it is.

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
     from lmstack.app.server.command_server import CommandDoor
     from lmstack.app.server.serve import Service
+    from lmstack.app.wiring.traffic import Candidate
     from lmstack.engine import EngineConfig
     from lmstack.rag import UpdateResult
     from lmstack.registry import Broken, LoadedModel, ModelFolder
@@ -77,6 +78,7 @@ __all__ = [
     "pull",
     "remote_address",
     "remove_model",
+    "require_candidate",
     "require_models",
     "service",
     "verify_audit",
@@ -298,6 +300,12 @@ def require_models(
     embedder(embedder_name)
 
 
+def require_candidate(candidate: Candidate) -> None:
+    """The second version is here, before anything slow begins."""
+    if not candidate.is_remote:
+        generator_folder(candidate.model)
+
+
 def is_remote(name: str) -> bool:
     """``openai:NAME`` or ``anthropic:NAME``: requests leave this machine."""
     provider, _, model = name.partition(":")
@@ -327,6 +335,7 @@ def service(
     also: Sequence[str] = (),
     reader: str | None = None,
     adapters: Adapters | None = None,
+    candidate: Candidate | None = None,
     engine: Mapping[str, Any] | None = None,
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
@@ -338,20 +347,29 @@ def service(
     """Load the models and put everything that `lmstack up` serves together.
 
     ``engine``: settings of every engine that differ from what is usual. ``local``: only this
-    machine can ask, so requests under other host names are refused. ``note`` is told what is
-    done without, ``settled`` what each round over the folder did.
+    machine can ask, so requests under other host names are refused. ``candidate``: a second
+    version of the model. ``note`` is told what is done without, ``settled`` what each round over
+    the folder did.
     """
     from lmstack.app.wiring.build import build_service
+    from lmstack.app.wiring.traffic import beside
     from lmstack.engine import EngineConfig
     from lmstack.serve.http.app import LOCAL_HOSTS
 
     config = EngineConfig.from_mapping(engine or {})
     chat = generator(model, weights, draft, config)
-    beside = tasks.load_also(also, config)
+    others = tasks.load_also(also, config)
+    traffic = None
+    if candidate is not None:
+        second = generator(candidate.model, candidate.weights, None, config)
+        traffic = beside(candidate, second, chat.info, home(), index_of(docs), note)
+    # A canary would answer commands with a version that they did not ask for.
+    is_split = candidate is not None and candidate.mode == "canary"
+    door = None if is_split else _command_door(docs, model, embedder_name, weights, reader)
 
     def close_all() -> None:
         close(chat)
-        beside.close()
+        others.close()
 
     return build_service(
         folder=docs,
@@ -361,7 +379,7 @@ def service(
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note, reader),
-        also=beside,
+        also=others,
         adapters=adapters,
         api_keys=api_keys,
         key_entries=key_entries,
@@ -369,7 +387,8 @@ def service(
         settled=settled,
         allowed_hosts=LOCAL_HOSTS if local else ("*",),
         close_model=close_all,
-        door=_command_door(docs, model, embedder_name, weights, reader),
+        traffic=traffic,
+        door=door,
     )
 
 

@@ -32,6 +32,7 @@ from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.agents import run_store, runs_path
 from lmstack.app.wiring.tasks import Also
+from lmstack.app.wiring.traffic import Traffic
 from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
 from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel, UpdateResult
@@ -60,23 +61,30 @@ def build_service(
     also: Also | None = None,
     uploads: bool = False,
     adapters: Adapters | None = None,
+    traffic: Callable[..., Traffic] | None = None,
     door: CommandDoor | None = None,
     settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
-    add files to ``folder``. ``adapters``: of ``model``. ``door``: where commands of this user are
-    answered. ``settled`` is told what each round over the folder did."""
+    add files to ``folder``. ``adapters``: of ``model``. ``traffic``: makes a second version
+    of it that writes to the ``audit`` log.
+    ``door``: where commands of this user are answered. ``settled`` is told what each round over the
+    folder did."""
     also = also or Also()
     audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
     limits = Limits()
     guarded = partial(GuardedModel, limits=limits, audit=audit)
     # A question is counted once, where it comes in; prompts to the language model by themselves.
-    guard = partial(guarded, limiter=RateLimiter(limits))
-    asked = partial(guarded, ScopedModel(model, access), limiter=RateLimiter(limits))
+    guard, prompts = partial(guarded, limiter=RateLimiter(limits)), RateLimiter(limits)
+    versions = None if traffic is None else traffic(audit=audit)
+
+    def asked(per_request: bool = False, **how: Any) -> ChatModel:
+        return guarded(_scoped(model, versions, access, per_request), limiter=prompts, **how)
+
     workspace = Workspace(
         folder,
         index_dir,
-        model=asked(guards=PASSAGE_GUARDS),
+        model=asked(guards=PASSAGE_GUARDS, per_request=True),
         embedder=embedder,
         reranker=reranker,
         config=WorkspaceConfig(answer=usual_answers(model.info)),
@@ -94,7 +102,7 @@ def build_service(
         models=models,
         from_documents=[name],
         tokenizers=_tokenizers(model, embedder, *also.writers.values()),
-        metrics=_engine_metrics(model),
+        metrics=_engine_metrics(model, versions),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
         **_scorers(embedder, also),
@@ -111,9 +119,23 @@ def build_service(
         if commands is not None:
             commands.close()
         view.close()
+        if versions is not None:
+            versions.close()
         close_model()
 
     return Service(app, close=close, stopping=app.state.shared.stopping.set)
+
+
+def _scoped(
+    model: ChatModel, versions: Traffic | None, access: Access, per_request: bool
+) -> ChatModel:
+    """``model``, or both versions of it, without prompts that keys share. ``per_request``: all that
+    is asked in one request goes to one version."""
+    scoped = ScopedModel(model, access)
+    if versions is None:
+        return scoped
+    other = ScopedModel(versions.candidate, access)
+    return versions.split(scoped, other, per_request=per_request)
 
 
 def live_runs() -> LiveRuns | None:
@@ -183,14 +205,17 @@ def _tokenizers(*parts: ChatModel | Embedder) -> dict[str, Any]:
     return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
 
 
-def _engine_metrics(model: ChatModel) -> Callable[[], Mapping[str, float]] | None:
-    """Figures of the engine for /metrics, where the model has one."""
+def _engine_metrics(
+    model: ChatModel, versions: Traffic | None
+) -> Callable[[], Mapping[str, float]] | None:
+    """Figures of the engine for /metrics, where the model has one, and of two versions."""
     stats = getattr(model, "stats", None)
-    if stats is None:
+    if stats is None and versions is None:
         return None
 
     def figures() -> Mapping[str, float]:
-        values = dataclasses.asdict(stats())
-        return {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+        values = {} if stats is None else dataclasses.asdict(stats())
+        found = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+        return found if versions is None else {**found, **versions.figures()}
 
     return figures

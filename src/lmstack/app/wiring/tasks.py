@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lmstack.serve import LocalModel
     from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
 
-__all__ = ["Also", "load_also", "open_task", "require", "task_model"]
+__all__ = ["Also", "load_also", "name_and_form", "open_task", "require", "task_model"]
 
 
 def task_model(task: str, model: str | None) -> tuple[str, str]:
@@ -81,11 +81,12 @@ def require(given: Sequence[str]) -> None:
 
         store = Store()
         for each in given:
-            store.resolve(model_named(_name_and_form(each)[0]))
+            store.resolve(model_named(name_and_form(each)[0]))
 
 
-def _name_and_form(given: str) -> tuple[str, Form | None]:
-    """``NAME=FORM``, or a name alone, which as a path may have a sign of its own."""
+def name_and_form(given: str, option: str = "also") -> tuple[str, Form | None]:
+    """``NAME=FORM``, or a name alone, which as a path may have a sign of its own. ``option``: by
+    which it was given."""
     name, _, form = given.rpartition("=")
     if not name or os.path.exists(given):
         return given, None
@@ -94,8 +95,8 @@ def _name_and_form(given: str) -> tuple[str, Form | None]:
             return name, known
     raise InputError(
         f"the weights of {shown(name)} are to be {shown(form)}",
-        hint=f"--also NAME=FORM, with one of: {', '.join(FORMS)}",
-        param="also",
+        hint=f"--{option} NAME=FORM, with one of: {', '.join(FORMS)}",
+        param=option,
     )
 
 
@@ -108,7 +109,7 @@ def load_also(given: Sequence[str], engine: EngineConfig | None = None) -> Also:
         from lmstack.serve.tasks import LocalTasks
 
         store = Store()
-        for name, form in map(_name_and_form, given):
+        for name, form in map(name_and_form, given):
             folder = store.resolve(model_named(name))
             if folder.kind in ("generate", "seq2seq"):
                 also.writers[folder.name] = LocalModel.load(folder, weights=form, engine=engine)

@@ -327,9 +327,11 @@ class OutcomeKnown:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text to append to what is shown; citation numbers come as ``[1]`` within it."""
+    """Text to append to what is shown; citation numbers come as ``[1]`` within it. ``digest``: of
+    the weights that wrote so far, where the model says so; None of what is quoted."""
 
     text: str
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

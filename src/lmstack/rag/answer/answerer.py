@@ -185,7 +185,7 @@ class Answerer:
                 tuple(composer.sentences),
                 composer.hits or found.hits,
                 found.query,
-                self.model.info,
+                replace(self.model.info, digest=composer.digest or self.model.info.digest),
                 composer.usage,
                 timings,
                 tuple(composer.conflicts),

@@ -31,7 +31,8 @@ class Composer:
     """One answer. ``cut`` is set when the model ran into its limit of tokens;
     ``num_unsupported`` counts sentences that were not borne out, shown or not. Of a ``task``
     that is more than an answer, ``hits`` are the passages that were to be read, and ``unread``
-    counts those that were left out."""
+    counts those that were left out. ``digest``: of the weights that write, where the model says
+    so."""
 
     citations: list[Citation] = field(default_factory=list)
     sentences: list[AnswerSentence] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Composer:
     task: TaskName = "answer"
     hits: tuple[Hit, ...] = ()
     unread: int = 0
+    digest: str | None = None
     _parts: list[str] = field(default_factory=list)
     _held: str = ""
 
@@ -60,7 +62,7 @@ class Composer:
 
     def _add(self, text: str) -> TextDelta:
         self._parts.append(text)
-        return TextDelta(text)
+        return TextDelta(text, self.digest)
 
     def begin_sentence(self, apart: str = " ") -> Iterator[AnswerEvent]:
         """``apart``: what stands between it and the one before."""

@@ -138,7 +138,7 @@ class GroundedModel:
                 elif isinstance(event, OutcomeKnown) and event.outcome == "closest":
                     yield Delta(_within(tokens, CLOSEST))
                 elif isinstance(event, TextDelta):
-                    yield Delta(_within(tokens, event.text))
+                    yield Delta(_within(tokens, event.text), digest=event.digest)
                 elif isinstance(event, AnswerDone):
                     for delta in self._end(event.answer, tokens):
                         yield delta
@@ -152,10 +152,11 @@ class GroundedModel:
         cut = answer.truncated or (tokens is not None and tokens.cut)
         usage = answer.usage if tokens is None else tokens.usage
         timings = Timings(answer.timings.first_token_s, answer.timings.total_s)
+        digest = answer.model.digest
         return [
-            *([Delta(listed)] if listed else []),
-            Delta(finish_reason="length" if cut else "stop"),
-            Delta(usage=usage, timings=timings),
+            *([Delta(listed, digest=digest)] if listed else []),
+            Delta(finish_reason="length" if cut else "stop", digest=digest),
+            Delta(usage=usage, timings=timings, digest=digest),
         ]
 
     def _tokens(self, request: Request) -> AnswerTokens | None:

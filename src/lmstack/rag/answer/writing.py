@@ -168,6 +168,7 @@ async def text_of(
     pieces, before = 0, composer.usage
     try:
         async for delta in stream:
+            composer.digest = delta.digest or composer.digest
             if delta.finish_reason is not None:
                 composer.cut = delta.finish_reason == "length"
             if delta.text:

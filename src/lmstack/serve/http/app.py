@@ -27,7 +27,7 @@ from lmstack.serve.http.guard import (
 from lmstack.serve.http.messages_api import route as messages_api
 from lmstack.serve.http.metrics import EngineStats, Metrics
 from lmstack.serve.http.responses_api import route as responses_api
-from lmstack.serve.http.routes import with_schemas
+from lmstack.serve.http.routes import DIGEST_HEADER, with_schemas
 from lmstack.serve.http.state import AppState, Classifier, Codec, Ranker, TaskModel
 
 __all__ = ["LOCAL_HOSTS", "create_app"]
@@ -102,7 +102,7 @@ def create_app(
             allow_origins=list(cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["X-Request-ID", "Retry-After", DIGEST_HEADER],
         )
     app.add_middleware(OriginGuard, hosts=allowed_hosts, origins=cors_origins)
     app.add_middleware(Frame, metrics=counters, stopping=state.stopping)

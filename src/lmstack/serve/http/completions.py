@@ -43,7 +43,7 @@ from lmstack.serve.http.responses import (
     tool_call_out,
     usage_body,
 )
-from lmstack.serve.http.routes import post
+from lmstack.serve.http.routes import answered_by, post
 from lmstack.serve.http.state import caller_of, events, state_of
 from lmstack.serve.http.streams import merged, prime, until_gone
 from lmstack.serve.threads import all_of
@@ -63,9 +63,11 @@ async def chat_completions(request: Request, body: ChatBody) -> BaseModel | Resp
         _refuse_wishes(asked.wishes, body.model)
     shape = _ChatShape(body, caller.request_id, model.info.digest)
     if not body.stream:
-        return shape.whole(await until_gone(request.receive, complete(model, asked)))
+        answer = await until_gone(request.receive, complete(model, asked))
+        shape.digest = answered_by(request, answer.model.digest)
+        return shape.whole(answer)
     [source] = await prime(request.receive, [model.stream(asked)])
-    shape.digest = source.digest or shape.digest
+    shape.digest = answered_by(request, source.digest or shape.digest)
     return events(request, [source], shape.chunks(source.deltas()))
 
 
@@ -87,8 +89,11 @@ async def completions(request: Request, body: CompletionBody) -> BaseModel | Res
     shape = _TextShape(body, caller.request_id, model.info.digest)
     if not body.stream:
         works = [complete(model, each) for each in asked]
-        return shape.whole(await until_gone(request.receive, all_of(works)))
+        answers = await until_gone(request.receive, all_of(works))
+        shape.digest = answered_by(request, *(each.model.digest for each in answers))
+        return shape.whole(answers)
     sources = await prime(request.receive, [model.stream(each) for each in asked])
+    answered_by(request, *(source.digest or shape.digest for source in sources))
     return events(request, sources, shape.chunks(merged(sources, body.n or 1)))
 
 
@@ -142,7 +147,6 @@ class _ChatShape(_Shape):
             self._top["service_tier"] = "default"
 
     def whole(self, answer: Completion) -> ChatCompletion:
-        self.digest = answer.model.digest
         top = self.top()
         if self._body.metadata is not None:
             top["metadata"] = self._body.metadata
@@ -227,7 +231,6 @@ class _TextShape(_Shape):
         ]
         usage = Usage()
         for answer in answers:
-            self.digest = answer.model.digest
             usage = add_usage(usage, answer.usage)
         return self.chunk(choices, usage=usage_body(usage))
 

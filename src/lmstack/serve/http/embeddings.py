@@ -15,7 +15,7 @@ from pydantic import Field
 from lmstack.core import ContextLengthError, InputError
 from lmstack.serve.http.fields import Body, FirstMistake, Hint, ModelName, TokenIds, Whole, about
 from lmstack.serve.http.responses import Out, PromptUsage
-from lmstack.serve.http.routes import post
+from lmstack.serve.http.routes import answered_by, post
 from lmstack.serve.http.state import AppState, check_ids, in_batches, state_of
 
 __all__ = ["EmbeddingBody", "router"]
@@ -57,6 +57,7 @@ async def embeddings(request: Request, body: EmbeddingBody) -> EmbeddingList:
     """Unit vectors of one or more texts. A text that is too long is an error, never cut."""
     state = state_of(request)
     embedder = state.named(body.model, state.embedders, "embed")
+    answered_by(request, embedder.info.digest)
     if body.dimensions is not None and body.dimensions != embedder.dimensions:
         raise InputError(
             f"dimensions is {body.dimensions}, but {body.model} gives {embedder.dimensions}",

@@ -29,6 +29,7 @@ from lmstack.core import (
     Usage,
     shown,
 )
+from lmstack.serve.http.routes import answered_by
 from lmstack.serve.http.state import named_events
 from lmstack.serve.http.streams import close, prime, until_gone
 
@@ -205,6 +206,9 @@ async def answered(
     """The answer of ``model`` in its ``shape``."""
     stream = model.stream(asked)
     if not streamed:
-        return await until_gone(request.receive, shape.gathered(stream))
+        answer = await until_gone(request.receive, shape.gathered(stream))
+        answered_by(request, shape.parts.digest or model.info.digest)
+        return answer
     [source] = await prime(request.receive, [stream])
+    answered_by(request, source.digest or model.info.digest)
     return named_events(request, source, shape.events(source.deltas()), shape.failure)

@@ -23,6 +23,8 @@ from lmstack.serve.http.fields import Body
 from lmstack.serve.http.streams import until_gone
 
 __all__ = [
+    "DIGEST_HEADER",
+    "answered_by",
     "body_errors",
     "documented",
     "json_of",
@@ -33,6 +35,9 @@ __all__ = [
 ]
 
 B = TypeVar("B", bound=Body)
+# Of the weights that answered, as `ModelInfo.digest`; several where one body asked several things
+# and they went to several versions.
+DIGEST_HEADER = "x-lmstack-digest"
 REF = "#/components/schemas/{model}"
 # Bodies and chunks of all routes, of whose schemas FastAPI does not know.
 _DECLARED: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {}
@@ -82,7 +87,11 @@ def post(
         async def endpoint(request: Request) -> Response:
             work = handler(request, await read_json(request, body))
             found = await (until_gone(request.receive, work) if watched else work)
-            return found if isinstance(found, Response) else json_of(found)
+            response = found if isinstance(found, Response) else json_of(found)
+            digest = getattr(request.state, "digest", None)
+            if digest:
+                response.headers[DIGEST_HEADER] = digest
+            return response
 
         endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
         _DECLARED[body, "validation"] = None
@@ -92,6 +101,13 @@ def post(
         router.post(path, **about)(endpoint)
 
     return declare
+
+
+def answered_by(request: Request, *digests: str | None) -> str | None:
+    """Names in the response's header the weights that answered; what the body is to say of them."""
+    named = ",".join(dict.fromkeys(each for each in digests if each)) or None
+    request.state.digest = named
+    return named
 
 
 def json_of(answer: BaseModel) -> Response:

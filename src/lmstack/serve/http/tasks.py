@@ -30,7 +30,7 @@ from lmstack.serve.http.fields import (
     text_up_to,
 )
 from lmstack.serve.http.responses import Out, PromptDetails, PromptUsage
-from lmstack.serve.http.routes import post
+from lmstack.serve.http.routes import answered_by, post
 from lmstack.serve.http.state import BATCH, in_batches, state_of
 from lmstack.serve.tasks.names import ScoringTask
 
@@ -192,6 +192,7 @@ async def tasks(request: Request, body: TaskBody) -> TaskResults:
     """Any task that scores texts: entities, fills, answers, features, labels and the rest."""
     state = state_of(request)
     model = state.named(body.model, state.task_models, "run tasks")
+    answered_by(request, model.info.digest)
     if body.task not in model.tasks:
         raise UnsupportedError(
             f"{body.model} cannot do {body.task}",
@@ -239,6 +240,7 @@ async def rerank(request: Request, body: RerankBody) -> RankedList:
     """Documents by their relevance to a query, the most relevant first."""
     state = state_of(request)
     model = state.named(body.model, state.rerankers, "rerank")
+    answered_by(request, model.info.digest)
     texts = [each if isinstance(each, str) else each.text for each in body.documents]
 
     def score(part: Sequence[str]) -> Iterable[Any]:
@@ -275,6 +277,7 @@ async def classify(request: Request, body: ClassifyBody) -> ClassifiedList:
     """The label of each text, with the probability of every label."""
     state = state_of(request)
     model = state.named(body.model, state.classifiers, "classify")
+    answered_by(request, model.info.digest)
     texts = [body.input] if isinstance(body.input, str) else body.input
     raw = body.use_activation is False
     try:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lmstack.serve.http.fields import AnyTokenIds, Body, ModelName
 from lmstack.serve.http.responses import Out
-from lmstack.serve.http.routes import body_errors, post
+from lmstack.serve.http.routes import answered_by, body_errors, post
 from lmstack.serve.http.state import check_ids, state_of
 
 __all__ = ["DetokenizeBody", "TokenizeBody", "router"]
@@ -43,11 +43,18 @@ class Detokenized(Out):
     prompt: str
 
 
+def _named(request: Request, name: str) -> None:
+    """Of the model ``name``, whose tokenizer is asked."""
+    info = state_of(request).infos().get(name)
+    answered_by(request, None if info is None else info.digest)
+
+
 @post(router, "/tokenize", TokenizeBody, Tokenized, errors=body_errors)
 async def tokenize(request: Request, body: TokenizeBody) -> Tokenized:
     """The token ids that a raw prompt becomes."""
     state = state_of(request)
     name, codec = state.tokenizer(body.model)
+    _named(request, name)
     special = body.add_special_tokens is not False
 
     def work() -> Tokenized:
@@ -67,7 +74,8 @@ async def tokenize(request: Request, body: TokenizeBody) -> Tokenized:
 async def detokenize(request: Request, body: DetokenizeBody) -> Detokenized:
     """The text of token ids."""
     state = state_of(request)
-    _, codec = state.tokenizer(body.model)
+    name, codec = state.tokenizer(body.model)
+    _named(request, name)
 
     def work() -> Detokenized:
         check_ids(body.tokens, codec.vocab_size, "tokens")

@@ -22,6 +22,13 @@ from lmstack.app.cli.commands._options import (
     Weights,
     say_if_remote,
 )
+from lmstack.app.cli.commands._traffic_options import (
+    CanaryName,
+    LiveTexts,
+    ShadowName,
+    Share,
+    candidate_of,
+)
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import seconds
@@ -209,6 +216,7 @@ def register(app: typer.Typer) -> None:
         "up",
         example="lmstack up docs\nlmstack up --model my-model\n"
         "lmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
+        "lmstack up docs --canary ./tuned --share 0.05\n"
         f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
     )(up)
@@ -229,6 +237,10 @@ def up(
     adapter: AdapterFolders = None,
     adapters_from: AdaptersFrom = None,
     adapter_memory: AdapterMemory = None,
+    canary: CanaryName = None,
+    shadow: ShadowName = None,
+    share: Share = None,
+    live_texts: LiveTexts = False,
     device: Device = None,
     target_step: TargetStep = None,
     key_weights: KeyWeights = None,
@@ -256,9 +268,8 @@ def up(
         _check_uploads(docs, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
         wiring.require_models(model, embedder, weights, draft, adapters)
-        if reader is not None:
-            reader_folder(reader)
-        tasks.require(also or [])
+        candidate = candidate_of(out, canary, shadow, share, live_texts)
+        _require_others(reader, also)
         _check_engine(engine, model, also)
         say_if_remote(out, model)
 
@@ -268,12 +279,6 @@ def up(
         address = _url(host, listener.getsockname()[1])
         out.interrupted = ("the index and the audit log are kept", out.again())
         out.note(f"loading; {address}/healthz says when it is ready")
-
-        def ready() -> None:
-            out.detail("models loaded")
-            served = "models, and no documents," if docs is None else docs
-            out.line(f"lmstack serves {served} at {address}   (API: {address}/v1)")
-            out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
 
         load = partial(
             wiring.service,
@@ -285,6 +290,7 @@ def up(
             also=also or [],
             reader=reader,
             adapters=adapters,
+            candidate=candidate,
             engine=engine,
             api_keys=keys,
             key_entries=entries,
@@ -293,7 +299,21 @@ def up(
             note=out.note,
             settled=NotReadNotes(out.note, docs or source),
         )
-        serve(listener, load, ready, stop)
+        serve(listener, load, partial(_say_ready, out, docs, address), stop)
+
+
+def _say_ready(out: Output, docs: Path | None, address: str) -> None:
+    out.detail("models loaded")
+    served = "models, and no documents," if docs is None else docs
+    out.line(f"lmstack serves {served} at {address}   (API: {address}/v1)")
+    out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
+
+
+def _require_others(reader: str | None, also: list[str] | None) -> None:
+    """What is served beside the model is here, before anything slow begins."""
+    if reader is not None:
+        reader_folder(reader)
+    tasks.require(also or [])
 
 
 def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:

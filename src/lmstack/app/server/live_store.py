@@ -1,0 +1,267 @@
+"""What a canary or a shadow was seen to do, in one file that a server writes and commands read.
+
+A comparison is of two versions in one mode, by their digests; a server that is started again with
+the same two goes on with it, and a canary that was stopped stays stopped. An answer is a row of
+numbers and hashes; texts are kept only where that was asked for. SQLite with write-ahead logging,
+the owner's alone, of a bounded size: what does not fit is counted and not kept. Not covered: what
+follows from it (`evals.live`), and the thread that writes (`live_recorder`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from lmstack.core import NotFoundError, StoreError, shown
+from lmstack.core.files import sqlite_error
+from lmstack.evals.live import LiveAnswer
+from lmstack.safety.traffic import Arm
+
+__all__ = ["FILE", "Comparison", "LiveStore"]
+
+FILE = "live.sqlite"
+MAX_BYTES = 512 << 20
+Mode = Literal["canary", "shadow"]
+# "lmsv" in ASCII, in the header of the file: tells ours from any other SQLite file.
+APPLICATION_ID = 0x6C6D7376
+VERSION = 1
+BUSY_S = 5.0
+
+_TABLES = (
+    """CREATE TABLE comparisons (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        mode TEXT NOT NULL,
+        stable TEXT NOT NULL, stable_digest TEXT NOT NULL,
+        candidate TEXT NOT NULL, candidate_digest TEXT NOT NULL,
+        share REAL NOT NULL,
+        begun TEXT NOT NULL,
+        stopped TEXT, reason TEXT,
+        feedback TEXT NOT NULL,
+        UNIQUE (mode, stable_digest, candidate_digest)
+    )""",
+    """CREATE TABLE answers (
+        comparison INTEGER NOT NULL REFERENCES comparisons (id) ON DELETE CASCADE,
+        side TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        unit TEXT NOT NULL,
+        share REAL NOT NULL,
+        time TEXT NOT NULL,
+        request TEXT NOT NULL,
+        outcome TEXT NOT NULL, error TEXT NOT NULL,
+        first_token_s REAL, total_s REAL NOT NULL,
+        prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+        finish TEXT, refusal INTEGER NOT NULL,
+        input_digest TEXT NOT NULL, input_characters INTEGER NOT NULL,
+        output_digest TEXT NOT NULL, output_characters INTEGER NOT NULL,
+        prompt TEXT, text TEXT,
+        PRIMARY KEY (comparison, place, side)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE counts (
+        comparison INTEGER NOT NULL REFERENCES comparisons (id) ON DELETE CASCADE,
+        what TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (comparison, what)
+    ) WITHOUT ROWID""",
+)
+COLUMNS = (
+    *("side", "place", "unit", "share", "time", "request", "outcome", "error", "first_token_s"),
+    *("total_s", "prompt_tokens", "completion_tokens", "finish", "refusal", "input_digest"),
+    *("input_characters", "output_digest", "output_characters", "prompt", "text"),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``counts``: what was left out and what fell back, by reason. ``places``: how many requests
+    it has, or had with those left out: the number of the next."""
+
+    id: int
+    mode: Mode
+    stable: Arm
+    candidate: Arm
+    share: float
+    begun: str
+    stopped: str | None
+    reason: str | None
+    feedback: str
+    counts: dict[str, int]
+    places: int
+
+
+class LiveStore:
+    """The file at ``path``, which is made when something is first written. Thread-safe; any number
+    of processes."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.path, self._max_bytes = path, max_bytes
+
+    def begin(
+        self, mode: Mode, stable: Arm, candidate: Arm, share: float, feedback: Path
+    ) -> Comparison:
+        """Of the two versions, new or as it was left. ``feedback``: the folder of the file in which
+        people's judgements of answers are kept."""
+        values = (stable.model, candidate.model, share, str(feedback))
+        key = (mode, stable.digest, candidate.digest)
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT INTO comparisons (mode, stable_digest, candidate_digest, stable, candidate,"
+                " share, feedback, begun) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (mode, stable_digest, candidate_digest) DO UPDATE SET"
+                " stable = excluded.stable, candidate = excluded.candidate,"
+                " share = excluded.share, feedback = excluded.feedback",
+                (*key, *values, now()),
+            )
+        return next(
+            each
+            for each in self.comparisons()
+            if (each.mode, each.stable.digest, each.candidate.digest) == key
+        )
+
+    def comparisons(self) -> list[Comparison]:
+        """All of them, the newest last."""
+        if not self.path.exists():
+            return []
+        with self._opened() as connection:
+            rows = connection.execute("SELECT * FROM comparisons ORDER BY id").fetchall()
+            counts = connection.execute("SELECT comparison, what, number FROM counts").fetchall()
+            places = dict(
+                connection.execute(
+                    "SELECT comparison, max(place) + 1 FROM answers GROUP BY comparison"
+                ).fetchall()
+            )
+        return [_comparison(row, counts, places) for row in rows]
+
+    def write(
+        self, comparison: int, answers: Iterable[Mapping[str, Any]], counts: Mapping[str, int]
+    ) -> None:
+        """All or nothing. An answer that is there already is left as it is."""
+        holes = ", ".join("?" * (1 + len(COLUMNS)))
+        with self._writing() as connection:
+            connection.executemany(
+                f"INSERT OR IGNORE INTO answers (comparison, {', '.join(COLUMNS)})"
+                f" VALUES ({holes})",
+                [(comparison, *(each[name] for name in COLUMNS)) for each in answers],
+            )
+            connection.executemany(
+                "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (comparison, what)"
+                " DO UPDATE SET number = number + excluded.number",
+                [(comparison, what, number) for what, number in counts.items()],
+            )
+
+    def stop(self, comparison: int, reason: str) -> None:
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE comparisons SET stopped = ?, reason = ? WHERE id = ? AND stopped IS NULL",
+                (now(), reason, comparison),
+            )
+
+    def answers(
+        self, comparison: int, thumbs: Mapping[str, bool] | None = None
+    ) -> list[LiveAnswer]:
+        """In the order in which requests came. ``thumbs``: by the id of the request."""
+        thumbs = thumbs or {}
+        with self._opened() as connection:
+            rows = connection.execute(
+                "SELECT side, place, unit, share, request, outcome, first_token_s, total_s,"
+                " prompt_tokens, completion_tokens, finish, refusal, output_digest, text"
+                " FROM answers WHERE comparison = ? ORDER BY place, side",
+                (comparison,),
+            )
+            return [
+                LiveAnswer(*(*row[:11], bool(row[11]), thumbs.get(row[4]), *row[12:]))
+                for row in rows
+            ]
+
+    def clear(self, comparison: int) -> None:
+        """Forget a comparison: begun again, it is new and not stopped."""
+        with self._writing() as connection:
+            found = connection.execute("DELETE FROM comparisons WHERE id = ?", (comparison,))
+            if not found.rowcount:
+                raise NotFoundError(f"there is no comparison {comparison}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._opened() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # SQLite gives its side files the rights of the file.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with closing(
+                sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+            ) as connection:
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA secure_delete = ON")
+                self._check(connection)
+                size = int(connection.execute("PRAGMA page_size").fetchone()[0])
+                connection.execute(f"PRAGMA max_page_count = {self._max_bytes // size}")
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            kept = "`lmstack eval live --clear` forgets a comparison"
+            raise sqlite_error(error, self.path, "comparisons of versions", kept=kept) from error
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        if self._version(connection) == VERSION:
+            return
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Under the lock, and looked at again: another process may do the same.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._version(connection) == 0:
+                for table in _TABLES:
+                    connection.execute(table)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        [application] = connection.execute("PRAGMA application_id").fetchone()
+        if version not in (0, VERSION) or (version and application != APPLICATION_ID):
+            raise StoreError(
+                f"{shown(str(self.path))} was written by another program or version ({version})",
+                hint="use that version of lmstack, or move the file away",
+            )
+        return int(version)
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _comparison(
+    row: tuple[Any, ...], counts: Iterable[tuple[int, str, int]], places: Mapping[int, int]
+) -> Comparison:
+    number, mode, stable, stable_digest, candidate, candidate_digest, *rest = row
+    share, begun, stopped, reason, feedback = rest
+    return Comparison(
+        number,
+        mode,
+        Arm("stable", stable, stable_digest),
+        Arm("canary" if mode == "canary" else "shadow", candidate, candidate_digest),
+        share,
+        begun,
+        stopped,
+        reason,
+        feedback,
+        {what: found for comparison, what, found in counts if comparison == number},
+        places.get(number, 0),
+    )

@@ -1,0 +1,55 @@
+"""Reports of what `lmstack up --canary` and `--shadow` saw: the file of comparisons, joined with
+what people thought of the answers by the id of the request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmstack.app.server.feedback import FeedbackStore
+from lmstack.app.server.live_store import Comparison, LiveStore
+from lmstack.app.wiring.traffic import live_path
+from lmstack.core import NotFoundError
+from lmstack.registry.home import home
+
+if TYPE_CHECKING:
+    from lmstack.evals.live import LiveReport
+
+__all__ = ["clear", "comparison", "comparisons", "report"]
+
+
+def comparisons() -> list[Comparison]:
+    """The newest last."""
+    return LiveStore(live_path(home())).comparisons()
+
+
+def comparison(number: int | None) -> Comparison:
+    """By its number; without one the newest."""
+    known = comparisons()
+    if not known:
+        raise NotFoundError(
+            "no two versions have been compared on live traffic",
+            hint="lmstack up DIR --canary MODEL, or --shadow MODEL",
+        )
+    found = known[-1] if number is None else next((k for k in known if k.id == number), None)
+    if found is None:
+        numbers = ", ".join(str(each.id) for each in known)
+        raise NotFoundError(
+            f"there is no comparison {number}", hint=f"there are {numbers}", param="number"
+        )
+    return found
+
+
+def report(found: Comparison) -> LiveReport:
+    from lmstack.evals.live import compare_live
+
+    thumbs = {
+        each["request_id"]: each["verdict"] == "helpful"
+        for each in FeedbackStore(Path(found.feedback)).all()
+        if each["verdict"] is not None
+    }
+    return compare_live(found.mode, LiveStore(live_path(home())).answers(found.id, thumbs))
+
+
+def clear(found: Comparison) -> None:
+    LiveStore(live_path(home())).clear(found.id)
