@@ -65,15 +65,15 @@ def planned(asked: AskedTask, index: Any | None, *, is_spread: bool = False) -> 
             index=given or _beside(agent.index, file),
         )
         return Planned(task, of_agent=agent)
-    asked = IndexSettings.from_mapping(settings)
-    docs, path = ("", given) if given else (_beside(asked.docs, file), _beside(asked.path, file))
+    of_index = IndexSettings.from_mapping(settings)
+    docs, path = ("", given) if given else (_beside(of_index.docs, file), _beside(of_index.path, file))
     if not docs and not path:
         raise InputError(
             f"nothing says which index {task.name} is to ask",
             hint="--index FOLDER, or index: {docs: FOLDER} in the task file",
             param="index",
         )
-    return Planned(task, of_index=asked.replace(docs=docs, path=path))
+    return Planned(task, of_index=of_index.replace(docs=docs, path=path))
 
 
 def _beside(given: str, file: Path) -> str:
