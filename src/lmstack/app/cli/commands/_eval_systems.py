@@ -66,7 +66,9 @@ def planned(asked: AskedTask, index: Any | None, *, is_spread: bool = False) -> 
         )
         return Planned(task, of_agent=agent)
     of_index = IndexSettings.from_mapping(settings)
-    docs, path = ("", given) if given else (_beside(of_index.docs, file), _beside(of_index.path, file))
+    docs, path = (
+        ("", given) if given else (_beside(of_index.docs, file), _beside(of_index.path, file))
+    )
     if not docs and not path:
         raise InputError(
             f"nothing says which index {task.name} is to ask",
