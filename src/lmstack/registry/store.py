@@ -31,6 +31,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import store_error, write_atomic
+from lmstack.registry.aliases import Aliases
 from lmstack.registry.card import (
     CARD,
     Card,
@@ -289,6 +290,10 @@ class Store:
 
     def _placed(self, name: str, entry: Path, fill: Callable[[Path], Origin]) -> ModelFolder:
         """The folder ``entry`` with a card, made beside it and moved there when it is whole."""
+        if entry.parent == self.folder and Aliases(self.root).has(name):
+            raise InputError(
+                f"{name} is the name of an alias", hint="give the model another name", param="name"
+            )
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             (self.root / "downloads").mkdir(parents=True, exist_ok=True)
