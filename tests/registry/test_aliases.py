@@ -36,11 +36,12 @@ def edited(aliases: Aliases, edit: Callable[[list[Any]], Any]) -> None:
 
 def test_an_alias_stands_for_what_was_promoted_last(aliases: Aliases) -> None:
     aliases.record(verdict("a"))
-    alias, signed = aliases.record(verdict("b", "a"))
+    signed: list[Any] = []
+    alias = aliases.record(verdict("b", "a"), signed.append)
     assert alias.release == release("b")
     assert alias.before == release("a")
     assert [event.kind for event in alias.events] == ["promoted", "promoted"]
-    assert signed == alias.events[1].verdict
+    assert signed == [alias.events[1].verdict]
     assert alias.verdict_of(release("b")).baseline == digest("a")
     assert aliases.names() == ["prod"]
 
@@ -49,10 +50,10 @@ def test_an_alias_stands_for_what_was_promoted_last(aliases: Aliases) -> None:
 def test_what_did_not_pass_is_kept_and_moves_nothing(
     aliases: Aliases, decision: str, kind: str
 ) -> None:
-    alias, _ = aliases.record(verdict("a", decision=decision))
+    alias = aliases.record(verdict("a", decision=decision))
     assert (alias.release, alias.events[0].kind) == (None, kind)
     aliases.record(verdict("a"))
-    alias, _ = aliases.record(verdict("b", "a", decision=decision))
+    alias = aliases.record(verdict("b", "a", decision=decision))
     assert alias.release == release("a")
     with pytest.raises(IntegrityError, match="no passing verdict"):
         alias.verdict_of(release("b"))

@@ -14,7 +14,7 @@ they leave a state that was once true. Not covered: deciding (`lmstack.evals.gat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -188,10 +188,14 @@ class Aliases:
                 param="to",
             )
 
-    def record(self, verdict: GateVerdict) -> tuple[Alias, dict[str, Any]]:
-        """Sign ``verdict`` and add it to its alias, which stands for the release from then on if
-        the verdict is PROMOTE; the alias, and the verdict as signed. `InputError` where the alias
-        no longer stands for the verdict's baseline: somebody was faster."""
+    def record(
+        self,
+        verdict: GateVerdict,
+        keep: Callable[[dict[str, Any]], object] = lambda _signed: None,
+    ) -> Alias:
+        """Sign ``verdict``, hand it to ``keep``, and add it to its alias, which stands for the
+        release from then on if the verdict is PROMOTE. `InputError` where the alias no longer
+        stands for the verdict's baseline: somebody was faster."""
         name = verdict.alias
         self.check_name(name)
         with locked(self.folder / f"{name}.lock"):
@@ -205,8 +209,9 @@ class Aliases:
                     param="to",
                 )
             signed = self.keys.seal(verdict.to_json())
+            keep(signed)
             kind = _OF_DECISION[verdict.decision]
-            return self._add(name, sealed, kind, verdict.release, signed), signed
+            return self._add(name, sealed, kind, verdict.release, signed)
 
     def roll_back(self, name: str, digest: str | None = None) -> Alias:
         """Let the alias stand for the release before this one, or for the one whose digest begins

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lmstack.core import (
     FormatError,
@@ -174,6 +175,23 @@ class Store:
         found = self.resolve(ref)
         found.verify()
         return found
+
+    def keep_verdict(self, model: ModelFolder, verdict: Mapping[str, Any]) -> bool:
+        """Add a signed verdict to those in the model's card; False for a model without a card,
+        such as a ``.gguf`` file used where it is. What is in a card proves nothing: the alias has
+        the verdict that counts (`aliases`)."""
+        if not (model.path / CARD).is_file():
+            return False
+        with locked(self.root / "locks" / f"{model.name}.lock"):
+            card = ModelFolder.read(model.path).card
+            if card.digest != model.digest:
+                raise IntegrityError(f"{model.path} was changed while it was evaluated")
+            before = card.evaluation.get("verdicts", ())
+            kept = [*before, dict(verdict)] if isinstance(before, list) else [dict(verdict)]
+            evaluation = {**card.evaluation, "verdicts": kept}
+            values = dataclasses.replace(card, evaluation=evaluation).to_json()
+            write_atomic(model.path / CARD, json.dumps(values, indent=2).encode())
+        return True
 
     def remove(self, ref: str | os.PathLike[str]) -> None:
         """Delete a model of the store, broken or not. Paths outside are not touched."""

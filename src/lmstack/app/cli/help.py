@@ -48,7 +48,10 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "eval run": ("eval start", "evaluate", "lm_eval"),
     "eval show": ("eval report", "eval results"),
     "eval compare": ("eval diff",),
-    "eval gate": ("eval promote", "gate", "promote"),
+    "eval gate": ("gate",),
+    "promote": ("deploy", "eval promote", "models promote", "publish", "release", "tag"),
+    "rollback": ("downgrade", "revert", "roll-back", "undo"),
+    "aliases": ("alias", "models alias", "models aliases", "releases"),
     "agent run": ("act", "agents", "do", "task"),
     "agent chat": ("agents chat",),
     "agent show": ("agent list", "agent ls", "agents list", "agents show", "runs", "timeline"),
@@ -124,7 +127,7 @@ SECTIONS = {
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
     "Train": ("data", "train", "compare", "scaling"),
-    "Evaluate": ("eval",),
+    "Evaluate": ("eval", "promote", "rollback", "aliases"),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

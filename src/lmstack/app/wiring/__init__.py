@@ -372,6 +372,7 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
+        alias=releases.alias_named(model),
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note, reader),

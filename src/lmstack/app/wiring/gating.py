@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.results import TaskResult
 from lmstack.evals.task import Metric
 
-__all__ = ["decided", "read_result"]
+__all__ = ["comparisons", "decided", "read_gate", "read_result", "task_scores"]
 
 # Scorers with figures of a corpus.
 _CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage")
@@ -54,28 +55,49 @@ def _metrics_of(value: Any) -> list[Metric]:
     return found
 
 
-def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
-    """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
-    side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
-    """
+def read_gate(rules: Path) -> GateConfig:
+    """The rules of a YAML file."""
     try:
         text = rules.read_text(encoding="utf-8")
     except OSError as error:
         raise store_error(error, rules, "reading") from error
-    config = GateConfig.from_mapping(parse_yaml(text, str(rules)))
-    comparisons = []
-    for rule in config.rules:
-        mine = _scores(rule, candidate)
-        needs_base = rule.kind != "at_least"
-        if needs_base and base is None:
+    return GateConfig.from_mapping(parse_yaml(text, str(rules)))
+
+
+def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
+    """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
+    side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
+    """
+    config = read_gate(rules)
+
+    def theirs(rule: GateRule) -> TaskScores:
+        if base is None:
             raise InputError(
                 f"the rule for {rule.task} compares with what is in production",
                 hint="--base FOLDER, with its results",
                 param="base",
             )
-        theirs = _scores(rule, base) if needs_base and base is not None else None
-        comparisons.append(GateComparison(mine, theirs))
-    return decide(config, comparisons)
+        return _scores(rule, base)
+
+    return decide(config, comparisons(config, lambda rule: _scores(rule, candidate), theirs))
+
+
+def comparisons(
+    config: GateConfig,
+    candidate: Callable[[GateRule], TaskScores],
+    production: Callable[[GateRule], TaskScores],
+) -> list[GateComparison]:
+    """One for each task and metric, whatever the number of rules for it, with the scores of
+    ``production`` where any of them needs those."""
+    found: dict[tuple[str, str], GateComparison] = {}
+    for rule in config.rules:
+        mine = candidate(rule)
+        key = (mine.task, mine.metric.name)
+        if rule.kind != "at_least":
+            found[key] = GateComparison(mine, production(rule))
+        else:
+            found.setdefault(key, GateComparison(mine, None))
+    return list(found.values())
 
 
 def _scores(rule: GateRule, folder: Path) -> TaskScores:
@@ -86,7 +108,11 @@ def _scores(rule: GateRule, folder: Path) -> TaskScores:
             hint=f"lmstack eval run {rule.task} --model MODEL --output {shlex.quote(str(folder))}",
             param="gate",
         )
-    result = read_result(path)
+    return task_scores(rule, read_result(path))
+
+
+def task_scores(rule: GateRule, result: TaskResult) -> TaskScores:
+    """What ``result`` says of ``rule``. `InputError` where samples failed or were left out."""
     result.check_complete(whole=True)
     metric = result.metric(rule.metric) if rule.metric else result.metrics[0]
     scored = result.scored(metric)

@@ -6,14 +6,15 @@
 An alias comes before a model or a folder of the same name. ``prod@3f2a91c`` is an earlier release
 of it. Everything fails closed: a release without a passing verdict, signed with a trusted key, is
 refused, and so is one whose files, adapter or way of computing are not what was evaluated. Not
-covered: moving an alias (`promoting`).
+covered: what moves an alias forward (`promoting`).
 """
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmstack.core import (
     InputError,
@@ -33,14 +34,17 @@ if TYPE_CHECKING:
     from lmstack.serve import LocalModel
 
 __all__ = [
+    "AliasState",
     "adapted",
     "alias_named",
+    "alias_states",
     "check_files",
     "check_options",
     "folder_of",
     "info_of",
     "opened",
     "released",
+    "rolled_back",
 ]
 
 
@@ -86,6 +90,56 @@ def released(name: str | None) -> Release | None:
         error.hint = _what_to_do(error.hint, alias_name)
         raise
     return release
+
+
+@dataclass(frozen=True)
+class AliasState:
+    """``release``: what the alias stands for, as far as its file says. ``since``: UTC, ISO 8601.
+    ``problem``: why it must not be served, "" where it may."""
+
+    alias: str
+    release: Release | None
+    since: str
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        release = None if self.release is None else self.release.to_json()
+        return {**vars(self), "release": release}
+
+
+def alias_states() -> list[AliasState]:
+    """Of all aliases, those that must not be served included."""
+    from lmstack.registry.aliases import Aliases
+
+    aliases, found = Aliases(), []
+    for name in aliases.names():
+        release, since, problem = None, "", ""
+        try:
+            alias = aliases.read(name)
+            release = alias.release
+            since = next((e.date for e in reversed(alias.events) if e.moves), "")
+            released(name)
+        except LmstackError as error:
+            problem = error.message
+        found.append(AliasState(name, release, since, problem))
+    return found
+
+
+def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]:
+    """Move the alias back; what it stood for, and what it stands for now. The files of the release
+    are checked first: an alias that cannot be served is no way back."""
+    from lmstack.registry.aliases import Aliases
+
+    aliases = Aliases()
+    alias = aliases.read(name)
+    was = alias.release
+    target = alias.before if digest is None else alias.named(digest)
+    if target is not None and target != was:
+        folder_of(target)
+    now = aliases.roll_back(name, digest).release
+    assert was is not None
+    assert now is not None
+    return was, now
 
 
 def _what_to_do(hint: str | None, alias: str) -> str:

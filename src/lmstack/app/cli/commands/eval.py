@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lmstack.evals.task import Metric
     from lmstack.evals.task_comparison import TaskComparison
 
-__all__ = ["register"]
+__all__ = ["AtOnce", "DataFiles", "Judge", "Seed", "data_files", "register"]
 
 _FLIPS = 3  # samples that are named on each side of a comparison
 
@@ -159,7 +159,7 @@ def run(
 
     for name in (model, judge):
         say_if_remote(out, name)
-    files = _files(file)
+    files = data_files(file)
     results = []
     out.interrupted = ("what was answered is kept", out.again())
     with ExitStack() as stack:
@@ -263,7 +263,8 @@ def _data_state(benchmark: Benchmark) -> str:
     return "fetch" if missing(benchmark) else "here"
 
 
-def _files(given: Sequence[str] | None) -> dict[str, Path]:
+def data_files(given: Sequence[str] | None) -> dict[str, Path]:
+    """What --file says: paths by role."""
     found = {}
     for each in given or ():
         role, separator, path = each.partition("=")

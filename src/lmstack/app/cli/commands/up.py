@@ -207,7 +207,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "up",
-        example="lmstack up docs\nlmstack up --model my-model\n"
+        example="lmstack up docs\nlmstack up --model my-model\nlmstack up prod\n"
         "lmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
         f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
         returns=False,
@@ -237,7 +237,8 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    Without a folder, --model or --adapter says what is served. Models are loaded once; meanwhile
+    Without a folder, --model or --adapter says what is served, or an alias in place of DIR: the
+    release that it stands for, if a gate let it pass. Models are loaded once; meanwhile
     /healthz answers 503 with "loading". The folder is indexed in the background. Every request to
     a model passes the guards and leaves a record, see `lmstack audit verify`.
 
@@ -247,6 +248,7 @@ def up(
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
+        folder, model = _alias_as_model(folder, model)
         docs = served_folder(folder, docs, names_models=bool(model or adapter))
         keys = api_keys()
         entries = _entries(keys_file)
@@ -294,6 +296,14 @@ def up(
             settled=NotReadNotes(out.note, docs or source),
         )
         serve(listener, load, ready, stop)
+
+
+def _alias_as_model(folder: Path | None, model: str | None) -> tuple[Path | None, str | None]:
+    """An alias in the place of the folder is the model, and no documents."""
+    if folder is None or model is not None or folder.exists():
+        return folder, model
+    name = str(folder)
+    return (None, name) if wiring.releases.alias_named(name) is not None else (folder, model)
 
 
 def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:
