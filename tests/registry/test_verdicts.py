@@ -66,6 +66,24 @@ def test_a_release_is_named_by_its_content(wrong: str) -> None:
         release(digest=wrong)
 
 
+@pytest.mark.parametrize(
+    ("given", "is_named"),
+    [
+        ("aaaa", True),
+        ("sha256:aaaa", True),
+        ("sha256:aaaa+int8.7", True),
+        ("aaaa+int8", True),
+        ("aaaa+q4", False),
+        ("bbbb", False),
+        ("a" * 64, False),  # the whole digest of another form
+        ("a" * 64 + "+int8.7", True),
+        ("aaaa+int8.7+sha256:cc", False),
+    ],
+)
+def test_a_release_is_named_by_the_beginning_of_its_digest(given: str, is_named: bool) -> None:
+    assert release("a", digest=f"{digest('a')}+int8.7").is_named(given) is is_named
+
+
 def test_the_digest_says_the_files_and_people_see_its_beginning() -> None:
     adapter = digest("c")
     one = release("a", digest=f"{digest('a')}+int8.7+{adapter}", adapter="/x/tone")

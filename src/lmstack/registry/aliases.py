@@ -97,17 +97,16 @@ class Alias:
         return tuple(dict.fromkeys(past))
 
     def named(self, digest: str) -> Release:
-        """The release whose digest begins so, with or without ``sha256:``."""
-        start = digest if digest.startswith("sha256:") else f"sha256:{digest}"
-        found = [each for each in self.releases if each.digest.startswith(start)]
-        exact = [each for each in found if each.digest == start]
-        if len(exact or found) == 1:
-            return (exact or found)[0]
+        """The release whose digest begins so, with or without ``sha256:``, or that is shown so
+        (`Release.short`). A whole digest names one release, and no other form of the same files."""
+        found = [each for each in self.releases if each.is_named(digest)]
+        if len(found) == 1:
+            return found[0]
         known = ", ".join(each.short for each in self.releases) or "none"
         if found:
             raise InputError(
                 f"{shown(digest)} begins the digest of {len(found)} releases of {self.name}",
-                hint=f"give the whole digest; it stood for {known}",
+                hint=f"say which form, as in {found[0].short}; it stood for {known}",
             )
         raise NotFoundError(
             f"{self.name} never stood for {shown(digest)}",

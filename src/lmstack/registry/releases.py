@@ -56,6 +56,17 @@ class Release:
         extra = "+".join(part[:19] for part in self.digest[len(self.content) + 1 :].split("+"))
         return self.content[:19] + (f"+{extra}" if extra else "")
 
+    def is_named(self, digest: str) -> bool:
+        """Whether ``digest`` is the beginning of this one's, part by part, with or without
+        ``sha256:``; one with all the digits of the files' is a whole one, and names this release
+        alone."""
+        start = digest if digest.startswith("sha256:") else f"sha256:{digest}"
+        if len(start.partition("+")[0]) == len(self.content):
+            return start == self.digest
+        given, own = start.split("+"), self.digest.split("+")
+        is_whole = len(given) in (1, len(own))
+        return is_whole and all(o.startswith(g) for g, o in zip(given, own, strict=False))
+
     @property
     def title(self) -> str:
         """For people: what it is."""

@@ -159,29 +159,29 @@ def test_another_alias_can_be_promoted(promote: Promote) -> None:
     assert "evaluated with the weights in float32" in refused.err
 
 
-@pytest.mark.parametrize("step", ["_decided", "_recorded", "releases.folder_of"])
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(promoting, "_decided"), (promoting, "_recorded"), (Store, "keep_verdict"), (Aliases, "_add")],
+)
 def test_a_promotion_that_was_stopped_goes_on(
-    promote: Promote, monkeypatch: pytest.MonkeyPatch, step: str
+    promote: Promote, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
 ) -> None:
     promote("./one", "--first")
     before = Aliases().read("prod").events
-    owner = releases if "." in step else promoting
 
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        if owner is releases:  # the last step before the alias is written
-            patched.setattr(Aliases, "_add", stopped)
-        else:
-            patched.setattr(promoting, step, stopped)
+        patched.setattr(owner, step, stopped)
         done = promote("./one", "--weights", "float32")
     assert done.code == 130
     assert "what was answered is kept, and prod is as it was" in done.err
     assert Aliases().read("prod").events == before
     again = promote("./one", "--weights", "float32")
     assert again.code == 0
-    assert "60 from before" in again.err
+    assert "candidate: 1 of 60 samples 1 from before" in again.err
+    assert "production: 1 of 60 samples 1 from before" in again.err
     assert stands_for() == "float32"
 
 

@@ -46,13 +46,10 @@ class EmbeddingItem(Out):
 
 
 class EmbeddingList(Out):
-    """``system_fingerprint`` is an addition: the digest of the model."""
-
     object: Literal["list"]
     data: list[EmbeddingItem]
     model: str
     usage: PromptUsage
-    system_fingerprint: str | None
 
 
 @post(router, "/v1/embeddings", EmbeddingBody, EmbeddingList, watched=True)
@@ -78,7 +75,6 @@ async def embeddings(request: Request, body: EmbeddingBody) -> EmbeddingList:
         ],
         model=body.model,
         usage=PromptUsage(prompt_tokens=sum(counts), total_tokens=sum(counts)),
-        system_fingerprint=embedder.info.digest,
     )
 
 

@@ -149,14 +149,11 @@ class RankedItem(Out):
 
 
 class RankedList(Out):
-    """``system_fingerprint``, here and below, is an addition: the digest of the model."""
-
     id: str
     object: Literal["list"]
     model: str
     results: list[RankedItem]
     usage: PromptUsage
-    system_fingerprint: str | None
 
 
 class TaskResults(Out):
@@ -167,7 +164,6 @@ class TaskResults(Out):
     model: str
     task: str
     data: list[dict[str, Any]]
-    system_fingerprint: str | None
 
 
 class ClassifiedItem(Out):
@@ -189,7 +185,6 @@ class ClassifiedList(Out):
     model: str
     data: list[ClassifiedItem]
     usage: TaskUsage
-    system_fingerprint: str | None
 
 
 @post(router, "/v1/tasks", TaskBody, TaskResults, watched=True)
@@ -220,12 +215,7 @@ async def tasks(request: Request, body: TaskBody) -> TaskResults:
         error.param = "options" if error.param in options else "input"
         raise
     return TaskResults(
-        id=f"task-{uuid.uuid4().hex}",
-        object="list",
-        model=body.model,
-        task=body.task,
-        data=data,
-        system_fingerprint=model.info.digest,
+        id=f"task-{uuid.uuid4().hex}", object="list", model=body.model, task=body.task, data=data
     )
 
 
@@ -277,7 +267,6 @@ async def rerank(request: Request, body: RerankBody) -> RankedList:
         model=body.model,
         results=items,
         usage=PromptUsage(prompt_tokens=total, total_tokens=total),
-        system_fingerprint=model.info.digest,
     )
 
 
@@ -315,5 +304,4 @@ async def classify(request: Request, body: ClassifyBody) -> ClassifiedList:
             completion_tokens=0,
             prompt_tokens_details=None,
         ),
-        system_fingerprint=model.info.digest,
     )

@@ -61,7 +61,7 @@ class MessageUsage(Out):
 
 class MessageAnswer(Out):
     """``stop_reason`` is end_turn where a stop sequence ended the text, too: models do not tell
-    which of the two it was. ``system_fingerprint`` is an addition: the digest of the system."""
+    which of the two it was."""
 
     id: str
     type: Literal["message"]
@@ -71,7 +71,6 @@ class MessageAnswer(Out):
     stop_reason: StopReason | None
     stop_sequence: None
     usage: MessageUsage
-    system_fingerprint: str | None
 
 
 class MessageStart(Out):

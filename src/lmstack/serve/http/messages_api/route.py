@@ -36,5 +36,5 @@ async def messages(request: Request, body: MessagesBody) -> BaseModel | Response
     model = state_of(request).model(body.model)
     with in_words_of(NAMES):
         asked = messages_request(body, caller_of(request), model.info.default_sampling)
-        shape = MessageShape(body.model, asked, model.info.digest)
+        shape = MessageShape(body.model, asked)
         return await answered(request, model, asked, shape, streamed=bool(body.stream))

@@ -40,11 +40,11 @@ REASONS: dict[FinishReason, StopReason] = {
 
 
 class MessageShape(PartShape):
-    """``name``: of the model, as it was asked for; ``digest``: of the system that answers."""
+    """``name``: of the model, as it was asked for."""
 
-    def __init__(self, name: str, asked: Request, digest: str | None) -> None:
+    def __init__(self, name: str, asked: Request) -> None:
         super().__init__()
-        self._name, self._request_id, self._digest = name, asked.request_id, digest
+        self._name, self._request_id = name, asked.request_id
 
     def opening(self) -> Iterator[BaseModel]:
         yield MessageStart(type="message_start", message=self._message([], None))
@@ -90,7 +90,6 @@ class MessageShape(PartShape):
             stop_reason=reason,
             stop_sequence=None,
             usage=_usage(self.parts.usage),
-            system_fingerprint=self.parts.digest or self._digest,
         )
 
     def _block(self, part: TextPart | CallPart) -> TextBlockOut | ToolUseOut:
