@@ -49,7 +49,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "eval show": ("eval report", "eval results"),
     "eval compare": ("eval diff",),
     "eval gate": ("gate",),
-    "promote": ("deploy", "eval promote", "models promote", "publish", "release", "tag"),
+    "promote": ("deploy", "eval promote", "models promote", "publish", "release"),
     "rollback": ("downgrade", "revert", "roll-back", "undo"),
     "aliases": ("alias", "models alias", "models aliases", "releases"),
     "agent run": ("act", "agents", "do", "task"),
