@@ -262,7 +262,9 @@ def test_an_alias_that_never_passed_is_refused(run: Run, promote: Promote) -> No
     assert "the gate has rejected" in done.err
     [state] = run("aliases", "--json").json
     assert state["release"] is None
-    assert "nothing yet" in run("aliases").out
+    listed = run("aliases")
+    assert "nothing" in listed.out
+    assert "stands for nothing yet" in listed.err
 
 
 def test_the_gate_is_not_asked_again_until_it_agrees(promote: Promote, folder: Path) -> None:

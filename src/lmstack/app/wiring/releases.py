@@ -168,7 +168,7 @@ def folder_of(release: Release) -> ModelFolder:
 
 
 def _reference(model: str) -> str | os.PathLike[str]:
-    return Path(model) if "/" in model else model
+    return Path(model) if Path(model).is_absolute() else model
 
 
 def info_of(release: Release) -> ModelInfo:
@@ -190,7 +190,7 @@ def check_files(folder: ModelFolder) -> None:
         for path in folder.path.rglob("*")
         if path.is_file() and path.name != CARD
     }
-    extra = sorted(found - set(folder.card.files))
+    extra = sorted(each for each in found - set(folder.card.files) if not each.startswith("."))
     if extra:
         raise IntegrityError(
             f"{folder.path} holds {shown(extra[0])}, which is not of the model that was made there",

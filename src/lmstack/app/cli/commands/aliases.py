@@ -44,11 +44,11 @@ def aliases(
     rows = [("ALIAS", "RELEASE", "DIGEST", "SINCE")]
     for state in found:
         release = state.release
-        title = "nothing yet" if release is None else release.title
+        title = "nothing" if release is None else release.title
         rows.append((state.alias, title, "" if release is None else release.short, state.since))
     out.lines(columns([tuple(printable(c, one_line=True) for c in row) for row in rows]))
     for state in found:
-        if state.problem and state.release is not None:
+        if state.problem:
             out.note(printable(state.problem, one_line=True))
 
 
