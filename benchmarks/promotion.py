@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from lmstack.app import wiring
 from lmstack.app.cli import main as lmstack
+from lmstack.registry import load
 from lmstack.registry.card import CARD
 from lmstack.registry.store import Store
 
@@ -45,19 +45,14 @@ def linked(source: Path, target: Path) -> None:
 
 
 def damaged(source: Path, target: Path) -> None:
-    """A copy with noise in its matrices."""
+    """The model as floats, with noise in its matrices."""
     generator = torch.Generator().manual_seed(0)
-    target.mkdir()
-    for path in source.iterdir():
-        if path.suffix == ".safetensors":
-            weights = load_file(path)
-            for name, each in weights.items():
-                if each.ndim == 2:
-                    noise = torch.randn(each.shape, generator=generator) * each.float().std()
-                    weights[name] = (each.float() + NOISE * noise).to(each.dtype)
-            save_file(weights, target / path.name, {"format": "pt"})
-        elif path.name != CARD:
-            shutil.copy(path, target / path.name)
+    loaded = load(source, weights="float32")
+    with torch.no_grad():
+        for each in loaded.module.parameters():
+            if each.ndim == 2:
+                each.add_(torch.randn(each.shape, generator=generator) * each.std() * NOISE)
+    loaded.save(target)
 
 
 def shown(*words: str) -> None:
@@ -77,7 +72,7 @@ def main() -> None:
         linked(model, home / "models" / MODEL)
         (home / "evals").mkdir()
         (home / "evals" / "data").symlink_to(data.resolve())
-        damaged(model, folder / "damaged")
+        damaged(home / "models" / MODEL, folder / "damaged")
         for name, margin in (("gate", 0.1), ("strict", 0.01)):
             (folder / f"{name}.yaml").write_text(GATE % margin)
     os.environ["LMSTACK_HOME"] = str(home)

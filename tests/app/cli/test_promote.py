@@ -81,7 +81,7 @@ def test_a_first_release_is_promoted_listed_served_and_named(
     done = promote("./one", "--first", "--results", "results")
     assert done.code == 0, done.err
     assert done.out.startswith("PROMOTE: every rule is shown to hold (1 of them).")
-    assert "Not tested, as there is nothing to compare with: numbers." in done.out
+    assert "Not tested, as there is nothing to compare with: numbers (non-inferior)." in done.out
     [state] = run("aliases", "--json").json
     assert (state["alias"], state["problem"]) == ("prod", "")
     digest = state["release"]["digest"]
@@ -92,7 +92,7 @@ def test_a_first_release_is_promoted_listed_served_and_named(
     [kept] = Store().resolve(folder / "one").card.evaluation["verdicts"]
     assert kept["body"]["release"]["digest"] == digest
     assert kept["body"]["baseline"] is None
-    assert kept["body"]["untested"] == ["numbers"]
+    assert kept["body"]["untested"] == ["numbers (non-inferior)"]
     [event] = run("aliases", "prod", "--json").json
     assert (event["kind"], event["baseline"]) == ("promoted", None)
 

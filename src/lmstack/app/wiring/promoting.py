@@ -81,7 +81,9 @@ class Plan:
 
     @property
     def untested(self) -> tuple[str, ...]:
-        return tuple(rule.title for rule in self.config.rules if rule not in self.tested.rules)
+        """Rules of the gate that compare, where there is nothing to compare with."""
+        left = [rule for rule in self.config.rules if rule not in self.tested.rules]
+        return tuple(f"{rule.title} ({rule.kind})" for rule in left)
 
     @property
     def compared(self) -> set[str]:
