@@ -155,7 +155,8 @@ def _testable(
     if not first:
         raise InputError(
             f"{alias} stands for nothing yet, so that there is nothing to compare with",
-            hint="say --first: then only the rules at_least are tested, and the verdict says so",
+            hint="say --first: then only rules with a threshold are tested, and the verdict says"
+            " so",
             param="first",
         )
     alone = tuple(rule for rule in config.rules if rule.kind == "at_least")
@@ -163,7 +164,7 @@ def _testable(
         raise InputError(
             f"{gate} has no rule that is at_least, so that nothing could be tested of a first"
             " release",
-            hint="declare what it must reach: - {task: NAME, kind: at_least, threshold: 0.5}",
+            hint="declare what a first release must reach, by a rule with a threshold",
             param="gate",
         )
     return config.replace(rules=alone)

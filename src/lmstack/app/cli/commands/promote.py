@@ -155,7 +155,7 @@ class _Tasks:
             if name not in own and name not in BENCHMARKS:
                 raise InputError(
                     f"the gate names the task {name}, which is no benchmark",
-                    hint=f"--task {name}.yaml, its file; or lmstack eval list",
+                    hint=f"--task FILE gives a task of your own: --task {name}.yaml",
                     param="task",
                 )
         options = {"seed": self._seed, "judge": self._judge}

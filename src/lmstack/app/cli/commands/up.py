@@ -237,10 +237,9 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    Without a folder, --model or --adapter says what is served, or an alias in place of DIR: the
-    release that it stands for, if a gate let it pass. Models are loaded once; meanwhile
-    /healthz answers 503 with "loading". The folder is indexed in the background. Every request to
-    a model passes the guards and leaves a record, see `lmstack audit verify`.
+    An alias in place of DIR, --model or --adapter serve models alone. Models are loaded once;
+    meanwhile /healthz answers 503 with "loading". The folder is indexed in the background. Every
+    request to a model passes the guards and leaves a record, see `lmstack audit verify`.
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
     the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
@@ -248,8 +247,7 @@ def up(
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
-        folder, model = _alias_as_model(folder, model)
-        docs = served_folder(folder, docs, names_models=bool(model or adapter))
+        docs, model = _served(folder, docs, model, has_adapters=bool(adapter))
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
@@ -298,12 +296,16 @@ def up(
         serve(listener, load, ready, stop)
 
 
-def _alias_as_model(folder: Path | None, model: str | None) -> tuple[Path | None, str | None]:
-    """An alias in the place of the folder is the model, and no documents."""
-    if folder is None or model is not None or folder.exists():
-        return folder, model
-    name = str(folder)
-    return (None, name) if wiring.releases.alias_named(name) is not None else (folder, model)
+def _served(
+    folder: Path | None, docs: Path | None, model: str | None, *, has_adapters: bool
+) -> tuple[Path | None, str | None]:
+    """The folder to serve, and the model: an alias in the place of the folder is one, and no
+    documents."""
+    if folder is not None and docs is None and model is None and not folder.exists():
+        name = str(folder)
+        if wiring.releases.alias_named(name) is not None:
+            return None, name
+    return served_folder(folder, docs, names_models=has_adapters or bool(model)), model
 
 
 def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:
