@@ -32,6 +32,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import store_error, write_atomic
+from lmstack.registry.aliases import Aliases
 from lmstack.registry.card import (
     CARD,
     Card,
@@ -176,16 +177,33 @@ class Store:
         return found
 
     def update_evaluation(
-        self, name: str, change: Callable[[ModelFolder], Mapping[str, Any]]
+        self, model: ModelFolder, change: Callable[[ModelFolder], Mapping[str, Any]]
     ) -> ModelFolder:
-        """The model ``name`` of the store, with what ``change`` says was measured of it in its
-        card. Two at once wait for each other, and a card is written whole or not at all; files and
-        digest stay as they are."""
-        with locked(self.root / "locks" / f"{name}.lock"):
-            found = ModelFolder.read(self._entry(name))
+        """``model`` with what ``change`` says was measured of it in its card. Two at once wait for
+        each other, and a card is written whole or not at all; files and digest stay as they are.
+        `IntegrityError` where the folder holds another model by now."""
+        with locked(self.root / "locks" / f"{model.name}.lock"):
+            found = ModelFolder.read(model.path)
+            if found.digest != model.digest:
+                raise IntegrityError(f"{model.path} was changed while it was evaluated")
             card = dataclasses.replace(found.card, evaluation=dict(change(found)))
             write_atomic(found.path / CARD, json.dumps(card.to_json(), indent=2).encode())
         return ModelFolder(found.path, card)
+
+    def keep_verdict(self, model: ModelFolder, verdict: Mapping[str, Any]) -> bool:
+        """Add a signed verdict to those in the model's card; False for a model without a card,
+        such as a ``.gguf`` file used where it is. What is in a card proves nothing: the alias has
+        the verdict that counts (`aliases`)."""
+        if not (model.path / CARD).is_file():
+            return False
+
+        def added(found: ModelFolder) -> Mapping[str, Any]:
+            before = found.card.evaluation.get("verdicts", ())
+            kept = [*before, dict(verdict)] if isinstance(before, list) else [dict(verdict)]
+            return {**found.card.evaluation, "verdicts": kept}
+
+        self.update_evaluation(model, added)
+        return True
 
     def remove(self, ref: str | os.PathLike[str]) -> None:
         """Delete a model of the store, broken or not. Paths outside are not touched."""
@@ -302,6 +320,10 @@ class Store:
 
     def _placed(self, name: str, entry: Path, fill: Callable[[Path], Origin]) -> ModelFolder:
         """The folder ``entry`` with a card, made beside it and moved there when it is whole."""
+        if entry.parent == self.folder and Aliases(self.root).has(name):
+            raise InputError(
+                f"{name} is the name of an alias", hint="give the model another name", param="name"
+            )
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             (self.root / "downloads").mkdir(parents=True, exist_ok=True)

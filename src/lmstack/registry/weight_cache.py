@@ -23,6 +23,7 @@ from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.recipes import RECIPES
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.home import locked
+from lmstack.registry.signing import sha256_of
 from lmstack.registry.sources.known import known_of
 
 if TYPE_CHECKING:
@@ -151,12 +152,17 @@ def embedding_form(folder: ModelFolder) -> str | None:
 
 
 def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str:
-    """What names the weights that answer: the digest of the model's files, the form that they
-    were brought to, and the recipe of that form. ``own``: the form that the files hold."""
+    """What names the system that answers: the digest of the model's files (weights, tokenizer,
+    chat template, settings), the form that the weights were brought to, the recipe of that form,
+    and how the card, which is not among the files, says to sample. ``own``: the form that the files
+    hold."""
+    stated = folder.card.sampling.stated()
+    sampling = "+sampling." + sha256_of(stated).removeprefix("sha256:")[:16] if stated else ""
     if form == (own or "float32"):
-        return folder.digest
+        return folder.digest + sampling
     recipe = _recipe(form)
-    return f"{folder.digest}+{form}" + ("" if recipe == _FIRST_RECIPE else f".{recipe}")
+    version = "" if recipe == _FIRST_RECIPE else f".{recipe}"
+    return f"{folder.digest}+{form}{version}{sampling}"
 
 
 def updated_digest(module: Transformer, form: str, weights: Mapping[str, Weight]) -> str:

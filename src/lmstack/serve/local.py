@@ -304,12 +304,16 @@ class LocalModel:
 
     # -- the rest ------------------------------------------------------------------------------
 
-    def with_adapter(self, folder: str | os.PathLike[str], name: str | None = None) -> AdaptedModel:
+    def with_adapter(
+        self, folder: str | os.PathLike[str], name: str | None = None, *, owns_base: bool = False
+    ) -> AdaptedModel:
         """This model with the LoRA adapter in ``folder``, a folder of PEFT. Both answer at once,
         and any number of others with theirs, in the same batches. ``name``: that of the folder
-        unless given. `UnsupportedError`: the adapter has to be merged."""
+        unless given. ``owns_base``: closing it closes this model too. `UnsupportedError`: the
+        adapter has to be merged."""
         path = Path(folder)
-        return AdaptedModel(self, name or path.resolve().name, self._engine.open_adapter(path))
+        adapter = self._engine.open_adapter(path)
+        return AdaptedModel(self, name or path.resolve().name, adapter, owns_base=owns_base)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -435,12 +439,15 @@ class LocalModel:
 
 
 class AdaptedModel(LocalModel):
-    """``base`` with an adapter, in the engine of ``base``, which closes with that alone. ``info``
-    has the digest of both. Of no use once the weights of ``base`` have been replaced."""
+    """``base`` with an adapter, in the engine of ``base``, which closes with that alone unless
+    this one ``owns_base``. ``info`` has the digest of both. Of no use once the weights of ``base``
+    have been replaced."""
 
-    def __init__(self, base: LocalModel, name: str, adapter: EngineAdapter) -> None:
+    def __init__(
+        self, base: LocalModel, name: str, adapter: EngineAdapter, *, owns_base: bool = False
+    ) -> None:
         vars(self).update(vars(base))
-        self._base, self._adapter = base, adapter
+        self._base, self._adapter, self._owns_base = base, adapter, owns_base
         self._info = dataclasses.replace(
             base.info,
             name=name,
@@ -465,7 +472,9 @@ class AdaptedModel(LocalModel):
         )
 
     def close(self) -> None:
-        """Nothing: the engine is that of the base."""
+        """The engine is that of the base, and is stopped where this model owns that."""
+        if self._owns_base:
+            self._base.close()
 
 
 def _close(compiling: RoundRobinThread, engine: Engine) -> None:

@@ -49,7 +49,10 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "eval show": ("eval results",),
     "eval report": ("eval html", "eval page", "eval plot"),
     "eval compare": ("eval diff",),
-    "eval gate": ("eval promote", "gate", "promote"),
+    "eval gate": ("gate",),
+    "promote": ("deploy", "eval promote", "models promote", "publish", "release"),
+    "rollback": ("downgrade", "revert", "roll-back", "undo"),
+    "aliases": ("alias", "models alias", "models aliases", "releases"),
     "agent run": ("act", "agents", "do", "task"),
     "agent chat": ("agents chat",),
     "agent show": ("agent list", "agent ls", "agents list", "agents show", "runs", "timeline"),
@@ -125,7 +128,7 @@ SECTIONS = {
     "Models": ("pull", "models", "inspect", "convert", "quantize", "tokens", "tokenizer"),
     "Data": ("index",),
     "Train": ("data", "train", "compare", "scaling"),
-    "Evaluate": ("eval",),
+    "Evaluate": ("eval", "promote", "rollback", "aliases"),
     "Operate": ("doctor", "audit", "feedback"),
 }
 WIDTH = 88

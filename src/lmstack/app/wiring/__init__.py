@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lmstack
 from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.server.command_socket import socket_path
-from lmstack.app.wiring import readers, retrieval, tasks
+from lmstack.app.wiring import readers, releases, retrieval, tasks
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.embedders import (
     DEFAULT_EMBEDDER,
@@ -233,16 +233,21 @@ def generator(
     draft: str | None = None,
     engine: EngineConfig | None = None,
 ) -> ChatModel:
-    """The language model: remote if its name says so, else local and loaded, its weights in the
-    form ``weights``. ``draft``: a smaller one that drafts for it; ``engine``: of a local one."""
+    """The language model: remote if its name says so, the release of an alias, else local and
+    loaded, its weights in the form ``weights``. ``draft``: a smaller one that drafts for it;
+    ``engine``: of a local one."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
         return _remote(provider, model)
+    smaller = None if draft is None else generator_folder(draft)
+    release = releases.released(wanted)
+    if release is not None:
+        releases.check_options(wanted, release, weights=weights)
+        return releases.opened(release, draft=smaller, engine=engine)
     folder = generator_folder(wanted)
     from lmstack.serve import LocalModel
 
-    smaller = None if draft is None else generator_folder(draft)
     return LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
 
 
@@ -256,6 +261,10 @@ def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
     from lmstack.registry.weight_cache import served_digest, stored_form
     from lmstack.serve.forms import usual_form
 
+    release = releases.released(wanted)
+    if release is not None:
+        releases.check_options(wanted, release, weights=weights)
+        return LazyModel(releases.info_of(release), partial(generator, name, weights))
     folder = generator_folder(wanted)
     form = weights or usual_form(folder, Store().root)
     digest = served_digest(folder, form, stored_form(folder))
@@ -264,10 +273,12 @@ def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
 
 
 def generator_folder(name: str) -> ModelFolder:
-    """The folder of a local language model, without loading it."""
+    """The folder of a local language model, without loading it; of an alias, that of its release,
+    which may have an adapter besides."""
     from lmstack.registry import Store
 
-    folder = Store().resolve(name)
+    release = releases.released(name)
+    folder = Store().resolve(name) if release is None else releases.folder_of(release)
     if folder.kind != "generate":
         raise InputError(
             f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
@@ -295,6 +306,9 @@ def require_models(
                 hint="leave it out",
                 param=option,
             )
+    release = None if is_remote(wanted) else releases.released(wanted)
+    if release is not None:
+        releases.check_options(wanted, release, weights=weights, adapter=adapters)
     if draft is not None:
         generator_folder(draft)
     embedder(embedder_name)
@@ -376,6 +390,7 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
+        alias=releases.alias_named(model),
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note, reader),
@@ -407,7 +422,7 @@ def command_identity(
     return {
         "version": lmstack.__version__,
         "folder": os.path.realpath(docs),
-        "model": generator_folder(wanted).digest,
+        "model": (releases.released(wanted) or generator_folder(wanted)).digest,
         "weights": weights,
         "embedder": embedder_name,
         "reader": None if reader is None else readers.reader_folder(reader).digest,

@@ -58,6 +58,7 @@ def build_service(
     key_entries: tuple[KeyEntry, ...] = (),
     allowed_hosts: tuple[str, ...],
     close_model: Callable[[], None],
+    alias: str | None = None,
     also: Also | None = None,
     uploads: bool = False,
     adapters: Adapters | None = None,
@@ -66,8 +67,8 @@ def build_service(
     settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
-    add files to ``folder``. ``adapters``: of ``model``. ``traffic``: makes a second version
-    of it that writes to the ``audit`` log.
+    add files to ``folder``. ``alias``: another name of ``model``. ``adapters``: of ``model``.
+    ``traffic``: makes a second version of it that writes to the ``audit`` log.
     ``door``: where commands of this user are answered. ``settled`` is told what each round over the
     folder did."""
     also = also or Also()
@@ -94,14 +95,15 @@ def build_service(
         embedder_of=embedder_of,
         settled=settled,
     )
-    name = served_name(folder, model.info.name)
+    named = [each for each in (model.info.name, alias) if each]
+    name = served_name(folder, *named)
     grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))
-    models = {name: guard(grounded), model.info.name: asked()}
+    models = {name: guard(grounded), **dict.fromkeys(named, asked())}
     models |= {each: guard(ScopedModel(w, access)) for each, w in also.writers.items()}
     app = create_app(
         models=models,
         from_documents=[name],
-        tokenizers=_tokenizers(model, embedder, *also.writers.values()),
+        tokenizers=_tokenizers(model, embedder, *also.writers.values(), alias=alias),
         metrics=_engine_metrics(model, versions),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
@@ -191,17 +193,19 @@ class DocumentsModel:
         return grounded.stream(request)
 
 
-def served_name(folder: Path, taken: str) -> str:
+def served_name(folder: Path, *taken: str) -> str:
     """A model name that people recognize: the folder's, unless it has none to give."""
     name = printable(folder.name, one_line=True).strip()
-    if not name or name == taken:
+    if not name or name in taken:
         return f"{name}-documents" if name else "documents"
     return name
 
 
-def _tokenizers(*parts: ChatModel | Embedder) -> dict[str, Any]:
-    """Local models bring a tokenizer, remote ones do not."""
+def _tokenizers(*parts: ChatModel | Embedder, alias: str | None = None) -> dict[str, Any]:
+    """Local models bring a tokenizer, remote ones do not. ``alias``: of the first."""
     found = {part.info.name: getattr(part, "tokenizer", None) for part in parts}
+    if alias is not None:
+        found[alias] = getattr(parts[0], "tokenizer", None)
     return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
 
 

@@ -23,7 +23,7 @@ from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.results import TaskResult
 from lmstack.evals.task import Metric
 
-__all__ = ["decided", "decided_of", "read_result", "read_rules"]
+__all__ = ["comparisons", "decided", "decided_of", "read_gate", "read_result", "task_scores"]
 
 Results = Callable[[str], TaskResult]
 
@@ -61,11 +61,11 @@ def _metrics_of(value: Any) -> list[Metric]:
 def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
     """`decided_of` the rules of a YAML file and the results in folders."""
     found = None if base is None else partial(_in_folder, base)
-    return decided_of(read_rules(rules), partial(_in_folder, candidate), found)
+    return decided_of(read_gate(rules), partial(_in_folder, candidate), found)
 
 
-def read_rules(path: Path) -> GateConfig:
-    """Of a YAML file."""
+def read_gate(path: Path) -> GateConfig:
+    """The rules of a YAML file."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -77,19 +77,38 @@ def decided_of(config: GateConfig, candidate: Results, base: Results | None) -> 
     """The verdict. ``candidate``, ``base``: the result of a task by its name, or an error.
     `InputError` where a rule's task is missing on a side, is not whole, has failures, or is not
     the same on both: nothing passes by what it lacks."""
-    comparisons = []
-    for rule in config.rules:
-        mine = _scores(rule, candidate(rule.task))
-        needs_base = rule.kind != "at_least"
-        if needs_base and base is None:
+
+    def mine(rule: GateRule) -> TaskScores:
+        return task_scores(rule, candidate(rule.task))
+
+    def theirs(rule: GateRule) -> TaskScores:
+        if base is None:
             raise InputError(
                 f"the rule for {rule.task} compares with what is in production",
                 hint="--base FOLDER, with its results",
                 param="base",
             )
-        theirs = _scores(rule, base(rule.task)) if needs_base and base is not None else None
-        comparisons.append(GateComparison(mine, theirs))
-    return decide(config, comparisons)
+        return task_scores(rule, base(rule.task))
+
+    return decide(config, comparisons(config, mine, theirs))
+
+
+def comparisons(
+    config: GateConfig,
+    candidate: Callable[[GateRule], TaskScores],
+    production: Callable[[GateRule], TaskScores],
+) -> list[GateComparison]:
+    """One for each task and metric, whatever the number of rules for it, with the scores of
+    ``production`` where any of them needs those."""
+    found: dict[tuple[str, str], GateComparison] = {}
+    for rule in config.rules:
+        mine = candidate(rule)
+        key = (mine.task, mine.metric.name)
+        if rule.kind != "at_least":
+            found[key] = GateComparison(mine, production(rule))
+        else:
+            found.setdefault(key, GateComparison(mine, None))
+    return list(found.values())
 
 
 def _in_folder(folder: Path, task: str) -> TaskResult:
@@ -103,7 +122,8 @@ def _in_folder(folder: Path, task: str) -> TaskResult:
     return read_result(path)
 
 
-def _scores(rule: GateRule, result: TaskResult) -> TaskScores:
+def task_scores(rule: GateRule, result: TaskResult) -> TaskScores:
+    """What ``result`` says of ``rule``. `InputError` where samples failed or were left out."""
     result.check_complete(whole=True)
     metric = result.metric(rule.metric) if rule.metric else result.metrics[0]
     scored = result.scored(metric)

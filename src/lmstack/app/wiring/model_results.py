@@ -167,7 +167,7 @@ def record_result(reference: str | None, result: TaskResult) -> ModelFolder | No
     if folder.path.parent != store.folder or not is_ours:
         return None
     entry = CardResult.of_result(result)
-    return store.update_evaluation(folder.path.name, lambda found: _with(found, entry))
+    return store.update_evaluation(folder, lambda found: _with(found, entry))
 
 
 def _with(folder: ModelFolder, entry: CardResult) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lmstack.app.page.evaluation import EvaluationReport, report_of
-from lmstack.app.wiring.gating import decided_of, read_result, read_rules
+from lmstack.app.wiring.gating import decided_of, read_gate, read_result
 from lmstack.core import FormatError, InputError, LmstackError, shown
 from lmstack.evals.gate import Decision, GateConfig
 from lmstack.evals.results import TaskResult
@@ -52,7 +52,7 @@ def made_report(
 ) -> EvaluationReport:
     """``results``: files and folders. ``base``: a folder, or a file. ``gate``: a YAML file.
     ``on_progress``: told how many files were read, of how many."""
-    config = None if gate is None else read_rules(gate)
+    config = None if gate is None else read_gate(gate)
     of_base = [] if base is None else result_files([base])
     others = [each for each in result_files(results) if each not in of_base]
     total = len(of_base) + len(others)

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lmstack.app.wiring import releases
 from lmstack.app.wiring.merged import model_named
 from lmstack.core import InputError, shown
 from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.engine import EngineConfig
+    from lmstack.registry.releases import Release
     from lmstack.serve import LocalModel
     from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
 
@@ -44,11 +46,35 @@ def open_task(
     """A task with its model loaded, freed at the end."""
     from lmstack.serve.tasks import task as make
 
+    release = releases.released(model)
+    if release is not None:
+        with _opened(task, model, release, weights) as opened:
+            yield make(task, opened, **options)
+        return
     made = make(task, model_named(model), weights=weights, **options)
     try:
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def _opened(task: str, name: str, release: Release, weights: Form | None) -> Iterator[LocalModel]:
+    """The release of an alias, which was evaluated as what writes."""
+    from lmstack.serve.tasks.names import GENERATING, task_name
+
+    if task_name(task)[0] not in GENERATING:
+        raise InputError(
+            f"{name} was evaluated as a language model, and {task} asks something else of it",
+            hint=f"--model {release.model} asks the model itself",
+            param="model",
+        )
+    releases.check_options(name, release, weights=weights)
+    opened = releases.opened(release)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 @dataclasses.dataclass
@@ -81,7 +107,12 @@ def require(given: Sequence[str]) -> None:
 
         store = Store()
         for each in given:
-            store.resolve(model_named(name_and_form(each)[0]))
+            name, form = name_and_form(each)
+            release = releases.released(name)
+            if release is None:
+                store.resolve(model_named(name))
+            else:
+                releases.check_options(name, release, weights=form)
 
 
 def name_and_form(given: str, option: str = "also") -> tuple[str, Form | None]:
@@ -110,6 +141,11 @@ def load_also(given: Sequence[str], engine: EngineConfig | None = None) -> Also:
 
         store = Store()
         for name, form in map(name_and_form, given):
+            release = releases.released(name)
+            if release is not None:
+                releases.check_options(name, release, weights=form)
+                also.writers[name] = releases.opened(release, engine=engine)
+                continue
             folder = store.resolve(model_named(name))
             if folder.kind in ("generate", "seq2seq"):
                 also.writers[folder.name] = LocalModel.load(folder, weights=form, engine=engine)

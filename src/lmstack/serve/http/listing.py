@@ -19,9 +19,10 @@ router = APIRouter()
 
 
 class ModelItem(Out):
-    """``digest``, ``max_model_len``, ``default_sampling`` and ``parent`` are additions; vLLM has
-    the second and the last too. ``default_sampling``: what holds where a request does not state
-    it. ``parent``: of an adapter, the model that it is for; else left out."""
+    """``digest``, ``max_model_len``, ``default_sampling``, ``parent`` and ``root`` are additions;
+    vLLM has the second and the last two. ``default_sampling``: what holds where a request does not
+    state it. ``parent``: of an adapter, the model that it is for; else left out. ``root``: the
+    model that an alias stands for; left out of what is served under its own name."""
 
     id: str
     object: Literal["model"]
@@ -31,6 +32,7 @@ class ModelItem(Out):
     max_model_len: int | None
     default_sampling: dict[str, float | int]
     parent: str | None = None
+    root: str | None = None
 
 
 class ModelList(Out):
@@ -97,4 +99,6 @@ def model_item(state: AppState, name: str, info: ModelInfo) -> ModelItem:
     )
     if info.parent is not None:
         item.parent = info.parent
+    if info.name != name:
+        item.root = info.name
     return item

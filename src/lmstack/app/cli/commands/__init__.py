@@ -7,6 +7,7 @@ import typer
 
 from lmstack.app.cli.commands import (
     agent,
+    aliases,
     ask,
     audit,
     bench,
@@ -22,8 +23,10 @@ from lmstack.app.cli.commands import (
     mcp,
     models,
     plan,
+    promote,
     prompt,
     quantize,
+    rollback,
     run,
     scaling,
     search,
@@ -60,6 +63,9 @@ def register_all(app: typer.Typer) -> None:
         compare,
         scaling,
         eval,
+        promote,
+        rollback,
+        aliases,
         index,
         doctor,
         audit,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lmstack.evals.task import Metric
     from lmstack.evals.task_comparison import TaskComparison
 
-__all__ = ["register"]
+__all__ = ["AtOnce", "DataFiles", "Judge", "Seed", "data_files", "register"]
 
 _FLIPS = 3  # samples that are named on each side of a comparison
 
@@ -193,7 +193,7 @@ def run(
     out.interrupted = ("what was answered is kept", out.again())
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
-        wanted = asked_tasks(tasks, _files(file), form, seed=seed, judge=rater)
+        wanted = asked_tasks(tasks, data_files(file), form, seed=seed, judge=rater)
         plans = [planned(each, index, is_spread=ray is not None) for each in wanted]
         if output is not None:
             made(output)
@@ -311,7 +311,8 @@ def _data_state(benchmark: Benchmark) -> str:
     return "fetch" if missing(benchmark) else "here"
 
 
-def _files(given: Sequence[str] | None) -> dict[str, Path]:
+def data_files(given: Sequence[str] | None) -> dict[str, Path]:
+    """What --file says: paths by role."""
     found = {}
     for each in given or ():
         role, separator, path = each.partition("=")

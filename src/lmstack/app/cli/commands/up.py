@@ -214,7 +214,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "up",
-        example="lmstack up docs\nlmstack up --model my-model\n"
+        example="lmstack up docs\nlmstack up --model my-model\nlmstack up prod\n"
         "lmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
         "lmstack up docs --canary ./tuned --share 0.05\n"
         f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
@@ -249,9 +249,9 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    Without a folder, --model or --adapter says what is served. Models are loaded once; meanwhile
-    /healthz answers 503 with "loading". The folder is indexed in the background. Every request to
-    a model passes the guards and leaves a record, see `lmstack audit verify`.
+    An alias in place of DIR, --model or --adapter serve models alone. Models are loaded once;
+    meanwhile /healthz answers 503 with "loading". The folder is indexed in the background. Every
+    request to a model passes the guards and leaves a record, see `lmstack audit verify`.
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
     the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
@@ -259,7 +259,7 @@ def up(
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
-        docs = served_folder(folder, docs, names_models=bool(model or adapter))
+        docs, model = _served(folder, docs, model, has_adapters=bool(adapter))
         keys = api_keys()
         entries = _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
@@ -314,6 +314,18 @@ def _require_others(reader: str | None, also: list[str] | None) -> None:
     if reader is not None:
         reader_folder(reader)
     tasks.require(also or [])
+
+
+def _served(
+    folder: Path | None, docs: Path | None, model: str | None, *, has_adapters: bool
+) -> tuple[Path | None, str | None]:
+    """The folder to serve, and the model: an alias in the place of the folder is one, and no
+    documents."""
+    if folder is not None and docs is None and model is None and not folder.exists():
+        name = str(folder)
+        if wiring.releases.alias_named(name) is not None:
+            return None, name
+    return served_folder(folder, docs, names_models=has_adapters or bool(model)), model
 
 
 def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:

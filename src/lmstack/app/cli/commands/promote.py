@@ -1,0 +1,240 @@
+"""`lmstack promote`: a model takes the place of what an alias stands for, if the gate lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app.cli.command import command
+from lmstack.app.cli.commands._options import ModelOnDisk, Weights, say_if_remote
+from lmstack.app.cli.commands.eval import AtOnce, DataFiles, Judge, Seed, data_files
+from lmstack.app.cli.output import Output, Progress
+from lmstack.app.formats import columns, printable
+from lmstack.core import InputError, nearest
+
+if TYPE_CHECKING:
+    from lmstack.app.wiring.promoting import Promotion
+    from lmstack.evals.run import Progress as RunProgress
+    from lmstack.evals.task import Task
+
+__all__ = ["register"]
+
+To = Annotated[str, typer.Option("--to", metavar="ALIAS", help="The name that moves: prod.")]
+Rules = Annotated[
+    Path, typer.Option("--gate", metavar="FILE", help="The rules, declared beforehand.")
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="A LoRA adapter that is served with the model."),
+]
+TaskFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--task",
+        metavar="FILE",
+        help="A .yaml file of a task of your own that a rule names; several times.",
+    ),
+]
+First = Annotated[
+    bool,
+    typer.Option(
+        "--first",
+        help="The alias stands for nothing yet: test only the rules that are at_least. The verdict"
+        " says that nothing was compared.",
+    ),
+]
+NewRules = Annotated[
+    bool,
+    typer.Option(
+        "--new-rules", help="The gate is another than the one that production passed; go by it."
+    ),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="FOLDER", help="Also write the results of both sides here."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Measure and decide; sign, record and move nothing.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "promote",
+        example="lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
+        "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
+        "lmstack promote ./tuned --to prod --gate gate.yaml --dry-run\n"
+        "lmstack promote staging --to prod --gate gate.yaml",
+    )(promote)
+
+
+def promote(
+    out: Output,
+    model: ModelOnDisk,
+    weights: Weights = None,
+    adapter: Adapter = None,
+    task: TaskFiles = None,
+    file: DataFiles = None,
+    judge: Judge = None,
+    seed: Seed = 0,
+    at_once: AtOnce = 16,
+    results: Results = None,
+    first: First = False,
+    new_rules: NewRules = False,
+    dry_run: DryRun = False,
+    *,
+    to: To,
+    gate: Rules,
+) -> None:
+    """Let an alias stand for a model, if a gate finds that it may take production's place.
+
+    Runs the tasks that the gate names on the model and on what the alias stands for, on the same
+    samples; what was run before is not run again, so that a promotion that was stopped goes on.
+    Then says PROMOTE, HOLD (and how many more samples it takes) or REJECT. The verdict is signed,
+    and kept in the model's card and the alias's history. Only PROMOTE moves the alias, and only
+    then is the exit code 0.
+
+    MODEL may be an alias too: what staging stands for is then promoted."""
+    from lmstack.app.wiring.evaluating import opened
+    from lmstack.app.wiring.promoting import Candidate, planned, promoted
+
+    say_if_remote(out, judge)
+    with ExitStack() as stack:
+        rater = None if judge is None else stack.enter_context(opened(judge))
+        tasks = _Tasks(task or [], data_files(file), seed, rater)
+        plan = planned(
+            to,
+            Candidate(model, weights, adapter),
+            gate,
+            tasks,
+            first=first,
+            new_rules=new_rules,
+            results=results,
+            at_once=at_once,
+        )
+        out.interrupted = (f"what was answered is kept, and {to} is as it was", out.again())
+        bars = _Bars(out, stack)
+        found = promoted(plan, bars.update, dry_run=dry_run)
+        bars.close()
+    if out.as_json:
+        out.result(_summary(found))
+    else:
+        _print(out, found)
+    if found.decision is not None and not found.decision.passed:
+        raise typer.Exit(1)
+
+
+class _Tasks:
+    """The tasks that rules name: of files, else benchmarks."""
+
+    def __init__(self, files: Sequence[Path], data: dict[str, Path], seed: int, judge: Any) -> None:
+        self._files, self._data, self._seed, self._judge = files, data, seed, judge
+
+    def __call__(self, names: Sequence[str]) -> Mapping[str, Task]:
+        from lmstack.app.wiring.evaluating import task_named
+        from lmstack.evals.benchmarks import BENCHMARKS
+
+        own = {}
+        for path in self._files:
+            found = task_named(str(path), {})
+            own[found.name] = found
+            if found.name not in names:
+                guess = nearest(found.name, names)
+                raise InputError(
+                    f"no rule of the gate that can be tested names {found.name}, the task of"
+                    f" {path}",
+                    hint=f"did you mean {guess!r}?" if guess else f"they name {', '.join(names)}",
+                    param="task",
+                )
+        for name in names:
+            if name not in own and name not in BENCHMARKS:
+                raise InputError(
+                    f"the gate names the task {name}, which is no benchmark",
+                    hint=f"--task FILE gives a task of your own: --task {name}.yaml",
+                    param="task",
+                )
+        options = {"seed": self._seed, "judge": self._judge}
+        return {
+            name: own[name] if name in own else task_named(name, self._data, **options)
+            for name in names
+        }
+
+
+class _Bars:
+    """A bar for each task of each side, one after the other."""
+
+    def __init__(self, out: Output, stack: ExitStack) -> None:
+        self._out, self._stack = out, stack.enter_context(ExitStack())
+        self._title = ""
+        self._bar: Progress | None = None
+
+    def update(self, side: str, task: str, progress: RunProgress) -> None:
+        title = f"{task}, {side}"
+        if title != self._title:
+            self.close()
+            self._title = title
+            self._bar = self._stack.enter_context(self._out.progress(title, "samples"))
+        if self._bar is not None:
+            label = f"{progress.cached} from before" if progress.cached else ""
+            failed = f"{progress.failed} failed" if progress.failed else ""
+            told = ", ".join(filter(None, (label, failed)))
+            self._bar.update(progress.done, progress.total, told)
+
+    def close(self) -> None:
+        self._stack.close()
+        self._bar = None
+
+
+def _summary(found: Promotion) -> dict[str, Any]:
+    plan, decision = found.plan, found.decision
+    passed = decision is not None and decision.passed
+    return {
+        "alias": plan.alias,
+        "release": found.release.to_json(),
+        "production": None if plan.production is None else plan.production.to_json(),
+        "verdict": None if decision is None else decision.verdict,
+        "untested": list(plan.untested),
+        "recorded": found.recorded,
+        "in_card": found.in_card,
+        "moved": found.recorded and passed,
+        "decision": None if decision is None else decision.to_json(),
+    }
+
+
+def _print(out: Output, found: Promotion) -> None:
+    plan, decision, release = found.plan, found.decision, found.release
+    if decision is None:
+        out.line(f"{plan.alias} stands for {release.title} already   {release.short}")
+        return
+    verdict, *reasons = decision.reasons
+    out.line(out.style(printable(verdict, one_line=True), "bold"))
+    for reason in reasons:
+        out.line(printable(f"  {reason}", one_line=True))
+    if plan.untested:
+        named = ", ".join(plan.untested)
+        out.line(printable(f"  Not tested, as there is nothing to compare with: {named}."))
+    rows = [("candidate", release.title, release.short)]
+    if plan.production is not None:
+        rows.append(("production", plan.production.title, plan.production.short))
+    out.lines([out.style(printable(line), "dim") for line in columns(rows, indent=2)])
+    out.line(_outcome(found))
+    if found.recorded and not found.in_card:
+        out.note("the model has no card; the verdict is in the alias's history alone")
+
+
+def _outcome(found: Promotion) -> str:
+    plan, decision = found.plan, found.decision
+    passed = decision is not None and decision.passed
+    if not found.recorded:
+        return f"Nothing was recorded, and {plan.alias} is as it was."
+    if passed:
+        back = "" if plan.production is None else f"   (lmstack rollback {plan.alias} goes back)"
+        return f"{plan.alias} stands for {found.release.short} now{back}"
+    if plan.production is None:
+        return f"{plan.alias} stands for nothing yet"
+    return f"{plan.alias} still stands for {plan.production.short}"

@@ -1,0 +1,48 @@
+"""`lmstack rollback`: an alias stands again for a release that it stood for before."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lmstack.app.cli.command import command
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import printable
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    command(
+        app,
+        "rollback",
+        example="lmstack rollback prod\nlmstack rollback prod --to 3f2a91c",
+    )(rollback)
+
+
+def rollback(
+    out: Output,
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="The alias: prod.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="DIGEST",
+            help="The beginning of the digest of an earlier release. [default: the one before]",
+        ),
+    ] = None,
+) -> None:
+    """Let an alias stand for the release before, at once.
+
+    Nothing is measured: the release passed the gate when it was promoted, and its signed verdict
+    and its files are checked. It is recorded; `lmstack aliases ALIAS` shows the history."""
+    from lmstack.app.wiring.releases import rolled_back
+
+    was, now = rolled_back(alias, to)
+    if out.as_json:
+        out.result({"alias": alias, "release": now.to_json(), "was": was.to_json()})
+        return
+    text = f"{alias} stands for {now.title} again   {now.short}"
+    out.line(printable(text, one_line=True))
+    out.note(printable(f"it was {was.title}   {was.short}", one_line=True))

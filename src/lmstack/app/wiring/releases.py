@@ -1,0 +1,269 @@
+"""Aliases where a model is named: the release that one stands for, verified, and how it is loaded.
+
+    release = releases.released("prod")       None: there is no alias of that name
+    model = releases.opened(release)          loaded; its digest is the release's
+
+An alias comes before a model or a folder of the same name. ``prod@3f2a91c`` is an earlier release
+of it. Everything fails closed: a release without a passing verdict, signed with a trusted key, is
+refused, and so is one whose files, adapter or way of computing are not what was evaluated. Not
+covered: what moves an alias forward (`promoting`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmstack.core import (
+    InputError,
+    IntegrityError,
+    LmstackError,
+    ModelInfo,
+    NotFoundError,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from lmstack.engine import EngineConfig
+    from lmstack.registry import ModelFolder
+    from lmstack.registry.releases import Release
+    from lmstack.serve import LocalModel
+
+__all__ = [
+    "AliasState",
+    "adapted",
+    "alias_named",
+    "alias_states",
+    "check_files",
+    "check_options",
+    "folder_of",
+    "info_of",
+    "opened",
+    "released",
+    "rolled_back",
+]
+
+
+def alias_named(name: str | None) -> str | None:
+    """The alias that ``name`` means; None where it means none."""
+    from lmstack.registry.aliases import Aliases
+    from lmstack.registry.refs import NameRef, parse_ref
+
+    if name is None or not name.strip() or "\0" in name:
+        return None
+    try:
+        ref = parse_ref(name)
+    except LmstackError:
+        return None  # whoever resolves it as a model says what is wrong
+    return ref.name if isinstance(ref, NameRef) and Aliases().has(ref.name) else None
+
+
+def released(name: str | None) -> Release | None:
+    """The release that the alias ``name`` stands for, or that ``name@DIGEST`` stood for, with its
+    verdict and its files verified; None where there is no such alias. `IntegrityError` or
+    `NotFoundError` with the reason where it must not be served."""
+    from lmstack.registry.aliases import Aliases
+
+    alias_name = alias_named(name)
+    if name is None or alias_name is None:
+        return None
+    alias = Aliases().read(alias_name)
+    digest = name.partition("@")[2]
+    release = alias.named(digest) if digest else alias.release
+    if release is None:
+        last = alias.events[-1]
+        raise IntegrityError(
+            f"{alias_name} stands for nothing yet: the gate has {last.kind} {last.release.short}",
+            hint=f"lmstack promote MODEL --to {alias_name} --gate FILE",
+            param="model",
+        )
+    try:
+        alias.verdict_of(release)
+        folder_of(release)
+    except LmstackError as error:
+        error.message = f"{alias_name} is not served: {error.message}"
+        error.args = (error.message,)
+        error.hint = _what_to_do(error.hint, alias_name)
+        raise
+    return release
+
+
+@dataclass(frozen=True)
+class AliasState:
+    """``release``: what the alias stands for, as far as its file says. ``since``: UTC, ISO 8601.
+    ``problem``: why it must not be served, "" where it may."""
+
+    alias: str
+    release: Release | None
+    since: str
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        release = None if self.release is None else self.release.to_json()
+        return {**vars(self), "release": release}
+
+
+def alias_states() -> list[AliasState]:
+    """Of all aliases, those that must not be served included."""
+    from lmstack.registry.aliases import Aliases
+
+    aliases, found = Aliases(), []
+    for name in aliases.names():
+        release, since, problem = None, "", ""
+        try:
+            alias = aliases.read(name)
+            release = alias.release
+            since = next((e.date for e in reversed(alias.events) if e.moves), "")
+            released(name)
+        except LmstackError as error:
+            problem = error.message
+        found.append(AliasState(name, release, since, problem))
+    return found
+
+
+def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]:
+    """Move the alias back; what it stood for, and what it stands for now. The files of the release
+    are checked first: an alias that cannot be served is no way back."""
+    from lmstack.registry.aliases import Aliases
+
+    aliases = Aliases()
+    alias = aliases.read(name)
+    was = alias.release
+    target = alias.before if digest is None else alias.named(digest)
+    if target is not None and target != was:
+        folder_of(target)
+    now = aliases.roll_back(name, digest).release
+    assert was is not None
+    assert now is not None
+    return was, now
+
+
+def _what_to_do(hint: str | None, alias: str) -> str:
+    other = f"lmstack rollback {alias} goes to the release before"
+    return f"{hint}; {other}" if hint else other
+
+
+def folder_of(release: Release) -> ModelFolder:
+    """The model's folder, every byte checked, and the adapter's. `IntegrityError` where they are
+    not those of the release."""
+    from lmstack.registry import Store
+
+    store = Store()
+    folder = store.resolve(_reference(release.model))
+    check_files(folder)
+    if folder.digest != release.content:
+        raise IntegrityError(
+            f"{release.model} is now {folder.digest[:19]}, and {release.content[:19]} was"
+            " evaluated",
+            hint=f"bring back the files of {release.content[:19]}",
+        )
+    folder.verify(store.hashes.sha256)
+    if release.adapter:
+        _check_adapter(release)
+    return folder
+
+
+def _reference(model: str) -> str | os.PathLike[str]:
+    return Path(model) if Path(model).is_absolute() else model
+
+
+def info_of(release: Release) -> ModelInfo:
+    """As the loaded model says it, but for the length of its context."""
+    folder = folder_of(release)
+    name = Path(release.adapter).name if release.adapter else folder.name
+    return ModelInfo(name, release.digest, parameters=folder.card.parameters)
+
+
+def check_files(folder: ModelFolder) -> None:
+    """`IntegrityError` where a folder with a card holds files that its digest does not cover: some
+    of them change answers (a chat template, say) when a model is loaded."""
+    from lmstack.registry.card import CARD
+
+    if not folder.path.is_dir() or not (folder.path / CARD).is_file():
+        return
+    found = {
+        path.relative_to(folder.path).as_posix()
+        for path in folder.path.rglob("*")
+        if path.is_file() and path.name != CARD
+    }
+    extra = sorted(each for each in found - set(folder.card.files) if not each.startswith("."))
+    if extra:
+        raise IntegrityError(
+            f"{folder.path} holds {shown(extra[0])}, which is not of the model that was made there",
+            hint=f"move it away: {shlex.join(['rm', str(folder.path / extra[0])])}",
+        )
+
+
+def _check_adapter(release: Release) -> None:
+    from lmstack.model.lora.terms import adapter_digest
+
+    folder = Path(release.adapter)
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"the adapter {folder} is not there", hint="bring its folder back to where it was"
+        )
+    found = adapter_digest(folder)
+    if not release.digest.endswith(f"+{found}"):
+        raise IntegrityError(
+            f"the adapter {folder} is now {found[:19]}, and another was evaluated",
+            hint="bring back its files",
+        )
+
+
+def check_options(name: str | None, release: Release, **options: object) -> None:
+    """`InputError` where an option would make another system of the one that was evaluated."""
+    weights = options.pop("weights", None)
+    if weights not in (None, release.weights):
+        raise InputError(
+            f"{name} was evaluated with the weights in {release.weights}, not in {weights}",
+            hint=f"leave --weights out, or promote the model in {weights}",
+            param="weights",
+        )
+    for option, value in options.items():
+        if value:
+            raise InputError(
+                f"{name} was evaluated without --{option}",
+                hint="leave it out, or name the model itself",
+                param=option,
+            )
+
+
+def adapted(model: LocalModel, adapter: str) -> LocalModel:
+    """``model`` with the adapter in the folder ``adapter``, if there is to be one; closing what
+    comes back frees both."""
+    if not adapter:
+        return model
+    try:
+        return model.with_adapter(adapter, owns_base=True)
+    except BaseException:
+        model.close()
+        raise
+
+
+def opened(
+    release: Release,
+    *,
+    draft: ModelFolder | None = None,
+    engine: EngineConfig | None = None,
+) -> LocalModel:
+    """The release, loaded in its form and with its adapter; closing it frees all of it. Call it
+    with what `released` gave. `IntegrityError` where this machine or ``engine`` would compute
+    something else than what was evaluated."""
+    from lmstack.serve import LocalModel
+
+    folder = folder_of(release)
+    model = LocalModel.load(folder, weights=release.weights, draft=draft, engine=engine)
+    model = adapted(model, release.adapter)
+    found = model.info.digest
+    if found != release.digest:
+        model.close()
+        raise IntegrityError(
+            f"{release.model} computes as {found} here, and {release.digest} was evaluated",
+            hint="use a machine, device and settings as those of the evaluation, or promote it for"
+            " these under another alias",
+        )
+    return model

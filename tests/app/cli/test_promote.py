@@ -1,0 +1,303 @@
+"""`lmstack promote`, `rollback` and `aliases` as a user types them, and what is refused after."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.train.runs import MODEL, prepare_folder, recipe
+
+from lmstack.app.wiring import promoting, releases
+from lmstack.core import LmstackError
+from lmstack.registry import Store
+from lmstack.registry.aliases import Aliases
+from lmstack.train import train
+
+if TYPE_CHECKING:
+    from tests.app.conftest import Ran, Run
+
+TASK = """
+name: numbers
+data: numbers.jsonl
+input: "the cat number {{n}} sat on the"
+choices: endings
+gold: right
+solver: multiple_choice
+scorer: multiple_choice
+"""
+LEAST = "rules:\n  - {task: numbers, kind: at_least, threshold: %s}\n"
+# An untrained model's form costs next to nothing, and 120 samples show little.
+BOTH = LEAST % 0.05 + "  - {task: numbers, kind: non-inferior, margin: %s}\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("made")
+    prepare_folder(folder)
+    train(recipe(folder, "one", steps=1, model=MODEL))
+    return folder / "one-made"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    torch.set_num_threads(1)
+    shutil.copytree(made, tmp_path / "one")
+    rows = [{"n": n, "endings": [" mat", " dog", " 5"], "right": n % 3} for n in range(60)]
+    (tmp_path / "numbers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task.yaml").write_text(TASK)
+    (tmp_path / "gate.yaml").write_text(BOTH % 0.5)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def promote(run: Run, folder: Path) -> Callable[..., Ran]:
+    def call(*words: str, gate: str = "gate.yaml", to: str = "prod") -> Ran:
+        return run("promote", *words, "--to", to, "--gate", gate, "--task", "task.yaml")
+
+    return call
+
+
+Promote = Callable[..., "Ran"]
+
+
+def stands_for() -> str | None:
+    release = Aliases().read("prod").release
+    return None if release is None else release.weights
+
+
+def test_a_first_release_is_promoted_listed_served_and_named(
+    run: Run, promote: Promote, folder: Path
+) -> None:
+    refused = promote("./one")
+    assert refused.code == 1
+    assert "say --first" in refused.err
+    done = promote("./one", "--first", "--results", "results")
+    assert done.code == 0, done.err
+    assert done.out.startswith("PROMOTE: every rule is shown to hold (1 of them).")
+    assert "Not tested, as there is nothing to compare with: numbers (non-inferior)." in done.out
+    [state] = run("aliases", "--json").json
+    assert (state["alias"], state["problem"]) == ("prod", "")
+    digest = state["release"]["digest"]
+    shown = json.loads((folder / "results/candidate/numbers.json").read_text())
+    assert shown["subject"]["digest"] == digest
+    [asked] = run("eval", "run", "task.yaml", "--model", "prod", "--json").json
+    assert asked["subject"]["digest"] == digest
+    [kept] = Store().resolve(folder / "one").card.evaluation["verdicts"]
+    assert kept["body"]["release"]["digest"] == digest
+    assert kept["body"]["baseline"] is None
+    assert kept["body"]["untested"] == ["numbers (non-inferior)"]
+    [event] = run("aliases", "prod", "--json").json
+    assert (event["kind"], event["baseline"]) == ("promoted", None)
+
+
+def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: Promote) -> None:
+    promote("./one", "--first")
+    done = promote("./one", "--weights", "float32")
+    assert done.code == 0, done.err
+    assert "(2 of them)" in done.out
+    assert stands_for() == "float32"
+    again = promote("./one", "--weights", "float32")
+    assert (again.code, "already" in again.out) == (0, True)
+    back = run("rollback", "prod")
+    assert back.code == 0, back.err
+    assert "one, bfloat16 again" in back.out
+    assert stands_for() == "bfloat16"
+    forward = run("rollback", "prod", "--to", Aliases().read("prod").releases[1].digest, "--json")
+    assert forward.json["release"]["weights"] == "float32"
+    kinds = [event["kind"] for event in run("aliases", "prod", "--json").json]
+    assert kinds == ["promoted", "promoted", "rolled back", "rolled back"]
+    assert "rolled back" in run("aliases", "prod").out
+
+
+def test_what_the_gate_does_not_pass_moves_nothing_and_is_kept(
+    run: Run, promote: Promote, folder: Path
+) -> None:
+    promote("./one", "--first")
+    for text, verdict, kind in (
+        (BOTH % 0.001, "HOLD:", "held"),
+        (LEAST % 0.99, "REJECT:", "rejected"),
+    ):
+        Path("other.yaml").write_text(text)
+        changed = promote("./one", "--weights", "float32", gate="other.yaml")
+        assert changed.code == 1
+        assert "is not the gate by which" in changed.err
+        done = promote("./one", "--weights", "float32", "--new-rules", gate="other.yaml")
+        assert (done.code, done.out.split()[0]) == (1, verdict), done.err
+        assert "prod still stands for" in done.out
+        assert Aliases().read("prod").events[-1].kind == kind
+    assert stands_for() == "bfloat16"
+    decisions = [
+        each["body"]["decision"]
+        for each in Store().resolve(folder / "one").card.evaluation["verdicts"]
+    ]
+    assert decisions == ["PROMOTE", "HOLD", "REJECT"]
+    refused = run("rollback", "prod", "--to", Aliases().read("prod").events[-1].release.digest)
+    assert refused.code == 1
+    assert "never stood for" in refused.err
+
+
+def test_a_dry_run_says_what_would_be_and_keeps_nothing(promote: Promote, folder: Path) -> None:
+    done = promote("./one", "--first", "--dry-run", "--json")
+    assert (done.code, done.json["verdict"], done.json["moved"]) == (0, "PROMOTE", False)
+    assert not Aliases().has("prod")
+    assert "verdicts" not in Store().resolve(folder / "one").card.evaluation
+
+
+def test_another_alias_can_be_promoted(promote: Promote) -> None:
+    promote("./one", "--first", "--weights", "float32", to="staging")
+    done = promote("staging", "--first")
+    assert done.code == 0, done.err
+    assert Aliases().read("prod").release == Aliases().read("staging").release
+    refused = promote("staging", "--weights", "int8")
+    assert "evaluated with the weights in float32" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(promoting, "_decided"), (promoting, "_recorded"), (Store, "keep_verdict"), (Aliases, "_add")],
+)
+def test_a_promotion_that_was_stopped_goes_on(
+    promote: Promote, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
+) -> None:
+    promote("./one", "--first")
+    before = Aliases().read("prod").events
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, stopped)
+        done = promote("./one", "--weights", "float32")
+    assert done.code == 130
+    assert "what was answered is kept, and prod is as it was" in done.err
+    assert Aliases().read("prod").events == before
+    again = promote("./one", "--weights", "float32")
+    assert again.code == 0
+    assert "candidate: 1 of 60 samples 1 from before" in again.err
+    assert "production: 1 of 60 samples 1 from before" in again.err
+    assert stands_for() == "float32"
+
+
+def _bytes(folder: Path) -> None:
+    weights = folder / "one/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def _template(folder: Path) -> None:
+    (folder / "one/chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+
+
+def _new_file(folder: Path) -> None:
+    (folder / "one/generation_defaults.json").write_text("{}")
+
+
+def _sampling(folder: Path) -> None:
+    card = folder / "one/card.json"
+    values = json.loads(card.read_text())
+    card.write_text(json.dumps({**values, "sampling": {"temperature": 1.5}}))
+
+
+def _alias_file(folder: Path) -> None:
+    path = Aliases().folder / "prod.json"
+    path.write_text(path.read_text().replace('"weights":"bfloat16"', '"weights":"float32"'))
+
+
+def _public_key(folder: Path) -> None:
+    for key in Aliases().keys.trusted.iterdir():
+        key.unlink()
+
+
+def _gone(folder: Path) -> None:
+    shutil.rmtree(folder / "one")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_bytes, "has changed: sha256"),
+        (_template, "chat_template.jinja"),
+        (_new_file, "which is not of the model"),
+        (_sampling, "computes as"),
+        (_alias_file, "changed after it was signed"),
+        (_public_key, "no key is trusted"),
+        (_gone, "does not exist"),
+    ],
+)
+def test_an_alias_that_is_not_what_was_evaluated_is_refused(
+    run: Run, promote: Promote, folder: Path, change: Callable[[Path], None], reason: str
+) -> None:
+    assert promote("./one", "--first").code == 0
+    change(folder)
+    done = run("eval", "run", "task.yaml", "--model", "prod")
+    assert done.code == 1
+    assert reason in done.err
+    assert "try:" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_what_an_option_would_change_is_refused(run: Run, promote: Promote) -> None:
+    promote("./one", "--first")
+    done = run("eval", "run", "task.yaml", "--model", "prod", "--weights", "int8")
+    assert "evaluated with the weights in bfloat16, not in int8" in done.err
+    up = run("up", "prod", "--adapter", "x=.")
+    assert "evaluated without --adapter" in up.err
+    nothing = run("up", "staging")
+    assert "there is no folder" in nothing.err
+
+
+def test_an_alias_that_never_passed_is_refused(run: Run, promote: Promote) -> None:
+    Path("high.yaml").write_text(LEAST % 0.99)
+    assert promote("./one", "--first", gate="high.yaml").code == 1
+    done = run("up", "prod")
+    assert done.code == 1
+    assert "the gate has rejected" in done.err
+    [state] = run("aliases", "--json").json
+    assert state["release"] is None
+    listed = run("aliases")
+    assert "nothing" in listed.out
+    assert "stands for nothing yet" in listed.err
+
+
+def test_the_gate_is_not_asked_again_until_it_agrees(promote: Promote, folder: Path) -> None:
+    """A look is another result; the same one again is none."""
+    promote("./one", "--first")
+    Path("narrow.yaml").write_text(BOTH % 0.001)
+    words = ("./one", "--weights", "float32", "--new-rules")
+    assert promote(*words, gate="narrow.yaml").out.startswith("HOLD")
+    assert promote(*words, gate="narrow.yaml").out.startswith("HOLD")
+    with (folder / "numbers.jsonl").open("a") as file:
+        file.write('{"n": 99, "endings": [" mat", " dog"], "right": 0}\n')
+    done = promote(*words, gate="narrow.yaml")
+    assert done.code == 1
+    assert "the gate allows 1 look at a candidate" in done.err
+
+
+def test_what_is_wrong_with_a_call_is_said(run: Run, promote: Promote) -> None:
+    assert "name of a model" in promote("./one", to="smollm2-135m-instruct").err
+    assert "no name for an alias" in promote("./one", to="Prod!").err
+    assert "not on this machine" in promote("openai:gpt", "--first").err
+    unknown = run("promote", "./one", "--to", "prod", "--gate", "gate.yaml", "--first")
+    assert "--task numbers.yaml" in unknown.err
+    Path("compare.yaml").write_text("rules:\n  - {task: numbers, margin: 0.1}\n")
+    assert "no rule that is at_least" in promote("./one", "--first", gate="compare.yaml").err
+    assert "there is no alias 'prod'" in run("rollback", "prod").err
+    assert "there are no aliases yet" in run("aliases").err
+
+
+def test_a_release_is_checked_where_it_is_loaded(promote: Promote) -> None:
+    """Whatever was checked before: a model that computes otherwise is not handed out."""
+    promote("./one", "--first")
+    release = releases.released("prod")
+    assert release is not None
+    other = type(release)(release.model, release.digest + "+kv-other", release.weights)
+    with pytest.raises(LmstackError, match="computes as"):
+        releases.opened(other)

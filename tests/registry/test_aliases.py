@@ -1,0 +1,289 @@
+"""Aliases: moved by passing verdicts alone, with a history that cannot be rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.registry.releases import digest, release, verdict
+
+from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
+from lmstack.registry.aliases import Aliases
+from lmstack.registry.store import Store
+
+
+@pytest.fixture
+def aliases(tmp_path: Path) -> Aliases:
+    return Aliases(tmp_path)
+
+
+def file(aliases: Aliases, name: str = "prod") -> Path:
+    return aliases.folder / f"{name}.json"
+
+
+def edited(aliases: Aliases, edit: Callable[[list[Any]], Any]) -> None:
+    value = json.loads(file(aliases).read_text())
+    edit(value["events"])
+    file(aliases).write_text(json.dumps(value))
+
+
+def test_an_alias_stands_for_what_was_promoted_last(aliases: Aliases) -> None:
+    aliases.record(verdict("a"))
+    signed: list[Any] = []
+    alias = aliases.record(verdict("b", "a"), signed.append)
+    assert alias.release == release("b")
+    assert alias.before == release("a")
+    assert [event.kind for event in alias.events] == ["promoted", "promoted"]
+    assert signed == [alias.events[1].verdict]
+    assert alias.verdict_of(release("b")).baseline == digest("a")
+    assert aliases.names() == ["prod"]
+
+
+@pytest.mark.parametrize(("decision", "kind"), [("HOLD", "held"), ("REJECT", "rejected")])
+def test_what_did_not_pass_is_kept_and_moves_nothing(
+    aliases: Aliases, decision: str, kind: str
+) -> None:
+    alias = aliases.record(verdict("a", decision=decision))
+    assert (alias.release, alias.events[0].kind) == (None, kind)
+    aliases.record(verdict("a"))
+    alias = aliases.record(verdict("b", "a", decision=decision))
+    assert alias.release == release("a")
+    with pytest.raises(IntegrityError, match="no passing verdict"):
+        alias.verdict_of(release("b"))
+
+
+def test_of_two_promotions_at_once_the_second_is_told_and_nothing_is_lost(
+    aliases: Aliases,
+) -> None:
+    aliases.record(verdict("a"))
+
+    def promoted(letter: str) -> str:
+        try:
+            aliases.record(verdict(letter, "a"))
+        except InputError as error:
+            return str(error)
+        return letter
+
+    with ThreadPoolExecutor(4) as pool:
+        told = sorted(pool.map(promoted, "bcde"), key=len)
+    winner = told[0]
+    assert all("was moved to" in each and "run the command again" in each for each in told[1:])
+    alias = aliases.read("prod")
+    assert alias.release == release(winner)
+    assert len(alias.events) == 2
+    aliases.record(verdict("f", winner))
+    assert len(aliases.read("prod").events) == 3
+
+
+def test_verdicts_written_at_once_are_all_kept(aliases: Aliases) -> None:
+    aliases.record(verdict("a"))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: aliases.record(verdict(n, "a", decision="HOLD")), "bcdef"))
+    events = aliases.read("prod").events
+    assert [event.number for event in events] == [1, 2, 3, 4, 5, 6]
+    assert {event.release for event in events} == {release(n) for n in "abcdef"}
+
+
+def test_a_rollback_goes_to_the_release_before_or_to_the_one_named(aliases: Aliases) -> None:
+    for letter, before in (("a", None), ("b", "a"), ("c", "b")):
+        aliases.record(verdict(letter, before))
+    assert aliases.roll_back("prod").release == release("b")
+    assert aliases.roll_back("prod", "a" * 8).release == release("a")
+    assert aliases.roll_back("prod", digest("c")).release == release("c")
+    kinds = [event.kind for event in aliases.read("prod").events]
+    assert kinds == ["promoted"] * 3 + ["rolled back"] * 3
+
+
+def test_a_rollback_to_what_was_never_promoted_is_refused(aliases: Aliases) -> None:
+    with pytest.raises(NotFoundError, match="no alias 'prod'"):
+        aliases.roll_back("prod")
+    aliases.record(verdict("a"))
+    with pytest.raises(InputError, match="one release alone"):
+        aliases.roll_back("prod")
+    aliases.record(verdict("b", "a", decision="REJECT"))
+    for never in ("b" * 12, "f" * 12):
+        with pytest.raises(NotFoundError, match="never stood for"):
+            aliases.roll_back("prod", never)
+    with pytest.raises(InputError, match="already"):
+        aliases.roll_back("prod", "a" * 12)
+    assert len(aliases.read("prod").events) == 2
+
+
+def _relabel(events: list[Any]) -> None:
+    events[-1]["body"]["kind"] = "promoted"
+
+
+def _pass_it(events: list[Any]) -> None:
+    events[-1]["body"]["verdict"]["body"]["decision"] = "PROMOTE"
+
+
+def _point_elsewhere(events: list[Any]) -> None:
+    events[-1]["body"]["release"]["model"] = "another"
+
+
+def _change_the_past(events: list[Any]) -> None:
+    events[0]["body"]["release"]["digest"] = digest("f")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        _relabel,
+        _pass_it,
+        _point_elsewhere,
+        _change_the_past,
+        lambda events: events.pop(0),
+        lambda events: events.pop(1),
+        lambda events: events.reverse(),
+        lambda events: events.append(events[0]),
+        lambda events: events.clear(),
+        lambda events: events[-1].update(signature="AAAA"),
+        lambda events: events.append(None),
+        lambda events: events.append({"body": {}}),
+    ],
+)
+def test_an_edited_file_is_refused(aliases: Aliases, edit: Callable[[list[Any]], Any]) -> None:
+    for letter, before, decision in (("a", None, "PROMOTE"), ("b", "a", "PROMOTE")):
+        aliases.record(verdict(letter, before, decision=decision))
+    aliases.record(verdict("c", "b", decision="REJECT"))
+    edited(aliases, edit)
+    with pytest.raises(LmstackError):
+        aliases.read("prod")
+
+
+def test_a_verdict_from_another_model_does_not_count(aliases: Aliases) -> None:
+    """Even where the whole event is signed anew with a key that is trusted."""
+    aliases.record(verdict("a"))
+    alias = aliases.read("prod")
+    [event] = alias.events
+    value = json.loads(file(aliases).read_text())
+    [sealed] = value["events"]
+    body = {**sealed["body"], "release": release("b").to_json()}
+    value["events"] = [aliases.keys.seal(body)]
+    file(aliases).write_text(json.dumps(value))
+    alias = aliases.read("prod")
+    assert event.release == release("a")
+    with pytest.raises(IntegrityError, match="not of sha256:bbbb"):
+        alias.verdict_of(release("b"))
+
+
+def test_a_rejecting_verdict_in_a_promotion_does_not_count(aliases: Aliases) -> None:
+    aliases.record(verdict("a", decision="REJECT"))
+    value = json.loads(file(aliases).read_text())
+    body = {**value["events"][0]["body"], "kind": "promoted"}
+    file(aliases).write_text(json.dumps({**value, "events": [aliases.keys.seal(body)]}))
+    alias = aliases.read("prod")
+    assert alias.release == release("a")
+    with pytest.raises(IntegrityError, match="is REJECT"):
+        alias.verdict_of(release("a"))
+
+
+def test_the_file_of_another_alias_is_refused(aliases: Aliases) -> None:
+    aliases.record(verdict("a"))
+    file(aliases, "staging").write_bytes(file(aliases).read_bytes())
+    with pytest.raises(IntegrityError, match="does not belong there"):
+        aliases.read("staging")
+
+
+def test_nothing_counts_once_its_key_is_trusted_no_more(aliases: Aliases, tmp_path: Path) -> None:
+    aliases.record(verdict("a"))
+    for path in aliases.keys.trusted.iterdir():
+        path.unlink()
+    aliases.keys.private.unlink()
+    aliases.keys.seal({})  # another key pair
+    with pytest.raises(IntegrityError, match="not trusted"):
+        aliases.read("prod")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "x", "events": []}', "\x00"])
+def test_a_damaged_file_is_refused(aliases: Aliases, text: str) -> None:
+    aliases.record(verdict("a"))
+    file(aliases).write_text(text)
+    with pytest.raises(LmstackError) as caught:
+        aliases.read("prod")
+    assert str(file(aliases)) in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["", "Prod", "a/b", "../x", "-x", "a b", "x" * 65, "prod\n"])
+def test_a_name_that_cannot_be_one_is_refused(aliases: Aliases, name: str) -> None:
+    with pytest.raises(InputError, match="no name for an alias"):
+        aliases.record(verdict("a", alias=name))
+    assert not aliases.has(name)
+
+
+def test_models_and_aliases_have_different_names(
+    store: Store, model_folder: Path, tmp_path: Path
+) -> None:
+    aliases = Aliases(store.root)
+    with pytest.raises(InputError, match="name of a model"):
+        aliases.record(verdict("a", alias="smollm2-135m-instruct"))
+    folder = model_folder.rename(tmp_path / "mine")
+    store.pull(folder)
+    with pytest.raises(InputError, match="name of a model"):
+        aliases.record(verdict("a", alias="mine"))
+    store.remove("mine")
+    aliases.record(verdict("a", alias="mine"))
+    with pytest.raises(InputError, match="name of an alias"):
+        store.pull(folder)
+
+
+def test_a_name_that_is_none_leads_to_the_one_meant(aliases: Aliases) -> None:
+    aliases.record(verdict("a"))
+    with pytest.raises(NotFoundError) as caught:
+        aliases.read("prd")
+    assert caught.value.hint == "did you mean prod?"
+
+
+_KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from tests.registry.releases import verdict
+from lmstack.registry.aliases import Aliases
+
+def killing(function):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+
+aliases = Aliases(Path(sys.argv[1]))
+before = sys.argv[2] or None
+for owner, name in ((Path, "replace"), (os, "fsync"), (Path, "write_bytes"), (Path, "mkdir")):
+    setattr(owner, name, killing(getattr(owner, name)))
+for step in range(40):
+    child = os.fork()
+    if not child:
+        left = step
+        aliases.record(verdict("b", before))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    left = 1000
+    now = aliases.read("prod").release if aliases.has("prod") else None
+    print(json.dumps([os.waitstatus_to_exitcode(status), now and now.model]))
+    if status == 0:
+        break
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and kills the copies")
+@pytest.mark.parametrize("before", ["", "a"])
+def test_a_killed_promotion_leaves_the_state_of_before(aliases: Aliases, before: str) -> None:
+    """Killed before the first, second, ... change to the disk, until one run is not."""
+    if before:
+        aliases.record(verdict("a"))
+    words = [sys.executable, "-c", _KILLED, str(aliases.root), before]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    *killed, last = map(json.loads, done.stdout.splitlines())
+    assert len(killed) >= 3
+    assert killed == [[-9, "model-a" if before else None]] * len(killed)
+    assert last == [0, "model-b"]

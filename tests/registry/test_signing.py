@@ -1,0 +1,127 @@
+"""Signed records: who can write them, and what is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmstack.core import FormatError, IntegrityError, LmstackError, NotFoundError
+from lmstack.registry.signing import Keys, canonical, fields
+
+BODY = {"alias": "prod", "figures": [0.1, 1e-7, None], "name": "é"}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path)
+
+
+def test_the_private_key_is_made_once_and_only_its_owner_reads_it(keys: Keys) -> None:
+    first = keys.seal(BODY)
+    assert stat.S_IMODE(keys.private.stat().st_mode) == 0o600
+    assert keys.seal(BODY) == first
+    assert keys.opened(first, "it") == BODY
+
+
+def test_a_machine_without_the_private_key_verifies(keys: Keys) -> None:
+    sealed = keys.seal(BODY)
+    keys.private.unlink()
+    assert keys.opened(json.loads(json.dumps(sealed)), "it") == BODY
+
+
+def test_a_signature_is_that_of_the_standard_library_of_cryptography(keys: Keys) -> None:
+    sealed = keys.seal(BODY)
+    key = load_pem_private_key(keys.private.read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    import base64
+
+    assert base64.b64decode(sealed["signature"]) == key.sign(
+        b"lmstack record 1\n" + canonical(BODY)
+    )
+
+
+def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [found for key in value for found in _paths(value[key], (*at, key))]
+    if isinstance(value, list):
+        return [found for n, each in enumerate(value) for found in _paths(each, (*at, n))]
+    return [at]
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.data(),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=6,
+    ),
+)
+def test_no_value_can_be_changed(keys: Keys, data: st.DataObject, value: Any) -> None:
+    sealed = keys.seal(BODY)
+    path = data.draw(st.sampled_from(_paths(sealed)))
+    changed = json.loads(json.dumps(sealed))
+    place = changed
+    for step in path[:-1]:
+        place = place[step]
+    if canonical(place[path[-1]]) == canonical(value):
+        return
+    place[path[-1]] = value
+    with pytest.raises(LmstackError):
+        keys.opened(changed, "it")
+
+
+def test_a_foreign_key_is_refused(keys: Keys, tmp_path: Path) -> None:
+    keys.seal(BODY)
+    foreign = Keys(tmp_path / "elsewhere").seal(BODY)
+    with pytest.raises(IntegrityError, match="not trusted"):
+        keys.opened(foreign, "it")
+
+
+def test_nothing_is_believed_where_no_key_is_trusted(keys: Keys) -> None:
+    sealed = keys.seal(BODY)
+    next(keys.trusted.glob("*.pem")).unlink()
+    with pytest.raises(NotFoundError, match="no key is trusted"):
+        keys.opened(sealed, "it")
+
+
+def test_a_private_key_that_was_replaced_signs_nothing(keys: Keys, tmp_path: Path) -> None:
+    keys.seal(BODY)
+    other = Keys(tmp_path / "elsewhere")
+    other.seal(BODY)
+    keys.private.write_bytes(other.private.read_bytes())
+    with pytest.raises(IntegrityError, match="is not one of those"):
+        keys.seal(BODY)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX'")
+def test_a_private_key_that_others_can_read_is_not_used(keys: Keys) -> None:
+    keys.seal(BODY)
+    keys.private.chmod(0o640)
+    with pytest.raises(IntegrityError, match="can be read by others"):
+        keys.seal(BODY)
+
+
+def test_a_file_that_is_no_key_is_said(keys: Keys) -> None:
+    sealed = keys.seal(BODY)
+    (keys.trusted / "x.pem").write_text("nothing")
+    with pytest.raises(FormatError, match="no public key"):
+        keys.opened(sealed, "it")
+
+
+def test_fields_are_exactly_those_expected() -> None:
+    assert fields({"a": 1}, "it", {"a": int}) == {"a": 1}
+    for value in ([], {}, {"a": 1, "b": 2}, {"a": "1"}, {"a": True}):
+        with pytest.raises(FormatError, match="it"):
+            fields(value, "it", {"a": int})
