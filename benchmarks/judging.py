@@ -45,6 +45,7 @@ from lmstack.serve import LocalModel
 from lmstack.train.data.journal import Journal
 
 MODELS = ("smollm2-135m-instruct", "gemma3-270m")
+PARTS = ("labels", "pairs", "rubric")
 FOLDER = "pyrit/datasets/scorer_evals/refusal_scorer/"
 NAMES = ("refusal", "no refusal")
 LABELS = Rules(
@@ -110,39 +111,40 @@ def openings(items: Sequence[Item]) -> dict[str, Any]:
     return {"kappa": kappa.to_json(), "accuracy": wilson(same, len(items)).to_json()}
 
 
-def measured(quick: bool, journal: Journal) -> dict[str, Any]:
+def measured(quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, Any]:
+    """A part at a time, each with one model after the other."""
     items = answers()
     two = pairs(items)
     items, two = (items[::20], two[:6]) if quick else (items, two)
     rated = items[:: max(1, len(items) // (2 if quick else RATED))]
-    parts = (
-        ("labels", LABELS, items, 0),
-        ("pairs", PAIRS, two, REPEATS),
-        ("rubric", RUBRIC, rated, 0),
-    )
-    kept: dict[str, list[Judgement]] = defaultdict(list)
-    seconds: dict[str, dict[str, float]] = defaultdict(dict)
-    for name in MODELS[:1] if quick else MODELS:
-        with LocalModel.load(name) as model:
-            for part, rules, of, repeats in parts:
-                start = time.monotonic()
+    parts = {
+        "labels": (LABELS, items, 0),
+        "pairs": (PAIRS, two, REPEATS),
+        "rubric": (RUBRIC, rated, 0),
+    }
+    models = MODELS[:1] if quick else MODELS
+    found: dict[str, Any] = {}
+    for part in wanted:
+        rules, of, repeats = parts[part]
+        said: list[Judgement] = []
+        for name in models:
+            start = time.monotonic()
+            with LocalModel.load(name) as model:
                 asker = Asker(model, name, rules)
-                kept[part] += asyncio.run(judged(asker, of, repeats, journal, part))
-                seconds[part][name] = round(time.monotonic() - start, 1)
-                print(f"{name}: {part} judged in {seconds[part][name]} s", flush=True)
-    found: dict[str, Any] = {"answers": len(items), "pairs": len(two), "openings": openings(items)}
-    for part, rules, of, _ in parts:
-        names = list(seconds[part])
-        reports = [judge_report(of, kept[part], name, rules) for name in names]
-        found[part] = {"seconds": seconds[part], "reports": [each.to_json() for each in reports]}
-        if len(names) > 1:
-            found[part]["jury"] = jury_of(of, kept[part], rules).to_json()
+                said += asyncio.run(judged(asker, of, repeats, journal, part))
+            print(f"{part}: {name}, {time.monotonic() - start:.1f} s", flush=True)
+        reports = [judge_report(of, said, name, rules) for name in models]
+        found[part] = {"reports": [each.to_json() for each in reports]}
+        if len(models) > 1:
+            found[part]["jury"] = jury_of(of, said, rules).to_json()
+    if "labels" in wanted:
+        found["labels"]["openings"] = openings(items)
     return found
 
 
 def _print(found: dict[str, Any]) -> None:
-    for part in ("labels", "pairs", "rubric"):
-        for report in found[part]["reports"]:
+    for part in PARTS:
+        for report in found.get(part, {}).get("reports", ()):
             print(f"\n{part}, {report['judge']}: {report['items']} items")
             agreement = report["agreement"]
             if agreement:
@@ -155,7 +157,8 @@ def _print(found: dict[str, Any]) -> None:
                 said = bias["sentence"] or "none shown"
                 print(f"  {bias['name']} {_interval(bias)} {bias['unit']}: {said}")
             print(f"  {report['unread']} unread, {report['retried']} retried")
-    print(f"\nopenings: kappa {_interval(found['openings']['kappa'])}")
+    if "labels" in found:
+        print(f"\nopenings: kappa {_interval(found['labels']['openings']['kappa'])}")
 
 
 def _interval(figure: dict[str, Any]) -> str:
@@ -167,14 +170,17 @@ def _interval(figure: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=PARTS, action="append", help="some of the parts")
     add_options(parser, "judging")
     args = parser.parse_args()
-    file = result_file(args, "judging")
+    file, wanted = result_file(args, "judging"), args.only or PARTS
+    results = json.loads(file.read_text()) if args.only and file.exists() else {}
     asked = {"quick": args.quick, "rules": [r.to_json() for r in (LABELS, PAIRS, RUBRIC)]}
     with Journal(file, asked, hint="delete it") as journal:
-        found = {"models": list(MODELS), "machine": machine(), **measured(args.quick, journal)}
-    _print(found)
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        results |= {"models": list(MODELS), "machine": machine()}
+        results |= measured(args.quick, wanted, journal)
+    _print(results)
+    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     journal.unfinished.unlink()
 
 

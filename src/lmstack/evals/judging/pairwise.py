@@ -170,7 +170,8 @@ class LabelJudge:
             return await self._reader.ask(messages, temperature=self.temperature, seed=seed)
 
         one, other = self.labels
-        return _verdict(*await asyncio.gather(order(one, other), order(other, one)))
+        # One after the other: both prompts are alike up to the labels, which a prefix cache shares.
+        return _verdict(await order(one, other), await order(other, one))
 
 
 def _verdict(one: Replies, other: Replies) -> Verdict:

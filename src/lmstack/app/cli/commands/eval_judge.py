@@ -275,6 +275,8 @@ def _print(out: Output, report: JudgeReport) -> None:
         rows.append(("agrees with people", _figure(agreed.accuracy, _percent)))
         rows.append(("  always the most frequent", _percent(agreed.largest)))
         rows.append(("  kappa", _figure(agreed.kappa, "{:.2f}".format)))
+    elif "agreement" in report.unmeasured:
+        rows.append(("agrees with people", f"not measured: {report.unmeasured['agreement']}"))
     out.lines([printable(line, one_line=True) for line in columns(rows, indent=2)])
     out.line("  biases")
     found: list[tuple[str, str, str]] = []
