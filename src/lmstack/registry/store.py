@@ -175,18 +175,6 @@ class Store:
         found.verify()
         return found
 
-    def update_evaluation(
-        self, name: str, change: Callable[[ModelFolder], Mapping[str, Any]]
-    ) -> ModelFolder:
-        """The model ``name`` of the store, with what ``change`` says was measured of it in its
-        card. Two at once wait for each other, and a card is written whole or not at all; files and
-        digest stay as they are."""
-        with locked(self.root / "locks" / f"{name}.lock"):
-            found = ModelFolder.read(self._entry(name))
-            card = dataclasses.replace(found.card, evaluation=dict(change(found)))
-            write_atomic(found.path / CARD, json.dumps(card.to_json(), indent=2).encode())
-        return ModelFolder(found.path, card)
-
     def remove(self, ref: str | os.PathLike[str]) -> None:
         """Delete a model of the store, broken or not. Paths outside are not touched."""
         parsed = parse_ref(ref)
@@ -205,6 +193,18 @@ class Store:
             self._discard(entry)
             if found is not None and all(m.digest != found.digest for m in self.models()):
                 delete_cached(self.root, found.digest)
+
+    def update_evaluation(
+        self, name: str, change: Callable[[ModelFolder], Mapping[str, Any]]
+    ) -> ModelFolder:
+        """The model ``name`` of the store, with what ``change`` says was measured of it in its
+        card. Two at once wait for each other, and a card is written whole or not at all; files and
+        digest stay as they are."""
+        with locked(self.root / "locks" / f"{name}.lock"):
+            found = ModelFolder.read(self._entry(name))
+            card = dataclasses.replace(found.card, evaluation=dict(change(found)))
+            write_atomic(found.path / CARD, json.dumps(card.to_json(), indent=2).encode())
+        return ModelFolder(found.path, card)
 
     def _entry(self, name: str) -> Path:
         return self.folder / name

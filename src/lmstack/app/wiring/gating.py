@@ -9,7 +9,6 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.results import TaskResult
 from lmstack.evals.task import Metric
 
-__all__ = ["decided", "decided_of", "read_result", "read_rules"]
-
-Results = Callable[[str], TaskResult]
+__all__ = ["comparisons", "decided", "read_gate", "read_result", "task_scores"]
 
 # Scorers with figures of a corpus.
 _CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage")
@@ -58,52 +55,64 @@ def _metrics_of(value: Any) -> list[Metric]:
     return found
 
 
-def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
-    """`decided_of` the rules of a YAML file and the results in folders."""
-    found = None if base is None else partial(_in_folder, base)
-    return decided_of(read_rules(rules), partial(_in_folder, candidate), found)
-
-
-def read_rules(path: Path) -> GateConfig:
-    """Of a YAML file."""
+def read_gate(rules: Path) -> GateConfig:
+    """The rules of a YAML file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = rules.read_text(encoding="utf-8")
     except OSError as error:
-        raise store_error(error, path, "reading") from error
-    return GateConfig.from_mapping(parse_yaml(text, str(path)))
+        raise store_error(error, rules, "reading") from error
+    return GateConfig.from_mapping(parse_yaml(text, str(rules)))
 
 
-def decided_of(config: GateConfig, candidate: Results, base: Results | None) -> Decision:
-    """The verdict. ``candidate``, ``base``: the result of a task by its name, or an error.
-    `InputError` where a rule's task is missing on a side, is not whole, has failures, or is not
-    the same on both: nothing passes by what it lacks."""
-    comparisons = []
-    for rule in config.rules:
-        mine = _scores(rule, candidate(rule.task))
-        needs_base = rule.kind != "at_least"
-        if needs_base and base is None:
+def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
+    """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
+    side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
+    """
+    config = read_gate(rules)
+
+    def theirs(rule: GateRule) -> TaskScores:
+        if base is None:
             raise InputError(
                 f"the rule for {rule.task} compares with what is in production",
                 hint="--base FOLDER, with its results",
                 param="base",
             )
-        theirs = _scores(rule, base(rule.task)) if needs_base and base is not None else None
-        comparisons.append(GateComparison(mine, theirs))
-    return decide(config, comparisons)
+        return _scores(rule, base)
+
+    return decide(config, comparisons(config, lambda rule: _scores(rule, candidate), theirs))
 
 
-def _in_folder(folder: Path, task: str) -> TaskResult:
-    path = folder / f"{task}.json"
+def comparisons(
+    config: GateConfig,
+    candidate: Callable[[GateRule], TaskScores],
+    production: Callable[[GateRule], TaskScores],
+) -> list[GateComparison]:
+    """One for each task and metric, whatever the number of rules for it, with the scores of
+    ``production`` where any of them needs those."""
+    found: dict[tuple[str, str], GateComparison] = {}
+    for rule in config.rules:
+        mine = candidate(rule)
+        key = (mine.task, mine.metric.name)
+        if rule.kind != "at_least":
+            found[key] = GateComparison(mine, production(rule))
+        else:
+            found.setdefault(key, GateComparison(mine, None))
+    return list(found.values())
+
+
+def _scores(rule: GateRule, folder: Path) -> TaskScores:
+    path = folder / f"{rule.task}.json"
     if not path.is_file():
         raise InputError(
-            f"{shown(str(folder))} has no result of {task}",
-            hint=f"lmstack eval run {task} --model MODEL --output {shlex.quote(str(folder))}",
+            f"{shown(str(folder))} has no result of {rule.task}",
+            hint=f"lmstack eval run {rule.task} --model MODEL --output {shlex.quote(str(folder))}",
             param="gate",
         )
-    return read_result(path)
+    return task_scores(rule, read_result(path))
 
 
-def _scores(rule: GateRule, result: TaskResult) -> TaskScores:
+def task_scores(rule: GateRule, result: TaskResult) -> TaskScores:
+    """What ``result`` says of ``rule``. `InputError` where samples failed or were left out."""
     result.check_complete(whole=True)
     metric = result.metric(rule.metric) if rule.metric else result.metrics[0]
     scored = result.scored(metric)
