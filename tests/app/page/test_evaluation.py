@@ -19,9 +19,9 @@ from lmstack.app.formats import printable
 from lmstack.app.page.document import text_of
 from lmstack.app.page.evaluation import EvaluationReport, evaluation_page, report_of
 from lmstack.app.page.evaluation.samples import MOST, changed_samples, folded
-from lmstack.app.wiring.gating import decided_of
+from lmstack.app.wiring.gating import comparisons, task_scores
 from lmstack.core import InputError
-from lmstack.evals.gate import GateConfig
+from lmstack.evals.gate import GateConfig, decide
 
 HOSTILE = (
     "</p></details></li></ol></script><script>window.hacked = 1</script>"
@@ -48,7 +48,13 @@ def whole_report() -> EvaluationReport:
     large[1] = made_result("truthfulqa_mc1", LARGE, -0.4, samples=20, of=100, failed=(3, 7))
     config = GateConfig.from_mapping({"rules": RULES})
     production = {each.task: each for each in base}
-    verdict = decided_of(config, {e.task: e for e in small}.__getitem__, production.__getitem__)
+    candidate = {each.task: each for each in small}
+    pairs = comparisons(
+        config,
+        lambda rule: task_scores(rule, candidate[rule.task]),
+        lambda rule: task_scores(rule, production[rule.task]),
+    )
+    verdict = decide(config, pairs)
     decisions = {int8: verdict, digest(LARGE): f"no result of {HOSTILE}"}
     return report_of([*small, *large], base, decisions)
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,10 @@ from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.results import TaskResult
 from lmstack.evals.task import Metric
 
-__all__ = ["comparisons", "decided", "decided_of", "read_gate", "read_result", "task_scores"]
-
-Results = Callable[[str], TaskResult]
+__all__ = ["comparisons", "decided", "read_gate", "read_result", "task_scores"]
 
 # Scorers with figures of a corpus.
-_CORPUS = ("bleu", "chrf", "cited_answer", "pass_at_k", "perplexity", "usage")
+_CORPUS = ("bleu", "chrf", "cited_answer", "multiple_choice", "pass_at_k", "perplexity", "usage")
 
 
 def read_result(path: Path) -> TaskResult:
@@ -58,28 +55,20 @@ def _metrics_of(value: Any) -> list[Metric]:
     return found
 
 
-def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
-    """`decided_of` the rules of a YAML file and the results in folders."""
-    found = None if base is None else partial(_in_folder, base)
-    return decided_of(read_gate(rules), partial(_in_folder, candidate), found)
-
-
-def read_gate(path: Path) -> GateConfig:
+def read_gate(rules: Path) -> GateConfig:
     """The rules of a YAML file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = rules.read_text(encoding="utf-8")
     except OSError as error:
-        raise store_error(error, path, "reading") from error
-    return GateConfig.from_mapping(parse_yaml(text, str(path)))
+        raise store_error(error, rules, "reading") from error
+    return GateConfig.from_mapping(parse_yaml(text, str(rules)))
 
 
-def decided_of(config: GateConfig, candidate: Results, base: Results | None) -> Decision:
-    """The verdict. ``candidate``, ``base``: the result of a task by its name, or an error.
-    `InputError` where a rule's task is missing on a side, is not whole, has failures, or is not
-    the same on both: nothing passes by what it lacks."""
-
-    def mine(rule: GateRule) -> TaskScores:
-        return task_scores(rule, candidate(rule.task))
+def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
+    """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
+    side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
+    """
+    config = read_gate(rules)
 
     def theirs(rule: GateRule) -> TaskScores:
         if base is None:
@@ -88,9 +77,9 @@ def decided_of(config: GateConfig, candidate: Results, base: Results | None) -> 
                 hint="--base FOLDER, with its results",
                 param="base",
             )
-        return task_scores(rule, base(rule.task))
+        return _scores(rule, base)
 
-    return decide(config, comparisons(config, mine, theirs))
+    return decide(config, comparisons(config, lambda rule: _scores(rule, candidate), theirs))
 
 
 def comparisons(
@@ -111,15 +100,15 @@ def comparisons(
     return list(found.values())
 
 
-def _in_folder(folder: Path, task: str) -> TaskResult:
-    path = folder / f"{task}.json"
+def _scores(rule: GateRule, folder: Path) -> TaskScores:
+    path = folder / f"{rule.task}.json"
     if not path.is_file():
         raise InputError(
-            f"{shown(str(folder))} has no result of {task}",
-            hint=f"lmstack eval run {task} --model MODEL --output {shlex.quote(str(folder))}",
+            f"{shown(str(folder))} has no result of {rule.task}",
+            hint=f"lmstack eval run {rule.task} --model MODEL --output {shlex.quote(str(folder))}",
             param="gate",
         )
-    return read_result(path)
+    return task_scores(rule, read_result(path))
 
 
 def task_scores(rule: GateRule, result: TaskResult) -> TaskScores:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lmstack.app.page.evaluation import EvaluationReport, report_of
-from lmstack.app.wiring.gating import decided_of, read_gate, read_result
+from lmstack.app.wiring.gating import comparisons, read_gate, read_result, task_scores
 from lmstack.core import FormatError, InputError, LmstackError, shown
-from lmstack.evals.gate import Decision, GateConfig
+from lmstack.evals.gate import Decision, GateConfig, GateRule, TaskScores, decide
 from lmstack.evals.results import TaskResult
 
 __all__ = ["made_report", "result_files"]
@@ -88,18 +88,25 @@ def _decisions(
     found: dict[str, Decision | str] = {}
     for digest, of_model in by_model.items():
         try:
-            found[digest] = decided_of(
-                config, _finder(of_model), _finder(of_base) if of_base else None
-            )
+            pairs = comparisons(config, _scores_of(of_model), _scores_of(of_base))
+            found[digest] = decide(config, pairs)
         except LmstackError as error:
             found[digest] = error.message + (f" ({error.hint})" if error.hint else "")
     return found
 
 
-def _finder(results: dict[str, TaskResult]) -> Callable[[str], TaskResult]:
-    def find(task: str) -> TaskResult:
-        if task not in results:
-            raise InputError(f"there is no result of {task} among those given", param="gate")
-        return results[task]
+def _scores_of(results: dict[str, TaskResult]) -> Callable[[GateRule], TaskScores]:
+    """What ``results``, by task, say of a rule."""
+
+    def find(rule: GateRule) -> TaskScores:
+        if not results:
+            raise InputError(
+                f"the rule for {rule.task} compares with what is in production",
+                hint="--base FOLDER, with its results",
+                param="base",
+            )
+        if rule.task not in results:
+            raise InputError(f"there is no result of {rule.task} among those given", param="gate")
+        return task_scores(rule, results[rule.task])
 
     return find
