@@ -13,11 +13,11 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.evals.metrics.scoring import of_each
 from lmstack.evals.statistics import CONFIDENCE, Estimate, Floats
 
 __all__ = ["auc", "auc_difference", "auc_of"]
 
+_AT_ONCE = 1 << 22  # numbers in memory
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -58,15 +58,31 @@ def _variance(parts: Sequence[Floats]) -> float:
 def auc_of(rows: Floats) -> Floats:
     """(..., N, 2) to (...): the columns being a score and 1 for a positive, 0 for a negative. NaN
     where all are one or the other."""
-    return of_each(rows, _by_ranks)
+    tables = rows.reshape(-1, *rows.shape[-2:])
+    scores, places = np.unique(tables[..., 0], return_inverse=True)
+    places, positive = places.reshape(tables.shape[:2]), tables[..., 1] > 0
+    part = max(1, _AT_ONCE // max(len(scores), 1))
+    areas = [
+        _areas(places[at : at + part], positive[at : at + part], len(scores))
+        for at in range(0, len(tables), part)
+    ]
+    found: Floats = np.concatenate(areas).reshape(rows.shape[:-2])
+    return found
 
 
-def _by_ranks(table: Floats) -> float:
-    """By the sum of the positives' ranks (Mann and Whitney, 1947): no pair is looked at."""
-    _, group, counts = np.unique(table[:, 0], return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[group]
-    positive = table[:, 1] > 0
-    above, below = int(positive.sum()), int((~positive).sum())
-    if not above or not below:
-        return math.nan
-    return float((ranks[positive].sum() - above * (above + 1) / 2) / (above * below))
+def _areas(
+    places: npt.NDArray[np.intp], positive: npt.NDArray[np.bool_], count: int
+) -> npt.NDArray[np.float64]:
+    """Of tables (R, N) each, by how many of either kind have each of ``count`` scores: no pair is
+    looked at. ``places``: of each score among them."""
+    tables = len(places)
+    cells = places + count * np.arange(tables)[:, None]
+    above, below = (
+        np.bincount(cells[chosen], minlength=tables * count).reshape(tables, count)
+        for chosen in (positive, ~positive)
+    )
+    wins = (above * (below.cumsum(axis=1) - below / 2)).sum(axis=1)
+    pairs = (above.sum(axis=1) * below.sum(axis=1)).astype(np.float64)
+    found: npt.NDArray[np.float64] = np.full(tables, math.nan)
+    np.divide(wins, pairs, out=found, where=pairs > 0)
+    return found
