@@ -11,6 +11,7 @@ that only you can reach. Not covered: what is kept and scored (`lmstack.evals.el
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -67,6 +68,7 @@ class EvaluationCluster:
     ) -> Iterator[Answer]:
         data = require("ray.data", "ray")
         data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to print
         lot = min(_MOST_IN_A_LOT, -(-len(places) // (self._copies * _LOTS_EACH)))
         done = data.from_items([{"place": place} for place in places]).map_batches(
             Machine,
