@@ -282,7 +282,7 @@ def _print(out: Output, report: JudgeReport) -> None:
     found: list[tuple[str, str, str]] = []
     for bias in report.biases:
         held = f", quality held by {bias.held}" if bias.held else ""
-        said = bias.sentence.upper()[:1] + bias.sentence[1:] if bias.is_named else "none shown"
+        said = bias.sentence[:1].upper() + bias.sentence[1:] if bias.is_named else "none shown"
         figure = f"{_figure(bias.estimate, '{:+.2f}'.format)} {bias.unit}{held}"
         found.append((bias.name, said, figure))
     missing = report.unmeasured.items()
