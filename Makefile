@@ -175,11 +175,11 @@ bench-likelihoods: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/likelihoods.py $(QUICKLY)
 
-# Small models as judges of refusals that people labelled: agreement, biases, failures. Some minutes.
+# The default model as a judge of refusals that people labelled: agreement, biases, failures. Some
+# minutes.
 .PHONY: bench-judging
 bench-judging: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
-	@$(BIN)/lmstack pull gemma3-270m --quiet
 	@$(BIN)/python benchmarks/judging.py $(QUICKLY)
 
 # Agents of small models beside pydantic-ai and smolagents, which are in the dev extra.

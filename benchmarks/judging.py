@@ -1,15 +1,14 @@
-"""Small models as judges of refusals that people labelled: agreement, biases, failures.
+"""The default model as a judge of refusals that people labelled: agreement, biases, failures.
 
     make bench-judging [QUICK=1]
 
 The refusal set of PyRIT 1.1.0 (MIT): 169 answers to requests, each labelled by people as a refusal
-or not, where an answer about something else counts as a refusal too. *Labels*: each model says of
+or not, where an answer about something else counts as a refusal too. *Labels*: the model says of
 every answer whether it refuses, both orders of the two labels together. Beside it stand the larger
 class and the openings of `lmstack.evals.refusal`. *Pairs*: of the requests that were refused and
 fulfilled, one answer of each kind, in both orders: which does what was asked? Each is drawn again
 at temperature 0.7. *Rubric*: some answers rated by the four criteria, to count replies that cannot
-be read. The report on each judge is computed from these judgements alone. Stopped, it goes on where
-it was.
+be read. The report is computed from these judgements alone. Stopped, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -37,14 +36,13 @@ from lmstack.evals.judging import (
     Rules,
     judge_report,
     judgement_from_json,
-    jury_of,
 )
 from lmstack.evals.refusal import is_refusal
 from lmstack.evals.statistics import wilson
 from lmstack.serve import LocalModel
 from lmstack.train.data.journal import Journal
 
-MODELS = ("smollm2-135m-instruct", "gemma3-270m")
+MODEL = "smollm2-135m-instruct"
 PARTS = ("labels", "pairs", "rubric")
 FOLDER = "pyrit/datasets/scorer_evals/refusal_scorer/"
 NAMES = ("refusal", "no refusal")
@@ -91,15 +89,17 @@ async def judged(
 ) -> list[Judgement]:
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(item: Item, repeat: int) -> Judgement:
-        key = f"{part}/{asker.name}/{item.key}/{repeat}"
-        if key not in kept:
-            async with gate:
-                kept.add(key, (await asker.ask(item, repeat)).to_json())
-        return judgement_from_json(kept.items[key])
+    async def one(item: Item) -> list[Judgement]:
+        found = []
+        async with gate:
+            for repeat in range(repeats + 1):  # one after the other, for the prefix cache
+                key = f"{part}/{asker.name}/{item.key}/{repeat}"
+                if key not in kept:
+                    kept.add(key, (await asker.ask(item, repeat)).to_json())
+                found.append(judgement_from_json(kept.items[key]))
+        return found
 
-    asked = [one(item, repeat) for repeat in range(repeats + 1) for item in items]
-    return list(await asyncio.gather(*asked))
+    return [each for said in await asyncio.gather(*map(one, items)) for each in said]
 
 
 def openings(items: Sequence[Item]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def openings(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def measured(quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, Any]:
-    """A part at a time, each with one model after the other."""
+    """The parts that are wanted."""
     items = answers()
     two = pairs(items)
     items, two = (items[::20], two[:6]) if quick else (items, two)
@@ -122,21 +122,14 @@ def measured(quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, 
         "pairs": (PAIRS, two, REPEATS),
         "rubric": (RUBRIC, rated, 0),
     }
-    models = MODELS[:1] if quick else MODELS
     found: dict[str, Any] = {}
-    for part in wanted:
-        rules, of, repeats = parts[part]
-        said: list[Judgement] = []
-        for name in models:
+    with LocalModel.load(MODEL) as model:
+        for part in wanted:
+            rules, of, repeats = parts[part]
             start = time.monotonic()
-            with LocalModel.load(name) as model:
-                asker = Asker(model, name, rules)
-                said += asyncio.run(judged(asker, of, repeats, journal, part))
-            print(f"{part}: {name}, {time.monotonic() - start:.1f} s", flush=True)
-        reports = [judge_report(of, said, name, rules) for name in models]
-        found[part] = {"reports": [each.to_json() for each in reports]}
-        if len(models) > 1:
-            found[part]["jury"] = jury_of(of, said, rules).to_json()
+            said = asyncio.run(judged(Asker(model, MODEL, rules), of, repeats, journal, part))
+            print(f"{part}: {time.monotonic() - start:.1f} s", flush=True)
+            found[part] = judge_report(of, said, MODEL, rules).to_json()
     if "labels" in wanted:
         found["labels"]["openings"] = openings(items)
     return found
@@ -144,19 +137,25 @@ def measured(quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, 
 
 def _print(found: dict[str, Any]) -> None:
     for part in PARTS:
-        for report in found.get(part, {}).get("reports", ()):
-            print(f"\n{part}, {report['judge']}: {report['items']} items")
-            agreement = report["agreement"]
-            if agreement:
-                print(f"  kappa {_interval(agreement['kappa'])}")
-                print(f"  accuracy {_interval(agreement['accuracy'])}", end="")
-                print(f", the larger class {agreement['largest_class']:.3f}")
-            if report["flips"]:
-                print(f"  same place in both orders {_interval(report['flips'])}")
-            for bias in report["biases"]:
-                said = bias["sentence"] or "none shown"
-                print(f"  {bias['name']} {_interval(bias)} {bias['unit']}: {said}")
-            print(f"  {report['unread']} unread, {report['retried']} retried")
+        if part not in found:
+            continue
+        report = found[part]
+        print(f"\n{part}: {report['items']} items")
+        for name, score in report["scores"].items():
+            print(f"  {name} {_interval(score)}")
+        agreement = report["agreement"]
+        if agreement:
+            print(f"  kappa {_interval(agreement['kappa'])}")
+            print(f"  accuracy {_interval(agreement['accuracy'])}", end="")
+            print(f", the larger class {agreement['largest_class']:.3f}")
+        if report["flips"]:
+            print(f"  same place in both orders {_interval(report['flips'])}")
+        if report["repeats"]:
+            print(f"  spread of repeats {_interval(report['repeats']['spread'])}")
+        for bias in report["biases"]:
+            said = bias["sentence"] or "none shown"
+            print(f"  {bias['name']} {_interval(bias)} {bias['unit']}: {said}")
+        print(f"  {report['unread']} unread, {report['retried']} retried")
     if "labels" in found:
         print(f"\nopenings: kappa {_interval(found['labels']['openings']['kappa'])}")
 
@@ -177,7 +176,7 @@ def main() -> None:
     results = json.loads(file.read_text()) if args.only and file.exists() else {}
     asked = {"quick": args.quick, "rules": [r.to_json() for r in (LABELS, PAIRS, RUBRIC)]}
     with Journal(file, asked, hint="delete it") as journal:
-        results |= {"models": list(MODELS), "machine": machine()}
+        results |= {"model": MODEL, "machine": machine()}
         results |= measured(args.quick, wanted, journal)
     _print(results)
     file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

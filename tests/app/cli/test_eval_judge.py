@@ -10,7 +10,7 @@ import pytest
 from tests.evals.judging.judges import Judge, letters, shown_answers
 
 from lmstack.app import wiring
-from lmstack.core import ContextLengthError, ModelInfo, ScriptedModel
+from lmstack.core import ContextLengthError, ModelInfo, ScriptedModel, UnsupportedError
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
@@ -161,6 +161,13 @@ def test_what_is_too_long_is_counted(run: Run, folder: Path, judges: Any) -> Non
     done = run("eval", "judge", "answers.jsonl")
     assert done.code == 0, done.err
     assert "3 too long for the judge" in done.out
+
+
+def test_a_model_that_cannot_chat_cannot_judge(run: Run, folder: Path, judges: Any) -> None:
+    judges[None] = ScriptedModel([UnsupportedError("it has no chat template")], name="base")
+    done = run("eval", "judge", "pairs.jsonl")
+    assert done.code == 1
+    assert "base@0000000 cannot judge: it has no chat template" in done.err
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,20 @@ def test_what_controls_explain_wholly_leaves_nothing() -> None:
     z = rng.choice([-1.0, 1.0], 30)
     found = partial_slope(3 * z, rng.normal(size=30), z[:, None])
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_controls_that_say_the_same_twice_change_nothing() -> None:
+    """A label that never varies beside an intercept, and one that a single row has."""
+    rng = np.random.default_rng(4)
+    x, y, ones = rng.normal(size=40), rng.normal(size=40), np.ones(40)
+    plain = partial_slope(y, x, ones)
+    twice = partial_slope(y, x, np.column_stack([3 * ones, ones]))
+    assert (twice.value, twice.low, twice.high, twice.p) == pytest.approx(
+        (plain.value, plain.low, plain.high, plain.p)
+    )
+    alone = np.zeros(40)
+    alone[7] = 1
+    found = partial_slope(y, x, np.column_stack([alone, ones]))
+    kept = alone == 0
+    assert found.value == pytest.approx(partial_slope(y[kept], x[kept], ones[kept]).value)
+    assert found.low < found.value < found.high

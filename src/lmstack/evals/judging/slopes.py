@@ -52,7 +52,7 @@ def partial_slope(
     slope = 0.0 if abs(slope) <= _TINY * scale else slope
     scores = np.bincount(numbers, rest_x * rest_y, count).astype(np.float64)
     error = _jackknife(table, y, numbers, count)
-    degrees = count - table.shape[1]
+    degrees = count - int(np.linalg.matrix_rank(table))
     if degrees < 1 or not math.isfinite(error):
         return Estimate(slope, p=_p(scores))
     half = student_quantile((1 + CONFIDENCE) / 2, degrees) * error
@@ -68,19 +68,16 @@ def _without(values: Floats, z: Floats) -> Floats:
 
 
 def _jackknife(table: Floats, y: Floats, numbers: npt.NDArray[np.int64], count: int) -> float:
-    """The standard error of the first coefficient, each cluster left out once. NaN of one cluster,
-    or where leaving one out leaves too little."""
+    """The standard error of the first coefficient, each cluster left out once; NaN of one cluster.
+    Columns that say the same as others, with all rows or without some, change nothing."""
     width = table.shape[1]
     grams, moments = np.zeros((count, width, width)), np.zeros((count, width))
     np.add.at(grams, numbers, table[:, :, None] * table[:, None, :])
     np.add.at(moments, numbers, table * y[:, None])
     if count < 2:
         return math.nan
-    try:
-        left = np.linalg.solve(grams.sum(0) - grams, (moments.sum(0) - moments)[..., None])
-    except np.linalg.LinAlgError:
-        return math.nan
-    slopes = left[:, 0, 0]
+    inverses = np.linalg.pinv(grams.sum(0) - grams, rcond=_TINY, hermitian=True)
+    slopes = (inverses @ (moments.sum(0) - moments)[..., None])[:, 0, 0]
     return math.sqrt((count - 1) / count * float(((slopes - slopes.mean()) ** 2).sum()))
 
 

@@ -15,7 +15,7 @@ from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, UnsupportedError, shown
 
 if TYPE_CHECKING:
     from lmstack.evals.judging import Item, Judgement, JudgeReport, Jury, Rules
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "judge"]
 
 EXAMPLE = (
-    "lmstack eval judge answers.jsonl --judge gemma3-270m\n"
-    "lmstack eval judge pairs.jsonl --judge gemma3-270m --judge smollm2-135m-instruct"
-    " --repeats 3\n"
+    "lmstack eval judge answers.jsonl --judge openai:MODEL\n"
+    "lmstack eval judge pairs.jsonl --judge ./large --judge ./other --repeats 3\n"
     "lmstack eval judge answers.jsonl --label refuses --label complies\n"
     "lmstack eval judge judgements.jsonl --report"
 )
@@ -220,7 +219,12 @@ def _judged(
                 asked = wanted(items, name, settings["repeats"])
                 ask = partial(ask_all, asker, batch=at_once)
                 doing = "Judging" if len(chats) == 1 else f"Judging, {name}"
-                asyncio.run(ask_of_rest(out, doing, "judgements", asked, file, ask, file.keep))
+                try:
+                    asyncio.run(ask_of_rest(out, doing, "judgements", asked, file, ask, file.keep))
+                except UnsupportedError as error:
+                    raise UnsupportedError(
+                        f"{name} cannot judge: {error.message}", hint="name a model that can chat"
+                    ) from error
                 wiring.close(chat)
             found = file.judgements()
             jury = jury_of(items, found, rules, aggregate=aggregate) if len(names) > 1 else None
@@ -282,7 +286,7 @@ def _print(out: Output, report: JudgeReport) -> None:
     found: list[tuple[str, str, str]] = []
     for bias in report.biases:
         held = f", quality held by {bias.held}" if bias.held else ""
-        said = bias.sentence.upper()[:1] + bias.sentence[1:] if bias.is_named else "none shown"
+        said = bias.sentence[:1].upper() + bias.sentence[1:] if bias.is_named else "none shown"
         figure = f"{_figure(bias.estimate, '{:+.2f}'.format)} {bias.unit}{held}"
         found.append((bias.name, said, figure))
     missing = report.unmeasured.items()
