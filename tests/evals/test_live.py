@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lmstack.evals.clustered import cluster_sums
-from lmstack.evals.live import FailureWatch, LiveAnswer, compare_live
+from lmstack.evals.live import FailureWatch, LiveAnswer, _so_far, compare_live
 from lmstack.evals.sequential import BettingMean, capitals
 from lmstack.evals.statistics import wilson
 
@@ -61,13 +61,29 @@ def test_the_weighted_difference_is_that_of_the_rates() -> None:
     assert found.p < 1e-6
 
 
+def test_equal_shares_of_nearly_all_answers_are_no_difference() -> None:
+    data = [dataclasses.replace(each, finish="length") for each in answers(400, 0, 0)]
+    found = difference(compare_live("canary", data), "cut at the limit")
+    assert found.value == 0
+    assert -0.1 < found.low <= 0 <= found.high < 0.1
+
+
+def test_a_version_that_has_not_answered_has_no_difference_yet() -> None:
+    data = [each for each in answers(30, 0, 0) if each.side == "stable"]
+    found = compare_live("canary", data).to_json()["differences"][0]
+    assert found["value"] is None
+
+
 @pytest.mark.parametrize("rate", [0.05, 0.5])
 def test_equal_versions_are_seldom_told_apart_by_looking_after_every_answer(rate: float) -> None:
     rng = np.random.default_rng(0)
     drawn, failed = rng.random((1000, 300)) < SHARE, rng.random((1000, 300)) < rate
-    values = np.where(drawn, 1 / SHARE, -1 / (1 - SHARE)) * failed
-    alarms = int((capitals(values, 0.0, -1 / (1 - SHARE)).max(1) >= 20).sum())
-    assert wilson(alarms, 1000).low <= 0.05
+    weights = np.where(drawn, 1 / SHARE, -1 / (1 - SHARE))
+    centred = failed - np.stack([_so_far(row) for row in failed.astype(float)])
+    for values, least in ((weights * failed, -1 / (1 - SHARE)), (weights * centred, -1 / SHARE)):
+        for sign in (1, -1) if least == -1 / SHARE else (1,):
+            alarms = int((capitals(sign * values, 0.0, least).max(1) >= 20).sum())
+            assert wilson(alarms, 1000).low <= 0.05
 
 
 def test_a_slower_first_token_is_shown() -> None:

@@ -9,10 +9,10 @@ as often as one likes.
 Of a canary the first request of each conversation counts: later ones go to the same version
 without a lot being drawn. An answer counts as 1 / share for the version that it was drawn for, so
 that the mean of what the candidate's answers give less what the stable version's take is their
-difference, whatever the traffic does meanwhile (inverse probability weighting); it is bet upon
-(`sequential`). Of a shadow the difference of each pair is. Times and tokens have no largest value,
-so that their quantiles are compared: a confidence sequence of each version's, the difference within
-both. Not covered: how an answer was drawn for and kept.
+difference, whatever the traffic does meanwhile (inverse probability weighting); that mean is bet
+upon (`sequential`). Of a shadow the difference of each pair is. Times and tokens have no largest
+value, so that their quantiles are compared: a confidence sequence of each version's, the difference
+within both. Not covered: how an answer was drawn for and kept.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lmstack.core import check_range
 from lmstack.evals.clustered import cluster_sums
@@ -237,12 +238,32 @@ def _divided(answers: Sequence[LiveAnswer]) -> tuple[Difference, ...]:
     if not answers:
         return ()
     shares = np.array([each.share for each in answers])
-    least, most = -1 / (1 - float(shares.max())), 1 / float(shares.min())
+    weights = np.array([weight(each) for each in answers])
+    bound = 1 / min(float(shares.min()), 1 - float(shares.max()))
     found = []
     for name, is_bad in SHARES.items():
-        values = np.array([weight(each) * is_bad(each) for each in answers])
-        found.append(_shown(name, values, least, most))
+        bad = np.array([is_bad(each) for each in answers], np.float64)
+        value = _rate_difference(bad, weights > 0)
+        if name == "failed":  # rare, and as `FailureWatch` has it
+            least, most = -1 / (1 - float(shares.max())), 1 / float(shares.min())
+            found.append(_shown(name, weights * bad, least, most, value))
+        else:
+            found.append(_shown(name, weights * (bad - _so_far(bad)), -bound, bound, value))
     return (*_adjusted(found), *_of_quantiles(answers))
+
+
+def _so_far(values: Floats) -> Floats:
+    """The mean before each of ``values``. What is taken from both versions alike and was known
+    before the lot was drawn changes no difference, and leaves less to weigh."""
+    counts = np.arange(len(values))
+    found: Floats = (np.concatenate([[0.0], values.cumsum()[:-1]]) + 0.5) / (counts + 1)
+    return found
+
+
+def _rate_difference(bad: Floats, is_candidate: npt.NDArray[np.bool_]) -> float:
+    if is_candidate.all() or not is_candidate.any():
+        return math.nan
+    return float(bad[is_candidate].mean() - bad[~is_candidate].mean())
 
 
 def _paired(pairs: Sequence[tuple[LiveAnswer, LiveAnswer]]) -> tuple[Difference, ...]:
@@ -252,16 +273,16 @@ def _paired(pairs: Sequence[tuple[LiveAnswer, LiveAnswer]]) -> tuple[Difference,
     for name, is_bad in SHARES.items():
         if name != "thumbs down":  # nobody saw the shadow's
             values = np.array([float(is_bad(other)) - is_bad(one) for one, other in pairs])
-            found.append(_shown(name, values, -1.0, 1.0))
+            found.append(_shown(name, values, -1.0, 1.0, float(values.mean())))
     return (*_adjusted(found), *_of_quantiles([each for pair in pairs for each in pair]))
 
 
-def _shown(name: str, values: Floats, least: float, most: float) -> Difference:
-    """A mean of ``values``, which are between ``least`` and ``most``. A share cannot differ by more
-    than 1, whatever a few heavy answers say."""
+def _shown(name: str, values: Floats, least: float, most: float, value: float) -> Difference:
+    """The limits of the mean of ``values``, which are between ``least`` and ``most``, with the
+    ``value`` as people count it. A share cannot differ by more than 1, whatever a few heavy answers
+    say."""
     test = BettingMean(cluster_sums(values), least, most)
     low, high = max(-1.0, test.lower(ALPHA / 2)), min(1.0, test.upper(ALPHA / 2))
-    value = min(1.0, max(-1.0, test.value))
     p = min(1.0, 2 * min(test.p_above(0.0), test.p_below(0.0)))
     return Difference(name, value, low, high, len(values), p)
 

@@ -97,10 +97,10 @@ def _list(out: Output, known: list[Comparison]) -> None:
 
 
 def _named(arm: Any) -> str:
-    """``smollm2-135m@3f2a91c``, as elsewhere."""
+    """``smollm2-135m@3f2a91c+int8``: what follows the sum is the form that it is served in."""
     kind, _, digest = arm.digest.partition(":")
-    name = printable(arm.model, one_line=True)
-    return f"{name}@{digest[:7]}" if kind == "sha256" else name
+    name, (sum_, plus, form) = printable(arm.model, one_line=True), digest.partition("+")
+    return f"{name}@{sum_[:7]}{plus}{printable(form, one_line=True)}" if kind == "sha256" else name
 
 
 def _print(out: Output, found: Comparison, report: LiveReport) -> None:
@@ -152,8 +152,11 @@ def _differences(found: tuple[Difference, ...]) -> list[tuple[str, ...]]:
     for each in found:
         number = "+.2%" if each.p is not None else "+.3g"
         limits = f"{each.low:{number}} to {each.high:{number}}"
+        if math.isinf(each.low) and math.isinf(each.high):
+            limits = "too few to say"
         p = "" if each.p is None else f"{each.p:.2g}"
-        rows.append((each.name, f"{each.value:{number}}", limits, p, f"{each.count:,}"))
+        value = "" if math.isnan(each.value) else f"{each.value:{number}}"
+        rows.append((each.name, value, limits, p, f"{each.count:,}"))
     return rows
 
 
