@@ -91,7 +91,7 @@ def promote(
     to: To,
     gate: Rules,
 ) -> None:
-    """Let an alias stand for a model, if a gate finds that it may take production's place.
+    """Let an alias stand for a model, if a gate finds it good enough.
 
     Runs the tasks that the gate names on the model and on what the alias stands for, on the same
     samples; what was run before is not run again, so that a promotion that was stopped goes on.
