@@ -66,7 +66,7 @@ ORDERS = {
         "activations forms text_embedder threads tokens",
         "embedder light_models likelihoods tool_calls",
         "local",
-        "tasks",
+        "prompted tasks",
         "images",
         "http",
     ),

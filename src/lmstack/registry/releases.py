@@ -5,13 +5,15 @@
 Its digest is the one that an evaluation names (`lmstack.evals.task.Subject`), that every response
 and audit record names, and that a verdict is about: it covers the model's files (weights,
 tokenizer, chat template, settings), the form of its weights, how the engine computes, how the card
-says to sample, and the adapter. Not covered: who may use it (`verdicts`), loading it (`app`).
+says to sample, the adapter and the system prompt. Not covered: who may use it (`verdicts`), loading
+it (`app`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from lmstack.core import FormatError, shown
@@ -20,20 +22,21 @@ from lmstack.registry.signing import fields
 __all__ = ["Release"]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(\+[a-z0-9][a-z0-9.:_-]*)*\Z")
-_KINDS = dict.fromkeys(("model", "digest", "weights", "adapter"), str)
+_KINDS = dict.fromkeys(("model", "digest", "weights", "adapter", "prompt"), str)
 
 
 @dataclass(frozen=True)
 class Release:
     """``model``: its name in the store, or the absolute path of its folder or file. ``weights``:
     the form that they are held in, always stated, since what is usual depends on the machine.
-    ``adapter``: the absolute path of a folder of LoRA, "" without one. ``digest``: of the system;
-    where it lies does not matter to it."""
+    ``adapter``: the absolute path of a folder of LoRA, ``prompt``: of the file of a system prompt;
+    "" without one. ``digest``: of the system; where it lies does not matter to it."""
 
     model: str
     digest: str
     weights: str
     adapter: str = ""
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         if not _DIGEST.match(self.digest):
@@ -51,9 +54,14 @@ class Release:
         return self.digest[: len("sha256:") + 64]
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What the digest says beside the model's files."""
+        return tuple(self.digest[len(self.content) + 1 :].split("+"))
+
+    @property
     def short(self) -> str:
         """For people."""
-        extra = "+".join(part[:19] for part in self.digest[len(self.content) + 1 :].split("+"))
+        extra = "+".join(part[:19] for part in self.parts)
         return self.content[:19] + (f"+{extra}" if extra else "")
 
     def is_named(self, digest: str) -> bool:
@@ -71,8 +79,9 @@ class Release:
     def title(self) -> str:
         """For people: what it is."""
         parts = [self.model, self.weights]
-        if self.adapter:
-            parts.append(f"adapter {self.adapter.rstrip('/').rpartition('/')[2]}")
+        for what, place in (("adapter", self.adapter), ("prompt", self.prompt)):
+            if place:
+                parts.append(f"{what} {PurePath(place).name}")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:

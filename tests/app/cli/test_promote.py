@@ -13,7 +13,7 @@ import torch
 from tests.train.runs import MODEL, prepare_folder, recipe
 
 from lmstack.app.wiring import promoting, releases
-from lmstack.core import LmstackError
+from lmstack.core import LmstackError, Message
 from lmstack.registry import Store
 from lmstack.registry.aliases import Aliases
 from lmstack.train import train
@@ -242,6 +242,28 @@ def test_an_alias_that_is_not_what_was_evaluated_is_refused(
     assert reason in done.err
     assert "try:" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_system_prompt_is_part_of_what_is_promoted(promote: Promote, folder: Path) -> None:
+    Path("system.txt").write_text("the cat sat\n")
+    assert promote("./one", "--first").code == 0
+    done = promote("./one", "--prompt", "system.txt")
+    assert done.code == 0, done.err
+    release, before = releases.released("prod"), Aliases().read("prod").before
+    assert release is not None
+    assert before is not None
+    assert release.title.endswith("prompt system.txt")
+    user, system = Message("user", "cat"), Message("system", "the cat sat")
+    with releases.opened(release) as prompted, releases.opened(before) as plain:
+        answer = prompted.complete([user], max_tokens=4)
+        same = plain.complete([system, user], max_tokens=4)
+        own = prompted.complete([system, user], max_tokens=4)
+    assert answer.model.digest == release.digest
+    assert same.model.digest == before.digest
+    assert len({(each.text, each.usage.prompt_tokens) for each in (answer, same, own)}) == 1
+    Path("system.txt").write_text("the dog sat\n")
+    with pytest.raises(LmstackError, match="not the one that was evaluated"):
+        releases.released("prod")
 
 
 def test_what_an_option_would_change_is_refused(run: Run, promote: Promote) -> None:

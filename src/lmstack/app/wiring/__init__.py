@@ -390,7 +390,7 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat,
-        alias=releases.alias_named(model),
+        alias=model if releases.alias_named(model) else None,  # as typed: prod, or prod@3f2a91c
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note, reader),

@@ -57,11 +57,12 @@ OnProgress = Callable[[str, str, Progress], None]
 @dataclass(frozen=True)
 class Candidate:
     """What is to be promoted: a name in the store, a path, or an alias, which already says its
-    form and adapter."""
+    form, adapter and prompt. ``prompt``: the file of a system prompt."""
 
     model: str
     weights: str | None = None
     adapter: Path | None = None
+    prompt: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -209,19 +210,21 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
         )
     release = releases.released(candidate.model)
     if release is not None:
-        weights, adapter = candidate.weights, candidate.adapter
-        releases.check_options(candidate.model, release, weights=weights, adapter=adapter)
+        given = {name: value for name, value in vars(candidate).items() if name != "model"}
+        releases.check_options(candidate.model, release, **given)
         return release, releases.opened(release)
     from lmstack.registry import Store
     from lmstack.serve import LocalModel
 
-    folder, adapter = wiring.generator_folder(candidate.model), candidate.adapter
+    folder = wiring.generator_folder(candidate.model)
     releases.check_files(folder)
-    place = "" if adapter is None else str(adapter.resolve())
-    model = releases.adapted(LocalModel.load(folder, weights=candidate.weights), place)
+    places = [str(p.resolve()) if p else "" for p in (candidate.adapter, candidate.prompt)]
+    if candidate.prompt is not None:
+        releases.read_prompt(candidate.prompt)  # before anything slow begins
+    model = releases.adapted(LocalModel.load(folder, weights=candidate.weights), *places)
     in_store = folder.path.parent == Store().folder
     name = folder.path.name if in_store else str(folder.path.resolve())
-    return Release(name, model.info.digest or "", model.loaded.form, place), model
+    return Release(name, model.info.digest or "", model.loaded.form, *places), model
 
 
 class _LazyScorer(LazyModel):

@@ -43,6 +43,7 @@ __all__ = [
     "folder_of",
     "info_of",
     "opened",
+    "read_prompt",
     "released",
     "rolled_back",
 ]
@@ -164,6 +165,8 @@ def folder_of(release: Release) -> ModelFolder:
     folder.verify(store.hashes.sha256)
     if release.adapter:
         _check_adapter(release)
+    if release.prompt:
+        _check_prompt(release)
     return folder
 
 
@@ -207,11 +210,37 @@ def _check_adapter(release: Release) -> None:
             f"the adapter {folder} is not there", hint="bring its folder back to where it was"
         )
     found = adapter_digest(folder)
-    if not release.digest.endswith(f"+{found}"):
+    if found not in release.parts:
         raise IntegrityError(
             f"the adapter {folder} is now {found[:19]}, and another was evaluated",
             hint="bring back its files",
         )
+
+
+def _check_prompt(release: Release) -> None:
+    from lmstack.serve.prompted import prompt_part
+
+    if prompt_part(read_prompt(Path(release.prompt))) not in release.parts:
+        raise IntegrityError(
+            f"the prompt {release.prompt} is not the one that was evaluated",
+            hint="bring back its text",
+        )
+
+
+def read_prompt(path: Path) -> str:
+    """The text of a system prompt."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start})", param="prompt"
+        ) from error
+    except OSError as error:
+        raise NotFoundError(
+            f"the prompt {path} cannot be read: {error.strerror}",
+            hint="bring its file back to where it was",
+            param="prompt",
+        ) from error
 
 
 def check_options(name: str | None, release: Release, **options: object) -> None:
@@ -232,13 +261,15 @@ def check_options(name: str | None, release: Release, **options: object) -> None
             )
 
 
-def adapted(model: LocalModel, adapter: str) -> LocalModel:
-    """``model`` with the adapter in the folder ``adapter``, if there is to be one; closing what
-    comes back frees both."""
-    if not adapter:
-        return model
+def adapted(model: LocalModel, adapter: str, prompt: str = "") -> LocalModel:
+    """``model`` with the adapter in the folder ``adapter`` and the system prompt in the file
+    ``prompt``, if there is to be one; closing what comes back frees all."""
+    from lmstack.serve.prompted import PromptedModel
+
     try:
-        return model.with_adapter(adapter, owns_base=True)
+        if adapter:
+            model = model.with_adapter(adapter, owns_base=True)
+        return PromptedModel(model, read_prompt(Path(prompt))) if prompt else model
     except BaseException:
         model.close()
         raise
@@ -257,7 +288,7 @@ def opened(
 
     folder = folder_of(release)
     model = LocalModel.load(folder, weights=release.weights, draft=draft, engine=engine)
-    model = adapted(model, release.adapter)
+    model = adapted(model, release.adapter, release.prompt)
     found = model.info.digest
     if found != release.digest:
         model.close()

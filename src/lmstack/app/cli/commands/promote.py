@@ -31,6 +31,14 @@ Adapter = Annotated[
     Path | None,
     typer.Option("--adapter", metavar="DIR", help="A LoRA adapter that is served with the model."),
 ]
+SystemPrompt = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompt",
+        metavar="FILE",
+        help="A text file: the system prompt of conversations that bring none.",
+    ),
+]
 TaskFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -68,7 +76,7 @@ def register(app: typer.Typer) -> None:
         "promote",
         example="lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
         "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
-        "lmstack promote ./tuned --to prod --gate gate.yaml --dry-run\n"
+        "lmstack promote ./tuned --prompt system.txt --to prod --gate gate.yaml --dry-run\n"
         "lmstack promote staging --to prod --gate gate.yaml",
     )(promote)
 
@@ -78,6 +86,7 @@ def promote(
     model: ModelOnDisk,
     weights: Weights = None,
     adapter: Adapter = None,
+    prompt: SystemPrompt = None,
     task: TaskFiles = None,
     file: DataFiles = None,
     judge: Judge = None,
@@ -91,7 +100,7 @@ def promote(
     to: To,
     gate: Rules,
 ) -> None:
-    """Let an alias stand for a model, if a gate finds that it may take production's place.
+    """Let an alias stand for a model, if a gate finds it good enough.
 
     Runs the tasks that the gate names on the model and on what the alias stands for, on the same
     samples; what was run before is not run again, so that a promotion that was stopped goes on.
@@ -109,7 +118,7 @@ def promote(
         tasks = _Tasks(task or [], data_files(file), seed, rater)
         plan = planned(
             to,
-            Candidate(model, weights, adapter),
+            Candidate(model, weights, adapter, prompt),
             gate,
             tasks,
             first=first,
