@@ -279,4 +279,4 @@ def test_the_key_of_a_task_does_not_depend_on_the_process() -> None:
     task: Task = task_of(sums(2))
     subject, _ = scripted()
     found = OutputKeys(task, subject).output(task.dataset.samples[0])
-    assert found == "sha256:44aacf9e9a5fb5ab48e54e2c31a9193d7e39a5e8363ef2e795bc4ae8b2a637b7"
+    assert found == "sha256:888721d731fb882920b7c390499d7ea480fd74cb6f5206c20e780fc9826d3e71"

@@ -19,6 +19,7 @@ from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import Transformer
 from lmstack.registry import ModelFolder, Store, load
 from lmstack.registry import weight_cache as kept_forms
+from lmstack.registry.sampling_defaults import SamplingDefaults
 
 CONFIG = transformers.LlamaConfig(
     vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
@@ -74,7 +75,8 @@ def named(setting, folders, vocabulary) -> tuple[str, object]:
 @settings(max_examples=200, deadline=None)
 @given(SETTINGS, SETTINGS)
 def test_the_digest_changes_with_what_changes_logits_and_only_then(one, other):
-    folders = {name: SimpleNamespace(digest=f"sha256:{name}") for name in ("tiny", "other")}
+    card = SimpleNamespace(sampling=SamplingDefaults())
+    folders = {n: SimpleNamespace(digest=f"sha256:{n}", card=card) for n in ("tiny", "other")}
     vocabulary = byte_vocabulary()
     (digest, causes), (second, others) = (named(s, folders, vocabulary) for s in (one, other))
     assert (digest == second) == (causes == others)
