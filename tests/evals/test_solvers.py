@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -258,3 +259,26 @@ def test_the_text_to_count_is_all_that_is_sent() -> None:
     assert solver.prompt_text(ASKED) == "\n".join(m.content for m in request.messages)
     assert raw().prompt_text(ASKED) == raw().request(ASKED).prompt
     assert last_text(request) == ASKED.input
+
+
+class Templated(ScriptedLikelihoods):
+    def chat_prompt(self, messages: Sequence[Message]) -> str:
+        return "".join(f"<{each.role}>{each.content}" for each in messages) + "<assistant>"
+
+
+async def test_a_conversation_is_scored_after_the_models_own_template() -> None:
+    model = Templated(lambda context, text: -1.0)
+    turns = (Message("system", "be brief"), Message("user", "hi"))
+    sample = Sample("c", turns, ("hello",))
+    await TargetLikelihood()(sample, Subject("m", "sha256:1", likelihood=model))
+    assert model.asked == [[("<system>be brief<user>hi<assistant>", "hello")]]
+
+
+async def test_a_conversation_needs_a_template_and_an_answer() -> None:
+    plain = Subject("m", "sha256:1", likelihood=ScriptedLikelihoods(lambda c, t: -1.0))
+    turns = (Message("user", "hi"),)
+    with pytest.raises(InputError, match="how it writes a chat"):
+        await TargetLikelihood()(Sample("c", turns, ("hello",)), plain)
+    templated = Subject("m", "sha256:1", likelihood=Templated(lambda c, t: -1.0))
+    with pytest.raises(InputError, match="without an answer to score"):
+        await TargetLikelihood()(Sample("c", turns), templated)

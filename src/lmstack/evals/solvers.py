@@ -255,7 +255,8 @@ class MultipleChoice:
 class TargetLikelihood:
     """The likelihood of each target after the input; an empty input stands for the beginning of a
     text. Of a sample without targets, that of its input as a text of its own. ``before_target``:
-    between the two."""
+    between the two. A conversation is written by the model's own chat template, and the targets are
+    answers to it."""
 
     before_target: str = ""
 
@@ -264,12 +265,27 @@ class TargetLikelihood:
         return {"solver": "likelihood", "before_target": self.before_target}
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
-        model, context = subject.needed_likelihood(), _raw(sample)
+        model: LikelihoodModel = subject.needed_likelihood()
+        if isinstance(sample.input, str):
+            context = sample.input
+        else:
+            model = templated = subject.needed_template()
+            context = templated.chat_prompt(sample.input)
+            _needs_targets(sample)
         pairs = [(context, self.before_target + target) for target in sample.targets]
         return await _likelihoods(model, pairs or [("", context)])
 
     def prompt_text(self, sample: Sample) -> str:
-        return _raw(sample)
+        return "\n".join(turn.content for turn in _turns(sample))
+
+
+def _needs_targets(sample: Sample) -> None:
+    if not sample.targets:
+        raise InputError(
+            f"the sample {sample.id} is a conversation without an answer to score",
+            hint="name the field with the answer: targets: answer",
+            param="targets",
+        )
 
 
 def _letters(sample: Sample) -> str:

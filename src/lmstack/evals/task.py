@@ -8,20 +8,30 @@ running a task (`run`), figures with intervals and comparisons (`statistics`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core import ChatModel, InputError, Likelihood, LikelihoodModel
+from lmstack.core import ChatModel, InputError, Likelihood, LikelihoodModel, Message
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.statistics import mean_of
 
-__all__ = ["Metric", "Output", "Scorer", "Solver", "Subject", "Task"]
+__all__ = ["Metric", "Output", "Scorer", "Solver", "Subject", "Task", "TemplatedModel"]
 
 Floats = npt.NDArray[np.float64]
+
+
+@runtime_checkable
+class TemplatedModel(LikelihoodModel, Protocol):
+    """A `LikelihoodModel` with a chat template."""
+
+    def chat_prompt(self, messages: Sequence[Message]) -> str:
+        """The text that an answer to ``messages`` goes on from. `InputError` where there is no
+        template."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,16 @@ class Subject:
                 param="model",
             )
         return self.likelihood
+
+    def needed_template(self) -> TemplatedModel:
+        model = self.needed_likelihood()
+        if not isinstance(model, TemplatedModel):
+            raise InputError(
+                f"{self.name} does not say how it writes a chat as text",
+                hint="evaluate a model that lmstack runs itself, or choose a task of plain text",
+                param="model",
+            )
+        return model
 
 
 @dataclass(frozen=True)

@@ -240,6 +240,18 @@ class LocalModel:
             )
         return await self._likelihoods.of(pairs, self._adapter, client, cache_scope)
 
+    def chat_prompt(self, messages: Sequence[Message]) -> str:
+        """``messages`` as the chat template writes them, up to where the answer begins: a context
+        for `likelihoods`. Text that spells a control token is one there. `UnsupportedError` where
+        the model has no template."""
+        if self.template is None:
+            raise UnsupportedError(
+                f"{self._info.name} has no chat template",
+                hint="choose a task of plain text",
+                param="model",
+            )
+        return self.template.render(messages)
+
     # -- weights -------------------------------------------------------------------------------
 
     @property

@@ -24,7 +24,7 @@ from lmstack.evals.task import Metric
 __all__ = ["decided", "read_result"]
 
 # Scorers with figures of a corpus.
-_CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage")
+_CORPUS = ("bleu", "chrf", "pass_at_k", "perplexity", "usage", "multiple_choice")
 
 
 def read_result(path: Path) -> TaskResult:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import eval_compare
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from lmstack.evals.run import Progress
     from lmstack.evals.statistics import Estimate
     from lmstack.evals.task import Metric
-    from lmstack.evals.task_comparison import TaskComparison
 
 __all__ = ["register"]
-
-_FLIPS = 3  # samples that are named on each side of a comparison
 
 Tasks = Annotated[
     list[str],
@@ -80,11 +78,7 @@ def register(app: typer.Typer) -> None:
         "lmstack eval run hellaswag --model ./tuned --output after",
     )(run)
     command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
-    command(
-        evals,
-        "compare",
-        example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
-    )(compare)
+    eval_compare.register(evals)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     app.add_typer(evals, name="eval")
 
@@ -177,7 +171,7 @@ def run(
                     store,
                     concurrency=at_once,
                     limit=limit,
-                    on_progress=lambda p: bar.update(p.done + p.failed, p.total, _label(p)),
+                    on_progress=lambda p: bar.update(p.done, p.total, _label(p)),
                 )
             results.append(result)
             if output is not None:
@@ -198,26 +192,6 @@ def show(out: Output, result: ResultFile) -> None:
         out.result(_summary(found))
         return
     _print(out, found)
-
-
-def compare(
-    out: Output,
-    base: ResultFile,
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Of another model.")],
-) -> None:
-    """Compare two models on the same samples of a task.
-
-    A share is tested by McNemar's exact test, other figures by signs or swaps of whole clusters.
-    Results of other samples, data or protocols are refused: their figures say nothing about each
-    other."""
-    from lmstack.app.wiring.gating import read_result
-    from lmstack.evals.task_comparison import compare_results
-
-    found = compare_results(read_result(base), read_result(other))
-    if out.as_json:
-        out.result(found.to_json())
-        return
-    _print_comparison(out, found)
 
 
 def gate(
@@ -326,28 +300,3 @@ def _number(metric: Metric, value: float) -> str:
 
 def _interval(metric: Metric, figure: Estimate) -> str:
     return figure.between(lambda bound: _number(metric, bound))
-
-
-def _print_comparison(out: Output, found: TaskComparison) -> None:
-    out.line(out.style(printable(found.task, one_line=True), "bold"))
-    sides = (("base", found.base), ("other", found.other))
-    out.lines(columns([(n, s.subject, s.subject_digest[:19]) for n, s in sides], indent=2))
-    rows = [("METRIC", "BASE", "OTHER", "DIFFERENCE", "P", "TEST")]
-    for each in found.metrics:
-        p = each.difference.p
-        rows.append(
-            (
-                each.metric.name,
-                _number(each.metric, each.base.value),
-                _number(each.metric, each.other.value),
-                f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
-                "-" if p is None else f"{p:.3g}",
-                f"{each.test}, {each.samples:,} samples",
-            )
-        )
-    out.lines(columns(rows, indent=2))
-    first = found.first
-    for word, ids in (("better", first.gained), ("worse", first.lost)):
-        if ids:
-            named = ", ".join(ids[:_FLIPS]) + (", ..." if len(ids) > _FLIPS else "")
-            out.line(printable(f"  {word} on {len(ids):,}: {named}", one_line=True))
