@@ -75,7 +75,7 @@ Results = dict[str, TaskResult]
 class Candidate:
     """``make``: of the untouched model; None: the model itself. ``weights``: the form in which it
     is served. ``part``: what differs from the untouched model. ``system``: a message before every
-    chat. ``expected``: verdicts that are right. ``whole``: run all tasks, whatever the first says."""
+    chat. ``expected``: verdicts that are right. ``whole``: run all tasks, whatever one says."""
 
     name: str
     about: str

@@ -24,9 +24,7 @@ def stale(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def asked(numbers: range) -> list[Sample]:
-    return [
-        Sample(str(n), f"Who opened the harbour of town{n}?", (f"{n}.txt",)) for n in numbers
-    ]
+    return [Sample(str(n), f"Who opened the harbour of town{n}?", (f"{n}.txt",)) for n in numbers]
 
 
 def test_a_stale_index_is_rejected(stale: ModuleType) -> None:

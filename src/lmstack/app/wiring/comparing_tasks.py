@@ -44,9 +44,7 @@ def side_of(
                 on_progress(name, progress)
 
             found.append(
-                run_sync(
-                    task, opened, store, concurrency=at_once, limit=limit, on_progress=told
-                )
+                run_sync(task, opened, store, concurrency=at_once, limit=limit, on_progress=told)
             )
     return found
 
