@@ -23,6 +23,7 @@ from lmstack.core import (
     InputError,
     Likelihood,
     LikelihoodModel,
+    Message,
     Request,
     SamplingParams,
     UnsupportedError,
@@ -33,7 +34,7 @@ from lmstack.serve import create_app
 from lmstack.serve import likelihoods as module
 from lmstack.serve.likelihoods import EncodedContext
 from lmstack.serve.local import LocalModel
-from lmstack.text import Tokenizer
+from lmstack.text import ChatTemplate, Tokenizer
 
 Pair = tuple[str, str]
 Ids = tuple[list[int], list[int]]
@@ -315,6 +316,28 @@ async def test_no_pairs_have_no_likelihoods(model: LocalModel) -> None:
 
 def test_is_a_likelihood_model(model: LocalModel) -> None:
     assert isinstance(model, LikelihoodModel)
+
+
+TEMPLATE = ChatTemplate(
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}",
+    eos_token=EOS,
+)
+
+
+async def test_an_answer_is_scored_after_the_ids_that_it_would_be_written_after() -> None:
+    _, tokenizer = tokenizers_of("bytes without bos")
+    messages = (Message("system", "here"), Message("user", "the other"))
+    with LocalModel(tiny_decoder(tokenizer, template=TEMPLATE)) as made:
+        context = made.chat_prompt(messages)
+        (found,) = await made.likelihoods([(context, "then")])
+        ids = TEMPLATE.encode(messages, tokenizer), tokenizer.encode("then")
+        assert_equal([found], [direct(made, ids)])
+
+
+def test_a_model_without_a_template_says_so(model: LocalModel) -> None:
+    with pytest.raises(UnsupportedError, match="tiny has no chat template"):
+        model.chat_prompt([Message("user", "hi")])
 
 
 # -- what goes wrong ---------------------------------------------------------------------------

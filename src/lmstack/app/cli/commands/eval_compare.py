@@ -170,7 +170,7 @@ class _Bars:
 def _print(out: Output, found: TaskComparison) -> None:
     out.line(out.style(printable(found.task, one_line=True), "bold"))
     sides = (("base", found.base), ("other", found.other))
-    named = [(n, printable(s.subject, one_line=True), s.subject_digest[:19]) for n, s in sides]
+    named = [(n, printable(s.subject, one_line=True), _short(s.subject_digest)) for n, s in sides]
     out.lines(columns(named, indent=2))
     rows = [("METRIC", "BASE", "OTHER", "DIFFERENCE", "P", "TEST")]
     rows += [_row(each) for each in found.metrics]
@@ -181,6 +181,12 @@ def _print(out: Output, found: TaskComparison) -> None:
             named_ids = ", ".join(ids[:_FLIPS]) + (", ..." if len(ids) > _FLIPS else "")
             out.line(printable(f"  {word} on {len(ids):,}: {named_ids}", one_line=True))
     out.line()
+
+
+def _short(digest: str) -> str:
+    """With the form of the weights, where the digest names one."""
+    head, plus, form = digest.partition("+")
+    return printable(f"{head[:19]}{plus}{form[:24]}", one_line=True)
 
 
 def _row(each: MetricComparison) -> tuple[str, ...]:
