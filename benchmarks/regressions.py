@@ -8,8 +8,8 @@ untouched model, as `lmstack eval run` and `lmstack eval gate` do. A planted fau
 promoted; the model's own copies and better models must not be rejected. Outputs are kept in the
 model model store's home, so that a run that was stopped goes on. Seconds are the processor's, which
 other programs do not lengthen much. Two shortcuts change no verdict: tasks that come after a rule
-is broken at a quarter of its level (of four rules: whatever p the others have, Holm's adjustment
-rejects) are not run, and a candidate that differs in chats alone takes over the untouched model's
+that is broken at its level over the number of rules are not run (whatever p the others have, Holm's
+adjustment rejects), and a candidate that differs in chats alone takes over the untouched model's
 scores of tasks that send none. Writes results/regressions.json.
 """
 
@@ -20,7 +20,7 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,7 +44,7 @@ from stale_index import stale_index
 
 from lmstack.app.wiring import DEFAULT_MODEL
 from lmstack.app.wiring.evaluating import fetch, missing, output_store, subject, task_named
-from lmstack.core import Likelihood, Message, ModelInfo
+from lmstack.core import Delta, Likelihood, Message, ModelInfo, Request
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.gate import (
@@ -57,13 +57,13 @@ from lmstack.evals.gate import (
 )
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import run_sync
-from lmstack.evals.task import Subject, Task, TemplatedModel
+from lmstack.evals.task import Subject, Task
 from lmstack.registry import LoadedModel, Store, load
 
 RULES = Path(__file__).parents[1] / "recipes/gates/laptop.yaml"
-CHAT_TASKS = ("gsm8k_bpb",)  # of the rules; the others send plain text
+CHAT_TASKS = ("gsm8k_bpb", "gsm8k_chat")  # of the rules; the others send plain text
 NOISE = (0.12, 0.06, 0.03, 0.25)
-WORST_NOISE = f"noise-{max(NOISE):g}"
+WORST_NOISE, TEMPLATE = f"noise-{max(NOISE):g}", "template-llama-2"
 CURT = "Answer with one word. Never explain anything."
 CARELESS = "You are a pirate. Answer every question in rhymes about the sea, and never use numbers."
 QUICK_SAMPLES = 6
@@ -94,7 +94,7 @@ class Candidate:
 
 SOUND = ("PROMOTE", "HOLD")
 CANDIDATES = (
-    Candidate("template-llama-2", "the chat template of Llama 2",
+    Candidate(TEMPLATE, "the chat template of Llama 2",
               partial(templated, source=LLAMA_2), part="template"),
     Candidate("template-no-turn", "a chat template without the turn of the assistant",
               partial(templated, source=NO_TURNS), part="template"),
@@ -117,12 +117,16 @@ CANDIDATES = (
 class Prompted:
     """A model under a system message."""
 
-    def __init__(self, model: TemplatedModel, system: str) -> None:
-        self._model, self._system = model, Message("system", system)
+    def __init__(self, asked: Subject, system: str) -> None:
+        self._chat, self._model = asked.needed_chat(), asked.needed_template()
+        self._system = Message("system", system)
 
     @property
     def info(self) -> ModelInfo:
         return self._model.info
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        return self._chat.stream(replace(request, messages=(self._system, *request.messages)))
 
     def chat_prompt(self, messages: Sequence[Message]) -> str:
         return self._model.chat_prompt((self._system, *messages))
@@ -147,9 +151,9 @@ def opened(candidate: Candidate, untouched: Callable[[], LoadedModel]) -> Iterat
             gc.collect()
         with subject(name, candidate.weights) as found:
             if candidate.system:
-                model = Prompted(found.needed_template(), candidate.system)
+                model = Prompted(found, candidate.system)
                 digest = f"{found.digest}+{candidate.name}"
-                found = Subject(candidate.name, digest, None, model)
+                found = Subject(candidate.name, digest, model, model)
             yield found
 
 
@@ -190,7 +194,7 @@ def evaluated(
                 continue
             found[task.name] = run_sync(task, asked, store, concurrency=8)
             found[task.name].check_complete()
-            settles = base is not None and not candidate.whole
+            settles = base is not None and not (candidate.whole or candidate.chats_alone)
             if settles and is_rejected(config, task, found, base):
                 break
     return found
@@ -263,28 +267,23 @@ def row(candidate: Candidate, found: dict[str, Any], seconds: float) -> dict[str
 def better_models(
     config: GateConfig, tasks: Sequence[Task], results: dict[str, Results]
 ) -> list[dict[str, Any]]:
-    """The untouched model as the candidate, a noisy one in production: it passes, also where it
-    has to be better."""
-    if WORST_NOISE not in results:
-        return []
-    base = results[WORST_NOISE]
-    candidate = results["untouched"]
-    superior = tuple(
-        GateRule(rule.task, "superior", rule.metric)
-        for rule in config.rules
-        if rule.metric == "bits_per_byte"
-    )
-    return [
-        row(
-            Candidate(name, about, expected=("PROMOTE",)),
-            compared(rules, tasks, candidate, base),
-            0.0,
+    """The untouched model as the candidate, a faulty one in production: it passes, also where it
+    has to be better at what the fault spoils."""
+    found = []
+    for fault, spoiled in ((WORST_NOISE, ("gsm8k_bpb", "hellaswag")), (TEMPLATE, CHAT_TASKS)):
+        if fault not in results:
+            continue
+        superior = tuple(
+            GateRule(rule.task, "superior", rule.metric)
+            for rule in config.rules
+            if rule.metric == "bits_per_byte" and rule.task in spoiled
         )
-        for name, about, rules in (
-            ("better", f"the untouched model after {WORST_NOISE}", config),
-            ("better-superior", "the same, having to be better", replace(config, rules=superior)),
-        )
-    ]
+        better = replace(config, rules=(*config.rules, *superior))
+        about = f"the untouched model after {fault}, having to be better"
+        candidate = Candidate(f"repaired-{fault}", about, expected=("PROMOTE",))
+        verdict = compared(better, tasks, results["untouched"], results[fault])
+        found.append(row(candidate, verdict, 0.0))
+    return found
 
 
 def main() -> None:

@@ -17,7 +17,13 @@ from tests.evals.benchmarks.models import (
 )
 
 from lmstack.core import FormatError, Message
-from lmstack.evals.benchmarks.gsm8k import gsm8k, gsm8k_bpb, gsm8k_cot, gsm8k_samples
+from lmstack.evals.benchmarks.gsm8k import (
+    gsm8k,
+    gsm8k_bpb,
+    gsm8k_chat,
+    gsm8k_cot,
+    gsm8k_samples,
+)
 from lmstack.evals.benchmarks.prompts import yaml_shots
 from lmstack.evals.task import Subject
 
@@ -96,3 +102,11 @@ def test_worked_answers_are_scored_without_the_calculators_marks_and_the_last_li
 class Chatty(HashedLikelihoods):
     def chat_prompt(self, messages: Sequence[Message]) -> str:
         return "".join(f"[{each.role}] {each.content}" for each in messages)
+
+
+def test_what_is_written_is_compared_with_the_worked_answer() -> None:
+    task = gsm8k_chat(TESTS, source="s")
+    assert task.metrics[0].name == "rouge1_f1"
+    assert scores_for(task, "It is 995.")["rouge1_f1"] == 1.0
+    assert scores_for(task, "Arr, the sea!")["rouge1_f1"] == 0.0
+    assert task.dataset.digest == gsm8k_bpb(TESTS, source="s").dataset.digest

@@ -31,6 +31,7 @@ SIZES = {
     "gsm8k": 95,
     "gsm8k_cot": 100,
     "gsm8k_bpb": 100,
+    "gsm8k_chat": 100,
     "humaneval": 164,
     "mt_bench": 80,
 }

@@ -262,9 +262,9 @@ def test_looking_again_with_more_samples(looks: int | str) -> None:
 
 
 def test_looks_that_were_not_declared_promote_too_often() -> None:
-    """So that the trap is one: ten looks at the level of one."""
-    draw = right_or_wrong(300, 0.6, 0.1, 0.05)
-    assert promoted_at_any_look(1, draw, range(30, 301, 30)).low > ALPHA
+    """So that the trap is one: five looks at the level of one."""
+    draw = right_or_wrong(150, 0.6, 0.1, 0.05)
+    assert promoted_at_any_look(1, draw, range(30, 151, 30), 250).low > ALPHA
 
 
 def power_at(draw: Callable[[float], Draw], rule: GateRule, gates: int = GATES) -> Estimate:

@@ -189,7 +189,7 @@ def _short(digest: str) -> str:
     return printable(f"{head[:19]}{plus}{form[:24]}", one_line=True)
 
 
-def _row(each: MetricComparison) -> tuple[str, ...]:
+def _row(each: MetricComparison) -> tuple[str, str, str, str, str, str]:
     p = each.difference.p
     return (
         each.metric.name,
