@@ -62,11 +62,14 @@ from lmstack.registry import LoadedModel, Store, load
 
 RULES = Path(__file__).parents[1] / "recipes/gates/laptop.yaml"
 CHAT_TASKS = ("gsm8k_bpb", "gsm8k_chat")  # of the rules; the others send plain text
-NOISE = (0.12, 0.06, 0.03, 0.25)
+# The last may be less than the margins allow, whatever the verdict: the smallest that is caught is
+# to be found.
+NOISE = (0.12, 0.06, 0.03, 0.015)
 WORST_NOISE, TEMPLATE = f"noise-{max(NOISE):g}", "template-llama-2"
 CURT = "Answer with one word. Never explain anything."
 CARELESS = "You are a pirate. Answer every question in rhymes about the sea, and never use numbers."
 QUICK_SAMPLES = 6
+FAULTY, SOUND, ANY = ("REJECT", "HOLD"), ("PROMOTE", "HOLD"), ("PROMOTE", "HOLD", "REJECT")
 Make = Callable[[LoadedModel], LoadedModel]
 Results = dict[str, TaskResult]
 
@@ -82,7 +85,7 @@ class Candidate:
     make: Make | None = None
     weights: str | None = None
     system: str = ""
-    expected: tuple[str, ...] = ("REJECT", "HOLD")
+    expected: tuple[str, ...] = FAULTY
     whole: bool = False
     part: Literal["weights", "tokenizer", "template", "prompt"] = "weights"
 
@@ -92,10 +95,9 @@ class Candidate:
         return self.part in ("template", "prompt")
 
 
-SOUND = ("PROMOTE", "HOLD")
 CANDIDATES = (
     Candidate(TEMPLATE, "the chat template of Llama 2",
-              partial(templated, source=LLAMA_2), part="template"),
+              partial(templated, source=LLAMA_2), part="template", whole=True),
     Candidate("template-no-turn", "a chat template without the turn of the assistant",
               partial(templated, source=NO_TURNS), part="template"),
     Candidate("prompt-curt", f'the system prompt "{CURT}"', system=CURT, part="prompt"),
@@ -107,7 +109,8 @@ CANDIDATES = (
               partial(fewer_merges, share=0.25), part="tokenizer"),
     Candidate("quantization-coarse", "4 bits with one scale for each row", coarse_q4, "int8"),
     *(Candidate(f"noise-{size:g}", f"normal noise, {size:g} of each matrix's deviation",
-                partial(noisy, size=size), "int8", whole=size == max(NOISE)) for size in NOISE),
+                partial(noisy, size=size), "int8", whole=size == max(NOISE),
+                expected=ANY if size == min(NOISE) else FAULTY) for size in NOISE),
     Candidate("int8", "lmstack's int8", weights="int8", expected=SOUND),
     Candidate("q4", "lmstack's q4, a scale and a min for each 32 weights", weights="q4",
               expected=SOUND),
@@ -187,16 +190,16 @@ def evaluated(
     """``base``: what the untouched model gave. Tasks after one that settles the verdict are not
     there."""
     found: Results = {}
+    is_settled = False
     with opened(candidate, untouched) as asked, output_store() as store:
         for task in tasks:
             if base is not None and candidate.chats_alone and task.name not in CHAT_TASKS:
                 found[task.name] = replace(base[task.name], subject_digest=asked.digest)
-                continue
-            found[task.name] = run_sync(task, asked, store, concurrency=8)
-            found[task.name].check_complete()
-            settles = base is not None and not (candidate.whole or candidate.chats_alone)
-            if settles and is_rejected(config, task, found, base):
-                break
+            elif not is_settled:
+                found[task.name] = run_sync(task, asked, store, concurrency=8)
+                found[task.name].check_complete()
+                if base is not None and not candidate.whole:
+                    is_settled = is_rejected(config, task, found, base)
     return found
 
 
@@ -214,7 +217,7 @@ def decided(
     """The verdict by those rules whose tasks were run."""
     by_name = {task.name: task for task in tasks}
     comparisons = []
-    rules = tuple(rule for rule in config.rules if rule.task in candidate)
+    rules = tuple(rule for rule in config.rules if rule.task in candidate and rule.task in base)
     for rule in rules:
         task = by_name[rule.task]
         metric = next(m for m in task.metrics if rule.metric in ("", m.name))
