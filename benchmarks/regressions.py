@@ -1,7 +1,7 @@
 """Faults planted in the default model, and what the gate says of each.
 
     make bench-regressions [QUICK=1]
-    python benchmarks/regressions.py --only noise-0.1 template-llama-2
+    python benchmarks/regressions.py --only noise-0.03 template-llama-2 --json some.json
 
 Every candidate is evaluated on the tasks of recipes/gates/laptop.yaml and compared with the
 untouched model, as `lmstack eval run` and `lmstack eval gate` do. A planted fault must not be
@@ -68,7 +68,8 @@ NOISE = (0.12, 0.06, 0.03, 0.015)
 WORST_NOISE, TEMPLATE = f"noise-{max(NOISE):g}", "template-llama-2"
 CURT = "Answer with one word. Never explain anything."
 CARELESS = "You are a pirate. Answer every question in rhymes about the sea, and never use numbers."
-QUICK_SAMPLES = 6
+STALE = "stale-index"
+QUICK, QUICK_SAMPLES = (TEMPLATE, "prompt-curt", "tokenizer-exchanged", WORST_NOISE, STALE), 6
 FAULTY, SOUND, ANY = ("REJECT", "HOLD"), ("PROMOTE", "HOLD"), ("PROMOTE", "HOLD", "REJECT")
 Make = Callable[[LoadedModel], LoadedModel]
 Results = dict[str, TaskResult]
@@ -289,14 +290,10 @@ def better_models(
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_options(parser, "regressions")
-    parser.add_argument("--only", nargs="+", default=[c.name for c in CANDIDATES] + ["stale-index"])
-    parser.add_argument("--samples", type=int, help="the first samples of each task")
-    args = parser.parse_args()
-    config = GateConfig.from_mapping(parse_yaml(RULES.read_text("utf-8"), str(RULES)))
-    tasks = needed_tasks(config, args.samples or (QUICK_SAMPLES if args.quick else None))
+def measured(
+    args: argparse.Namespace, config: GateConfig, tasks: Sequence[Task], only: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A row for each candidate, written to the file of the result as it is there."""
     kept: list[LoadedModel] = []
 
     def untouched() -> LoadedModel:
@@ -306,24 +303,43 @@ def main() -> None:
 
     began = time.process_time()
     base = Candidate("untouched", "the model as it is served")
-    results = {"untouched": evaluated(base, tasks, config, untouched, None)}
-    print(f"{'untouched':22} {time.process_time() - began:14.0f} s", flush=True)
-    rows = []
+    results = {base.name: evaluated(base, tasks, config, untouched, None)}
+    print(f"{base.name:22} {time.process_time() - began:14.0f} s", flush=True)
+    rows: list[dict[str, Any]] = []
     for candidate in CANDIDATES:
-        if candidate.name not in args.only:
+        if candidate.name not in only:
             continue
         began = time.process_time()
-        found = evaluated(candidate, tasks, config, untouched, results["untouched"])
+        found = evaluated(candidate, tasks, config, untouched, results[base.name])
         results[candidate.name] = found
-        verdict = compared(config, tasks, found, results["untouched"])
+        verdict = compared(config, tasks, found, results[base.name])
         rows.append(row(candidate, verdict, time.process_time() - began))
         _write(args, rows, tasks)
     rows += better_models(config, tasks, results)
-    if "stale-index" in args.only:
+    if STALE in only:
         began = time.process_time()
-        stale = Candidate("stale-index", "an index without the fifth of its documents added last")
+        stale = Candidate(STALE, "an index without the fifth of its documents added last")
         rows.append(row(stale, stale_index(quick=args.quick), time.process_time() - began))
     _write(args, rows, tasks)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_options(parser, "regressions")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the candidates")
+    parser.add_argument("--samples", type=int, help="the first samples of each task")
+    args = parser.parse_args()
+    if (args.only or args.samples) and not (args.json or args.quick):
+        parser.error("only whole runs are recorded: with --only or --samples, give --json FILE")
+    names = [candidate.name for candidate in CANDIDATES] + [STALE]
+    only = args.only or (list(QUICK) if args.quick else names)
+    unknown = set(only) - set(names)
+    if unknown:
+        parser.error(f"no candidate {', '.join(sorted(unknown))}; known: {', '.join(names)}")
+    config = GateConfig.from_mapping(parse_yaml(RULES.read_text("utf-8"), str(RULES)))
+    tasks = needed_tasks(config, args.samples or (QUICK_SAMPLES if args.quick else None))
+    rows = measured(args, config, tasks, only)
     wrong = [each["name"] for each in rows if not each["right"]]
     if wrong and not args.quick:
         raise SystemExit(f"the gate is wrong about {', '.join(wrong)}")
