@@ -204,6 +204,17 @@ bench-verifiable: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/verifiable.py $(QUICKLY)
 
+# Faults planted in the default model, and what the gate says of each. About twenty minutes.
+.PHONY: bench-regressions
+bench-regressions: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/python benchmarks/regressions.py $(QUICKLY)
+
+# How often the gate errs, by simulation. Minutes.
+.PHONY: bench-gate-rates
+bench-gate-rates: $(VENV)/.dev
+	@$(BIN)/python benchmarks/gate_rates.py $(QUICKLY)
+
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs
 

@@ -180,3 +180,12 @@ async def test_a_text_without_a_question_has_no_chat() -> None:
     model = ScriptedLikelihoods(lambda _c, _t: -1.0)
     with pytest.raises(InputError, match="t is a text without a question"):
         await TargetLikelihood(chat=True)(Sample("t", "a"), subject_of(model))
+
+
+async def test_a_conversation_goes_through_the_template_in_any_case() -> None:
+    model = ScriptedLikelihoods(lambda _c, _t: -1.0)
+    turns = (Message("system", "be brief"), Message("user", "hi"))
+    await TargetLikelihood(" ")(Sample("c", turns, ("hello",)), subject_of(model))
+    assert model.asked == [[("<system>be brief</system><user>hi</user><assistant>", "hello")]]
+    with pytest.raises(InputError, match="without an answer to score"):
+        await TargetLikelihood()(Sample("c", turns), subject_of(model))

@@ -13,10 +13,11 @@ from tests.evals.tasks import ACCURACY
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import InputError
+from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import holm, ratio_of
 from lmstack.evals.task import Metric
-from lmstack.evals.task_comparison import adjusted, compare_results
+from lmstack.evals.task_comparison import adjusted, compare_results, conclusions
 
 BASE = [1.0, 1, 1, 0, 0, 0, 1, 0, 1, 0]
 OTHER = [1.0, 1, 0, 1, 1, 1, 1, 1, 1, 0]
@@ -161,3 +162,40 @@ def test_a_comparison_is_json() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["metrics"][0]["gained"] == ["q3", "q4", "q5", "q7"]
     assert found["base"]["digest"] != found["other"]["digest"]
+
+
+def test_the_detectable_difference_is_the_gates_at_both_sides() -> None:
+    found = compare_results(*pair()).first
+    assert found.detectable == BinaryPairs(4, 1, 10).detectable(0.0, 0.025, 0.8)
+    assert 0.3 < found.detectable < 1
+    mean = Metric("m", ("correct",), is_share=False)
+    rng = np.random.default_rng(0)
+    values = [list(each) for each in rng.normal(size=(2, 40))]
+    few = [each[:10] for each in values]
+    many, less = (compare_results(*pair(*each, mean)).first.detectable for each in (values, few))
+    assert many < less
+
+
+def test_where_nothing_changed_the_samples_still_say_what_they_would_have_shown() -> None:
+    found = compare_results(*pair(BASE, BASE)).first
+    assert 0 < found.detectable < 1
+    assert found.to_json()["detectable"] == found.detectable
+
+
+def test_one_cluster_tells_nothing() -> None:
+    mean = Metric("m", ("correct",), is_share=False)
+    found = compare_results(*pair(BASE, OTHER, mean, clusters=["a"] * 10)).first
+    assert found.to_json()["detectable"] is None
+
+
+def test_conclusions_name_what_was_shown_and_what_could_have_been() -> None:
+    base, other = [0.0] * 30 + [1.0] * 10, [1.0] * 40
+    better, same = compare_results(*pair(base, other)), compare_results(*pair(BASE, BASE))
+    worse = replace(compare_results(*pair(other, base)), task="facts")
+    found = conclusions(adjusted([better, worse, replace(same, task="others")]))
+    assert found[0] == (
+        "other is better on t and worse on facts (p at most 0.05, adjusted over tasks)."
+    )
+    assert len(found) == 4
+    assert found[3].startswith("others accuracy: these 10 samples show a difference of 0.")
+    assert conclusions([same])[0] == "No difference was shown between other and base."

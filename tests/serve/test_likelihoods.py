@@ -399,6 +399,23 @@ def test_a_conversation_is_rendered_by_the_template_or_refused(model: LocalModel
         model.render_chat(turns)
 
 
+TEMPLATE = ChatTemplate(
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}",
+    eos_token=EOS,
+)
+
+
+async def test_an_answer_is_scored_after_the_ids_that_it_would_be_written_after() -> None:
+    _, tokenizer = tokenizers_of("bytes without bos")
+    messages = (Message("system", "here"), Message("user", "the other"))
+    with LocalModel(tiny_decoder(tokenizer, template=TEMPLATE)) as made:
+        context = made.render_chat(messages)
+        (found,) = await made.likelihoods([(context, "then")])
+        ids = TEMPLATE.encode(messages, tokenizer), tokenizer.encode("then")
+        assert_equal([found], [direct(made, ids)])
+
+
 # -- what goes wrong ---------------------------------------------------------------------------
 
 

@@ -112,7 +112,8 @@ class TargetLikelihood:
     """The likelihood of each target after the input; an empty input stands for the beginning of a
     text. Of a sample without targets, that of its input as a text of its own, by ``windows`` where
     it is longer than a model reads at once. ``before_target``: between input and target; ``chat``:
-    the input goes through the template, and nothing stands between the two.
+    the input goes through the template, as a conversation does in any case, and nothing stands
+    between the two.
 
     A text begins without BOS where windows roll (lm-evaluation-harness scores the BOS that a
     tokenizer adds as a token of the text, which says nothing of the text); strided windows read
@@ -134,18 +135,30 @@ class TargetLikelihood:
         }
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
-        model, context = subject.needed_likelihood(), raw_text(sample)
+        model = subject.needed_likelihood()
         if not sample.targets:
-            return await self._of_text(model, sample, context)
-        before = self.before_target
-        if self.chat:
-            context, before = rendered(model, conversation("", context)), ""
+            return await self._of_text(model, sample)
+        if isinstance(sample.input, str) and not self.chat:
+            context, before = sample.input, self.before_target
+        else:
+            turns = sample.input
+            asked = conversation("", turns) if isinstance(turns, str) else turns
+            context, before = rendered(model, asked), ""
         return await _likelihoods(model, [(context, before + each) for each in sample.targets])
 
     def prompt_text(self, sample: Sample) -> str:
-        return raw_text(sample)
+        if isinstance(sample.input, str):
+            return sample.input
+        return "\n".join(turn.content for turn in sample.input)
 
-    async def _of_text(self, model: LikelihoodModel, sample: Sample, text: str) -> Output:
+    async def _of_text(self, model: LikelihoodModel, sample: Sample) -> Output:
+        text = sample.input
+        if not isinstance(text, str):
+            raise InputError(
+                f"the sample {sample.id} is a conversation without an answer to score",
+                hint="name the field with the answer: targets: answer",
+                param="targets",
+            )
         if self.chat:
             raise InputError(
                 f"the sample {sample.id} is a text without a question, which no chat template"

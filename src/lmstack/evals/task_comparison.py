@@ -4,8 +4,10 @@ Every sample is its own control, so that hard ones count against neither side. A
 exact test; whatever has clusters, or is no share, is tested by swapping the two sides of clusters
 at random, which for a mean is the sign-flip test. The interval is of the paired difference, never
 the overlap of two intervals. Over several tasks p is adjusted (Holm). What is not the same on both
-sides (task, protocol, data, samples) is refused, and named. Not covered: whether a difference is
-enough (a gate), nor comparisons of free answers without a task (`comparison`).
+sides (task, protocol, data, samples) is refused, and named. Each comparison also says how large a
+difference its samples would have shown: "no difference" of few samples is no evidence of none. Not
+covered: whether a difference is enough (a gate), nor comparisons of free answers without a task
+(`comparison`).
 """
 
 from __future__ import annotations
@@ -19,21 +21,25 @@ import numpy as np
 
 from lmstack.core import InputError, shown
 from lmstack.evals.clustered import are_clustered
+from lmstack.evals.gate.scores import paired_test
 from lmstack.evals.intervals import estimate, swap_test
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import Estimate, Floats, holm, mcnemar, mean_of
 from lmstack.evals.task import Metric
 
-__all__ = ["MetricComparison", "TaskComparison", "adjusted", "compare_results"]
+__all__ = ["MetricComparison", "TaskComparison", "adjusted", "compare_results", "conclusions"]
 
 Test = Literal["mcnemar", "sign-flip", "randomization"]
+LEVEL, POWER = 0.05, 0.8
 
 
 @dataclass(frozen=True)
 class MetricComparison:
     """``difference``: of ``other`` from ``base``, with the p of ``test``. ``gained``, ``lost``: ids
     of samples on which ``other`` is better, and worse, the largest changes first; none for a
-    figure that is no mean over samples. ``samples``: how many it rests on, in ``clusters``."""
+    figure that is no mean over samples. ``samples``: how many it rests on, in ``clusters``.
+    ``detectable``: the smallest difference that they show at the two-sided level 0.05 with
+    probability 0.8; NaN where too little is known."""
 
     metric: Metric
     base: Estimate
@@ -44,6 +50,7 @@ class MetricComparison:
     clusters: int
     gained: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    detectable: float = math.nan
 
     @property
     def gain(self) -> float:
@@ -61,6 +68,7 @@ class MetricComparison:
             "test": self.test,
             "samples": self.samples,
             "clusters": self.clusters,
+            "detectable": None if math.isnan(self.detectable) else self.detectable,
             "gained": list(self.gained),
             "lost": list(self.lost),
         }
@@ -120,6 +128,33 @@ def adjusted(comparisons: Sequence[TaskComparison]) -> list[TaskComparison]:
     return [replace(each, p_adjusted=p) for each, p in zip(comparisons, found, strict=True)]
 
 
+def conclusions(comparisons: Sequence[TaskComparison]) -> list[str]:
+    """What follows, in sentences: on which tasks ``other`` is better and worse by the first metric
+    (p adjusted), and where nothing was shown, how large a difference would have been."""
+    verdicts: dict[str, list[str]] = {}
+    for each in comparisons:
+        p = each.p_adjusted
+        is_shown = p is not None and p <= LEVEL
+        better = "better" if each.first.gain > 0 else "worse"
+        verdicts.setdefault(better if is_shown else "", []).append(each.task)
+    parts = [f"{w} on {', '.join(verdicts[w])}" for w in ("better", "worse") if w in verdicts]
+    if not parts:
+        said = ["No difference was shown between other and base."]
+    else:
+        said = [f"other is {' and '.join(parts)} (p at most {LEVEL:g}, adjusted over tasks)."]
+    return [*said, *(_sensitivity(each.task, each.first) for each in comparisons)]
+
+
+def _sensitivity(task: str, first: MetricComparison) -> str:
+    title = f"{task} {first.metric.name}"
+    if math.isnan(first.detectable):
+        return f"{title}: {first.samples:,} samples are too few to say what they would have shown."
+    return (
+        f"{title}: these {first.samples:,} samples show a difference of {first.detectable:.3f} or"
+        f" more with probability {POWER:.0%}."
+    )
+
+
 def _compared(metric: Metric, base: TaskResult, other: TaskResult) -> MetricComparison:
     pairs = _pairs(metric, base, other)
     if not pairs:
@@ -140,8 +175,28 @@ def _compared(metric: Metric, base: TaskResult, other: TaskResult) -> MetricComp
     if are_clustered(clusters):
         count += clusters.count("")
     return MetricComparison(
-        metric, sides[0], sides[1], difference, test, len(pairs), count, gained, lost
+        metric,
+        sides[0],
+        sides[1],
+        difference,
+        test,
+        len(pairs),
+        count,
+        gained,
+        lost,
+        _detectable(metric, rows[0], rows[1], clusters),
     )
+
+
+def _detectable(metric: Metric, base: Floats, other: Floats, clusters: Sequence[str]) -> float:
+    shares = metric.is_share and metric.statistic is mean_of
+    if shares and not all(((rows >= 0) & (rows <= 1)).all() for rows in (base, other)):
+        return math.nan  # a scorer that breaks its word: the gate refuses its scores
+    try:
+        test = paired_test(metric, other, base, clusters)
+        return test.detectable(0.0, LEVEL / 2, POWER)
+    except InputError:  # a statistic that is not finite without one of the clusters
+        return math.nan
 
 
 def _pairs(

@@ -37,6 +37,8 @@ FILES: dict[str, dict[str, DataFile]] = {
     "truthfulqa_gen": {"test": ROWS["truthfulqa_gen"]},
     "gsm8k": {"test": ROWS["gsm8k"]},
     "gsm8k_cot": {"test": ROWS["gsm8k"], "shots": invented.COT_SHOTS.encode()},
+    "gsm8k_bpb": {"test": ROWS["gsm8k"]},
+    "gsm8k_chat": {"test": ROWS["gsm8k"]},
     "bbh": {"navigate": ROWS["bbh"], "navigate.yaml": invented.BBH_SHOTS.encode()},
     "gpqa": {"test": gpqa_csv(3)},
     "gpqa_zeroshot": {"test": gpqa_csv(3)},

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 
 import pytest
-from tests.evals.benchmarks.models import prompts_of, scores_for
+from tests.evals.benchmarks.models import (
+    HashedLikelihoods,
+    logprob_of,
+    output_of,
+    prompts_of,
+    scores_for,
+    scores_of,
+)
 
-from lmstack.core import FormatError
-from lmstack.evals.benchmarks.gsm8k import gsm8k, gsm8k_cot, gsm8k_samples
+from lmstack.core import FormatError, Message
+from lmstack.evals.benchmarks.gsm8k import (
+    gsm8k,
+    gsm8k_bpb,
+    gsm8k_chat,
+    gsm8k_cot,
+    gsm8k_samples,
+)
 from lmstack.evals.benchmarks.prompts import yaml_shots
+from lmstack.evals.task import Subject
 
 ROWS = [
     {"question": f"What is {n}?", "answer": f"It is {n}.\n#### {n:,}"} for n in range(995, 1010)
@@ -68,3 +83,30 @@ def test_chains_of_thought_are_read_after_the_answer_is() -> None:
 def test_an_answer_without_its_mark_is_an_error() -> None:
     with pytest.raises(FormatError, match="row 1 of GSM8K"):
         gsm8k_samples(b'{"question": "1 + 1?", "answer": "2"}')
+
+
+def test_worked_answers_are_scored_without_the_calculators_marks_and_the_last_line() -> None:
+    row = {"question": "How many?", "answer": "She has 3*4=<<3*4=12>>12 eggs.\nAll.\n#### 12"}
+    task = gsm8k_bpb(gsm8k_samples(json.dumps(row).encode()), source="s")
+    (sample,) = task.dataset.samples
+    assert sample.input == (Message("user", "How many?"),)
+    assert sample.targets == ("She has 3*4=12 eggs.\nAll.",)
+    subject = Subject("chatty", "sha256:1", likelihood=Chatty())
+    output = output_of(task, subject)
+    scores = scores_of(task, sample, output)
+    assert scores["logprob"] == logprob_of("[user] How many?", sample.targets[0])
+    assert scores["bytes"] == len(sample.targets[0])
+    assert task.metrics[0].name == "bits_per_byte"
+
+
+class Chatty(HashedLikelihoods):
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        return "".join(f"[{each.role}] {each.content}" for each in messages)
+
+
+def test_what_is_written_is_compared_with_the_worked_answer() -> None:
+    task = gsm8k_chat(TESTS, source="s")
+    assert task.metrics[0].name == "rouge1_f1"
+    assert scores_for(task, "It is 995.")["rouge1_f1"] == 1.0
+    assert scores_for(task, "Arr, the sea!")["rouge1_f1"] == 0.0
+    assert task.dataset.digest == gsm8k_bpb(TESTS, source="s").dataset.digest

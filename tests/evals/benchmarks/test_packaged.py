@@ -37,6 +37,8 @@ SIZES = {
     "truthfulqa_mc1": 100,
     "gsm8k": 95,
     "gsm8k_cot": 100,
+    "gsm8k_bpb": 100,
+    "gsm8k_chat": 100,
     "humaneval": 164,
     "mt_bench": 80,
 }

@@ -9,16 +9,22 @@ import pytest
 
 from lmstack.core import InputError
 from lmstack.core.yaml_text import parse_yaml
+from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.gate import GateConfig, GateRule
 
-DEFAULT = Path(__file__).parents[3] / "recipes/gates/default.yaml"
+GATES = sorted((Path(__file__).parents[3] / "recipes/gates").glob("*.yaml"))
 RULE: dict[str, Any] = {"task": "mmlu", "margin": 0.02}
 
 
-def test_the_default_gate_is_whole() -> None:
-    config = GateConfig.from_mapping(parse_yaml(DEFAULT.read_text(), str(DEFAULT)))
+@pytest.mark.parametrize("path", GATES, ids=lambda path: path.stem)
+def test_a_gate_that_is_shipped_is_whole_and_its_data_come_from_packages(path: Path) -> None:
+    config = GateConfig.from_mapping(parse_yaml(path.read_text(), str(path)))
     assert all(rule.margin for rule in config.rules)
     assert GateConfig.from_mapping(config.to_json()) == config
+    for rule in config.rules:
+        needed = [need for need in BENCHMARKS[rule.task].files if not need.optional]
+        assert needed
+        assert all(need.packaged for need in needed)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from tests.evals.metrics.outputs import asked, likely, wrote
 
 from lmstack.core import InputError
-from lmstack.evals.metrics.likelihood import MISSING, Mc1, Mc2, MultipleChoice, NextToken
+from lmstack.evals.metrics.likelihood import (
+    GOLD_BITS,
+    MISSING,
+    Mc1,
+    Mc2,
+    MultipleChoice,
+    NextToken,
+)
 
 logprobs = st.lists(st.floats(-2000, -0.001), min_size=2, max_size=5)
 choices = st.lists(
@@ -100,3 +107,13 @@ def test_what_does_not_fit_together_is_refused() -> None:
         MultipleChoice().score(asked(choices=("a", ""), gold=(0,)), likely(-1.0, -2.0))
     with pytest.raises(InputError, match="log-probabilities of the next token"):
         NextToken().score(sample, wrote("A"))
+
+
+def test_bits_of_the_right_choice_are_counted_over_its_bytes() -> None:
+    samples = [asked(choices=("né", "abcd"), gold=(0,)), asked(choices=("abc", "d"), gold=(0, 1))]
+    found = [likely(-3.0, -1.0), likely(-9.0, -2.0)]
+    rows = [MultipleChoice().score(s, o) for s, o in zip(samples, found, strict=True)]
+    assert [(row["gold_logprob"], row["gold_bytes"]) for row in rows] == [(-3.0, 3), (-2.0, 1)]
+    table = np.array([[row[name] for name in GOLD_BITS.columns] for row in rows])
+    assert GOLD_BITS.statistic(table) == pytest.approx(5 / (4 * math.log(2)))
+    assert GOLD_BITS.better == "lower"

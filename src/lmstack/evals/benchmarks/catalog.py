@@ -12,7 +12,13 @@ from lmstack.evals.benchmarks.bbh import bbh, bbh_samples, bbh_shots
 from lmstack.evals.benchmarks.data_files import DataFile
 from lmstack.evals.benchmarks.generated import bbh_generated, gpqa_generated
 from lmstack.evals.benchmarks.gpqa import gpqa, gpqa_samples, gpqa_zeroshot
-from lmstack.evals.benchmarks.gsm8k import gsm8k, gsm8k_cot, gsm8k_samples
+from lmstack.evals.benchmarks.gsm8k import (
+    gsm8k,
+    gsm8k_bpb,
+    gsm8k_chat,
+    gsm8k_cot,
+    gsm8k_samples,
+)
 from lmstack.evals.benchmarks.humaneval import CodeJudge, humaneval, humaneval_samples
 from lmstack.evals.benchmarks.mmlu import mmlu, mmlu_generative, mmlu_samples
 from lmstack.evals.benchmarks.mt_bench import JudgePrompts, mt_bench, mt_bench_samples
@@ -231,6 +237,18 @@ _ALL = (
         _gsm8k_cot,
         (_GSM8K, _need("shots", "the task file with the eight chains", "gsm8k_cot")),
         can_chat=True,
+    ),
+    Benchmark(
+        "gsm8k_bpb",
+        "GSM8K: bits per byte of the worked answers, asked as a chat, by likelihood",
+        lambda given: gsm8k_bpb(gsm8k_samples(given.files["test"]), source=given.source()),
+        (_GSM8K,),
+    ),
+    Benchmark(
+        "gsm8k_chat",
+        "GSM8K: words that answers to a chat share with the worked ones, by generation",
+        lambda given: gsm8k_chat(gsm8k_samples(given.files["test"]), source=given.source()),
+        (_GSM8K,),
     ),
     Benchmark(
         "bbh",

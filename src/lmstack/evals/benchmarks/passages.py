@@ -19,6 +19,7 @@ from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION
 from lmstack.evals.benchmarks.solvers import LikelihoodSolver
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import MultipleChoice
+from lmstack.evals.metrics.likelihood import GOLD_BITS
 from lmstack.evals.task import Metric, Task
 
 __all__ = ["boolq", "boolq_samples", "hellaswag", "hellaswag_samples", "without_artifacts"]
@@ -80,7 +81,7 @@ def hellaswag(tests: Sequence[Sample], *, source: str) -> Task:
         Dataset("hellaswag", tuple(tests), source),
         LikelihoodSolver(_HELLASWAG),
         MultipleChoice(),
-        (Metric("acc_norm", ("acc_norm",)), ACCURACY, CALIBRATION),
+        (Metric("acc_norm", ("acc_norm",)), ACCURACY, CALIBRATION, GOLD_BITS),
         about="HellaSwag by likelihood of the endings, normalized by characters, no shots",
     )
 

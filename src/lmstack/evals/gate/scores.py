@@ -27,7 +27,7 @@ from lmstack.evals.sequential import BettingMean
 from lmstack.evals.statistics import mean_of
 from lmstack.evals.task import Metric, Task
 
-__all__ = ["GateComparison", "TaskScores"]
+__all__ = ["GateComparison", "TaskScores", "paired_test"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -212,23 +212,38 @@ class GateComparison:
                 f"{mine.task} {mine.metric.name} has no baseline to compare with",
                 hint="evaluate what is in production, or use rules with a threshold alone",
             )
-        if mine.is_bounded:
-            differences = mine.sign * (mine.rows[:, 0] - theirs.rows[:, 0])
-            both = np.stack([mine.rows[:, 0], theirs.rows[:, 0]])
-            if not any_look and not mine.is_clustered and np.isin(both, (0.0, 1.0)).all():
-                gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-                return BinaryPairs(gained, lost, len(differences))
-            return _bounded(differences, mine.clusters, (-1.0, 1.0), any_look)
-        _no_bet(mine, any_look)
-        statistic, columns = mine.metric.statistic, mine.rows.shape[1]
+        if not mine.is_bounded:
+            _no_bet(mine, any_look)
+        return paired_test(mine.metric, mine.rows, theirs.rows, mine.clusters, any_look=any_look)
 
-        def difference(rows: Floats) -> Floats:
-            found: Floats = statistic(rows[..., :columns]) - statistic(rows[..., columns:])
-            return found
 
-        return _studentized(
-            np.concatenate([mine.rows, theirs.rows], axis=1), mine.clusters, difference, mine.sign
-        )
+def paired_test(
+    metric: Metric,
+    candidate: Floats,
+    baseline: Floats,
+    clusters: Sequence[str] = (),
+    *,
+    any_look: bool = False,
+) -> MeanTest:
+    """Of by how much ``candidate`` (N, K) is better than ``baseline`` (N, K), the columns of
+    ``metric`` for the same samples. ``any_look``: of a share alone."""
+    sign = 1 if metric.better == "higher" else -1
+    if metric.is_share and metric.statistic is mean_of:
+        differences = sign * (candidate[:, 0] - baseline[:, 0])
+        both = np.stack([candidate[:, 0], baseline[:, 0]])
+        is_binary = bool(np.isin(both, (0.0, 1.0)).all())
+        if is_binary and not any_look and not are_clustered(clusters):
+            gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+            return BinaryPairs(gained, lost, len(differences))
+        return _bounded(differences, clusters, (-1.0, 1.0), any_look)
+    statistic, columns = metric.statistic, candidate.shape[1]
+
+    def difference(rows: Floats) -> Floats:
+        found: Floats = statistic(rows[..., :columns]) - statistic(rows[..., columns:])
+        return found
+
+    rows = np.concatenate([candidate, baseline], axis=1)
+    return _studentized(rows, clusters, difference, sign)
 
 
 def _key(metric: Metric) -> tuple[object, ...]:

@@ -5,7 +5,10 @@
     next_token        MMLU's: the log-probabilities of the letters as next token
     mc1, mc2          TruthfulQA: the best choice is true; the share of probability on true ones
 
-Of choices that tie, the first is chosen, as numpy's argmax does. Not covered: perplexity.
+Of choices that tie, the first is chosen, as numpy's argmax does. Accuracy moves only where the best
+choice changes, and a small model is often close to chance; the bits that a byte of the right choice
+costs move with every weight, so that a hundred questions show what thousands would be needed for
+(Heineman et al., 2025, arXiv:2508.13144). Not covered: perplexity of texts.
 """
 
 from __future__ import annotations
@@ -19,13 +22,17 @@ import numpy as np
 
 from lmstack.core import InputError
 from lmstack.evals.dataset import Sample
+from lmstack.evals.metrics.perplexity import bits_each
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, share
 from lmstack.evals.statistics import Floats
 from lmstack.evals.task import Metric, Output
 
-__all__ = ["MISSING", "Mc1", "Mc2", "MultipleChoice", "NextToken", "probabilities"]
+__all__ = ["GOLD_BITS", "MISSING", "Mc1", "Mc2", "MultipleChoice", "NextToken", "probabilities"]
 
 MISSING = -100.0  # MMLU's log-probability of a letter that is not among the likeliest tokens
+GOLD_BITS = Metric(
+    "bits_per_byte", ("gold_logprob", "gold_bytes"), bits_each, "lower", is_share=False
+)
 
 
 def probabilities(logprobs: Sequence[float] | Floats) -> Floats:
@@ -80,14 +87,15 @@ def _certainty(sample: Sample, logprobs: Floats) -> dict[str, float]:
 class MultipleChoice(ConfiguredScorer):
     """``exact_match``: greedy decoding writes a right choice. ``acc_tied``: the share of right ones
     among the choices that tie for the best (HELM). ``acc_mutual_info``: by how much the question
-    makes a choice likelier, where ``facts["unconditional_logprobs"]`` has them without it."""
+    makes a choice likelier, where ``facts["unconditional_logprobs"]`` has them without it.
+    ``gold_logprob``, ``gold_bytes``: of the likeliest of the right choices."""
 
     name: ClassVar[str] = "multiple_choice"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         shares = (share(name) for name in ("acc", "acc_norm", "acc_bytes"))
-        return (*shares, average("gold_probability"), average("margin"))
+        return (*shares, average("gold_probability"), average("margin"), GOLD_BITS)
 
     def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
         logprobs = _logprobs(sample, output)
@@ -101,6 +109,7 @@ class MultipleChoice(ConfiguredScorer):
         num_bytes = np.array([len(each.encode()) for each in sample.choices], np.float64)
         tokens = np.array([max(each.num_tokens, 1) for each in output.likelihoods], np.float64)
         greedy = any(output.likelihoods[place].is_greedy for place in sample.gold)
+        gold = max(sample.gold, key=logprobs.__getitem__)
         return {
             "acc": _accuracy(sample, logprobs),
             "acc_norm": _accuracy(sample, logprobs / characters),
@@ -109,6 +118,8 @@ class MultipleChoice(ConfiguredScorer):
             "acc_tied": float(np.isin(best, sample.gold).mean()),
             "acc_mutual_info": _mutual_information(sample, output, logprobs),
             "exact_match": float(greedy),
+            "gold_logprob": float(logprobs[gold]),
+            "gold_bytes": float(num_bytes[gold]),
             **_certainty(sample, logprobs),
         }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import eval_judge, eval_live, eval_report
+from lmstack.app.cli.commands import eval_compare, eval_judge, eval_live, eval_report
 from lmstack.app.cli.commands._eval_forms import (
     Chat,
     Copies,
@@ -33,11 +33,8 @@ if TYPE_CHECKING:
     from lmstack.evals.run import Progress
     from lmstack.evals.statistics import Estimate
     from lmstack.evals.task import Metric
-    from lmstack.evals.task_comparison import TaskComparison
 
 __all__ = ["AtOnce", "DataFiles", "Judge", "Seed", "data_files", "register"]
-
-_FLIPS = 3  # samples that are named on each side of a comparison
 
 Tasks = Annotated[
     list[str],
@@ -100,11 +97,7 @@ def register(app: typer.Typer) -> None:
         "lmstack eval run helm --limit 20",
     )(run)
     command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
-    command(
-        evals,
-        "compare",
-        example="lmstack eval compare before/hellaswag.json after/hellaswag.json",
-    )(compare)
+    eval_compare.register(evals)
     eval_report.register(evals)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     command(evals, "judge", example=eval_judge.EXAMPLE)(eval_judge.judge)
@@ -238,26 +231,6 @@ def show(out: Output, result: ResultFile) -> None:
     _print(out, found)
 
 
-def compare(
-    out: Output,
-    base: ResultFile,
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Of another model.")],
-) -> None:
-    """Compare two models on the same samples of a task.
-
-    A share is tested by McNemar's exact test, other figures by signs or swaps of whole clusters.
-    Results of other samples, data or protocols are refused: their figures say nothing about each
-    other."""
-    from lmstack.app.wiring.gating import read_result
-    from lmstack.evals.task_comparison import compare_results
-
-    found = compare_results(read_result(base), read_result(other))
-    if out.as_json:
-        out.result(found.to_json())
-        return
-    _print_comparison(out, found)
-
-
 def gate(
     out: Output,
     candidate: Annotated[Path, typer.Argument(metavar="FOLDER", help="Results of the candidate.")],
@@ -371,28 +344,3 @@ def _print(out: Output, result: TaskResult) -> None:
 
 def _interval(metric: Metric, figure: Estimate) -> str:
     return figure.between(lambda bound: number_text(metric, bound))
-
-
-def _print_comparison(out: Output, found: TaskComparison) -> None:
-    out.line(out.style(printable(found.task, one_line=True), "bold"))
-    sides = (("base", found.base), ("other", found.other))
-    out.lines(columns([(n, s.subject, s.subject_digest[:19]) for n, s in sides], indent=2))
-    rows = [("METRIC", "BASE", "OTHER", "DIFFERENCE", "P", "TEST")]
-    for each in found.metrics:
-        p = each.difference.p
-        rows.append(
-            (
-                each.metric.name,
-                number_text(each.metric, each.base.value),
-                number_text(each.metric, each.other.value),
-                f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
-                "-" if p is None else f"{p:.3g}",
-                f"{each.test}, {each.samples:,} samples",
-            )
-        )
-    out.lines(columns(rows, indent=2))
-    first = found.first
-    for word, ids in (("better", first.gained), ("worse", first.lost)):
-        if ids:
-            named = ", ".join(ids[:_FLIPS]) + (", ..." if len(ids) > _FLIPS else "")
-            out.line(printable(f"  {word} on {len(ids):,}: {named}", one_line=True))

@@ -1,0 +1,205 @@
+"""`lmstack eval compare`: is this model better? Two models, or two results, on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmstack.app.cli.command import command
+from lmstack.app.cli.commands._eval_data import Fetch, have_data
+from lmstack.app.cli.commands._options import say_if_remote
+from lmstack.app.cli.output import Output
+from lmstack.app.cli.output import Progress as Bar
+from lmstack.app.formats import columns, printable
+from lmstack.core import InputError, shown
+
+if TYPE_CHECKING:
+    from lmstack.evals.run import Progress
+    from lmstack.evals.task import Metric
+    from lmstack.evals.task_comparison import MetricComparison, TaskComparison
+
+__all__ = ["register"]
+
+_FLIPS = 3  # samples that are named on each side of a comparison
+# Quick, from one package of 0.3 MB, and unlike each other: answers to a chat, how texts go on,
+# falsehoods that people repeat.
+DEFAULT_TASKS = ("gsm8k_bpb", "hellaswag", "truthfulqa_mc1")
+
+Base = Annotated[
+    str, typer.Argument(metavar="BASE", help="A model, or a result of `lmstack eval run -o`.")
+]
+Other = Annotated[str, typer.Argument(metavar="OTHER", help="Another of the same kind.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="A benchmark or a .yaml file of your own; several times."
+        f" [default: {', '.join(DEFAULT_TASKS)}]",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="FORM", help="The form in which OTHER is held."),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N samples.")
+]
+AtOnce = Annotated[
+    int, typer.Option("--at-once", metavar="N", min=1, max=4096, help="Samples at the same time.")
+]
+Into = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="Of results: base/TASK.json and other/TASK.json."
+    ),
+]
+
+
+def register(evals: typer.Typer) -> None:
+    command(
+        evals,
+        "compare",
+        example="lmstack eval compare smollm2-135m-instruct ./tuned --fetch\n"
+        "lmstack eval compare smollm2-135m-instruct smollm2-135m-instruct --weights q4\n"
+        "lmstack eval compare before/hellaswag.json after/hellaswag.json",
+    )(compare)
+
+
+def compare(
+    out: Output,
+    base: Base,
+    other: Other,
+    task: Tasks = None,
+    weights: Weights = None,
+    fetch: Fetch = False,
+    limit: Limit = None,
+    at_once: AtOnce = 16,
+    output: Into = None,
+) -> None:
+    """Say whether a model is better than another, on the same samples.
+
+    Two models are run on the tasks, each sample asked once and kept, so that a run that was stopped
+    goes on; two results are compared as they are. A share is tested by McNemar's exact test, other
+    figures by signs or swaps of whole clusters; p is adjusted over tasks (Holm). Each task also
+    says how large a difference its samples would have shown. Results of other samples, data or
+    protocols are refused: their figures say nothing about each other."""
+    from lmstack.app.wiring.gating import read_result
+    from lmstack.evals.task_comparison import adjusted, compare_results, conclusions
+
+    are_files = [Path(each).suffix == ".json" for each in (base, other)]
+    if all(are_files):
+        for name, value in (("task", task), ("weights", weights), ("limit", limit)):
+            if value:
+                raise InputError(
+                    f"--{name} is for models, and {shown(base)} is a result",
+                    hint="leave it out, or name two models",
+                    param=name,
+                )
+        found = [compare_results(read_result(Path(base)), read_result(Path(other)))]
+    elif any(are_files):
+        raise InputError(
+            f"{shown(base)} and {shown(other)} are a result and a model",
+            hint="name two models, or two results of `lmstack eval run --output FOLDER`",
+            param="other",
+        )
+    else:
+        wanted = list(dict.fromkeys(task or DEFAULT_TASKS))
+        found = adjusted(_run(out, (base, other), wanted, weights, fetch, limit, at_once, output))
+    if out.as_json:
+        out.result(found[0].to_json() if all(are_files) else [each.to_json() for each in found])
+        return
+    for each in found:
+        _print(out, each)
+    for line in conclusions(found):
+        out.line(printable(line, one_line=True))
+
+
+def _run(
+    out: Output,
+    models: tuple[str, str],
+    names: Sequence[str],
+    weights: str | None,
+    fetch: bool,
+    limit: int | None,
+    at_once: int,
+    output: Path | None,
+) -> list[TaskComparison]:
+    """Both models on every task, one model after the other: two may not fit into memory."""
+    from lmstack.app.wiring.comparing_tasks import checked, kept, side_of
+    from lmstack.app.wiring.evaluating import task_named
+    from lmstack.evals.task_comparison import compare_results
+
+    for name in models:
+        say_if_remote(out, name)
+    checked(models)
+    have_data(out, names, fetch=fetch)
+    tasks = [task_named(name, {}) for name in names]
+    out.interrupted = ("what was answered is kept", out.again())
+    sides = []
+    for side, name, form in zip(("base", "other"), models, (None, weights), strict=True):
+        with ExitStack() as stack:
+            bars = _Bars(out, side, stack)
+            results = side_of(name, form, tasks, bars.update, limit=limit, at_once=at_once)
+        if output is not None:
+            kept(results, output / side)
+        sides.append(results)
+    return [compare_results(one, two) for one, two in zip(*sides, strict=True)]
+
+
+class _Bars:
+    """One bar after the other, one for each task of a side."""
+
+    def __init__(self, out: Output, side: str, stack: ExitStack) -> None:
+        self._out, self._side, self._stack = out, side, stack
+        self._bars: dict[str, Bar] = {}
+
+    def update(self, task: str, found: Progress) -> None:
+        if task not in self._bars:
+            self._stack.close()  # the bar of the task before
+            title = f"{self._side}: {task}"
+            self._bars[task] = self._stack.enter_context(self._out.progress(title, "samples"))
+        label = f"{found.cached} from before" if found.cached else ""
+        self._bars[task].update(found.done, found.total, label)
+
+
+def _print(out: Output, found: TaskComparison) -> None:
+    out.line(out.style(printable(found.task, one_line=True), "bold"))
+    sides = (("base", found.base), ("other", found.other))
+    named = [(n, printable(s.subject, one_line=True), _short(s.subject_digest)) for n, s in sides]
+    out.lines(columns(named, indent=2))
+    rows = [("METRIC", "BASE", "OTHER", "DIFFERENCE", "P", "TEST")]
+    rows += [_row(each) for each in found.metrics]
+    out.lines(columns(rows, indent=2))
+    first = found.first
+    for word, ids in (("better", first.gained), ("worse", first.lost)):
+        if ids:
+            named_ids = ", ".join(ids[:_FLIPS]) + (", ..." if len(ids) > _FLIPS else "")
+            out.line(printable(f"  {word} on {len(ids):,}: {named_ids}", one_line=True))
+    out.line()
+
+
+def _short(digest: str) -> str:
+    """With the form of the weights, where the digest names one."""
+    head, plus, form = digest.partition("+")
+    return printable(f"{head[:19]}{plus}{form[:24]}", one_line=True)
+
+
+def _row(each: MetricComparison) -> tuple[str, str, str, str, str, str]:
+    p = each.difference.p
+    return (
+        each.metric.name,
+        _number(each.metric, each.base.value),
+        _number(each.metric, each.other.value),
+        f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
+        "-" if p is None else f"{p:.3g}",
+        f"{each.test}, {each.samples:,} samples",
+    )
+
+
+def _number(metric: Metric, value: float) -> str:
+    return f"{100 * value:.1f} %" if metric.is_share else f"{value:.{metric.decimals}f}"

@@ -1,0 +1,57 @@
+"""One model after the other on the same tasks, for a comparison sample by sample.
+
+Not covered: comparing (`lmstack.evals.task_comparison`), and answers without a task (`comparing`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lmstack.app import wiring
+from lmstack.app.wiring.evaluating import made, output_store, subject
+from lmstack.core.files import write_atomic
+from lmstack.evals.results import TaskResult
+from lmstack.evals.run import Progress, run_sync
+from lmstack.evals.task import Task
+
+__all__ = ["checked", "kept", "side_of"]
+
+
+def checked(models: Sequence[str]) -> None:
+    """An error now, where one of ``models`` is not here, and not after the first has run."""
+    for name in models:
+        if not wiring.is_remote(name):
+            wiring.generator_folder(name)
+
+
+def side_of(
+    model: str,
+    weights: str | None,
+    tasks: Sequence[Task],
+    on_progress: Callable[[str, Progress], None],
+    *,
+    limit: int | None = None,
+    at_once: int = 16,
+) -> list[TaskResult]:
+    """The result of each task. ``on_progress``: told the task's name after each sample."""
+    found = []
+    with output_store() as store, subject(model, weights) as opened:
+        for task in tasks:
+
+            def told(progress: Progress, name: str = task.name) -> None:
+                on_progress(name, progress)
+
+            found.append(
+                run_sync(task, opened, store, concurrency=at_once, limit=limit, on_progress=told)
+            )
+    return found
+
+
+def kept(results: Sequence[TaskResult], folder: Path) -> None:
+    """Each as TASK.json, as `lmstack eval run --output` writes it."""
+    made(folder)
+    for result in results:
+        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
+        write_atomic(folder / f"{result.task}.json", text.encode())
