@@ -60,6 +60,7 @@ async def test_an_answer_is_not_kept_waiting_by_a_slow_candidate() -> None:
     await both.until(lambda: candidate.open_streams == 1)
     both.shadow.close()
     await both.until(lambda: candidate.open_streams == 0)
+    assert both.dropped == ["the server stopped"] * 5
 
 
 async def test_a_candidate_that_fails_is_observed_and_nobody_hears_of_it() -> None:

@@ -180,7 +180,7 @@ class Shadow:
                 continue
             if job.tries < self.bounds.tries and not self._closed:
                 self._waiting.appendleft(job)
-            else:
+            elif not self._closed:
                 self._drop("interrupted too often")
 
     async def _attempt(self, job: _Job) -> None:
@@ -210,6 +210,8 @@ class Shadow:
     def close(self) -> None:
         """Drop what waits and runs; in any thread."""
         self._closed = True
+        for _ in range(len(self._waiting) + len(self._running)):
+            self._drop("the server stopped")
         self._waiting.clear()
         for task in (*self._workers, *self._running):
             loop = task.get_loop()
