@@ -118,11 +118,9 @@ def build_service(
     commands = None if door is None else open_server(door, workspace)
 
     def close() -> None:
-        if commands is not None:
-            commands.close()
-        view.close()
-        if versions is not None:
-            versions.close()
+        for each in (commands, view, versions):
+            if each is not None:
+                each.close()
         close_model()
 
     return Service(app, close=close, stopping=app.state.shared.stopping.set)
