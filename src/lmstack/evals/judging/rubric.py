@@ -166,7 +166,8 @@ class RubricJudge:
 
     def _question(self, reference: str | None) -> str:
         beside = " beside the reference answer" if reference is not None else ""
-        form = ", ".join(f'"{c.name}": {{"reason": "...", "score": 3}}' for c in self.criteria)
+        # No score in the form: small models copy it.
+        form = ", ".join(f'"{c.name}": {{"reason": ..., "score": ...}}' for c in self.criteria)
         return (
             f"Rate the answer{beside} by each criterion: first the reason in one sentence, then a"
             f" whole score from {LOWEST}, the worst, to {HIGHEST}, the best.\n"
