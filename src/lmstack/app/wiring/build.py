@@ -115,12 +115,11 @@ def build_service(
     workspace.start_indexing()
     commands = None if door is None else open_server(door, workspace)
 
+    parts: list[Any] = [each for each in (commands, view, versions) if each is not None]
+
     def close() -> None:
-        if commands is not None:
-            commands.close()
-        view.close()
-        if versions is not None:
-            versions.close()
+        for each in parts:
+            each.close()
         close_model()
 
     return Service(app, close=close, stopping=app.state.shared.stopping.set)
