@@ -5,7 +5,7 @@
 In a store of its own, with the default model and the data of HellaSwag from yours (`lmstack pull`,
 `lmstack eval fetch hellaswag`): the model is promoted as the first release; then its weights in
 int8 are asked about with a margin that 100 items can show and with one that they cannot, and a copy
-of it whose weights had noise added. Yours is not changed.
+of it whose weights had noise added with a bar of 0.45. Yours is not changed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from lmstack.registry.card import CARD
 from lmstack.registry.store import Store
 
 MODEL = "smollm2-135m-instruct"
-NOISE = 0.4  # of each matrix's standard deviation
+NOISE = 1.0  # of each matrix's standard deviation
 GATE = """\
 rules:
   - {task: hellaswag, kind: at_least, threshold: 0.3}
   - {task: hellaswag, kind: non-inferior, margin: %s}
 """
+BAR = "rules:\n  - {task: hellaswag, kind: at_least, threshold: 0.45}\n"
 
 
 def linked(source: Path, target: Path) -> None:
@@ -72,15 +73,17 @@ def main() -> None:
         linked(model, home / "models" / MODEL)
         (home / "evals").mkdir()
         (home / "evals" / "data").symlink_to(data.resolve())
+    for name, margin in (("gate", 0.1), ("strict", 0.01)):
+        (folder / f"{name}.yaml").write_text(GATE % margin)
+    (folder / "bar.yaml").write_text(BAR)
+    if not (folder / "damaged").exists():
         damaged(home / "models" / MODEL, folder / "damaged")
-        for name, margin in (("gate", 0.1), ("strict", 0.01)):
-            (folder / f"{name}.yaml").write_text(GATE % margin)
     os.environ["LMSTACK_HOME"] = str(home)
     os.chdir(folder)
     shown("promote", MODEL, "--to", "prod", "--gate", "gate.yaml", "--first")
     words = ("--weights", "int8", "--to", "prod", "--gate")
     shown("promote", MODEL, *words, "strict.yaml", "--new-rules")
-    shown("promote", "./damaged", "--to", "prod", "--gate", "gate.yaml")
+    shown("promote", "./damaged", "--to", "prod", "--gate", "bar.yaml", "--new-rules")
     shown("promote", MODEL, *words, "gate.yaml")
     shown("aliases")
     shown("rollback", "prod")
