@@ -244,6 +244,7 @@ def _write_inputs(work: Path) -> None:
         "questions.txt": "How long are letters kept?\nWho pays?\n",
         "questions.jsonl": json.dumps(question) + "\n",
         "review.txt": "The soup was cold.",
+        "system.txt": "You answer in one sentence.",
         "reviews.txt": lines,
         "reviews.jsonl": rows,
         "texts.txt": lines,

@@ -49,6 +49,13 @@ NOT_RUN = {
     "--model ./tuned --output after": "minutes; docs/evaluation.md types it with another model",
     "after/hellaswag.json": "docs/evaluation.md types it with another folder",
     "gate after --base before": "docs/evaluation.md types it with other folders",
+    "report after": "docs/evaluation.md types it with another folder",
+    "./tuned --fetch": "minutes; docs/evaluation.md types it with another model",
+    "instruct --weights q4": "minutes; docs/evaluation.md types it with another model",
+    "run helm --limit 20": "minutes; docs/evaluation.md types it with another limit",
+    "--judge ./large": "needs models that can judge; tests/app/cli/test_eval_judge.py has some",
+    "promote staging": "needs another alias; tests/app/cli/test_promote.py promotes one",
+    "rollback prod --to 3f2a91c": "needs its digest; tests/app/cli/test_promote.py goes back",
     "--resume 3f2a91c0": "needs a run that was stopped; tests/app/cli/test_agent.py resumes one",
     "recipes/ppo.yaml": "an hour; tests/train/rollouts runs it in its smallest form",
 }
@@ -72,8 +79,24 @@ ALIGNING = (
     *("docs/rewards.md", "docs/training-data.md", "docs/objectives/"),
     *(f"docs/cli.md: lmstack {name}" for name in ("compare", "data", "train")),
 )
-# The gate of docs/evaluation.md.
-GATE = "rules:\n  - {task: hellaswag, kind: non-inferior, margin: 0.1}\n"
+# Pages whose files readers of a part of the help have.
+FILES_OF = {
+    "docs/cli.md: lmstack prompt": "docs/prompting.md",
+    "docs/cli.md: lmstack eval judge": "docs/judging.md",
+    "docs/cli.md": "docs/promotion.md",
+}
+# What readers of a part of the help have done before.
+PROMOTED = (
+    "lmstack eval fetch hellaswag",
+    "lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first",
+    "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml",
+)
+BEFORE = {
+    "docs/cli.md: lmstack up": PROMOTED,
+    "docs/cli.md: lmstack promote": PROMOTED[:1],
+    "docs/cli.md: lmstack rollback": PROMOTED,
+    "docs/cli.md: lmstack aliases": PROMOTED,
+}
 # And what readers of docs/alignment.md have said of two answers.
 JUDGED = """
 import json
@@ -252,17 +275,25 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
         for name in made & named:
             (folder / "work" / name).unlink(missing_ok=True)
         write_alignment_inputs(folder / "work", named - made)
-    given = {"gate.yaml": GATE} if "gate.yaml" in texts else {}
-    if page.name.startswith("docs/cli.md: lmstack prompt"):
-        shown = next(each.files for each in PAGES if each.name == "docs/prompting.md")
-        given = {**shown, "drafts/mood.md": shown["prompts/mood-short.md"]}
+    given = next((_files(of) for part, of in FILES_OF.items() if page.name.startswith(part)), {})
     for name, text in (given | page.files).items():
         (folder / "work" / name).parent.mkdir(exist_ok=True)
         (folder / "work" / name).write_text(text, encoding="utf-8")
     needs_database = "postgresql://" in texts
     reader = Newcomer(folder, request.getfixturevalue("database") if needs_database else {})
+    for first in BEFORE.get(page.name, ()):
+        done = reader.run(first)
+        assert done.code == 0, done.said
     yield reader
     reader.leave()
+
+
+def _files(page: str) -> dict[str, str]:
+    """Those that ``page`` shows, and copies by the names that the help has."""
+    shown = next(each.files for each in PAGES if each.name == page)
+    if "prompts/mood-short.md" in shown:
+        return {**shown, "drafts/mood.md": shown["prompts/mood-short.md"]}
+    return shown
 
 
 def _copy(source: str, target: str) -> None:
