@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from tests.evals.tasks import ACCURACY
 from tests.evals.test_results import LENGTH, result_of, rows_with
@@ -199,3 +201,20 @@ def test_conclusions_name_what_was_shown_and_what_could_have_been() -> None:
     assert len(found) == 4
     assert found[3].startswith("others accuracy: these 10 samples show a difference of 0.")
     assert conclusions([same])[0] == "No difference was shown between other and base."
+
+
+@given(st.integers(0, 8), st.integers(0, 8))
+@settings(max_examples=25, deadline=None)
+def test_the_interval_of_a_share_leaves_nought_out_only_where_mcnemar_is_small(
+    gained: int, lost: int
+) -> None:
+    base = [0.0] * gained + [1.0] * lost + [1.0] * 60
+    other = [1.0] * gained + [0.0] * lost + [1.0] * 60
+    found = compare_results(*pair(base, other)).first
+    assert found.test == "mcnemar"
+    assert found.difference.low is not None
+    assert found.difference.high is not None
+    is_outside = not found.difference.low <= 0 <= found.difference.high
+    assert found.difference.p is not None
+    assert not is_outside or found.difference.p < 0.1
+    assert found.difference.low <= found.difference.value <= found.difference.high

@@ -2,12 +2,12 @@
 
 Every sample is its own control, so that hard ones count against neither side. A share has McNemar's
 exact test; whatever has clusters, or is no share, is tested by swapping the two sides of clusters
-at random, which for a mean is the sign-flip test. The interval is of the paired difference, never
-the overlap of two intervals. Over several tasks p is adjusted (Holm). What is not the same on both
-sides (task, protocol, data, samples) is refused, and named. Each comparison also says how large a
-difference its samples would have shown: "no difference" of few samples is no evidence of none. Not
-covered: whether a difference is enough (a gate), nor comparisons of free answers without a task
-(`comparison`).
+at random, which for a mean is the sign-flip test. The interval is of the paired difference (of a
+share by Tango's score, exact), never the overlap of two intervals. Over several tasks p is adjusted
+(Holm). What is not the same on both sides (task, protocol, data, samples) is refused, and named.
+Each comparison also says how large a difference its samples would have shown: "no difference" of
+few samples is no evidence of none. Not covered: whether a difference is enough (a gate), nor
+comparisons of free answers without a task (`comparison`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lmstack.core import InputError, shown
 from lmstack.evals.clustered import are_clustered
 from lmstack.evals.gate.scores import paired_test
 from lmstack.evals.intervals import estimate, swap_test
+from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import Estimate, Floats, holm, mcnemar, mean_of
 from lmstack.evals.task import Metric
@@ -222,11 +223,14 @@ def _difference(
         p = swap_test(base, other, clusters, metric.statistic)
         return replace(value, p=p), "randomization"
     differences = other[:, 0] - base[:, 0]
-    value = estimate(differences, clusters)
     is_binary = bool(np.isin(base[:, 0], (0, 1)).all() and np.isin(other[:, 0], (0, 1)).all())
     if metric.is_share and is_binary and not are_clustered(clusters):
         gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-        return replace(value, p=mcnemar(gained, lost)), "mcnemar"
+        pairs = BinaryPairs(gained, lost, len(differences))
+        # By pairs, as the gate has it: a bootstrap of few changes leaves nought out too easily.
+        low, high = pairs.lower(LEVEL / 2), pairs.upper(LEVEL / 2)
+        return Estimate(pairs.value, low, high, mcnemar(gained, lost)), "mcnemar"
+    value = estimate(differences, clusters)
     return replace(value, p=swap_test(base, other, clusters)), "sign-flip"
 
 
