@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +24,6 @@ from lmstack.app.cli.commands._options import Place, index_place, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
 from lmstack.core import InputError, LmstackError, shown
-from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
     from lmstack.evals.benchmarks import Benchmark
@@ -176,6 +174,7 @@ def run(
     same sample by the same protocol. Figures have 95 % intervals over samples, or over clusters
     where samples belong together."""
     from lmstack.app.cli.commands._eval_systems import evaluated, planned
+    from lmstack.app.wiring.comparing_tasks import kept
     from lmstack.app.wiring.evaluating import made, opened, output_store
     from lmstack.app.wiring.evaluation_forms import Form, asked_tasks, evaluated_on
 
@@ -207,8 +206,7 @@ def run(
                 )
             results.append(result)
             if output is not None:
-                text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
-                write_atomic(output / f"{result.task}.json", text.encode())
+                kept([result], output)
             _record(out, model, result)
             if not out.as_json and asked.suite is None:
                 _print(out, result)

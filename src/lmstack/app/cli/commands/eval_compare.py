@@ -11,6 +11,7 @@ import typer
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._eval_data import Fetch, have_data
+from lmstack.app.cli.commands._eval_forms import number_text
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.cli.output import Progress as Bar
@@ -19,7 +20,6 @@ from lmstack.core import InputError, shown
 
 if TYPE_CHECKING:
     from lmstack.evals.run import Progress
-    from lmstack.evals.task import Metric
     from lmstack.evals.task_comparison import MetricComparison, TaskComparison
 
 __all__ = ["register"]
@@ -193,13 +193,9 @@ def _row(each: MetricComparison) -> tuple[str, str, str, str, str, str]:
     p = each.difference.p
     return (
         each.metric.name,
-        _number(each.metric, each.base.value),
-        _number(each.metric, each.other.value),
+        number_text(each.metric, each.base.value),
+        number_text(each.metric, each.other.value),
         f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
         "-" if p is None else f"{p:.3g}",
         f"{each.test}, {each.samples:,} samples",
     )
-
-
-def _number(metric: Metric, value: float) -> str:
-    return f"{100 * value:.1f} %" if metric.is_share else f"{value:.{metric.decimals}f}"
