@@ -87,13 +87,12 @@ FILES_OF = {
 }
 # What readers of a part of the help have done before.
 PROMOTED = (
-    "lmstack eval fetch hellaswag",
-    "lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first",
+    "lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --fetch --first",
     "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml",
 )
 BEFORE = {
     "docs/cli.md: lmstack up": PROMOTED,
-    "docs/cli.md: lmstack promote": PROMOTED[:1],
+    "docs/cli.md: lmstack promote": ("lmstack eval fetch hellaswag",),
     "docs/cli.md: lmstack rollback": PROMOTED,
     "docs/cli.md: lmstack aliases": PROMOTED,
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command
+from lmstack.app.cli.commands._eval_data import Fetch, have_data
 from lmstack.app.cli.commands._options import ModelOnDisk, Weights, say_if_remote
 from lmstack.app.cli.commands.eval import AtOnce, DataFiles, Judge, Seed, data_files
 from lmstack.app.cli.output import Output, Progress
@@ -92,6 +93,7 @@ def promote(
     judge: Judge = None,
     seed: Seed = 0,
     at_once: AtOnce = 16,
+    fetch: Fetch = False,
     results: Results = None,
     first: First = False,
     new_rules: NewRules = False,
@@ -115,7 +117,7 @@ def promote(
     say_if_remote(out, judge)
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
-        tasks = _Tasks(task or [], data_files(file), seed, rater)
+        tasks = _Tasks(out, task or [], data_files(file), seed, rater, fetch)
         plan = planned(
             to,
             Candidate(model, weights, adapter, prompt),
@@ -141,8 +143,17 @@ def promote(
 class _Tasks:
     """The tasks that rules name: of files, else benchmarks."""
 
-    def __init__(self, files: Sequence[Path], data: dict[str, Path], seed: int, judge: Any) -> None:
+    def __init__(
+        self,
+        out: Output,
+        files: Sequence[Path],
+        data: dict[str, Path],
+        seed: int,
+        judge: Any,
+        fetch: bool,
+    ) -> None:
         self._files, self._data, self._seed, self._judge = files, data, seed, judge
+        self._out, self._fetch = out, fetch
 
     def __call__(self, names: Sequence[str]) -> Mapping[str, Task]:
         from lmstack.app.wiring.evaluating import task_named
@@ -167,6 +178,8 @@ class _Tasks:
                     hint=f"--task FILE gives a task of your own: --task {name}.yaml",
                     param="task",
                 )
+        if not self._data:
+            have_data(self._out, [name for name in names if name not in own], fetch=self._fetch)
         options = {"seed": self._seed, "judge": self._judge}
         return {
             name: own[name] if name in own else task_named(name, self._data, **options)
