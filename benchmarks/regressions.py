@@ -44,12 +44,12 @@ from stale_index import stale_index
 
 from lmstack.app.wiring import DEFAULT_MODEL
 from lmstack.app.wiring.evaluating import fetch, missing, output_store, subject, task_named
+from lmstack.app.wiring.gating import comparisons
 from lmstack.core import ChatRenderer, Delta, Likelihood, Message, ModelInfo, Request
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.gate import (
     Decision,
-    GateComparison,
     GateConfig,
     GateRule,
     TaskScores,
@@ -218,17 +218,19 @@ def decided(
 ) -> Decision:
     """The verdict by those rules whose tasks were run."""
     by_name = {task.name: task for task in tasks}
-    comparisons = []
     rules = tuple(rule for rule in config.rules if rule.task in candidate and rule.task in base)
-    for rule in rules:
-        task = by_name[rule.task]
-        metric = next(m for m in task.metrics if rule.metric in ("", m.name))
-        sides = []
-        for result in (candidate[rule.task], base[rule.task]):
+    tested = replace(config, rules=rules)
+
+    def of(results: Results) -> Callable[[GateRule], TaskScores]:
+        def scores(rule: GateRule) -> TaskScores:
+            task, result = by_name[rule.task], results[rule.task]
+            metric = next(m for m in task.metrics if rule.metric in ("", m.name))
             rows = {sample.id: sample.scores for sample in result.samples}
-            sides.append(TaskScores.of_task(task, metric, rows, result.subject_digest))
-        comparisons.append(GateComparison(*sides))
-    return decide(replace(config, rules=rules), comparisons)
+            return TaskScores.of_task(task, metric, rows, result.subject_digest)
+
+        return scores
+
+    return decide(tested, comparisons(tested, of(candidate), of(base)))
 
 
 def compared(
@@ -244,7 +246,7 @@ def compared(
             "candidate": result.comparison.candidate.value,
             "gain": result.value,
             "interval": list(result.interval),
-            "margin": -result.bound,
+            "bound": result.bound,
         }
         for result in decision.results
     ]
