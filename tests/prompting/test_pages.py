@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.e2e.documented import sequences
 
 from lmstack.app.cli import main
 
@@ -32,13 +33,10 @@ def folder(
     """With the files that the page shows."""
     monkeypatch.setenv("LMSTACK_HOME", str(smollm2.path.parents[1]))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts").mkdir()
-    [prompt] = blocks("prompting.md", "markdown")
-    (tmp_path / "prompts/mood.md").write_text(prompt)
-    short = prompt.replace("Is this review positive or negative?\n\n", "")
-    (tmp_path / "prompts/mood-short.md").write_text(short)
-    [rows] = blocks("prompting.md", "json")
-    (tmp_path / "reviews.jsonl").write_text(rows)
+    [page] = [each for each in sequences(ROOT) if each.name == "docs/prompting.md"]
+    for name, text in page.files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     return tmp_path
 
 

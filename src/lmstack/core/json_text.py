@@ -11,9 +11,15 @@ from typing import Any
 
 from lmstack.core.errors import shown
 
-__all__ = ["MAX_DEPTH", "parse_json"]
+__all__ = ["MAX_DEPTH", "canonical_json", "parse_json"]
 
 MAX_DEPTH = 100
+
+
+def canonical_json(value: Any) -> str:
+    """The one way to write ``value``: names sorted, no white space, ASCII. `ValueError` or
+    `TypeError` where it is not JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def parse_json(text: str) -> Any:

@@ -8,12 +8,12 @@ results (`results`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from lmstack.core import FormatError, InputError, Likelihood, nearest, shown
+from lmstack.core.json_text import canonical_json
 from lmstack.evals.task import Output
 
 __all__ = [
@@ -47,7 +47,7 @@ def canonical(value: Any, what: str) -> str:
     """``value`` as JSON, one text for equal values. `InputError` where it is not JSON; ``what`` it
     is, for the message."""
     try:
-        return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+        return canonical_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{what} is not JSON: {error}",

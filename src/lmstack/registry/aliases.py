@@ -23,10 +23,10 @@ from typing import Any, Literal, get_args
 
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError, nearest, shown
 from lmstack.core.files import store_error, write_atomic
-from lmstack.core.json_text import parse_json
+from lmstack.core.json_text import canonical_json, parse_json
 from lmstack.registry.home import home, locked
 from lmstack.registry.releases import Release
-from lmstack.registry.signing import Keys, canonical, fields, sha256_of
+from lmstack.registry.signing import Keys, fields, sha256_of
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.verdicts import GateVerdict
 
@@ -254,7 +254,7 @@ class Aliases:
             "verdict": verdict,
         }
         events = [*sealed, self.keys.seal(body)]
-        lines = ",\n".join(canonical(event).decode() for event in events)
+        lines = ",\n".join(canonical_json(event) for event in events)
         text = f'{{"format":"{_FORMAT}","events":[\n{lines}\n]}}\n'
         write_atomic(self._path(name), text.encode())
         return self._read(name)[0]

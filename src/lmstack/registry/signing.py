@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError, IntegrityError, NotFoundError, shown
 from lmstack.core.files import store_error, write_atomic
+from lmstack.core.json_text import canonical_json
 from lmstack.registry.home import home, locked
 
 if TYPE_CHECKING:
@@ -30,21 +30,16 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-__all__ = ["Keys", "canonical", "fields", "sha256_of"]
+__all__ = ["Keys", "fields", "sha256_of"]
 
 # So that a signature by this key over anything else is never one over a record.
 _PREFIX = b"lmstack record 1\n"
 _SEALED = {"body": dict, "key": str, "signature": str}
 
 
-def canonical(value: Any) -> bytes:
-    """The one way to write ``value`` as JSON."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
 def sha256_of(value: Any) -> str:
-    """``sha256:...`` of `canonical`."""
-    return f"sha256:{hashlib.sha256(canonical(value)).hexdigest()}"
+    """``sha256:...`` of its canonical JSON."""
+    return f"sha256:{hashlib.sha256(canonical_json(value).encode()).hexdigest()}"
 
 
 def fields(value: Any, what: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +86,7 @@ class Keys:
                 f" public half into {self.trusted}: openssl pkey -in {self.private} -pubout"
                 f" -out {self.trusted / 'new.pem'}",
             )
-        signature = key.sign(_PREFIX + canonical(body))
+        signature = key.sign(_PREFIX + canonical_json(body).encode())
         return {
             "body": dict(body),
             "key": name,
@@ -114,7 +109,7 @@ class Keys:
             )
         try:
             signature = base64.b64decode(found["signature"], validate=True)
-            key.verify(signature, _PREFIX + canonical(found["body"]))
+            key.verify(signature, _PREFIX + canonical_json(found["body"]).encode())
         except (InvalidSignature, binascii.Error, ValueError):
             raise IntegrityError(
                 f"{what} was changed after it was signed",

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstack.core import InputError, shown
+from lmstack.core.json_text import canonical_json
 
 __all__ = [
     "FORMAT",
@@ -46,8 +47,7 @@ MIN_KEY_BYTES = 16
 
 def canonical(value: Mapping[str, Any]) -> bytes:
     """The one way to write ``value`` as JSON. ValueError or TypeError if it is not JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+    return canonical_json(value).encode("ascii")
 
 
 def digest(record: Mapping[str, Any]) -> str:
