@@ -8,10 +8,14 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmstack.core.errors import IntegrityError, StoreError, shown
 
-__all__ = ["replaced_file", "sqlite_error", "store_error", "write_atomic"]
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["replaced_file", "sqlite_error", "sqlite_transaction", "store_error", "write_atomic"]
 
 _HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or use another disk"),
@@ -30,6 +34,20 @@ def store_error(error: OSError, path: Path, doing: str) -> StoreError:
         f"{doing} {path} failed: {error.strerror or error}",
         hint=f"{hint}; LMSTACK_HOME names the folder of models and indexes",
     )
+
+
+@contextlib.contextmanager
+def sqlite_transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A transaction that may write from its first statement on: it waits for others at once, and
+    is undone where the block fails."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def sqlite_error(

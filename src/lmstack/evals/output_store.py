@@ -34,7 +34,7 @@ from lmstack.core import (
     check_whole,
     shown,
 )
-from lmstack.core.files import sqlite_error, store_error
+from lmstack.core.files import sqlite_error, sqlite_transaction, store_error
 from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import (
     canonical,
@@ -201,15 +201,8 @@ class OutputStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._translated(), sqlite_transaction(self._connection):
+            yield self._connection
 
     def _prepare(self) -> None:
         _use_write_ahead_log(self._connection)

@@ -437,6 +437,31 @@ def open_page(browser: Browser, serve: Callable[..., Server]) -> Iterator[Open]:
 
 
 @pytest.fixture
+def open_file(browser: Browser) -> Iterator[Open]:
+    """``open_file(path, width=...)``: a page that is one file. It must say nothing in the console
+    and ask nothing of any host."""
+    contexts, found = [], list[str]()
+
+    def start(path: Path, width: int = 1280, **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: found.append(m.text) if m.type != "log" else None)
+        page.on("pageerror", lambda error: found.append(str(error)))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith(("file:", "data:")) else found.append(r.url),
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert found == []
+
+
+@pytest.fixture
 def shot(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
     """Save a picture of the page in $LMSTACK_SHOTS, where that is set."""
     folder = os.environ.get("LMSTACK_SHOTS")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from tests.app.page.agent_runs import HOSTILE, SEEN, clerk, hostile_run, png, ran
 from tests.app.page.looks import CONTRASTS, TOO_WIDE
 
@@ -238,28 +238,13 @@ def run() -> Run:
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    contexts, found = [], list[str]()
-
-    def start(run: Run, width: int = 1280, **options: Any) -> Page:
+def opened(open_file: Open, tmp_path: Path) -> Open:
+    def start(run: Run, **options: Any) -> Page:
         file = tmp_path / "run.html"
         file.write_text(run_page(run), encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: found.append(m.text) if m.type != "log" else None)
-        page.on("pageerror", lambda error: found.append(str(error)))
-        page.on(
-            "request",
-            lambda r: None if r.url.startswith(("file:", "data:")) else found.append(r.url),
-        )
-        page.goto(file.as_uri())
-        return page
+        return open_file(file, **options)
 
-    yield start
-    for context in contexts:
-        context.close()
-    assert found == []
+    return start
 
 
 @pytest.mark.browser

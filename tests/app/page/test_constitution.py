@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from lmstack.app.page.constitution import constitution_page
 from lmstack.core import Message
@@ -73,26 +74,8 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Browser, file: Path) -> Iterator[Open]:
-    contexts, found = [], list[str]()
-
-    def start(width: int = 1280, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: found.append(m.text) if m.type != "log" else None)
-        page.on("pageerror", lambda error: found.append(str(error)))
-        page.on(
-            "request",
-            lambda r: None if r.url.startswith(("file:", "data:")) else found.append(r.url),
-        )
-        page.goto(file.as_uri())
-        return page
-
-    yield start
-    for context in contexts:
-        context.close()
-    assert found == []
+def opened(open_file: Open, file: Path) -> Open:
+    return partial(open_file, file)
 
 
 def lines(page: Page) -> Locator:

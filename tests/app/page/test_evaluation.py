@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from tests.app.page.evaluation_results import digest, made_result, suite
 from tests.app.page.looks import CONTRASTS, TOO_WIDE
 
@@ -254,26 +255,8 @@ def file(page_text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Browser, file: Path) -> Iterator[Open]:
-    contexts, found = [], list[str]()
-
-    def start(width: int = 1280, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: found.append(m.text) if m.type != "log" else None)
-        page.on("pageerror", lambda error: found.append(str(error)))
-        page.on(
-            "request",
-            lambda r: None if r.url.startswith(("file:", "data:")) else found.append(r.url),
-        )
-        page.goto(file.as_uri())
-        return page
-
-    yield start
-    for context in contexts:
-        context.close()
-    assert found == []
+def opened(open_file: Open, file: Path) -> Open:
+    return partial(open_file, file)
 
 
 @pytest.mark.browser

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmstack.core import InputError, NotFoundError, StoreError, shown
+from lmstack.core.files import sqlite_transaction
 
 __all__ = ["FILE", "FeedbackStore", "Judgement", "RecentAnswers", "Verdict"]
 
@@ -167,14 +168,8 @@ class FeedbackStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._opened() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
+        with self._opened() as connection, sqlite_transaction(connection):
+            yield connection
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

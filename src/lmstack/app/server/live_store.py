@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmstack.core import NotFoundError, StoreError, shown
-from lmstack.core.files import sqlite_error
+from lmstack.core.files import sqlite_error, sqlite_transaction
 from lmstack.evals.live import LiveAnswer
 from lmstack.safety.traffic import Arm
 
@@ -187,14 +187,8 @@ class LiveStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._opened() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
+        with self._opened() as connection, sqlite_transaction(connection):
+            yield connection
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -220,17 +214,12 @@ class LiveStore:
             return
         connection.execute("PRAGMA journal_mode = WAL")
         # Under the lock, and looked at again: another process may do the same.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with sqlite_transaction(connection):
             if self._version(connection) == 0:
                 for table in _TABLES:
                     connection.execute(table)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.commit()
-        except BaseException:
-            connection.rollback()
-            raise
 
     def _version(self, connection: sqlite3.Connection) -> int:
         [version] = connection.execute("PRAGMA user_version").fetchone()
