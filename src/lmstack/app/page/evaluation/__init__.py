@@ -213,8 +213,7 @@ def _costs(report: EvaluationReport) -> Iterator[str]:
     yield (
         '<p class="soft">Means over samples. Seconds run from asking to the whole answer, with'
         " others asked at the same time; of an answer kept from before, as they were then. The run"
-        " is without those. Scoring the likelihood of choices records neither seconds nor tokens of"
-        " a sample.</p>\n"
+        " is without those.</p>\n"
     )
     scatters = "".join(_scatters(report))
     if scatters:
