@@ -52,6 +52,21 @@ def kept(store: Store) -> list[str]:
     return sorted(path.name for path in (store.root / "packed").glob("*"))
 
 
+def stub(digest: str, **sampling: float) -> SimpleNamespace:
+    """As much of a folder as its digest needs."""
+    card = SimpleNamespace(sampling=SamplingDefaults.from_mapping(sampling))
+    return SimpleNamespace(digest=digest, card=card)
+
+
+def test_the_digest_says_how_the_card_tells_to_sample():
+    plain = kept_forms.served_digest(stub("sha256:x"), "int8")
+    warm, hot = (
+        kept_forms.served_digest(stub("sha256:x", temperature=t), "int8") for t in (0.5, 1.5)
+    )
+    assert warm.startswith(f"{plain}+sampling.")
+    assert len({plain, warm, hot}) == 3
+
+
 SETTINGS = st.tuples(
     st.sampled_from(["tiny", "other"]),
     st.sampled_from(["float32", "bfloat16", "int8", "q4", "file8"]),
@@ -75,8 +90,7 @@ def named(setting, folders, vocabulary) -> tuple[str, object]:
 @settings(max_examples=200, deadline=None)
 @given(SETTINGS, SETTINGS)
 def test_the_digest_changes_with_what_changes_logits_and_only_then(one, other):
-    card = SimpleNamespace(sampling=SamplingDefaults())
-    folders = {n: SimpleNamespace(digest=f"sha256:{n}", card=card) for n in ("tiny", "other")}
+    folders = {name: stub(f"sha256:{name}") for name in ("tiny", "other")}
     vocabulary = byte_vocabulary()
     (digest, causes), (second, others) = (named(s, folders, vocabulary) for s in (one, other))
     assert (digest == second) == (causes == others)
