@@ -1,15 +1,16 @@
 """A language model with a system prompt that is part of the system, as its weights are.
 
-The prompt stands before every conversation that brings no system prompt of its own; raw prompts
-and likelihoods have none. Its hash is in the digest of every answer. Not covered: prompts with
-variables (`lmstack.prompting`), which are asked with and not served.
+The prompt stands before every conversation that brings no system prompt of its own, rendered ones
+included; raw prompts and the texts of likelihoods have none. Its hash is in the digest of every
+answer. Not covered: prompts with variables (`lmstack.prompting`), which are asked with and not
+served.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from lmstack.core import Delta, InputError, Message, Request
@@ -39,11 +40,17 @@ class PromptedModel(LocalModel):
 
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         """As `LocalModel.stream`, of the conversation with the prompt before it."""
-        messages = request.messages
-        if messages and messages[0].role != "system":
-            first = Message("system", self._prompt)
-            request = dataclasses.replace(request, messages=(first, *messages))
-        return super().stream(request)
+        messages = self._prompted(request.messages)
+        return super().stream(dataclasses.replace(request, messages=messages))
+
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        """As `LocalModel.render_chat`, with the prompt before them."""
+        return super().render_chat(self._prompted(messages))
+
+    def _prompted(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        if not messages or messages[0].role == "system":
+            return tuple(messages)
+        return (Message("system", self._prompt), *messages)
 
     def update_weights(self, weights: Mapping[str, Any]) -> None:
         """Replace those of the base."""

@@ -244,6 +244,18 @@ def test_an_alias_that_is_not_what_was_evaluated_is_refused(
     assert "Traceback" not in done.err
 
 
+def test_production_is_asked_for_likelihoods_after_its_own_template(promote: Promote) -> None:
+    chats = TASK[: TASK.index("input:")].replace("name: numbers", "name: chats")
+    chats += "input: [{role: user, text: 'cat {{n}}'}]\ntargets: n\nsolver: likelihood\n"
+    Path("chats.yaml").write_text(chats + "scorer: perplexity\n")
+    rule = "  - {task: chats, metric: bits_per_byte, kind: non-inferior, margin: 5}\n"
+    Path("both.yaml").write_text(LEAST % 0.05 + rule)
+    assert promote("./one", "--first", gate="both.yaml").code == 0
+    done = promote("./one", "--weights", "int8", "--task", "chats.yaml", gate="both.yaml")
+    assert done.code == 0, done.err
+    assert "chats bits_per_byte: not worse" in done.out
+
+
 def test_a_system_prompt_is_part_of_what_is_promoted(promote: Promote, folder: Path) -> None:
     Path("system.txt").write_text("the cat sat\n")
     assert promote("./one", "--first").code == 0
@@ -258,6 +270,7 @@ def test_a_system_prompt_is_part_of_what_is_promoted(promote: Promote, folder: P
         answer = prompted.complete([user], max_tokens=4)
         same = plain.complete([system, user], max_tokens=4)
         own = prompted.complete([system, user], max_tokens=4)
+        assert prompted.render_chat([user]) == plain.render_chat([system, user])
     assert answer.model.digest == release.digest
     assert same.model.digest == before.digest
     assert len({(each.text, each.usage.prompt_tokens) for each in (answer, same, own)}) == 1

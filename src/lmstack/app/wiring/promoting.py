@@ -33,8 +33,9 @@ from lmstack.app.wiring.lazy import LazyModel
 from lmstack.core import (
     InputError,
     Likelihood,
-    LikelihoodModel,
+    Message,
     ModelInfo,
+    TextWindows,
     UnsupportedError,
 )
 from lmstack.core.files import write_atomic
@@ -228,12 +229,26 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
 
 
 class _LazyScorer(LazyModel):
-    """`LazyModel` with likelihoods."""
+    """`LazyModel` with all that a `LocalModel` says of likelihoods."""
+
+    def _local(self) -> LocalModel:
+        from lmstack.serve import LocalModel
+
+        model = self.load()
+        assert isinstance(model, LocalModel)
+        return model
 
     async def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        model = self.load()
-        assert isinstance(model, LikelihoodModel)
-        return await model.likelihoods(pairs)
+        return await self._local().likelihoods(pairs)
+
+    async def text_likelihoods(
+        self, text: str, windows: TextWindows, *, add_special_tokens: bool = False
+    ) -> list[Likelihood]:
+        model = self._local()
+        return await model.text_likelihoods(text, windows, add_special_tokens=add_special_tokens)
+
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        return self._local().render_chat(messages)
 
 
 @contextmanager
