@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -87,9 +88,7 @@ def templated(loaded: LoadedModel, source: str) -> LoadedModel:
     return dataclasses.replace(loaded, template=ChatTemplate(source, *names), digest=None)
 
 
-def _with_vocabulary(
-    loaded: LoadedModel, change: Callable[[dict[str, object]], None]
-) -> LoadedModel:
+def _with_vocabulary(loaded: LoadedModel, change: Callable[[dict[str, Any]], None]) -> LoadedModel:
     """``change``: of tokenizer.json."""
     tokenizer = loaded.tokenizer
     spec = json.loads(tokenizer.backend.to_str())
@@ -105,8 +104,8 @@ def exchanged(loaded: LoadedModel, one: str, other: str) -> LoadedModel:
         raise ValueError(f"{one!r} and {other!r} are not one token each: {ids}")
     names = [loaded.tokenizer.token(each[0]) for each in ids]
 
-    def change(spec: dict[str, object]) -> None:
-        vocabulary = spec["model"]["vocab"]  # type: ignore[index]
+    def change(spec: dict[str, Any]) -> None:
+        vocabulary = spec["model"]["vocab"]
         first, second = names
         vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
 
@@ -117,8 +116,8 @@ def fewer_merges(loaded: LoadedModel, share: float) -> LoadedModel:
     """Only the first ``share`` of the merges, as from an older tokenizer of the same family: every
     id still means what it meant, and longer pieces are never written."""
 
-    def change(spec: dict[str, object]) -> None:
-        merges = spec["model"]["merges"]  # type: ignore[index]
+    def change(spec: dict[str, Any]) -> None:
+        merges = spec["model"]["merges"]
         del merges[int(len(merges) * share) :]
 
     return _with_vocabulary(loaded, change)

@@ -10,18 +10,25 @@ from typing import Any
 import pytest
 from tests.scripted_versions import BreakingModel, asked, digest_of, version
 
-from lmstack.core import ChatModel, EngineError, SamplingParams, complete
-from lmstack.safety import Observation, Shadow, ShadowBounds, ShadowModel
+from lmstack.core import ChatModel, EngineError, Request, SamplingParams, StoreError, complete
+from lmstack.safety import Arm, Observation, Shadow, ShadowBounds, ShadowModel
 
 
 class Shadowed:
-    def __init__(self, candidate: ChatModel, share: float = 1.0, **bounds: Any) -> None:
+    def __init__(
+        self,
+        candidate: ChatModel,
+        share: float = 1.0,
+        admit: Callable[[Request, Arm], None] = lambda *_: None,
+        **bounds: Any,
+    ) -> None:
         self.pairs: list[tuple[Observation, Observation]] = []
         self.dropped: list[str] = []
         self.stable = version("stable", ["from stable"])
         self.shadow = Shadow(
             candidate,
             share,
+            admit=admit,
             observe=lambda one, other: self.pairs.append((one, other)),
             dropped=self.dropped.append,
             bounds=ShadowBounds(**{"yields": False, **bounds}),
@@ -68,6 +75,24 @@ async def test_a_candidate_that_fails_is_observed_and_nobody_hears_of_it() -> No
     assert await both.ask() == "from stable"
     await both.until(lambda: bool(both.pairs))
     assert (both.pairs[0][1].outcome, both.pairs[0][1].error) == ("failed", "EngineError")
+
+
+async def test_what_cannot_be_recorded_beforehand_is_not_sent() -> None:
+    candidate, told = version("candidate", ["from candidate"]), []
+
+    def admit(request: Request, arm: Arm) -> None:
+        told.append((request.messages[-1].content, arm.model))
+        if request.messages[-1].content == "secret":
+            raise StoreError("the disk is full")
+
+    both = Shadowed(candidate, admit=admit)
+    assert await both.ask("secret") == "from stable"
+    await both.until(lambda: bool(both.dropped))
+    assert both.dropped == ["it could not be recorded"]
+    assert candidate.requests == []
+    await both.ask("hello")
+    await both.until(lambda: bool(both.pairs))
+    assert told == [("secret", "candidate"), ("hello", "candidate")]
 
 
 async def test_what_the_stable_version_fails_at_is_compared_too() -> None:

@@ -68,17 +68,21 @@ class _Job:
     stable: Observation
     candidate: ChatModel
     tries: int = 0
+    is_admitted: bool = False
 
 
 class Shadow:
-    """``observe`` is told of both answers to a request, the stable version's first; ``dropped``
-    of each request that has none, with the reason."""
+    """``admit`` is called in a thread before a request is sent to the candidate, which is asked
+    only if it returns: what cannot be recorded is not sent. ``observe`` is told of both answers to
+    a request, the stable version's first; ``dropped`` of each request that has none, with the
+    reason."""
 
     def __init__(
         self,
         candidate: ChatModel,
         share: float,
         *,
+        admit: Callable[[Request, Arm], None] = lambda *_: None,
         observe: PairObserver = lambda *_: None,
         dropped: Callable[[str], None] = lambda _: None,
         bounds: ShadowBounds | None = None,
@@ -87,7 +91,7 @@ class Shadow:
         self.candidate, self.share, self.bounds = candidate, share, bounds or ShadowBounds()
         self.dropped: Counter[str] = Counter()
         self.num_offered = self.num_answered = 0
-        self._observe, self._on_drop = observe, dropped
+        self._admit, self._observe, self._on_drop = admit, observe, dropped
         self._numbers = itertools.count()
         self._waiting: deque[_Job] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -186,6 +190,13 @@ class Shadow:
     async def _attempt(self, job: _Job) -> None:
         """Ask the candidate once; its failure is an observation, being interrupted is none."""
         arm, found = arm_of("shadow", job.candidate.info), list[Observation]()
+        if not job.is_admitted:
+            try:
+                await asyncio.to_thread(self._admit, job.request, arm)
+            except Exception as error:
+                logger.error("a request was not shadowed: %s: %s", type(error).__name__, error)
+                return self._drop("it could not be recorded")
+            job.is_admitted = True
         number, unit = job.stable.number, job.stable.unit
         watch = Watch(job.request, unit, arm, number, self.share, found.append)
         try:

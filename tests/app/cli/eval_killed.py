@@ -9,6 +9,7 @@ so that each costs milliseconds; what they run is the command line itself.
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -17,11 +18,11 @@ from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.evals.killed import begun, die, ended, forked
 from tests.evals.tasks import last_text
 
-import lmstack.serve  # noqa: F401
 from lmstack.app import wiring
 from lmstack.app.cli import main
 from lmstack.core import Request, ScriptedModel
@@ -77,8 +78,9 @@ def command(folder: Path, name: str, stage: str = "", item: int = -1) -> None:
         return found
 
     keep_output = OutputStore.keep_output
-    OutputStore.keep_output = keep  # type: ignore[method-assign]
-    wiring.generator = lambda *_a, **_k: ScriptedModel([reply])  # type: ignore[assignment]
+    # For good: this process ends here.
+    mock.patch.object(OutputStore, "keep_output", keep).start()
+    mock.patch.object(wiring, "generator", return_value=ScriptedModel([reply])).start()
     with (folder / "printed").open("a") as printed:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
@@ -155,14 +157,15 @@ def changed(folder: Path) -> dict[str, Any]:
 
 def load(folder: Path) -> None:
     """Import what a command does, and make its tables, before anything is forked."""
+    importlib.import_module("lmstack.serve")
     os.environ["LMSTACK_HOME"] = str(folder / "home")
     with redirect_stdout(io.StringIO()):
         assert main(("eval", "run", "gpqa_generated", "--limit", "1", "--json")) == 0
 
 
 def run_all(folder: Path) -> None:
-    wiring.generator = lambda *_a, **_k: ScriptedModel(["Answer: A"])  # type: ignore[assignment]
-    load(folder)
+    with mock.patch.object(wiring, "generator", return_value=ScriptedModel(["Answer: A"])):
+        load(folder)
     whole = prepared(folder / "whole")
     assert forked(lambda: command(whole, "all")) == 0, (whole / "printed").read_text()
     found = {

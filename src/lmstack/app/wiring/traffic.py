@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from lmstack.safety import (
     ShadowModel,
 )
 from lmstack.safety.recorder import request_record
-from lmstack.safety.traffic import arm_of, by_conversation, by_request
+from lmstack.safety.traffic import Arm, arm_of, by_conversation, by_request
 
 __all__ = ["DEFAULT_SHARE", "Candidate", "Traffic", "beside", "live_path"]
 
@@ -87,7 +87,7 @@ class Traffic:
     ) -> None:
         self.candidate, self._mode = candidate, wanted.mode
         self._audit, self._note = audit, note
-        self._auditing = ThreadPoolExecutor(1, "shadow-audit")
+        self._auditing = ThreadPoolExecutor(1, "traffic-audit")
         store = LiveStore(path)
         arms = arm_of("stable", stable), arm_of("canary", candidate.info)
         self.comparison = store.begin(wanted.mode, *arms, wanted.share, index_dir)
@@ -100,7 +100,8 @@ class Traffic:
             self.shadow = Shadow(
                 candidate,
                 wanted.share,
-                observe=self._pair,
+                admit=self._shadowed,
+                observe=self._recorder.record,
                 dropped=lambda reason: self._recorder.count(f"dropped: {reason}"),
                 bounds=ShadowBounds(yields=not wanted.is_remote),
             )
@@ -167,20 +168,15 @@ class Traffic:
             self._recorder.count(f"fell back: {seen.error}")
         self._recorder.record(seen)
 
-    def _pair(self, stable: Observation, shadow: Observation) -> None:
-        self._recorder.record(stable, shadow)
-        info = ModelInfo(shadow.arm.model, shadow.arm.digest)
-        self._record(
-            {
-                **request_record("shadowed", shadow.request, info, shadow.arm),
-                "outcome": shadow.outcome,
-                "usage": asdict(shadow.usage),
-                "seconds": round(shadow.total_s, 6),
-            }
-        )
+    def _shadowed(self, request: Request, arm: Arm) -> None:
+        """In the audit log before the candidate sees it; `StoreError` where that cannot be."""
+        if self._audit is not None:
+            info = ModelInfo(arm.model, arm.digest)
+            self._audit.append(request_record("shadowed", request, info, arm))
 
     def _record(self, record: Mapping[str, Any]) -> None:
-        """In the audit log, off the event loop: no request waits for it or fails by it."""
+        """In the audit log, off the event loop, what happened already: a canary that was stopped
+        stays so whether or not that can be written."""
         if self._audit is not None:
             self._auditing.submit(self._append, self._audit, record)
 

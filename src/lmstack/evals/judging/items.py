@@ -118,8 +118,9 @@ def _is_turn(value: object) -> bool:
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
-    check_text(name, row.get(name))  # type: ignore[arg-type]
-    return str(row[name])
+    value: Any = row.get(name)
+    check_text(name, value)
+    return str(value)
 
 
 def _label(value: Any, pair: bool) -> Label | None:
