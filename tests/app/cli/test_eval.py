@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.app.cli.numbers_task import write_numbers
 from tests.train.runs import MODEL, prepare_folder, recipe
 
 from lmstack.app.wiring import evaluating
@@ -17,15 +17,6 @@ from lmstack.train import train
 if TYPE_CHECKING:
     from tests.app.conftest import Run
 
-TASK = """
-name: numbers
-data: numbers.jsonl
-input: "the cat number {{n}} sat on the"
-choices: endings
-gold: right
-solver: multiple_choice
-scorer: multiple_choice
-"""
 GATE = "rules:\n  - {task: numbers, kind: non-inferior, margin: %s}\n"
 
 
@@ -35,9 +26,7 @@ def folder(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     prepare_folder(tmp_path)
     for name, steps in (("one", 1), ("two", 2)):
         train(recipe(tmp_path, name, steps=steps, model=MODEL))
-    rows = [{"n": n, "endings": [" mat", " dog", " 5"], "right": n % 3} for n in range(40)]
-    (tmp_path / "numbers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "task.yaml").write_text(TASK)
+    write_numbers(tmp_path, 40)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

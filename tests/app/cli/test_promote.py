@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tests.app.cli.numbers_task import TASK, write_numbers
 from tests.train.runs import MODEL, prepare_folder, recipe
 
 from lmstack.app.wiring import promoting, releases
@@ -21,15 +22,6 @@ from lmstack.train import train
 if TYPE_CHECKING:
     from tests.app.conftest import Ran, Run
 
-TASK = """
-name: numbers
-data: numbers.jsonl
-input: "the cat number {{n}} sat on the"
-choices: endings
-gold: right
-solver: multiple_choice
-scorer: multiple_choice
-"""
 LEAST = "rules:\n  - {task: numbers, kind: at_least, threshold: %s}\n"
 # An untrained model's form costs next to nothing, and 120 samples show little.
 BOTH = LEAST % 0.05 + "  - {task: numbers, kind: non-inferior, margin: %s}\n"
@@ -48,9 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.set_num_threads(1)
     shutil.copytree(made, tmp_path / "one")
-    rows = [{"n": n, "endings": [" mat", " dog", " 5"], "right": n % 3} for n in range(60)]
-    (tmp_path / "numbers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "task.yaml").write_text(TASK)
+    write_numbers(tmp_path, 60)
     (tmp_path / "gate.yaml").write_text(BOTH % 0.5)
     monkeypatch.chdir(tmp_path)
     return tmp_path

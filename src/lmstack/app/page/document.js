@@ -1,4 +1,5 @@
-// The theme of a page that is one file. Text is never written as HTML.
+// What pages that are one file share: the theme, and opening all entries that a filter leaves. Text
+// is never written as HTML.
 "use strict";
 (() => {
   const button = document.getElementById("theme");
@@ -10,5 +11,15 @@
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     button.setAttribute("aria-pressed", String(isDark()));
+  });
+
+  const open = document.getElementById("open");
+  open?.addEventListener("click", () => {
+    const all = open.getAttribute("aria-pressed") !== "true";
+    open.setAttribute("aria-pressed", String(all));
+    open.textContent = all ? "Close all" : "Open all";
+    for (const entry of document.querySelectorAll(".entry:not([hidden])")) {
+      entry.querySelector("details").open = all;
+    }
   });
 })();

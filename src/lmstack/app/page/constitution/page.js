@@ -38,13 +38,5 @@
     });
   }
 
-  const open = at("open");
-  open.addEventListener("click", () => {
-    const all = open.getAttribute("aria-pressed") !== "true";
-    open.setAttribute("aria-pressed", String(all));
-    open.textContent = all ? "Close all" : "Open all";
-    for (const { node } of entries) if (!node.hidden) node.querySelector("details").open = all;
-  });
-
   filter();
 })();

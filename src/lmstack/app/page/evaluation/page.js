@@ -38,13 +38,5 @@
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());
   for (const control of [search, ...selects]) control.addEventListener("input", filter);
-
-  const open = at("open");
-  open.addEventListener("click", () => {
-    const all = open.getAttribute("aria-pressed") !== "true";
-    open.setAttribute("aria-pressed", String(all));
-    open.textContent = all ? "Close all" : "Open all";
-    for (const { node } of entries) if (!node.hidden) node.querySelector("details").open = all;
-  });
   filter();
 })();
