@@ -50,7 +50,7 @@ SETTINGS = {
     "batch": 8,
     "steps": 120,
     "lora": {"r": 16, "targets": "all-linear"},
-    "precision": "bfloat16",
+    "precision": "auto",
     "schedule": "constant",
     "weight_decay": 0.0,
     "max_length": MAX_LENGTH,
