@@ -172,6 +172,15 @@ class Aliases:
             )
         return self._read(name)[0]
 
+    def files_of(self, name: str) -> tuple[object, ...]:
+        """Equal as long as neither the file of the alias nor a trusted key has changed. Nothing is
+        read, and what is wrong with them raises nothing."""
+        try:
+            keys = sorted(self.keys.trusted.iterdir())
+        except OSError:
+            keys = []
+        return tuple(map(_state_of, (self._path(name), *keys)))
+
     def check_name(self, name: str) -> None:
         """`InputError` for a name that no alias can have."""
         if not _NAME.match(name):
@@ -285,6 +294,14 @@ class Aliases:
         if not events:
             raise IntegrityError(f"{path} is empty", hint="restore it, or promote again")
         return Alias(name, tuple(events), self.keys), sealed
+
+
+def _state_of(path: Path) -> tuple[object, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (path,)
+    return path, found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _event(body: Any, alias: str, number: int, previous: str, what: str) -> AliasEvent:

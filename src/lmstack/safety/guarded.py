@@ -14,6 +14,7 @@ Does not cover checks on text on its way out.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import json
 import logging
@@ -77,6 +78,13 @@ class GuardedModel:
         self._keep_content = keep_content
         self._recorder = Recorder(audit)
         self._refusals = RefusalThrottle()
+
+    def around(self, model: ChatModel) -> GuardedModel:
+        """The same guards, limits, counts and log around another ``model``, which a
+        ``count_tokens`` has to suit as well. What this one has begun it ends with its own."""
+        other = copy.copy(self)
+        other._model = model
+        return other
 
     @property
     def info(self) -> ModelInfo:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.app.conftest import HashEmbedder
 
-from lmstack.app.wiring.build import PASSAGE_GUARDS
+from lmstack.app.wiring.served import PASSAGE_GUARDS
 from lmstack.core import GuardError, Request, ScriptedModel
 from lmstack.rag import AnswerConfig, AnswerDone, Answerer, Index, TextDelta
 from lmstack.safety import AuditLog, GuardedModel

@@ -104,14 +104,15 @@ class PageView:
 
     def _status(self) -> dict[str, Any]:
         standing = self.workspace.standing()
-        now, failure, model = standing.round, standing.failure, self.workspace.model.info
+        now, failure, writer = standing.round, standing.failure, self.workspace.writer
+        model = writer.model.info
         planned = now.plan.unchanged + len(now.plan.add) + len(now.plan.change)
         busy = standing.state == "indexing"
         indexed = planned - len(now.waiting) if busy else standing.indexed
         return {
             "version": lmstack.__version__,
             "model": {"name": model.name, "digest": model.digest},
-            "answers": self.workspace.config.answer.strategy,
+            "answers": writer.config.strategy,
             "folder": self.workspace.folder.name or str(self.workspace.folder),
             "root": str(self.workspace.folder),
             "state": standing.state,

@@ -20,7 +20,8 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from lmstack.app.server.command_socket import is_same_user, listen
 from lmstack.app.server.kept_index import Standing
 from lmstack.app.server.not_read import not_read_text
 from lmstack.app.server.told_answer import shown_from, told
-from lmstack.app.server.workspace import Question, Workspace
+from lmstack.app.server.workspace import Asking, Question, Workspace
 from lmstack.core import InputError, LmstackError, shown
 from lmstack.rag import AnswerWishes
 from lmstack.rag.filters import parse_filter
 
-__all__ = ["COMMAND", "CommandDoor", "CommandServer", "open_server"]
+__all__ = ["COMMAND", "CommandDoor", "CommandServer", "command_events", "open_server"]
 
 
 log = logging.getLogger("lmstack.app")
@@ -42,18 +43,25 @@ MAX_QUESTION_BYTES = 1 << 22
 # Commands that are answered at once; further ones wait until one of these is done.
 MOST_AT_ONCE = 8
 QUESTION_S = 10.0
-Events = Callable[[Mapping[str, Any]], AsyncGenerator[Mapping[str, Any], None]]
+Told = AsyncGenerator[Mapping[str, Any], None]
+Events = Callable[[Mapping[str, Any]], Told]
 
 
 class CommandServer:
     """``identity``: what is said first. ``events``: of the answer to what a command asks."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any], events: Events) -> None:
-        self._path, self._identity, self._events = path, identity, events
+        self._path = path
+        self.serve(identity, events)
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._room = threading.Semaphore(MOST_AT_ONCE)
+
+    def serve(self, identity: Mapping[str, Any], events: Events) -> None:
+        """From the next command on. One that was told what was served before is answered by
+        that."""
+        self._served = identity, events
 
     def start(self) -> bool:
         """Whether commands are answered from now on: not if another server does it already."""
@@ -92,10 +100,11 @@ class CommandServer:
         try:
             with connection:
                 if is_same_user(connection):
-                    _send(connection, self._identity)
+                    identity, events = self._served
+                    _send(connection, identity)
                     asked = _question(connection)
                     if asked is not None:
-                        asyncio.run(self._answer(connection, asked))
+                        asyncio.run(self._answer(connection, events(asked)))
         except (OSError, ValueError) as error:
             log.info("a command went away: %s", error)
         finally:
@@ -103,9 +112,9 @@ class CommandServer:
                 self._open.discard(connection)
             self._room.release()
 
-    async def _answer(self, connection: socket.socket, asked: Mapping[str, Any]) -> None:
+    async def _answer(self, connection: socket.socket, events: Told) -> None:
         """Send the events of an answer, unless its command goes away."""
-        sending = asyncio.ensure_future(self._send_all(connection, asked))
+        sending = asyncio.ensure_future(self._send_all(connection, events))
         loop = asyncio.get_running_loop()
         # Nothing more is said by a command: what can be read is the end.
         loop.add_reader(connection, sending.cancel)
@@ -115,15 +124,15 @@ class CommandServer:
         finally:
             loop.remove_reader(connection)
 
-    async def _send_all(self, connection: socket.socket, asked: Mapping[str, Any]) -> None:
+    async def _send_all(self, connection: socket.socket, answer: Told) -> None:
         try:
-            async with aclosing(self._events(asked)) as events:
+            async with aclosing(answer) as events:
                 async for event in events:
                     await asyncio.to_thread(_send, connection, event)
         except LmstackError as error:
-            told = {"message": error.message, "hint": error.hint, "param": error.param}
+            about = {"message": error.message, "hint": error.hint, "param": error.param}
             await asyncio.to_thread(
-                _send, connection, {"event": "error", "code": error.code, **told}
+                _send, connection, {"event": "error", "code": error.code, **about}
             )
 
 
@@ -154,20 +163,24 @@ class CommandDoor:
     path: Path
     identity: Mapping[str, Any]
 
+    def with_model(self, digest: str | None) -> CommandDoor:
+        """The same where the model with this ``digest`` is served."""
+        return replace(self, identity={**self.identity, "model": digest})
+
 
 def open_server(door: CommandDoor, workspace: Workspace) -> CommandServer | None:
     """What answers commands from ``workspace``; None where another server does already."""
 
-    def events(asked: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
-        return _events(workspace, asked)
-
-    server = CommandServer(door.path, door.identity, events)
+    server = CommandServer(door.path, door.identity, command_events(workspace))
     return server if server.start() else None
 
 
-async def _events(
-    workspace: Workspace, asked: Mapping[str, Any]
-) -> AsyncGenerator[Mapping[str, Any], None]:
+def command_events(workspace: Workspace) -> Events:
+    """Answers commands by the model that ``workspace`` has now."""
+    return partial(_events, workspace, workspace.asking())
+
+
+async def _events(workspace: Workspace, asking: Asking, asked: Mapping[str, Any]) -> Told:
     """How far the index is until it is up to date, then the answer."""
     question, folder = (_text(asked, name) for name in ("question", "folder"))
     where = None if asked.get("where") is None else parse_filter(asked["where"])
@@ -184,7 +197,7 @@ async def _events(
     open_from = shown_from(folder)
     now = standing.round
     yield {"event": "indexed", "not_read": not_read_text(now.plan.not_read, now.problems)}
-    answer = workspace.events(Question(prompt=question, client=COMMAND, where=where, wishes=wishes))
+    answer = asking(Question(prompt=question, client=COMMAND, where=where, wishes=wishes))
     async with aclosing(told(answer, workspace.view_of(COMMAND), open_from)) as events:
         async for event in events:
             yield event

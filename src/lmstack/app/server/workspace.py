@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lmstack.app.server.access import Access
@@ -43,9 +44,10 @@ from lmstack.rag import (
 )
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.rewriting import Turn
+from lmstack.safety import GuardedModel
 from lmstack.serve.http.streams import close
 
-__all__ = ["Question", "Workspace", "WorkspaceConfig"]
+__all__ = ["Asking", "Question", "Workspace", "WorkspaceConfig", "Writer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +66,41 @@ class EventDelta(Delta):
     event: AnswerEvent | None = None
 
 
+@dataclass(frozen=True)
+class Writer:
+    """``model`` writes answers, or is asked on the way to them; ``config``: how they are made where
+    nobody wishes otherwise."""
+
+    model: ChatModel
+    config: AnswerConfig
+
+
 class PageModel:
     """Answers as a `ChatModel` that is asked with a `Question` and gives each `EventDelta`, so that
     the guards of any model stand before them, too: an answer that is quoted never asks the
     language model, and guarding that alone would leave it without a limit and an audit record.
-    ``answerers`` gives each client, with a filter or without, the one that answers it."""
+    ``answerers`` gives each client, with a filter or without, the one that answers it by
+    ``writer``."""
 
     def __init__(
         self,
-        inner: ChatModel,
-        answerers: Callable[[str, Filter | None, AnswerWishes], Answerer],
+        writer: Writer,
+        answerers: Callable[[str, Filter | None, AnswerWishes, Writer], Answerer],
         name: str,
     ) -> None:
-        self._inner, self._name = inner, name
+        self._writer, self._name = writer, name
         self._answerers = answerers
 
     @property
     def info(self) -> ModelInfo:
-        inner = self._inner.info
+        inner = self._writer.model.info
         return ModelInfo(self._name, inner.digest, inner.context_length)
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
         if not isinstance(request, Question) or not isinstance(request.prompt, str):
             raise InputError("the page's answers take a Question")
         wishes = AnswerWishes.from_mapping(request.wishes)
-        answerer = self._answerers(request.client, request.where, wishes)
+        answerer = self._answerers(request.client, request.where, wishes, self._writer)
         events = answerer.stream(
             request.prompt, request.past, client=request.client, request_id=request.request_id
         )
@@ -108,6 +120,7 @@ class PageModel:
                     yield EventDelta(event=event)
 
 
+Asking = Callable[[Question], AsyncGenerator[AnswerEvent, None]]
 # How often whoever waits for the index is told how far it is.
 LOOK_S = 0.3
 # Whoever asks where no client is named: this process.
@@ -153,7 +166,7 @@ class Workspace:
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
-        self.model = model
+        self.writer = Writer(model, self.config.answer)
         self.reranker = reranker
         self._kept = KeptIndex(
             self.folder,
@@ -170,8 +183,9 @@ class Workspace:
         self.uploads = uploads
         self.index_dir = Path(index_dir)
         self._answerers: dict[tuple[frozenset[str] | None, AnswerWishes], Answerer] = {}
-        named = self.folder.name or model.info.name
-        self._asked = guard(PageModel(model, self.answerer_of, named))
+        self._named = self.folder.name or model.info.name
+        self._asked = guard(PageModel(self.writer, self.answerer_of, self._named))
+        self._guard = guard
         self._lock = threading.Lock()
 
     def __enter__(self) -> Workspace:
@@ -202,6 +216,21 @@ class Workspace:
         with self._lock:
             self._answerers.clear()
 
+    def use(self, model: ChatModel, answer: AnswerConfig) -> None:
+        """Answer by another model from the next question on, and so; an answer that has begun ends
+        by the one that it began with."""
+        writer = Writer(model, answer)
+        page = PageModel(writer, self.answerer_of, self._named)
+        before = self._asked
+        asked = before.around(page) if isinstance(before, GuardedModel) else self._guard(page)
+        with self._lock:
+            self.writer, self._asked = writer, asked
+            self._answerers.clear()
+
+    @property
+    def model(self) -> ChatModel:
+        return self.writer.model
+
     @property
     def index(self) -> Index:
         return self._kept.current()
@@ -223,25 +252,40 @@ class Workspace:
         return self.index.seen_by(self.labels_of(client))
 
     def answerer_of(
-        self, client: str, where: Filter | None = None, wishes: AnswerWishes = NO_WISHES
+        self,
+        client: str,
+        where: Filter | None = None,
+        wishes: AnswerWishes = NO_WISHES,
+        writer: Writer | None = None,
     ) -> Answerer:
         """What answers ``client`` as it ``wishes``: from documents that it may see and that match
-        ``where``."""
-        labels, index = self.labels_of(client), self.index
-        config = self.config.answer.wished(wishes)
+        ``where``. ``writer``: what there was when the answer began; else what there is now."""
+        labels, index, writer = self.labels_of(client), self.index, writer or self.writer
+
+        def made(view: IndexView) -> Answerer:
+            config = writer.config.wished(wishes)
+            return Answerer(view, writer.model, config, reranker=self.reranker)
+
         if where is not None:
-            view = index.seen_by(labels).matching(where)
-            return Answerer(view, self.model, config, reranker=self.reranker)
+            return made(index.seen_by(labels).matching(where))
         with self._lock:
+            if writer is not self.writer:  # another took its place meanwhile
+                return made(index.seen_by(labels))
             key = (labels, wishes)
             if key not in self._answerers:
-                view = index.seen_by(labels)
-                self._answerers[key] = Answerer(view, self.model, config, reranker=self.reranker)
+                self._answerers[key] = made(index.seen_by(labels))
             return self._answerers[key]
 
-    async def events(self, asked: Question) -> AsyncGenerator[AnswerEvent, None]:
+    def events(self, asked: Question) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, guarded."""
-        deltas = self._asked.stream(asked)
+        return self.asking()(asked)
+
+    def asking(self) -> Asking:
+        """`events` by the writer that there is now, whatever takes its place meanwhile."""
+        return partial(self._events, self._asked)
+
+    async def _events(self, page: ChatModel, asked: Question) -> AsyncGenerator[AnswerEvent, None]:
+        deltas = page.stream(asked)
         try:
             async for delta in deltas:
                 if isinstance(delta, EventDelta) and delta.event is not None:

@@ -355,6 +355,7 @@ def service(
     key_entries: tuple[KeyEntry, ...] = (),
     local: bool,
     uploads: bool = False,
+    pinned: bool = False,
     note: Callable[[str], None] = lambda _: None,
     settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
@@ -362,35 +363,43 @@ def service(
 
     ``engine``: settings of every engine that differ from what is usual. ``local``: only this
     machine can ask, so requests under other host names are refused. ``candidate``: a second
-    version of the model. ``note`` is told what is done without, ``settled`` what each round over
-    the folder did.
+    version of the model. ``pinned``: aliases stay what they stand for now. ``note`` is told what is
+    done without, ``settled`` what each round over the folder did.
     """
     from lmstack.app.wiring.build import build_service
+    from lmstack.app.wiring.following import Followed, follower_of
     from lmstack.app.wiring.traffic import beside
     from lmstack.engine import EngineConfig
     from lmstack.serve.http.app import LOCAL_HOSTS
 
     config = EngineConfig.from_mapping(engine or {})
-    chat = generator(model, weights, draft, config)
+    # Nothing but this holds the model: another may take its place.
+    chat = Followed(model, generator(model, weights, draft, config))
     others = tasks.load_also(also, config)
     traffic = None
     if candidate is not None:
         second = generator(candidate.model, candidate.weights, None, config)
-        traffic = beside(candidate, second, chat.info, home(), index_of(docs), note)
+        traffic = beside(candidate, second, chat.model.info, home(), index_of(docs), note)
     # A canary would answer commands with a version that they did not ask for.
     is_split = candidate is not None and candidate.mode == "canary"
     door = None if is_split else _command_door(docs, model, embedder_name, weights, reader)
+    alias = model if releases.alias_named(model) else None  # as typed: prod, or prod@3f2a91c
+    if door is not None and alias is not None:  # which may have been moved since it was loaded
+        door = door.with_model(chat.model.info.digest)
+    smaller = None if draft is None else partial(generator_folder, draft)
+    mode = None if candidate is None else candidate.mode
+    follower = follower_of(chat, others, also, smaller, config, mode, note) if not pinned else None
 
     def close_all() -> None:
-        close(chat)
+        close(chat.model)
         others.close()
 
     return build_service(
         folder=docs,
         index_dir=index_of(docs),
         audit_path=audit_path(),
-        model=chat,
-        alias=model if releases.alias_named(model) else None,  # as typed: prod, or prod@3f2a91c
+        model=chat.model,
+        alias=alias,
         embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
         reranker=retrieval.answer_reranker(note, reader),
@@ -404,6 +413,7 @@ def service(
         close_model=close_all,
         traffic=traffic,
         door=door,
+        follower=follower,
     )
 
 

@@ -14,8 +14,7 @@ asking the model leaves the first. Does not cover the socket
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,18 @@ from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.agents import run_store, runs_path
+from lmstack.app.wiring.following import Follower
+from lmstack.app.wiring.served import ServedModel
 from lmstack.app.wiring.tasks import Also
 from lmstack.app.wiring.traffic import Traffic
 from lmstack.app.wiring.usual_answers import usual_answers
-from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranker
-from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel, UpdateResult
+from lmstack.core import ChatModel, Embedder, Reranker
+from lmstack.rag import UpdateResult
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
+from lmstack.serve.http.state import AppState
 
 __all__ = ["build_service", "served_name"]
-
-# Passages may hold anything that a file can; what no person can see is still refused.
-PASSAGE_GUARDS = ("hidden_text", "invalid_unicode")
 
 
 def build_service(
@@ -64,28 +63,27 @@ def build_service(
     adapters: Adapters | None = None,
     traffic: Callable[..., Traffic] | None = None,
     door: CommandDoor | None = None,
+    follower: Follower | None = None,
     settled: Callable[[UpdateResult], None] = lambda _: None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
     add files to ``folder``. ``alias``: another name of ``model``. ``adapters``: of ``model``.
     ``traffic``: makes a second version of it that writes to the ``audit`` log.
-    ``door``: where commands of this user are answered. ``settled`` is told what each round over the
-    folder did."""
+    ``door``: where commands of this user are answered. ``follower``: gives the model another
+    release of ``alias``, and those of ``also``. ``settled`` is told what each round over the folder
+    did."""
     also = also or Also()
     audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
     limits = Limits()
     guarded = partial(GuardedModel, limits=limits, audit=audit)
     # A question is counted once, where it comes in; prompts to the language model by themselves.
-    guard, prompts = partial(guarded, limiter=RateLimiter(limits)), RateLimiter(limits)
+    guard = partial(guarded, limiter=RateLimiter(limits))
     versions = None if traffic is None else traffic(audit=audit)
-
-    def asked(per_request: bool = False, **how: Any) -> ChatModel:
-        return guarded(_scoped(model, versions, access, per_request), limiter=prompts, **how)
-
+    served = ServedModel(model, alias, access, guarded, RateLimiter(limits), versions)
     workspace = Workspace(
         folder,
         index_dir,
-        model=asked(guards=PASSAGE_GUARDS, per_request=True),
+        model=served.passages,
         embedder=embedder,
         reranker=reranker,
         config=WorkspaceConfig(answer=usual_answers(model.info)),
@@ -95,47 +93,56 @@ def build_service(
         embedder_of=embedder_of,
         settled=settled,
     )
-    named = [each for each in (model.info.name, alias) if each]
-    name = served_name(folder, *named)
-    grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))
-    models = {name: guard(grounded), **dict.fromkeys(named, asked())}
-    models |= {each: guard(ScopedModel(w, access)) for each, w in also.writers.items()}
+    name = served_name(folder, *served.names)
+    served.answers_from(workspace, name, guard)
+    writers = {each: guard(ScopedModel(w, access)) for each, w in also.writers.items()}
     app = create_app(
-        models=models,
+        models=served.models() | writers,
         from_documents=[name],
-        tokenizers=_tokenizers(model, embedder, *also.writers.values(), alias=alias),
-        metrics=_engine_metrics(model, versions),
+        tokenizers={
+            **_tokenizers({embedder.info.name: embedder, **also.writers}),
+            **served.tokenizers(),
+        },
+        metrics=_figures(served, follower),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
         **_scorers(embedder, also),
         **_keys(api_keys, access),
     )
+    state: AppState = app.state.shared
     if adapters:
-        adapters.open(app.state.shared, model, lambda each: guard(ScopedModel(each, access)))
+        adapters.open(state, model, lambda each: guard(ScopedModel(each, access)))
     view = PageView(workspace)
     add_page(app, view=view, record=audit.append, agents=live_runs())
     workspace.start_indexing()
     commands = None if door is None else open_server(door, workspace)
+    if follower is not None:
+        take = partial(
+            served.exchange, state=state, workspace=workspace, commands=commands, door=door
+        )
+        follower.start(audit.append, take, partial(_take_writer, state, also, writers, access))
 
     def close() -> None:
-        for each in (commands, view, versions):
+        for each in (follower, commands, view, versions):
             if each is not None:
                 each.close()
         close_model()
 
-    return Service(app, close=close, stopping=app.state.shared.stopping.set)
+    return Service(app, close=close, stopping=state.stopping.set)
 
 
-def _scoped(
-    model: ChatModel, versions: Traffic | None, access: Access, per_request: bool
-) -> ChatModel:
-    """``model``, or both versions of it, without prompts that keys share. ``per_request``: all that
-    is asked in one request goes to one version."""
-    scoped = ScopedModel(model, access)
-    if versions is None:
-        return scoped
-    other = ScopedModel(versions.candidate, access)
-    return versions.split(scoped, other, per_request=per_request)
+def _take_writer(
+    state: AppState,
+    also: Also,
+    writers: dict[str, GuardedModel],
+    access: Access,
+    name: str,
+    model: ChatModel,
+) -> None:
+    """Answer new requests for ``name``, one of ``also``, with ``model``."""
+    writers[name] = writers[name].around(ScopedModel(model, access))
+    also.writers[name] = model
+    state.serve({name: writers[name]}, _tokenizers({name: model}))
 
 
 def live_runs() -> LiveRuns | None:
@@ -169,28 +176,6 @@ def _uploads(folder: Path, access: Access) -> Uploads:
     return uploads
 
 
-class DocumentsModel:
-    """Cited answers as a chat model, to each client from the documents that it may see."""
-
-    def __init__(
-        self, workspace: Workspace, name: str, tokenizer: AnswerTokenizer | None = None
-    ) -> None:
-        self._workspace, self._name = workspace, name
-        self._tokenizer = tokenizer
-
-    @property
-    def info(self) -> ModelInfo:
-        inner = self._workspace.model.info
-        return ModelInfo(self._name, inner.digest, inner.context_length)
-
-    def stream(self, request: Request) -> AsyncIterator[Delta]:
-        answerer = self._workspace.answerer_of(
-            request.client, wishes=AnswerWishes.from_mapping(request.wishes)
-        )
-        grounded = GroundedModel(answerer, self._name, tokenizer=self._tokenizer)
-        return grounded.stream(request)
-
-
 def served_name(folder: Path, *taken: str) -> str:
     """A model name that people recognize: the folder's, unless it has none to give."""
     name = printable(folder.name, one_line=True).strip()
@@ -199,25 +184,19 @@ def served_name(folder: Path, *taken: str) -> str:
     return name
 
 
-def _tokenizers(*parts: ChatModel | Embedder, alias: str | None = None) -> dict[str, Any]:
-    """Local models bring a tokenizer, remote ones do not. ``alias``: of the first."""
-    found = {part.info.name: getattr(part, "tokenizer", None) for part in parts}
-    if alias is not None:
-        found[alias] = getattr(parts[0], "tokenizer", None)
+def _tokenizers(parts: Mapping[str, ChatModel | Embedder]) -> dict[str, Any]:
+    """Local models bring a tokenizer, remote ones do not."""
+    found = {name: getattr(part, "tokenizer", None) for name, part in parts.items()}
     return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
 
 
-def _engine_metrics(
-    model: ChatModel, versions: Traffic | None
+def _figures(
+    served: ServedModel, follower: Follower | None
 ) -> Callable[[], Mapping[str, float]] | None:
-    """Figures of the engine for /metrics, where the model has one, and of two versions."""
-    stats = getattr(model, "stats", None)
-    if stats is None and versions is None:
+    """Figures of the engine for /metrics, where the model has one, of two versions, and of releases
+    that are followed."""
+    if getattr(served.model, "stats", None) is None and not (served.versions or follower):
         return None
-
-    def figures() -> Mapping[str, float]:
-        values = {} if stats is None else dataclasses.asdict(stats())
-        found = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
-        return found if versions is None else {**found, **versions.figures()}
-
-    return figures
+    if follower is None:
+        return served.figures
+    return lambda: {**served.figures(), **follower.figures()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.app.wiring import releases
 from lmstack.app.wiring.merged import model_named
-from lmstack.core import InputError, shown
+from lmstack.core import ChatModel, InputError, shown
 from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Also:
     """What a server offers beside its model and its embedder, under the names it is served as.
     ``writers`` generate text, ``scorers`` do everything else."""
 
-    writers: dict[str, LocalModel] = dataclasses.field(default_factory=dict)
+    writers: dict[str, ChatModel] = dataclasses.field(default_factory=dict)
     scorers: dict[str, LocalTasks] = dataclasses.field(default_factory=dict)
 
     @property
@@ -97,7 +97,9 @@ class Also:
 
     def close(self) -> None:
         for writer in self.writers.values():
-            writer.close()
+            closer = getattr(writer, "close", None)
+            if closer is not None:
+                closer()
 
 
 def require(given: Sequence[str]) -> None:

@@ -84,10 +84,9 @@ class ServedAdapters:
                 param="lora_name",
             )
         model = self._base.with_adapter(folder, name)
-        state, tokenizer = self._state, getattr(model, "tokenizer", None)
-        if tokenizer is not None:
-            state.tokenizers = {**state.tokenizers, name: tokenizer}
-        state.models = {**state.models, name: self._wrapped(model)}
+        tokenizer = getattr(model, "tokenizer", None)
+        tokenizers = {} if tokenizer is None else {name: tokenizer}
+        self._state.serve({name: self._wrapped(model)}, tokenizers)
         self._names.add(name)
 
     def unload(self, name: str) -> None:
@@ -99,9 +98,7 @@ class ServedAdapters:
                 param="lora_name",
             )
         self._names.remove(name)
-        state = self._state
-        state.models = {n: each for n, each in state.models.items() if n != name}
-        state.tokenizers = {n: each for n, each in state.tokenizers.items() if n != name}
+        self._state.serve({}, {}, without=[name])
 
     def allowed(self, path: str) -> Path:
         """The folder that ``path`` names, symbolic links followed, within the one that is

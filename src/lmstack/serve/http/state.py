@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +135,27 @@ class AppState:
     stopping: StopSignal = field(default_factory=StopSignal)
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     bodies: BodyBudget = field(default_factory=BodyBudget)
+    _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def serve(
+        self,
+        models: Mapping[str, ChatModel],
+        tokenizers: Mapping[str, Codec],
+        without: Iterable[str] = (),
+    ) -> None:
+        """Serve ``models`` with their ``tokenizers`` from the next request on, in place of those
+        of the same names and of those named in ``without``. What has begun ends with the model that
+        it began with. From any thread."""
+        gone = {*without, *models}
+        with self._changing:
+            kept = {n: each for n, each in self.models.items() if n not in gone}
+            known = {n: each for n, each in self.tokenizers.items() if n not in gone}
+            self.models, self.tokenizers = {**kept, **models}, {**known, **tokenizers}
+
+    def snapshot(self) -> AppState:
+        """This, with models and tokenizers that belong together and stay what they are."""
+        with self._changing:
+            return copy.copy(self)
 
     def model(self, name: str) -> Observed:
         return Observed(self.named(name, self.models, "chat or complete"), name, self.metrics)

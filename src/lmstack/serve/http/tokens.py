@@ -11,7 +11,7 @@ from pydantic import Field
 from lmstack.serve.http.fields import AnyTokenIds, Body, ModelName
 from lmstack.serve.http.responses import Out
 from lmstack.serve.http.routes import answered_by, body_errors, post
-from lmstack.serve.http.state import check_ids, state_of
+from lmstack.serve.http.state import AppState, check_ids, state_of
 
 __all__ = ["DetokenizeBody", "TokenizeBody", "router"]
 
@@ -43,18 +43,18 @@ class Detokenized(Out):
     prompt: str
 
 
-def _named(request: Request, name: str) -> None:
+def _named(request: Request, state: AppState, name: str) -> None:
     """Of the model ``name``, whose tokenizer is asked."""
-    info = state_of(request).infos().get(name)
+    info = state.infos().get(name)
     answered_by(request, None if info is None else info.digest)
 
 
 @post(router, "/tokenize", TokenizeBody, Tokenized, errors=body_errors)
 async def tokenize(request: Request, body: TokenizeBody) -> Tokenized:
     """The token ids that a raw prompt becomes."""
-    state = state_of(request)
+    state = state_of(request).snapshot()
     name, codec = state.tokenizer(body.model)
-    _named(request, name)
+    _named(request, state, name)
     special = body.add_special_tokens is not False
 
     def work() -> Tokenized:
@@ -73,9 +73,9 @@ async def tokenize(request: Request, body: TokenizeBody) -> Tokenized:
 @post(router, "/detokenize", DetokenizeBody, Detokenized, errors=body_errors)
 async def detokenize(request: Request, body: DetokenizeBody) -> Detokenized:
     """The text of token ids."""
-    state = state_of(request)
+    state = state_of(request).snapshot()
     name, codec = state.tokenizer(body.model)
-    _named(request, name)
+    _named(request, state, name)
 
     def work() -> Detokenized:
         check_ids(body.tokens, codec.vocab_size, "tokens")

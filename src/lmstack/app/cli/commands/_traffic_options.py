@@ -1,4 +1,5 @@
-"""Options of `lmstack up` for a second version of the model: a canary, or a shadow."""
+"""Options of `lmstack up` for other versions of the model: a canary, a shadow, what an alias comes
+to stand for."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from lmstack.app.wiring import tasks
 if TYPE_CHECKING:
     from lmstack.app.wiring.traffic import Candidate
 
-__all__ = ["CanaryName", "LiveTexts", "ShadowName", "Share", "candidate_of"]
+__all__ = ["CanaryName", "LiveTexts", "Pin", "ShadowName", "Share", "candidate_of"]
 
 CanaryName = Annotated[
     str | None,
@@ -50,6 +51,14 @@ LiveTexts = Annotated[
         "--live-texts",
         help="With --canary or --shadow: keep prompts and answers on this machine, too, instead of"
         " their hashes and lengths alone.",
+    ),
+]
+Pin = Annotated[
+    bool,
+    typer.Option(
+        "--pin",
+        help="Keep the releases that aliases stand for at the start. Unless given, what `lmstack"
+        " promote` or `lmstack rollback` moves an alias to takes over within seconds.",
     ),
 ]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmstack.evals.run import Progress as RunProgress
     from lmstack.evals.task import Task
 
-__all__ = ["register"]
+__all__ = ["register", "taken_by_servers"]
 
 To = Annotated[str, typer.Option("--to", metavar="ALIAS", help="The name that moves: prod.")]
 Rules = Annotated[
@@ -245,8 +245,15 @@ def _print(out: Output, found: Promotion) -> None:
         rows.append(("production", plan.production.title, plan.production.short))
     out.lines([out.style(printable(line), "dim") for line in columns(rows, indent=2)])
     out.line(_outcome(found))
+    if found.recorded and decision.passed:
+        out.note(taken_by_servers(plan.alias))
     if found.recorded and not found.in_card:
         out.note("the model has no card; the verdict is in the alias's history alone")
+
+
+def taken_by_servers(alias: str) -> str:
+    """What becomes of servers when ``alias`` has been moved."""
+    return f"a server that runs as `lmstack up {alias}` takes it within seconds, once it is loaded"
 
 
 def _outcome(found: Promotion) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lmstack.app.cli.command import command
+from lmstack.app.cli.commands.promote import taken_by_servers
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 
@@ -36,7 +37,8 @@ def rollback(
     """Let an alias stand for the release before, at once.
 
     Nothing is measured: the release passed the gate when it was promoted, and its signed verdict
-    and its files are checked. It is recorded; `lmstack aliases ALIAS` shows the history."""
+    and its files are checked. A server that runs as `lmstack up ALIAS` takes it within seconds.
+    It is recorded; `lmstack aliases ALIAS` shows the history."""
     from lmstack.app.wiring.releases import rolled_back
 
     was, now = rolled_back(alias, to)
@@ -46,3 +48,4 @@ def rollback(
     text = f"{alias} stands for {now.title} again   {now.short}"
     out.line(printable(text, one_line=True))
     out.note(printable(f"it was {was.title}   {was.short}", one_line=True))
+    out.note(taken_by_servers(alias))

@@ -25,6 +25,7 @@ from lmstack.app.cli.commands._options import (
 from lmstack.app.cli.commands._traffic_options import (
     CanaryName,
     LiveTexts,
+    Pin,
     ShadowName,
     Share,
     candidate_of,
@@ -241,6 +242,7 @@ def up(
     shadow: ShadowName = None,
     share: Share = None,
     live_texts: LiveTexts = False,
+    pin: Pin = False,
     device: Device = None,
     target_step: TargetStep = None,
     key_weights: KeyWeights = None,
@@ -249,9 +251,10 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    An alias in place of DIR, --model or --adapter serve models alone. Models are loaded once;
-    meanwhile /healthz answers 503 with "loading". The folder is indexed in the background. Every
-    request to a model passes the guards and leaves a record, see `lmstack audit verify`.
+    An alias in place of DIR, --model or --adapter serve models alone. When an alias is moved, the
+    server loads what it stands for and drops no request. Models are loaded once; meanwhile /healthz
+    answers 503 with "loading". The folder is indexed in the background. Every request to a model
+    passes the guards and leaves a record, see `lmstack audit verify`.
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
     the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
@@ -296,6 +299,7 @@ def up(
             key_entries=entries,
             local=_is_local(host),
             uploads=uploads,
+            pinned=pin,
             note=out.note,
             settled=NotReadNotes(out.note, docs or source),
         )

@@ -1,0 +1,146 @@
+"""The language model of a server, with all that is asked through it.
+
+    prompts     as clients ask it                        guarded, audited
+    passages    as answers from documents ask it         guarded, audited
+    documents   cited answers, as a chat model           guarded, audited
+
+`ServedModel.exchange` puts another model in its place: new requests go to that, and a request that
+has begun holds what it began with, all of it, so that no answer is by two. Nobody is told of an
+exchange and nothing is counted: once no request holds the former model, nothing does, and it is
+freed (`LocalModel`). What a model computed (its prefix cache) goes with it. Not covered: which
+model that is, and when (`following`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from lmstack.app.server.access import Access, ScopedModel
+from lmstack.app.server.command_server import CommandDoor, CommandServer, command_events
+from lmstack.app.server.workspace import Workspace, Writer
+from lmstack.app.wiring.traffic import Traffic
+from lmstack.app.wiring.usual_answers import usual_answers
+from lmstack.core import ChatModel, Delta, ModelInfo, Request
+from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel
+from lmstack.safety import GuardedModel, RateLimiter
+from lmstack.serve.http.state import AppState
+
+__all__ = ["DocumentsModel", "ServedModel"]
+
+# Passages may hold anything that a file can; what no person can see is still refused.
+PASSAGE_GUARDS = ("hidden_text", "invalid_unicode")
+
+
+class DocumentsModel:
+    """Cited answers as a chat model, to each client from the documents that it may see.
+    ``writer``: who writes them. ``tokenizer``: that of the writer."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        name: str,
+        writer: Writer,
+        tokenizer: AnswerTokenizer | None = None,
+    ) -> None:
+        self._workspace, self._name = workspace, name
+        self._writer, self._tokenizer = writer, tokenizer
+
+    @property
+    def info(self) -> ModelInfo:
+        inner = self._writer.model.info
+        return ModelInfo(self._name, inner.digest, inner.context_length)
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        wishes = AnswerWishes.from_mapping(request.wishes)
+        answerer = self._workspace.answerer_of(request.client, None, wishes, self._writer)
+        grounded = GroundedModel(answerer, self._name, tokenizer=self._tokenizer)
+        return grounded.stream(request)
+
+
+class ServedModel:
+    """``model`` under its own name and, where it stands for one, under ``alias``. ``guarded`` puts
+    guards before a model; ``limiter``: of prompts. ``versions``: a second one of it."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        alias: str | None,
+        access: Access,
+        guarded: Callable[..., GuardedModel],
+        limiter: RateLimiter,
+        versions: Traffic | None = None,
+    ) -> None:
+        self.model, self.versions = model, versions
+        self.alias, self._access = alias, access
+        self.names = tuple(dict.fromkeys(each for each in (model.info.name, alias) if each))
+        self._prompts = guarded(self._scoped(), limiter=limiter)
+        self.passages = guarded(
+            self._scoped(per_request=True), limiter=limiter, guards=PASSAGE_GUARDS
+        )
+        self._documents: GuardedModel | None = None
+        self._documents_name = ""
+
+    def _scoped(self, *, per_request: bool = False) -> ChatModel:
+        """The model, or both versions of it, without prompts that keys share. ``per_request``: all
+        that is asked in one request goes to one version."""
+        scoped = ScopedModel(self.model, self._access)
+        if self.versions is None:
+            return scoped
+        other = ScopedModel(self.versions.candidate, self._access)
+        return self.versions.split(scoped, other, per_request=per_request)
+
+    @property
+    def tokenizer(self) -> Any:
+        """A local model brings one, a remote one does not."""
+        return getattr(self.model, "tokenizer", None)
+
+    def answers_from(
+        self, workspace: Workspace, name: str, guard: Callable[[ChatModel], GuardedModel]
+    ) -> None:
+        """Serve answers from ``workspace``, too, as ``name``."""
+        self._documents_name = name
+        self._documents = guard(self._answers(workspace))
+
+    def _answers(self, workspace: Workspace) -> DocumentsModel:
+        return DocumentsModel(workspace, self._documents_name, workspace.writer, self.tokenizer)
+
+    def models(self) -> dict[str, ChatModel]:
+        """What is served, by name."""
+        found: dict[str, ChatModel] = dict.fromkeys(self.names, self._prompts)
+        return found | ({self._documents_name: self._documents} if self._documents else {})
+
+    def tokenizers(self) -> dict[str, Any]:
+        return {} if self.tokenizer is None else dict.fromkeys(self.names, self.tokenizer)
+
+    def exchange(
+        self,
+        model: ChatModel,
+        state: AppState,
+        workspace: Workspace,
+        commands: CommandServer | None = None,
+        door: CommandDoor | None = None,
+    ) -> None:
+        """Answer new requests with ``model``, and those of commands at ``door`` as well. Its own
+        name is served in place of that of the former model, unless something else has it."""
+        before, self.model = self.names, model
+        taken = state.infos().keys() - set(before)
+        own = (model.info.name,) if model.info.name not in taken else ()
+        self.names = tuple(dict.fromkeys((*own, *([self.alias] if self.alias else []))))
+        self._prompts = self._prompts.around(self._scoped())
+        self.passages = self.passages.around(self._scoped(per_request=True))
+        workspace.use(self.passages, usual_answers(model.info))
+        if self._documents is not None:
+            self._documents = self._documents.around(self._answers(workspace))
+        state.serve(self.models(), self.tokenizers(), without=before)
+        if commands is not None and door is not None:
+            identity = door.with_model(model.info.digest).identity
+            commands.serve(identity, command_events(workspace))
+
+    def figures(self) -> Mapping[str, float]:
+        """Of the engine, where the model has one, and of two versions, for /metrics."""
+        stats = getattr(self.model, "stats", None)
+        values = {} if stats is None else dataclasses.asdict(stats())
+        found = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+        return found if self.versions is None else {**found, **self.versions.figures()}
