@@ -35,16 +35,13 @@ class TinyRelease:
         return Path(self.release.model)
 
 
-def tiny_releases(
-    folder: Path, names: str, prompts: Mapping[str, int], positions: int = 256
-) -> list[TinyRelease]:
+def tiny_releases(folder: Path, names: str, prompts: Mapping[str, int]) -> list[TinyRelease]:
     """One for each letter of ``names``. ``prompts``: with the tokens to write to each."""
     torch.set_num_threads(1)
     tokenizer = train_tokenizer(TEXTS, VocabularyConfig(vocab_size=300))
     template = ChatTemplate(TEMPLATE)
     return [
-        _made(folder / f"tiny-{name}", tokenizer, template, ord(name), prompts, positions)
-        for name in names
+        _made(folder / f"tiny-{name}", tokenizer, template, ord(name), prompts) for name in names
     ]
 
 
@@ -54,9 +51,8 @@ def _made(
     template: ChatTemplate,
     seed: int,
     prompts: Mapping[str, int],
-    positions: int,
 ) -> TinyRelease:
-    made = tiny_decoder(tokenizer, template=template, seed=seed, layers=1, positions=positions)
+    made = tiny_decoder(tokenizer, template=template, seed=seed, layers=1)
     made.save(folder)
     with LocalModel.load(folder, weights="float32") as model:
         texts = {
@@ -78,7 +74,5 @@ def move_to(
     release = replace(tiny.release, digest=digest or tiny.digest)
     baseline = None if now is None else now.digest
     aliases.record(
-        replace(
-            verdict(), alias=alias, release=release, baseline=baseline, decision=decision
-        )
+        replace(verdict(), alias=alias, release=release, baseline=baseline, decision=decision)
     )

@@ -584,3 +584,18 @@ async def test_forty_streams_at_once_leave_one_chain_with_two_records_each(path:
     await asyncio.gather(*(complete(model, asked()) for _ in range(40)))
     report = verify(path)
     assert (report.ok, report.records) == (True, 81)
+
+
+async def test_another_model_behind_the_same_guards_goes_on_with_their_counts(path: Path) -> None:
+    limits = Limits(requests_per_minute=2)
+    first, second = ScriptedModel(["one"], name="one"), ScriptedModel(["two"], name="two")
+    guarded = GuardedModel(first, audit=AuditLog(path), limits=limits)
+    other = guarded.around(second)
+    assert (await complete(guarded, asked())).text == "one"
+    assert (await complete(other, asked())).text == "two"
+    for each in (guarded, other):
+        with pytest.raises(OverloadedError):
+            await complete(each, asked())
+    told = [(each["event"], each["model"]["name"]) for each in records(path)]
+    ends = [(event, name) for name in ("one", "two") for event in ("accepted", "finished")]
+    assert told == [*ends, ("refused", "one")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from tests.engine.adapters import write_drawn
 from tests.serve.test_local import TEMPLATE, tokenizer  # noqa: F401  (a fixture)
 from tests.serve.tiny_models import tiny_decoder
@@ -184,3 +186,23 @@ async def test_a_folder_that_is_no_adapter_leaves_everything_as_it_was(app, fold
         missing = await load(asking, "sql", "no-such-folder")
         assert 400 <= missing.status_code < 500
         assert set(app.state.shared.models) == {"base"}
+
+
+def test_models_that_change_at_once_are_all_served_with_their_own_tokenizers(
+    app: FastAPI, model: LocalModel
+) -> None:
+    """Adapters are loaded and releases exchanged by different threads."""
+    state = app.state.shared
+    numbers = range(200)
+
+    def change(number: int) -> None:
+        state.serve({f"m{number}": model}, {f"m{number}": model.tokenizer})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change, numbers))
+    names = {"base", *(f"m{number}" for number in numbers)}
+    assert (set(state.models), set(state.tokenizers)) == (names, names)
+    before = state.snapshot()
+    state.serve({"base": model}, {}, without=[f"m{number}" for number in numbers])
+    assert (set(state.models), set(state.tokenizers)) == ({"base"}, set())
+    assert (set(before.models), set(before.tokenizers)) == (names, names)

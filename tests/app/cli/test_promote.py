@@ -92,12 +92,14 @@ def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: P
     done = promote("./one", "--weights", "float32")
     assert done.code == 0, done.err
     assert "(2 of them)" in done.out
+    assert "a server that runs as `lmstack up prod` takes it" in done.err
     assert stands_for() == "float32"
     again = promote("./one", "--weights", "float32")
     assert (again.code, "already" in again.out) == (0, True)
     back = run("rollback", "prod")
     assert back.code == 0, back.err
     assert "one, bfloat16 again" in back.out
+    assert "a server that runs as `lmstack up prod` takes it" in back.err
     assert stands_for() == "bfloat16"
     forward = run("rollback", "prod", "--to", Aliases().read("prod").releases[1].digest, "--json")
     assert forward.json["release"]["weights"] == "float32"
@@ -121,6 +123,7 @@ def test_what_the_gate_does_not_pass_moves_nothing_and_is_kept(
         done = promote("./one", "--weights", "float32", "--new-rules", gate="other.yaml")
         assert (done.code, done.out.split()[0]) == (1, verdict), done.err
         assert "prod still stands for" in done.out
+        assert "a server" not in done.err
         assert Aliases().read("prod").events[-1].kind == kind
     assert stands_for() == "bfloat16"
     decisions = [

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from lmstack.app.server.command_socket import find_server
 from lmstack.app.server.serve import Service
 from lmstack.app.wiring import following, releases, retrieval
 from lmstack.app.wiring.traffic import Candidate
+from lmstack.core.files import write_atomic
 from lmstack.engine import memory
 from lmstack.registry.aliases import Aliases
 from lmstack.safety import verify
@@ -33,14 +35,14 @@ from lmstack.serve import LocalModel
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder
 
-LONG = 1200
+LONG = 80
 PROMPTS = {"the cat": 4, "dog number 7": 6, "and saw": 3, "number": LONG}
 KEYS = ("one", "two", "three", "four")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[TinyRelease]:
-    return tiny_releases(tmp_path_factory.mktemp("made"), "abc", PROMPTS, positions=2048)
+    return tiny_releases(tmp_path_factory.mktemp("made"), "abc", PROMPTS)
 
 
 @pytest.fixture
@@ -90,6 +92,10 @@ async def digest_now(client: httpx.AsyncClient, model: str = "prod") -> str:
     return str(answer.json()["system_fingerprint"])
 
 
+async def digest_listed(client: httpx.AsyncClient) -> str:
+    return str((await client.get("/v1/models/prod")).json()["digest"])
+
+
 async def until(told: Callable[[], Any]) -> None:
     async with asyncio.timeout(30):
         while True:
@@ -106,7 +112,9 @@ async def figures(client: httpx.AsyncClient) -> dict[str, float]:
 
 
 def records(event: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in wiring.audit_path().read_bytes().splitlines()]
+    path = wiring.audit_path()
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    found = [json.loads(line) for line in lines]
     return [each for each in found if each["event"] == event]
 
 
@@ -172,6 +180,23 @@ async def test_requests_across_exchanges_are_each_answered_by_one_release(
     assert verify(wiring.audit_path()).ok
 
 
+@contextlib.contextmanager
+def paused_after(model: LocalModel, steps: int) -> Iterator[threading.Semaphore]:
+    """Lets the engine take so many steps, and as many more as are released."""
+    step, left = model._engine.step, threading.Semaphore(steps)
+
+    def taken() -> bool:
+        left.acquire()
+        return step()
+
+    model._engine.step = taken  # type: ignore[method-assign]
+    del model
+    try:
+        yield left
+    finally:
+        left.release(1_000_000)
+
+
 async def test_a_stream_ends_by_the_release_that_it_began_with_which_is_then_freed(
     start: Callable[..., Service], tiny: list[TinyRelease]
 ) -> None:
@@ -180,31 +205,38 @@ async def test_a_stream_ends_by_the_release_that_it_began_with_which_is_then_fre
     service = start()
     former = model_of(service)
     async with connected(service) as client:
-        async with client.stream(
-            "POST", "/v1/completions", json=body("number", stream=True)
-        ) as answer:
+        with paused_after(held(former), 5) as steps:
+            answer = await client.send(
+                client.build_request("POST", "/v1/completions", json=body("number", stream=True)),
+                stream=True,
+            )
             assert answer.headers["x-lmstack-digest"] == a.digest
             lines = answer.aiter_lines()
             chunks = [await anext(lines)]
             await asyncio.to_thread(move_to, b)
-            await until(lambda: _is(digest_now(client), b.digest))
-            held = former()
-            assert held is not None
-            assert held.stats().num_running == 1
-            del held
+            await until(lambda: _is(digest_listed(client), b.digest))
+            assert await digest_now(client) == b.digest
+            assert held(former).stats().num_running == 1
             assert (await figures(client))["releases_retiring"] == 1
             assert engines() == before + 2
-            chunks += [line async for line in lines if line]
-        assert chunks[-1] == "data: [DONE]"
-        told = [json.loads(line.removeprefix("data: ")) for line in chunks[:-1] if line]
-        assert {each["system_fingerprint"] for each in told} == {a.digest}
-        assert "".join(each["choices"][0]["text"] for each in told) == a.texts["number"]
+            steps.release(1000)
+            chunks += [line async for line in lines]
+        told = [line.removeprefix("data: ") for line in chunks if line]
+        assert told.pop() == "[DONE]"
+        found = [json.loads(each) for each in told]
+        assert {each["system_fingerprint"] for each in found} == {a.digest}
+        assert "".join(each["choices"][0]["text"] for each in found) == a.texts["number"]
         await until(lambda: former() is None)
-        assert engines() == before + 1
         await until(lambda: _retiring(client, 0))
-        assert (await client.get("/v1/models/prod")).json()["digest"] == b.digest
-    [finished] = [each for each in records("finished") if each["usage"]["completion_tokens"] == LONG]
-    assert finished["model"]["digest"] == a.digest
+        assert engines() == before + 1
+    [ended] = [each for each in records("finished") if each["usage"]["completion_tokens"] == LONG]
+    assert ended["model"]["digest"] == a.digest
+
+
+def held(model: weakref.ref[LocalModel]) -> LocalModel:
+    found = model()
+    assert found is not None
+    return found
 
 
 async def _is(told: Any, expected: str) -> bool:
@@ -218,7 +250,7 @@ async def _retiring(client: httpx.AsyncClient, number: int) -> bool:
 async def test_nothing_of_the_former_release_is_found_in_a_cache(
     start: Callable[..., Service], tiny: list[TinyRelease]
 ) -> None:
-    long = {"model": "prod", "prompt": "the cat sat " * 40, "max_tokens": 1}
+    long = {"model": "prod", "prompt": "the cat sat " * 20, "max_tokens": 1}
     async with connected(start()) as client:
         for expected in (False, True):
             usage = (await client.post("/v1/completions", json=long)).json()["usage"]
@@ -297,8 +329,10 @@ def _untrusted(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
 
 def _cut_off(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
     path = Aliases().folder / "prod.json"
-    path.unlink()
-    move_to(tiny)
+    before = path.read_bytes()
+    move_to(tiny, decision="HOLD")
+    time.sleep(0.1)  # which is read
+    write_atomic(path, before)
     return "does not hold what this server read"
 
 
@@ -322,21 +356,9 @@ def _does_not_write(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
     return "no kernel for it"
 
 
-def _not_in_the_log(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
-    def broken(self: Any, record: dict[str, Any]) -> None:
-        if record["event"] == "release_exchanged":
-            raise OSError("the disk is full")
-
-    patch.setattr(following.Follower, "_record", broken, raising=False)
-    move_to(tiny)
-    return "the disk is full"
-
-
 @pytest.fixture
 def copy(made: list[TinyRelease], tmp_path: Path) -> TinyRelease:
     """One whose files may be damaged."""
-    from dataclasses import replace
-
     folder = tmp_path / "copies" / made[1].folder.name
     shutil.copytree(made[1].folder, folder)
     return replace(made[1], release=replace(made[1].release, model=str(folder)))

@@ -99,10 +99,8 @@ def build_service(
     app = create_app(
         models=served.models() | writers,
         from_documents=[name],
-        tokenizers={
-            **_tokenizers({embedder.info.name: embedder, **also.writers}),
-            **served.tokenizers(),
-        },
+        tokenizers=_tokenizers({embedder.info.name: embedder, **also.writers})
+        | served.tokenizers(),
         metrics=_figures(served, follower),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
@@ -116,11 +114,10 @@ def build_service(
     add_page(app, view=view, record=audit.append, agents=live_runs())
     workspace.start_indexing()
     commands = None if door is None else open_server(door, workspace)
+    served.opened(state, commands, door)
     if follower is not None:
-        take = partial(
-            served.exchange, state=state, workspace=workspace, commands=commands, door=door
-        )
-        follower.start(audit.append, take, partial(_take_writer, state, also, writers, access))
+        take_writer = partial(_take_writer, state, also, writers, access)
+        follower.start(audit.append, served.exchange, take_writer)
 
     def close() -> None:
         for each in (follower, commands, view, versions):

@@ -295,8 +295,8 @@ def follower_of(
         return None
     if compared is not None:
         note(
-            f"beside a {compared} no release is exchanged: when {' or '.join(names)} is moved, start"
-            " the server again"
+            f"beside a {compared} no release is exchanged: when {' or '.join(names)} is moved,"
+            " start the server again"
         )
     return Follower(followed(main, draft) if main.alias in names else None, others, note)
 

@@ -79,8 +79,12 @@ class ServedModel:
         self.passages = guarded(
             self._scoped(per_request=True), limiter=limiter, guards=PASSAGE_GUARDS
         )
+        self._workspace: Workspace | None = None
         self._documents: GuardedModel | None = None
         self._documents_name = ""
+        self._state: AppState | None = None
+        self._commands: CommandServer | None = None
+        self._door: CommandDoor | None = None
 
     def _scoped(self, *, per_request: bool = False) -> ChatModel:
         """The model, or both versions of it, without prompts that keys share. ``per_request``: all
@@ -100,7 +104,7 @@ class ServedModel:
         self, workspace: Workspace, name: str, guard: Callable[[ChatModel], GuardedModel]
     ) -> None:
         """Serve answers from ``workspace``, too, as ``name``."""
-        self._documents_name = name
+        self._workspace, self._documents_name = workspace, name
         self._documents = guard(self._answers(workspace))
 
     def _answers(self, workspace: Workspace) -> DocumentsModel:
@@ -114,29 +118,29 @@ class ServedModel:
     def tokenizers(self) -> dict[str, Any]:
         return {} if self.tokenizer is None else dict.fromkeys(self.names, self.tokenizer)
 
-    def exchange(
-        self,
-        model: ChatModel,
-        state: AppState,
-        workspace: Workspace,
-        commands: CommandServer | None = None,
-        door: CommandDoor | None = None,
+    def opened(
+        self, state: AppState, commands: CommandServer | None, door: CommandDoor | None
     ) -> None:
-        """Answer new requests with ``model``, and those of commands at ``door`` as well. Its own
-        name is served in place of that of the former model, unless something else has it."""
+        """It is served by the app of ``state``, and ``commands`` come in by ``door``."""
+        self._state, self._commands, self._door = state, commands, door
+
+    def exchange(self, model: ChatModel) -> None:
+        """Answer new requests with ``model``, and those of commands as well. Its own name is
+        served in place of that of the former model, unless something else has it."""
+        assert self._state is not None
         before, self.model = self.names, model
-        taken = state.infos().keys() - set(before)
+        taken = self._state.infos().keys() - set(before)
         own = (model.info.name,) if model.info.name not in taken else ()
         self.names = tuple(dict.fromkeys((*own, *([self.alias] if self.alias else []))))
         self._prompts = self._prompts.around(self._scoped())
         self.passages = self.passages.around(self._scoped(per_request=True))
-        workspace.use(self.passages, usual_answers(model.info))
-        if self._documents is not None:
-            self._documents = self._documents.around(self._answers(workspace))
-        state.serve(self.models(), self.tokenizers(), without=before)
-        if commands is not None and door is not None:
-            identity = door.with_model(model.info.digest).identity
-            commands.serve(identity, command_events(workspace))
+        if self._workspace is not None and self._documents is not None:
+            self._workspace.use(self.passages, usual_answers(model.info))
+            self._documents = self._documents.around(self._answers(self._workspace))
+        self._state.serve(self.models(), self.tokenizers(), without=before)
+        if self._workspace is not None and self._commands is not None and self._door is not None:
+            identity = self._door.with_model(model.info.digest).identity
+            self._commands.serve(identity, command_events(self._workspace))
 
     def figures(self) -> Mapping[str, float]:
         """Of the engine, where the model has one, and of two versions, for /metrics."""

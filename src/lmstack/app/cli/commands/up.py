@@ -251,10 +251,9 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    An alias in place of DIR, --model or --adapter serve models alone. When an alias is moved, the
-    server loads what it stands for and drops no request. Models are loaded once; meanwhile /healthz
-    answers 503 with "loading". The folder is indexed in the background. Every request to a model
-    passes the guards and leaves a record, see `lmstack audit verify`.
+    An alias in place of DIR, --model or --adapter serve models alone; an alias that is moved is
+    followed. Models are loaded once; meanwhile /healthz answers 503 with "loading". The folder is
+    indexed in the background. Requests pass guards and leave records: `lmstack audit verify`.
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
     the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
