@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from lmstack.app.wiring.build import build_service
 from lmstack.app.wiring.following import Followed, Follower
 from lmstack.core import Delta, Request, ScriptedModel
 from lmstack.registry.aliases import Aliases
+from lmstack.safety import AuditLog
 from lmstack.serve.http.app import LOCAL_HOSTS
 
 if TYPE_CHECKING:
@@ -134,3 +136,32 @@ async def test_an_answer_ends_by_the_model_that_it_began_with(
         if "request" in record:
             by_request.setdefault(record["request"], set()).add(record["model"]["digest"])
     assert sorted(map(len, by_request.values())) == [1] * 4
+
+
+@pytest.mark.parametrize("how", [over_the_api, on_the_page])
+async def test_a_question_that_waits_to_be_recorded_is_answered_by_what_the_record_names(
+    client: httpx.AsyncClient,
+    alias: Alias,
+    models: dict[str, Gated],
+    how: Callable[[httpx.AsyncClient], Coroutine[Any, Any, set[str]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append, is_waiting, goes_on = AuditLog.append, threading.Event(), threading.Event()
+
+    def slow(self: AuditLog, record: Mapping[str, Any], **more: Any) -> str:
+        if record["event"] == "accepted" and not is_waiting.is_set():
+            is_waiting.set()
+            goes_on.wait(30)
+        return append(self, record, **more)
+
+    monkeypatch.setattr(AuditLog, "append", slow)
+    models["a"].goes_on.set()
+    asked = asyncio.create_task(how(client))
+    await asyncio.to_thread(is_waiting.wait, 30)
+    alias.digest = digest_of("b")
+    async with asyncio.timeout(30):
+        while (await client.get("/api/status")).json()["model"]["digest"] != alias.digest:
+            await asyncio.sleep(0.01)
+    goes_on.set()
+    assert await asked == {digest_of("a")}
+    assert not models["b"].requests[1:]  # the first warmed it up

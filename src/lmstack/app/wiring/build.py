@@ -68,10 +68,9 @@ def build_service(
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
     add files to ``folder``. ``alias``: another name of ``model``. ``adapters``: of ``model``.
-    ``traffic``: makes a second version of it that writes to the ``audit`` log.
-    ``door``: where commands of this user are answered. ``follower``: gives the model another
-    release of ``alias``, and those of ``also``. ``settled`` is told what each round over the folder
-    did."""
+    ``traffic``: makes a second version of it that writes to the ``audit`` log. ``door``: where
+    commands of this user are answered. ``follower``: of ``alias`` and those in ``also``.
+    ``settled`` is told what each round over the folder did."""
     also = also or Also()
     audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
     limits = Limits()
@@ -99,8 +98,7 @@ def build_service(
     app = create_app(
         models=served.models() | writers,
         from_documents=[name],
-        tokenizers=_tokenizers({embedder.info.name: embedder, **also.writers})
-        | served.tokenizers(),
+        tokenizers=_tokenizers(embedder, also) | served.tokenizers(),
         metrics=_figures(served, follower),
         allowed_hosts=allowed_hosts,
         public_paths=PUBLIC_PATHS,
@@ -139,7 +137,7 @@ def _take_writer(
     """Answer new requests for ``name``, one of ``also``, with ``model``."""
     writers[name] = writers[name].around(ScopedModel(model, access))
     also.writers[name] = model
-    state.serve({name: writers[name]}, _tokenizers({name: model}))
+    state.serve({name: writers[name]}, _tokenizers_of({name: model}))
 
 
 def live_runs() -> LiveRuns | None:
@@ -181,7 +179,12 @@ def served_name(folder: Path, *taken: str) -> str:
     return name
 
 
-def _tokenizers(parts: Mapping[str, ChatModel | Embedder]) -> dict[str, Any]:
+def _tokenizers(embedder: Embedder, also: Also) -> dict[str, Any]:
+    """Those of what is served beside the language model."""
+    return _tokenizers_of({embedder.info.name: embedder, **also.writers})
+
+
+def _tokenizers_of(parts: Mapping[str, ChatModel | Embedder]) -> dict[str, Any]:
     """Local models bring a tokenizer, remote ones do not."""
     found = {name: getattr(part, "tokenizer", None) for name, part in parts.items()}
     return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
