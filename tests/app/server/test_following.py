@@ -316,14 +316,14 @@ def _unsigned(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
     """A line that somebody wrote who has no key."""
     move_to(tiny, decision="REJECT")
     path = Aliases().folder / "prod.json"
-    path.write_text(path.read_text().replace("REJECT", "PROMOTE").replace("rejected", "promoted"))
+    changed = path.read_text().replace("REJECT", "PROMOTE").replace("rejected", "promoted")
+    write_atomic(path, changed.encode())
     return "changed after it was signed"
 
 
 def _untrusted(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
-    move_to(tiny)
-    for key in Aliases().keys.trusted.iterdir():
-        key.unlink()
+    [key] = Aliases().keys.trusted.iterdir()
+    key.unlink()
     return "no key is trusted"
 
 
@@ -331,7 +331,7 @@ def _cut_off(tiny: TinyRelease, patch: pytest.MonkeyPatch) -> str:
     path = Aliases().folder / "prod.json"
     before = path.read_bytes()
     move_to(tiny, decision="HOLD")
-    time.sleep(0.1)  # which is read
+    time.sleep(0.5)  # which is read
     write_atomic(path, before)
     return "does not hold what this server read"
 
