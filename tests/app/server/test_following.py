@@ -97,7 +97,7 @@ async def digest_listed(client: httpx.AsyncClient) -> str:
 
 
 async def until(told: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = told()
             if await found if asyncio.iscoroutine(found) else found:
@@ -165,7 +165,7 @@ async def test_requests_across_exchanges_are_each_answered_by_one_release(
             await asyncio.to_thread(move)
             now, so_far = aliases.read("prod").release, Counter(seen)
             assert now is not None
-            await until(lambda now=now, so_far=so_far: seen[now.digest] >= so_far[now.digest] + 20)
+            await until(lambda now=now, so_far=so_far: seen[now.digest] >= so_far[now.digest] + 10)
         ended.set()
 
     async with connected(start(api_keys=KEYS)) as client:
