@@ -50,7 +50,7 @@ SETTINGS = {
     "batch": 8,
     "steps": 120,
     "lora": {"r": 16, "targets": "all-linear"},
-    "precision": "auto",
+    "precision": "int8",
     "schedule": "constant",
     "weight_decay": 0.0,
     "max_length": MAX_LENGTH,
