@@ -26,6 +26,7 @@ from lmstack.registry.signing import fields
 __all__ = ["Release"]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}(\+[a-z0-9][a-z0-9.:_-]*)*\Z")
+_PART = re.compile(r"(docs|answers)\.[0-9a-f]{64}\Z")
 _KINDS = dict.fromkeys(("model", "digest", "weights", "adapter", "prompt"), str)
 _DOCS, _ANSWERS, _PROMPT = "docs.", "answers.", "prompt."
 
@@ -54,7 +55,8 @@ class Release:
             )
         if not self.model or not self.weights:
             raise FormatError("a release names a model and the form of its weights")
-        if {bool(self.docs)} != {bool(self.index_part), bool(self.answers_part)}:
+        parts = (self.index_part, self.answers_part)
+        if not (all(map(_PART.match, parts)) if self.docs else not any(parts)):
             raise FormatError(
                 f"a release has the documents {shown(self.docs)} and the digest {self.short}",
                 hint="the digest covers the index of documents where there are some",
