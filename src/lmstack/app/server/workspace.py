@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmstack.app.server.access import Access
-from lmstack.app.server.kept_index import KeptIndex, Standing
+from lmstack.app.server.kept_index import FixedIndex, KeptIndex, Standing
 from lmstack.app.server.uploads import Uploads
 from lmstack.core import (
     ChatModel,
@@ -134,7 +134,9 @@ class Workspace:
     """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
     ``guard`` is put before every question, whether or not it reaches the language model.
     ``access`` says what each client may see; all it is shown is within that. ``uploads`` takes
-    files, where they are taken. ``embedder_of`` and ``settled``: as of `KeptIndex`."""
+    files, where they are taken. ``embedder_of`` and ``settled``: as of `KeptIndex`.
+    ``fixed``: an index of the folder that is served as it is, instead of the one in ``index_dir``,
+    which follows the folder."""
 
     def __init__(
         self,
@@ -150,6 +152,7 @@ class Workspace:
         uploads: Uploads | None = None,
         embedder_of: Callable[[str, str], Embedder] | None = None,
         settled: Callable[[UpdateResult], None] = lambda _: None,
+        fixed: FixedIndex | None = None,
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
@@ -157,7 +160,7 @@ class Workspace:
         self.reranker = reranker
         self._kept = KeptIndex(
             self.folder,
-            index_dir,
+            index_dir if fixed is None else fixed.place,
             embedder,
             self.config.index,
             self.config.rescan_s,
@@ -165,6 +168,7 @@ class Workspace:
             embedder_of=embedder_of,
             reopened=self._forget,
             settled=settled,
+            follows=fixed is None,
         )
         self._access = access or Access()
         self.uploads = uploads

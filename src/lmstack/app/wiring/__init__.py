@@ -34,6 +34,7 @@ from lmstack.core import (
     LmstackError,
     ModelInfo,
     NotFoundError,
+    Reranker,
     shown,
 )
 from lmstack.core.files import store_error
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from lmstack.app.inspect.inspection import Inspection
     from lmstack.app.server.access import KeyEntry
     from lmstack.app.server.command_server import CommandDoor
+    from lmstack.app.server.kept_index import FixedIndex
     from lmstack.app.server.serve import Service
     from lmstack.app.wiring.traffic import Candidate
     from lmstack.engine import EngineConfig
@@ -363,7 +365,7 @@ def service(
     ``engine``: settings of every engine that differ from what is usual. ``local``: only this
     machine can ask, so requests under other host names are refused. ``candidate``: a second
     version of the model. ``note`` is told what is done without, ``settled`` what each round over
-    the folder did.
+    the folder did. The release of an alias answers from its own documents, where it has some.
     """
     from lmstack.app.wiring.build import build_service
     from lmstack.app.wiring.traffic import beside
@@ -371,15 +373,19 @@ def service(
     from lmstack.serve.http.app import LOCAL_HOSTS
 
     config = EngineConfig.from_mapping(engine or {})
+    reranker = retrieval.answer_reranker(note, reader)
+    fixed = _fixed_index(model, docs, reranker, note)
+    place = index_of(docs) if fixed is None else fixed.place
     chat = generator(model, weights, draft, config)
     others = tasks.load_also(also, config)
     traffic = None
     if candidate is not None:
         second = generator(candidate.model, candidate.weights, None, config)
         traffic = beside(candidate, second, chat.info, home(), index_of(docs), note)
-    # A canary would answer commands with a version that they did not ask for.
-    is_split = candidate is not None and candidate.mode == "canary"
-    door = None if is_split else _command_door(docs, model, embedder_name, weights, reader)
+    # A canary would answer commands with a version that they did not ask for, and an index that is
+    # fixed with documents that they do not have any more.
+    is_other = fixed is not None or (candidate is not None and candidate.mode == "canary")
+    door = None if is_other else _command_door(docs, model, embedder_name, weights, reader)
 
     def close_all() -> None:
         close(chat)
@@ -391,9 +397,9 @@ def service(
         audit_path=audit_path(),
         model=chat,
         alias=model if releases.alias_named(model) else None,  # as typed: prod, or prod@3f2a91c
-        embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
+        embedder=loaded(embedder(embedder_of_index(place, embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
-        reranker=retrieval.answer_reranker(note, reader),
+        reranker=reranker,
         also=others,
         adapters=adapters,
         api_keys=api_keys,
@@ -404,7 +410,24 @@ def service(
         close_model=close_all,
         traffic=traffic,
         door=door,
+        fixed=fixed,
     )
+
+
+def _fixed_index(
+    model: str | None, docs: Path, reranker: Reranker | None, note: Callable[[str], None]
+) -> FixedIndex | None:
+    """That of ``docs`` which belongs to the release of the alias ``model``, if it and how it is
+    answered from are what was evaluated; None for a model alone."""
+    release = releases.with_documents(model)
+    if release is None:
+        return None
+    from lmstack.app.server.kept_index import FixedIndex
+    from lmstack.app.wiring import released_documents
+
+    released_documents.check_options(model, release, docs=str(docs) != release.docs)
+    released_documents.check_served(release, releases.info_of(release), reranker, note)
+    return FixedIndex(released_documents.place_of(release), release.documents_digest)
 
 
 def command_identity(

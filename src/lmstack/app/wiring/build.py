@@ -26,6 +26,7 @@ from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel
 from lmstack.app.server.command_server import COMMAND, CommandDoor, open_server
+from lmstack.app.server.kept_index import FixedIndex
 from lmstack.app.server.serve import Service
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
@@ -38,6 +39,7 @@ from lmstack.core import ChatModel, Delta, Embedder, ModelInfo, Request, Reranke
 from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel, UpdateResult
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
+from lmstack.serve.http.streams import close as close_stream
 
 __all__ = ["build_service", "served_name"]
 
@@ -65,18 +67,20 @@ def build_service(
     traffic: Callable[..., Traffic] | None = None,
     door: CommandDoor | None = None,
     settled: Callable[[UpdateResult], None] = lambda _: None,
+    fixed: FixedIndex | None = None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
     add files to ``folder``. ``alias``: another name of ``model``. ``adapters``: of ``model``.
     ``traffic``: makes a second version of it that writes to the ``audit`` log.
     ``door``: where commands of this user are answered. ``settled`` is told what each round over the
-    folder did."""
+    folder did. ``fixed``: is served instead of an index that follows ``folder``."""
     also = also or Also()
     audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
     limits = Limits()
     guarded = partial(GuardedModel, limits=limits, audit=audit)
     # A question is counted once, where it comes in; prompts to the language model by themselves.
     guard, prompts = partial(guarded, limiter=RateLimiter(limits)), RateLimiter(limits)
+    from_documents = _naming(guard, fixed)
     versions = None if traffic is None else traffic(audit=audit)
 
     def asked(per_request: bool = False, **how: Any) -> ChatModel:
@@ -89,16 +93,17 @@ def build_service(
         embedder=embedder,
         reranker=reranker,
         config=WorkspaceConfig(answer=usual_answers(model.info)),
-        guard=guard,
+        guard=from_documents,
         access=access,
         uploads=_uploads(folder, access) if uploads else None,
         embedder_of=embedder_of,
         settled=settled,
+        fixed=fixed,
     )
     named = [each for each in (model.info.name, alias) if each]
     name = served_name(folder, *named)
     grounded = DocumentsModel(workspace, name, getattr(model, "tokenizer", None))
-    models = {name: guard(grounded), **dict.fromkeys(named, asked())}
+    models = {name: from_documents(grounded), **dict.fromkeys(named, asked())}
     models |= {each: guard(ScopedModel(w, access)) for each, w in also.writers.items()}
     app = create_app(
         models=models,
@@ -117,13 +122,25 @@ def build_service(
     workspace.start_indexing()
     commands = None if door is None else open_server(door, workspace)
 
-    def close() -> None:
-        for each in (commands, view, versions):
-            if each is not None:
-                each.close()
-        close_model()
-
+    close = partial(_close, commands, view, versions, close_model=close_model)
     return Service(app, close=close, stopping=app.state.shared.stopping.set)
+
+
+def _close(*parts: Any, close_model: Callable[[], None]) -> None:
+    """Those of ``parts`` that there are, and then the models."""
+    for each in parts:
+        if each is not None:
+            each.close()
+    close_model()
+
+
+def _naming(
+    guard: Callable[[ChatModel], ChatModel], fixed: FixedIndex | None
+) -> Callable[[ChatModel], ChatModel]:
+    """``guard``, for what answers from ``fixed`` and names it where there is one."""
+    if fixed is None:
+        return guard
+    return lambda model: guard(FromFixedIndex(model, fixed.digest))
 
 
 def _scoped(
@@ -189,6 +206,28 @@ class DocumentsModel:
         )
         grounded = GroundedModel(answerer, self._name, tokenizer=self._tokenizer)
         return grounded.stream(request)
+
+
+class FromFixedIndex:
+    """``inner``, which answers from a fixed index, by a digest that names that, too."""
+
+    def __init__(self, inner: ChatModel, digest: str) -> None:
+        self._inner, self._digest = inner, digest
+
+    @property
+    def info(self) -> ModelInfo:
+        info = self._inner.info
+        return dataclasses.replace(info, digest=f"{info.digest}+{self._digest}")
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        deltas = self._inner.stream(request)
+        try:
+            async for delta in deltas:
+                if delta.digest is not None:
+                    delta = dataclasses.replace(delta, digest=f"{delta.digest}+{self._digest}")
+                yield delta
+        finally:
+            await close_stream(deltas)
 
 
 def served_name(folder: Path, *taken: str) -> str:

@@ -40,6 +40,14 @@ SystemPrompt = Annotated[
         help="A text file: the system prompt of conversations that bring none.",
     ),
 ]
+Documents = Annotated[
+    Path | None,
+    typer.Option(
+        "--docs",
+        metavar="DIR",
+        help="A folder of documents that is served with the model, as its index is now.",
+    ),
+]
 TaskFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -77,7 +85,10 @@ def register(app: typer.Typer) -> None:
         "promote",
         example="lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
         "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
-        "lmstack promote ./tuned --prompt system.txt --to prod --gate gate.yaml --dry-run\n"
+        "lmstack promote ./tuned --prompt system.txt --to prod --gate recipes/gates/laptop.yaml"
+        " --new-rules\n"
+        "lmstack promote smollm2-135m-instruct --docs notes --to answers --gate documents.yaml"
+        " --task notes.yaml --first\n"
         "lmstack promote staging --to prod --gate gate.yaml",
     )(promote)
 
@@ -88,6 +99,7 @@ def promote(
     weights: Weights = None,
     adapter: Adapter = None,
     prompt: SystemPrompt = None,
+    docs: Documents = None,
     task: TaskFiles = None,
     file: DataFiles = None,
     judge: Judge = None,
@@ -110,9 +122,14 @@ def promote(
     and kept in the model's card and the alias's history. Only PROMOTE moves the alias, and only
     then is the exit code 0.
 
-    MODEL may be an alias too: what staging stands for is then promoted."""
+    MODEL may be an alias too: what staging stands for is then promoted. With --docs the gate needs
+    a rule for a task that asks documents, and with --prompt one for a task that generates answers
+    to chats: what no rule can see is not promoted. `lmstack up` serves the documents as they were
+    evaluated, until they are promoted again."""
+    from lmstack.app.cli.commands._eval_systems import opened_index
     from lmstack.app.wiring.evaluating import opened
-    from lmstack.app.wiring.promoting import Candidate, planned, promoted
+    from lmstack.app.wiring.promoting import promoted
+    from lmstack.app.wiring.promotion_plan import Candidate, planned
 
     say_if_remote(out, judge)
     with ExitStack() as stack:
@@ -120,7 +137,7 @@ def promote(
         tasks = _Tasks(out, task or [], data_files(file), seed, rater, fetch)
         plan = planned(
             to,
-            Candidate(model, weights, adapter, prompt),
+            Candidate(model, weights, adapter, prompt, docs),
             gate,
             tasks,
             first=first,
@@ -130,7 +147,13 @@ def promote(
         )
         out.interrupted = (f"what was answered is kept, and {to} is as it was", out.again())
         bars = _Bars(out, stack)
-        found = promoted(plan, bars.update, dry_run=dry_run)
+        found = promoted(
+            plan,
+            bars.update,
+            lambda folder: opened_index(out, str(folder)),
+            dry_run=dry_run,
+            note=out.note,
+        )
         bars.close()
     if out.as_json:
         out.result(_summary(found))
@@ -157,11 +180,13 @@ class _Tasks:
 
     def __call__(self, names: Sequence[str]) -> Mapping[str, Task]:
         from lmstack.app.wiring.evaluating import task_named
+        from lmstack.app.wiring.promotion_plan import check_as_served
         from lmstack.evals.benchmarks import BENCHMARKS
 
         own = {}
         for path in self._files:
             found = task_named(str(path), {})
+            check_as_served(path)
             own[found.name] = found
             if found.name not in names:
                 guess = nearest(found.name, names)
