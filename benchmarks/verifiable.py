@@ -48,9 +48,9 @@ MAX_TOKENS, MAX_LENGTH = 96, 768
 SETTINGS = {
     "lr": 1e-4,
     "batch": 8,
-    "steps": 120,
+    "steps": 200,
     "lora": {"r": 16, "targets": "all-linear"},
-    "precision": "auto",
+    "precision": "int8",
     "schedule": "constant",
     "weight_decay": 0.0,
     "max_length": MAX_LENGTH,
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="where it starts; trains nothing")
     parser.add_argument("--rows", type=int, help="at most so many rows to test with")
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
-    parser.add_argument("--keep", type=pathlib.Path, help="a folder for the adapter and the run")
+    parser.add_argument("--keep", type=pathlib.Path, help="a folder for the run; it goes on there")
     args = parser.parse_args()
     if args.quick:
         args.rows, args.steps = args.rows or 8, 2
@@ -106,6 +106,8 @@ def trained(folder: pathlib.Path, args: argparse.Namespace, train: Rows, held: R
     path = folder / f"{args.objective}.yaml"
     path.write_text(json.dumps(recipe))  # JSON is YAML
     command = [sys.executable, "-m", "lmstack", "train", str(path), "--json"]
+    if (folder / "run").exists():  # of the same folder, stopped or to be longer
+        command.append("--resume")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed")

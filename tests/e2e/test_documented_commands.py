@@ -54,6 +54,7 @@ NOT_RUN = {
     "instruct --weights q4": "minutes; docs/evaluation.md types it with another model",
     "run helm --limit 20": "minutes; docs/evaluation.md types it with another limit",
     "--judge ./large": "needs models that can judge; tests/app/cli/test_eval_judge.py has some",
+    "--prompt system.txt": "minutes; tests/app/cli/test_promote.py promotes a prompt",
     "promote staging": "needs another alias; tests/app/cli/test_promote.py promotes one",
     "rollback prod --to 3f2a91c": "needs its digest; tests/app/cli/test_promote.py goes back",
     "--resume 3f2a91c0": "needs a run that was stopped; tests/app/cli/test_agent.py resumes one",

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from lmstack.core import FormatError, InputError, NotFoundError, ScriptedModel, StoreError
+from lmstack.core import (
+    FormatError,
+    InputError,
+    NotFoundError,
+    ScriptedModel,
+    StoreError,
+    UnsupportedError,
+)
 from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
 from lmstack.rag.catalogue.sqlite import FILE_NAME
 from lmstack.rag.filters import parse_condition
@@ -350,6 +357,26 @@ def test_folder_around_a_source_takes_it_over(index, docs, tmp_path):
     assert hit.path.endswith("lighthouse.txt")
     assert len(index.status().sources) == 1
     assert index.content_digest() == _rebuilt(index, tmp_path / "other", [docs])
+
+
+def test_a_copy_holds_what_the_index_held_and_stays_so(index, docs, tmp_path, embedder):
+    index.update([docs])
+    held = index.content_digest()
+    index.copy_to(tmp_path / "copy")
+    (docs / "new.md").write_text("# New\n\nA keeper came to the lighthouse.\n")
+    assert index.update([docs]).added == 1
+    with Index.open(tmp_path / "copy", embedder, create=False) as copy:
+        assert copy.content_digest() == held != index.content_digest()
+        assert copy.verify().ok
+        assert copy.search("Skerryvore", 1)[0].path == index.search("Skerryvore", 1)[0].path
+
+
+def test_an_index_with_a_store_beside_it_is_not_copied(index, docs, tmp_path):
+    index.update([docs])
+    index.keep_in(f"faiss:{tmp_path / 'store'}")
+    with pytest.raises(UnsupportedError, match="is not in a file alone"):
+        index.copy_to(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_scan_of_a_new_folder_changes_nothing(index, docs):

@@ -7,7 +7,7 @@ from typing import Any
 from lmstack.registry.releases import Release
 from lmstack.registry.verdicts import GateVerdict
 
-__all__ = ["RULES", "digest", "release", "verdict"]
+__all__ = ["RULES", "digest", "documented", "release", "verdict"]
 
 RULES = {"rules": [{"task": "numbers", "kind": "at_least", "threshold": 0.5}], "alpha": 0.05}
 
@@ -20,6 +20,11 @@ def release(letter: str = "a", **more: str) -> Release:
     return Release(
         **{"model": f"model-{letter}", "digest": digest(letter), "weights": "int8"} | more
     )
+
+
+def documented(letter: str = "a", index: str = "c") -> Release:
+    """The release ``letter`` with documents whose index has a digest of the letter ``index``."""
+    return release(letter).with_documents("/srv/docs", index * 64, "d" * 64)
 
 
 def verdict(letter: str = "a", baseline: str | None = None, **more: Any) -> GateVerdict:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.registry.releases import digest, release, verdict
+from tests.registry.releases import digest, documented, release, verdict
 
 from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
 from lmstack.registry.aliases import Aliases
@@ -156,6 +156,52 @@ def test_an_edited_file_is_refused(aliases: Aliases, edit: Callable[[list[Any]],
     edited(aliases, edit)
     with pytest.raises(LmstackError):
         aliases.read("prod")
+
+
+@pytest.fixture
+def version_1(aliases: Aliases) -> Aliases:
+    """A history as the first version wrote and signed it: model-a promoted, model-b held and then
+    promoted, and rolled back. The private key is gone."""
+    written = Path(__file__).parent / "version_1"
+    for source, target in (
+        ("prod.json", file(aliases)),
+        ("trusted.pem", aliases.keys.trusted / "first.pem"),
+    ):
+        target.parent.mkdir(parents=True)
+        target.write_bytes((written / source).read_bytes())
+    return aliases
+
+
+def test_a_history_of_version_1_is_read_and_goes_on(version_1: Aliases) -> None:
+    before = json.loads(file(version_1).read_text())["events"]
+    alias = version_1.read("prod")
+    assert [event.kind for event in alias.events] == ["promoted", "held", "promoted", "rolled back"]
+    assert alias.release == release("a")
+    for letter in "ab":
+        assert alias.verdict_of(release(letter)).passed
+    assert len(alias.verdicts()) == 3
+    alias = version_1.record(verdict("a", "a", release=documented()))
+    assert alias.release == documented()
+    events = json.loads(file(version_1).read_text())["events"]
+    assert events[:4] == before
+    formats = [each["body"]["format"] for each in events]
+    assert formats == ["lmstack.alias_event/1"] * 4 + ["lmstack.alias_event/2"]
+    assert events[4]["body"]["verdict"]["body"]["format"] == "lmstack.verdict/2"
+    assert version_1.roll_back("prod").release == release("a")
+    assert json.loads(file(version_1).read_text())["events"][5]["body"]["format"] == formats[0]
+
+
+@pytest.mark.parametrize("edit", ["relabelled", "released"])
+def test_an_edited_entry_of_version_1_is_refused(version_1: Aliases, edit: str) -> None:
+    def change(events: list[Any]) -> None:
+        if edit == "relabelled":
+            events[1]["body"]["kind"] = "promoted"
+        else:
+            events[0]["body"]["release"]["docs"] = "/srv/docs"
+
+    edited(version_1, change)
+    with pytest.raises(LmstackError):
+        version_1.read("prod")
 
 
 def test_a_verdict_from_another_model_does_not_count(aliases: Aliases) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tests.registry.releases import digest, release, verdict
+from tests.registry.releases import digest, documented, release, verdict
 
 from lmstack.core import FormatError, IntegrityError
 from lmstack.registry.releases import Release
@@ -16,6 +16,49 @@ def test_a_verdict_and_a_release_come_back_from_json() -> None:
     first = verdict("a", "b", untested=("numbers acc",), measured=({"value": 0.5},))
     assert GateVerdict.from_json(first.to_json()) == first
     assert Release.from_json(release().to_json()) == release()
+
+
+def test_a_release_with_documents_has_version_2_and_comes_back_from_json() -> None:
+    first = verdict("a", release=documented())
+    assert (first.to_json()["format"], verdict("a").to_json()["format"]) == (
+        "lmstack.verdict/2",
+        "lmstack.verdict/1",
+    )
+    assert GateVerdict.from_json(first.to_json()) == first
+    assert "docs" not in release().to_json()
+    for value in (first, verdict("a")):
+        other = {"lmstack.verdict/1": "lmstack.verdict/2", "lmstack.verdict/2": "lmstack.verdict/1"}
+        with pytest.raises(FormatError, match=r"in the format 'lmstack\.verdict"):
+            GateVerdict.from_json(value.to_json() | {"format": other[value.to_json()["format"]]})
+
+
+def test_the_digest_of_a_release_covers_its_documents() -> None:
+    one = documented()
+    assert one.digest == f"{digest('a')}+docs.{'c' * 64}+answers.{'d' * 64}"
+    assert (one.model_digest, one.index_content) == (release().digest, "c" * 64)
+    assert one.title == "model-a, int8, documents docs"
+    other = release(digest=f"{digest('a')}+int8.7+prompt.{'b' * 64}")
+    assert other.model_digest == other.digest
+    assert other.with_documents("/srv/docs", "c" * 64, "d" * 64).model_digest == other.digest
+    with pytest.raises(IntegrityError, match="not of sha256:a"):
+        verdict("a", release=one).check_passes("prod", documented(index="e"))
+    with pytest.raises(IntegrityError, match="not of sha256:a"):
+        verdict("a", release=one).check_passes("prod", release())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"docs": "/srv/docs"},  # and a digest that says nothing of them
+        {"digest": documented().digest},
+        {"docs": "/srv/docs", "digest": f"{digest('a')}+docs.{'c' * 64}"},
+        {"docs": "/srv/docs", "digest": f"{digest('a')}+docs...+answers.{'d' * 64}"},
+        {"digest": f"{digest('a')}+docs.x"},
+    ],
+)
+def test_documents_that_the_digest_does_not_cover_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(FormatError, match="a release has the documents"):
+        release(**wrong)
 
 
 def test_a_passing_verdict_of_the_release_passes() -> None:

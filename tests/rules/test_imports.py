@@ -184,7 +184,7 @@ ORDERS = {
         "gate",
         "answers association scores intervals live",
         "drawing figures traits output_store results shots conversation",
-        "solvers likelihood_solvers run task_comparison logs system_solvers system_tasks",
+        "solvers likelihood_solvers run task_comparison logs system_solvers system_tasks asked",
         "estimating elsewhere task_file benchmarks",
         "phrases",
         "hacking",

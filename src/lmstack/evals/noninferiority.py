@@ -101,18 +101,25 @@ class MeanTest(ABC):
         samples vary as these do."""
         return self.value - self.lower(alpha)
 
+    def scatter(self, reach: float) -> float:  # noqa: ARG002 - where it matters
+        """The standard deviation of the mean less its ``reach``, from one set of samples to
+        another."""
+        return self.error
+
     def detectable(self, bound: float, alpha: float, power: float) -> float:
         """The smallest effect, counted from ``bound``, that is shown with probability ``power``:
         what has to be measured, and as much more as measurements scatter. NaN where too little is
         known."""
-        return self.reach(bound, alpha) + _NORMAL.inv_cdf(power) * self.error
+        reach = self.reach(bound, alpha)
+        return reach + _NORMAL.inv_cdf(power) * self.scatter(reach)
 
     def power(self, bound: float, alpha: float, true: float) -> float:
         """The probability of showing a mean above ``bound`` where it is ``true``."""
-        distance = true - bound - self.reach(bound, alpha)
-        if not self.error > 0:
+        reach = self.reach(bound, alpha)
+        distance, scatter = true - bound - reach, self.scatter(reach)
+        if not scatter > 0:
             return float(distance >= 0)
-        return _NORMAL.cdf(distance / self.error)
+        return _NORMAL.cdf(distance / scatter)
 
     def needed(self, bound: float, alpha: float, power: float, true: float) -> int | None:
         """How many samples show it with probability ``power`` where the mean is ``true`` and
@@ -214,6 +221,19 @@ class StudentizedMean(MeanTest):
         found = float(self.values.std(ddof=1)) / math.sqrt(len(self.values))
         scale = float(np.abs(self.values).max())
         return found if found > 1e-12 * scale else 0.0
+
+    def scatter(self, reach: float) -> float:
+        """The reach is a multiple t of the error, which is estimated too, and rises with the mean
+        where values are skewed: by the delta method the variance of both is that of the mean times
+        1 - t skewness / sqrt(C) + t^2 (kurtosis - 1) / (4 C)."""
+        if not self.error > 0:
+            return self.error
+        rest = self.values - self.values.mean()
+        rest = rest / rest.std()
+        count, t = len(rest), reach / self.error
+        skewness, kurtosis = float((rest**3).mean()), float((rest**4).mean())
+        both = 1 - t * skewness / math.sqrt(count) + t * t * (kurtosis - 1) / (4 * count)
+        return self.error * math.sqrt(max(both, 0.25))  # few values may say less than nothing
 
     @property
     def samples(self) -> int:

@@ -26,6 +26,7 @@ from lmstack.core import (
     InputError,
     NotFoundError,
     StoreError,
+    UnsupportedError,
     shown,
 )
 from lmstack.rag.catalogue.duplicates import DuplicateGroup, find_duplicates
@@ -59,6 +60,7 @@ from lmstack.rag.catalogue.spaces import (
     recipe_of,
     weights_of,
 )
+from lmstack.rag.catalogue.sqlite import SqliteDatabase
 from lmstack.rag.catalogue.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.documents import Problem
@@ -379,6 +381,19 @@ class Index(IndexView):
             for item in logical_content(connection):
                 hasher.update(repr(item).encode("utf-8", "surrogatepass"))
         return hasher.hexdigest()
+
+    def copy_to(self, folder: Path) -> None:
+        """Write what the index holds at this moment into ``folder``, as an index of its own.
+        `UnsupportedError` for one that is not a file alone."""
+        store, database = self._opened.keeper.address, self._database
+        if store is not None or not isinstance(database, SqliteDatabase):
+            raise UnsupportedError(
+                f"the index {shown(self.place)} is not in a file alone, but in"
+                f" {store or 'a database'}, which others may change",
+                hint="use one in a file, without a store: lmstack index move --to none",
+                param="index",
+            )
+        database.copy_to(folder)
 
     @contextmanager
     def _writer(self) -> Iterator[None]:

@@ -52,7 +52,7 @@ _EVENT = {
     "release": dict,
     "verdict": (dict, type(None)),
 }
-_EVENT_FORMAT = "lmstack.alias_event/1"
+_EVENT_FORMAT = "lmstack.alias_event/{}"  # version 2: of a release with documents
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class Aliases:
         verdict: dict[str, Any] | None,
     ) -> Alias:
         body = {
-            "format": _EVENT_FORMAT,
+            "format": _EVENT_FORMAT.format(release.version),
             "alias": name,
             "number": len(sealed) + 1,
             "previous": sha256_of(sealed[-1]) if sealed else "",
@@ -312,7 +312,7 @@ def _event(body: Any, alias: str, number: int, previous: str, what: str) -> Alia
             " what stood before it was changed",
             hint="restore the file from a backup, or promote again",
         )
-    if data["format"] != _EVENT_FORMAT or data["kind"] not in _KINDS_OF:
-        raise FormatError(f"{what} is {shown(data['kind'])} in the format {shown(data['format'])}")
     release = Release.from_json(data["release"])
+    if data["format"] != _EVENT_FORMAT.format(release.version) or data["kind"] not in _KINDS_OF:
+        raise FormatError(f"{what} is {shown(data['kind'])} in the format {shown(data['format'])}")
     return AliasEvent(number, data["kind"], data["date"], release, data["verdict"])

@@ -20,7 +20,7 @@ __all__ = ["GateVerdict", "Outcome"]
 
 Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-_FORMAT = "lmstack.verdict/1"
+_FORMAT = "lmstack.verdict/{}"  # version 2: of a release with documents
 _KINDS: Mapping[str, Any] = {
     "format": str,
     "alias": str,
@@ -41,9 +41,9 @@ _KINDS: Mapping[str, Any] = {
 @dataclass(frozen=True)
 class GateVerdict:
     """``baseline``: the digest of the release that it was compared with; None for the first of an
-    alias, of which ``untested`` names the rules that compare. ``rules``: the gate as declared.
-    ``measured``: of each rule, the figures. ``results``: the digest of each result, by
-    ``candidate/TASK`` and ``baseline/TASK``. ``date``: UTC, ISO 8601."""
+    alias. ``untested`` names the rules that compare where there was nothing to compare with.
+    ``rules``: the gate as declared. ``measured``: of each rule, the figures. ``results``: the
+    digest of each result, by ``candidate/TASK`` and ``baseline/TASK``. ``date``: UTC, ISO 8601."""
 
     alias: str
     release: Release
@@ -92,7 +92,7 @@ class GateVerdict:
     def to_json(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in _KINDS if name != "format"},
-            "format": _FORMAT,
+            "format": _FORMAT.format(self.release.version),
             "release": self.release.to_json(),
             "reasons": list(self.reasons),
             "untested": list(self.untested),
@@ -107,14 +107,15 @@ class GateVerdict:
         """`FormatError` where it is not what `to_json` gives; `IntegrityError` where the rules are
         not those of their hash."""
         data = dict(fields(value, "a verdict", _KINDS))
-        if data.pop("format") != _FORMAT or data["decision"] not in _OUTCOMES:
+        data["release"] = release = Release.from_json(data["release"])
+        wanted = _FORMAT.format(release.version)
+        if data.pop("format") != wanted or data["decision"] not in _OUTCOMES:
             raise FormatError(
                 f"a verdict has the decision {shown(data['decision'])} in the format"
                 f" {shown(value['format'])}",
-                hint=f"this lmstack reads {_FORMAT}",
+                hint=f"this lmstack reads {wanted} of such a release",
             )
         stated = data.pop("rules_digest")
-        data["release"] = Release.from_json(data["release"])
         for name in ("reasons", "untested", "measured"):
             data[name] = tuple(data[name])
         verdict = cls(**data)

@@ -156,7 +156,7 @@ def test_settings_reach_the_engine_of_the_model(
             local=True,
         )
     config = EngineConfig(target_step_s=0.05, client_weights={"key:1": 2.0})
-    assert caught.value.args == ("m", None, None, config)
+    assert caught.value.args == ("m", None, None, config, None)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "11", "0.0001"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.app.cli.lockers import NAMES, locker, question, write_lockers, write_rows
 from tests.word_reranker import CALIBRATION, WordReranker
 
 from lmstack.app import wiring
@@ -20,11 +21,6 @@ from lmstack.rag.answer import confidence
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
 
-NAMES = (
-    *("amber", "ash", "birch", "brass", "cedar", "chalk", "clay", "coal", "copper", "coral", "elm"),
-    *("fern", "flint", "gold", "hazel", "heath", "holly", "iron", "ivory", "ivy", "jade", "jet"),
-    *("larch", "lead"),
-)
 TASK = """
 name: lockers
 data: lockers.jsonl
@@ -32,19 +28,6 @@ faithfulness: false
 index: {docs: docs, answers: {min_confidence: %s}}
 """
 GATE = "rules:\n  - {task: lockers, kind: non-inferior, margin: 0.15}\n"
-
-
-def locker(folder: Path, name: str, code: int) -> None:
-    text = f"# Lockers\n\nThe code of the {name} locker is {code}.\n"
-    (folder / f"{name}.md").write_text(text)
-
-
-def question(name: str, **known: Any) -> dict[str, Any]:
-    return {"question": f"What is the code of the {name} locker?", **known}
-
-
-def write_rows(path: str, rows: list[dict[str, Any]]) -> None:
-    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture
@@ -69,13 +52,7 @@ def lockers(
     monkeypatch.setattr(retrieval, "_reranker", WordReranker)
     monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)
     monkeypatch.chdir(tmp_path)
-    Path("docs").mkdir()
-    rows = [question("zinc", answerable=False)]
-    for number, name in enumerate(NAMES):
-        locker(Path("docs"), name, 1000 + number)
-        evidence = {"path": f"{name}.md", "quote": f"The code of the {name} locker is"}
-        rows.append(question(name, answers=[1000 + number], evidence=[evidence]))
-    write_rows("lockers.jsonl", rows)
+    write_lockers()
     Path("lockers.yaml").write_text(TASK % 0.95)
     Path("gate.yaml").write_text(GATE)
     return tmp_path

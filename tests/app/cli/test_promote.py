@@ -22,6 +22,15 @@ from lmstack.train import train
 if TYPE_CHECKING:
     from tests.app.conftest import Ran, Run
 
+# Answers of a few words, as a chat.
+CHATS = """
+name: chats
+data: numbers.jsonl
+input: "cat {{n}}"
+targets: endings
+sampling: {max_tokens: 2}
+scorer: exact_match
+"""
 LEAST = "rules:\n  - {task: numbers, kind: at_least, threshold: %s}\n"
 # An untrained model's form costs next to nothing, and 120 samples show little.
 BOTH = LEAST % 0.05 + "  - {task: numbers, kind: non-inferior, margin: %s}\n"
@@ -251,8 +260,11 @@ def test_production_is_asked_for_likelihoods_after_its_own_template(promote: Pro
 
 def test_a_system_prompt_is_part_of_what_is_promoted(promote: Promote, folder: Path) -> None:
     Path("system.txt").write_text("the cat sat\n")
-    assert promote("./one", "--first").code == 0
-    done = promote("./one", "--prompt", "system.txt")
+    Path("chats.yaml").write_text(CHATS)
+    rule = "  - {task: chats, kind: non-inferior, margin: 0.5}\n"
+    Path("both.yaml").write_text(LEAST % 0.05 + rule)
+    assert promote("./one", "--first", gate="both.yaml").code == 0
+    done = promote("./one", "--prompt", "system.txt", "--task", "chats.yaml", gate="both.yaml")
     assert done.code == 0, done.err
     release, before = releases.released("prod"), Aliases().read("prod").before
     assert release is not None
@@ -270,6 +282,26 @@ def test_a_system_prompt_is_part_of_what_is_promoted(promote: Promote, folder: P
     Path("system.txt").write_text("the dog sat\n")
     with pytest.raises(LmstackError, match="not the one that was evaluated"):
         releases.released("prod")
+
+
+def test_a_prompt_that_no_rule_can_see_is_not_promoted(promote: Promote, folder: Path) -> None:
+    """Likelihoods, raw prompts and chats with a prompt of their own are asked without it."""
+    Path("system.txt").write_text("the cat sat\n")
+    alone = promote("./one", "--prompt", "system.txt", "--first")
+    assert "there is a system prompt, and no rule of gate.yaml would show what it does" in alone.err
+    assert "{task: gsm8k_chat, metric: rouge1_f1, kind: at_least, threshold: 0.2}" in alone.err
+    assert "samples" not in alone.err  # nothing was measured
+    assert promote("./one", "--first").code == 0
+    rule = "  - {task: chats, kind: at_least, threshold: 0.01}\n"
+    Path("both.yaml").write_text(BOTH % 0.5 + rule)
+    for more in ("raw: true\n", "instruction: be brief\n"):
+        Path("chats.yaml").write_text(CHATS + more)
+        words = ("--prompt", "system.txt", "--task", "chats.yaml", "--new-rules")
+        done = promote("./one", *words, gate="both.yaml")
+        assert done.code == 1
+        assert "the system prompt is not production's" in done.err
+        assert "kind: non-inferior, margin: 0.03}; --new-rules" in done.err
+        assert "samples" not in done.err
 
 
 def test_what_an_option_would_change_is_refused(run: Run, promote: Promote) -> None:

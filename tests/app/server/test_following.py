@@ -11,20 +11,34 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.app.server.followed import (
+    LONG,
+    PROMPTS,
+    body,
+    connected,
+    digest_listed,
+    digest_now,
+    figures,
+    has_digest,
+    is_behind,
+    records,
+    servers,
+    until,
+)
 from tests.app.tiny_releases import TinyRelease, move_to, tiny_releases
-from tests.serve.conftest import running
 
 from lmstack.app import wiring
 from lmstack.app.server.command_socket import find_server
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import following, releases, retrieval
+from lmstack.app.wiring import following, releases
 from lmstack.app.wiring.traffic import Candidate
 from lmstack.core.files import write_atomic
 from lmstack.engine import memory
@@ -35,8 +49,6 @@ from lmstack.serve import LocalModel
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder
 
-LONG = 80
-PROMPTS = {"the cat": 4, "dog number 7": 6, "and saw": 3, "number": LONG}
 KEYS = ("one", "two", "three", "four")
 
 
@@ -56,73 +68,14 @@ def tiny(made: list[TinyRelease], home: Path) -> list[TinyRelease]:
 def start(
     tiny: list[TinyRelease], docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Service]]:
-    monkeypatch.setattr(following, "LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(following, "IDLE_S", 0.1)
-    monkeypatch.setattr(retrieval, "answer_reranker", lambda *_: None)
-    services: list[Service] = []
-
-    def build(**options: Any) -> Service:
-        given = {"model": "prod", "embedder_name": None, "api_keys": (), "local": True, **options}
-        services.append(wiring.service(docs, **given))
-        return services[-1]
-
-    yield build
-    for service in services:
-        service.close()
-
-
-@contextlib.asynccontextmanager
-async def connected(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    limits = httpx.Limits(max_connections=32)
-    async with (
-        running(service.app) as url,
-        httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client,
-    ):
-        yield client
-
-
-def body(prompt: str = "the cat", model: str = "prod", **more: Any) -> dict[str, Any]:
-    asked = {"model": model, "prompt": prompt, "max_tokens": PROMPTS[prompt], "temperature": 0}
-    return {**asked, "ignore_eos": True, **more}
-
-
-async def digest_now(client: httpx.AsyncClient, model: str = "prod") -> str:
-    answer = await client.post("/v1/completions", json=body(model=model))
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["system_fingerprint"])
-
-
-async def digest_listed(client: httpx.AsyncClient) -> str:
-    return str((await client.get("/v1/models/prod")).json()["digest"])
-
-
-async def until(told: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            found = told()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.01)
-
-
-async def figures(client: httpx.AsyncClient) -> dict[str, float]:
-    lines = (await client.get("/metrics")).text.splitlines()
-    told = (line.removeprefix("lmstack_").split() for line in lines if "lmstack_release" in line)
-    return {name: float(value) for name, value in (each for each in told if len(each) == 2)}
-
-
-def records(event: str) -> list[dict[str, Any]]:
-    path = wiring.audit_path()
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    found = [json.loads(line) for line in lines]
-    return [each for each in found if each["event"] == event]
+    with servers(docs, monkeypatch) as build:
+        yield build
 
 
 def model_of(service: Service) -> weakref.ref[LocalModel]:
     """The one that serves now."""
-    follower = service.close.__closure__
-    assert follower is not None
-    [found] = [c.cell_contents for c in follower if isinstance(c.cell_contents, following.Follower)]
+    assert isinstance(service.close, partial)
+    [found] = [each for each in service.close.args if isinstance(each, following.Follower)]
     assert found.main is not None
     return weakref.ref(found.main.model)  # type: ignore[arg-type]
 
@@ -214,7 +167,7 @@ async def test_a_stream_ends_by_the_release_that_it_began_with_which_is_then_fre
             lines = answer.aiter_lines()
             chunks = [await anext(lines)]
             await asyncio.to_thread(move_to, b)
-            await until(lambda: _is(digest_listed(client), b.digest))
+            await until(lambda: has_digest(digest_listed(client), b.digest))
             assert await digest_now(client) == b.digest
             assert held(former).stats().num_running == 1
             assert (await figures(client))["releases_retiring"] == 1
@@ -239,10 +192,6 @@ def held(model: weakref.ref[LocalModel]) -> LocalModel:
     return found
 
 
-async def _is(told: Any, expected: str) -> bool:
-    return await told == expected
-
-
 async def _retiring(client: httpx.AsyncClient, number: int) -> bool:
     return (await figures(client))["releases_retiring"] == number
 
@@ -256,7 +205,7 @@ async def test_nothing_of_the_former_release_is_found_in_a_cache(
             usage = (await client.post("/v1/completions", json=long)).json()["usage"]
             assert bool(usage["prompt_tokens_details"]["cached_tokens"]) is expected
         move_to(tiny[1])
-        await until(lambda: _is(digest_now(client), tiny[1].digest))
+        await until(lambda: has_digest(digest_now(client), tiny[1].digest))
         usage = (await client.post("/v1/completions", json=long)).json()["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] == 0
 
@@ -271,7 +220,7 @@ async def test_the_own_name_of_a_model_is_served_as_long_as_it_answers(
     async with connected(start()) as client:
         assert listed_roots(await listed()) == {"prod": "tiny-a", "tiny-a": None}
         move_to(tiny[1])
-        await until(lambda: _is(digest_now(client), tiny[1].digest))
+        await until(lambda: has_digest(digest_now(client), tiny[1].digest))
         found = await listed()
         assert listed_roots(found) == {"prod": "tiny-b", "tiny-b": None}
         assert {each["digest"] for each in found.values()} == {tiny[1].digest}
@@ -293,7 +242,7 @@ async def test_an_alias_that_is_served_beside_is_followed_too(
     async with connected(start(also=["prod2"])) as client:
         assert await digest_now(client, "prod2") == b.digest
         move_to(c, "prod2")
-        await until(lambda: _is(digest_now(client, "prod2"), c.digest))
+        await until(lambda: has_digest(digest_now(client, "prod2"), c.digest))
         assert await digest_now(client) == a.digest
 
 
@@ -382,10 +331,10 @@ async def test_what_cannot_be_verified_or_loaded_changes_nothing_and_is_said_onc
     monkeypatch.setattr(following, "FIRST_WAIT_S", 0.05)
     before = engines()
     async with connected(start()) as client:
-        await until(lambda: _is(digest_now(client), tiny[0].digest))
+        await until(lambda: has_digest(digest_now(client), tiny[0].digest))
         await asyncio.sleep(0.06)  # it has looked
         reason = damage(copy, monkeypatch)
-        await until(lambda: _behind(client, 1))
+        await until(lambda: is_behind(client, 1))
         await asyncio.sleep(0.3)  # several more looks, and tries
         assert await digest_now(client) == tiny[0].digest
         found = await figures(client)
@@ -397,10 +346,6 @@ async def test_what_cannot_be_verified_or_loaded_changes_nothing_and_is_said_onc
     [said] = [each for each in caplog.messages if "goes on answering" in each]
     assert reason in said
     assert engines() == before + 1
-
-
-async def _behind(client: httpx.AsyncClient, number: int) -> bool:
-    return (await figures(client))["releases_behind"] == number
 
 
 async def test_what_the_audit_log_cannot_hold_is_not_exchanged(
@@ -419,7 +364,7 @@ async def test_what_the_audit_log_cannot_hold_is_not_exchanged(
     monkeypatch.setattr(AuditLog, "append", broken)
     async with connected(start()) as client:
         move_to(tiny[1])
-        await until(lambda: _behind(client, 1))
+        await until(lambda: is_behind(client, 1))
         assert await digest_now(client) == tiny[0].digest
     assert "the disk is full" in records("release_exchange_failed")[0]["reason"]
 
@@ -433,9 +378,9 @@ async def test_what_was_missing_is_taken_when_it_is_there(
     monkeypatch.setattr(following, "FIRST_WAIT_S", 0.05)
     async with connected(start()) as client:
         _gone(copy, monkeypatch)
-        await until(lambda: _behind(client, 1))
+        await until(lambda: is_behind(client, 1))
         shutil.move(copy.folder.with_name("away"), copy.folder)
-        await until(lambda: _is(digest_now(client), copy.digest))
+        await until(lambda: has_digest(digest_now(client), copy.digest))
         assert (await figures(client))["releases_behind"] == 0
 
 
@@ -444,9 +389,9 @@ async def test_a_rollback_ends_the_alarm(
 ) -> None:
     async with connected(start()) as client:
         _computes_otherwise(tiny[1], pytest.MonkeyPatch())
-        await until(lambda: _behind(client, 1))
+        await until(lambda: is_behind(client, 1))
         Aliases().roll_back("prod")
-        await until(lambda: _behind(client, 0))
+        await until(lambda: is_behind(client, 0))
         assert (await figures(client))["release_exchanges_total"] == 0
 
 
@@ -505,7 +450,7 @@ async def test_beside_another_version_a_restart_is_asked_for(
     async with connected(start(candidate=candidate, note=notes.append)) as client:
         assert "start the server again" in notes[0]
         move_to(tiny[1])
-        await until(lambda: _behind(client, 1))
+        await until(lambda: is_behind(client, 1))
         assert await digest_now(client) == tiny[0].digest
     [record] = records("release_exchange_failed")
     assert f"while a {mode} is compared" in record["reason"]
@@ -526,7 +471,7 @@ async def test_a_command_is_told_what_is_served(
     async with connected(start()) as client:
         assert await asyncio.to_thread(found)
         move_to(tiny[1])
-        await until(lambda: _is(digest_now(client), tiny[1].digest))
+        await until(lambda: has_digest(digest_now(client), tiny[1].digest))
         assert await asyncio.to_thread(found)
 
 

@@ -56,7 +56,7 @@ class Alias:
         patch.setattr(following, "LOOK_EVERY_S", 0.01)
 
     def _release(self) -> Any:
-        return SimpleNamespace(digest=self.digest, title="b", short=self.digest[:19])
+        return SimpleNamespace(model_digest=self.digest, title="b", short=self.digest[:19])
 
 
 @pytest.fixture

@@ -274,7 +274,7 @@ def power_at(draw: Callable[[float], Draw], rule: GateRule, gates: int = GATES) 
     for _ in range(2):
         printed = [
             decide(config, [draw(rule.bound + effect)(rng)]).results[0].detectable
-            for _ in range(60)
+            for _ in range(100)
         ]
         effect = float(np.mean(printed))
     return promoted(draw(rule.bound + effect), rule, gates)
@@ -301,11 +301,13 @@ def test_power_of_bits_per_byte_is_the_one_printed() -> None:
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
-def test_power_of_seconds_is_the_one_printed() -> None:
+@pytest.mark.parametrize("skew", [1, -1])
+def test_power_of_seconds_that_are_skewed_is_the_one_printed(skew: int) -> None:
     def draw(gain: float) -> Draw:
         def one(rng: np.random.Generator) -> GateComparison:
             baseline = rng.gamma(3, size=50)
-            return compared(baseline - gain + rng.normal(0, 0.4, 50), baseline, SECONDS)
+            noise = skew * (rng.gamma(2, size=50) - 2) / np.sqrt(2)
+            return compared(baseline - gain + noise * 0.4, baseline, SECONDS)
 
         return one
 

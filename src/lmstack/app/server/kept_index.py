@@ -1,4 +1,5 @@
-"""The index of a folder, kept up to date in the background while others search it.
+"""The index of a folder, kept up to date in the background while others search it; or one that is
+served as it is.
 
 Covers when files are looked at and how far that is. What callers see of it is `Workspace`'s.
 """
@@ -17,7 +18,7 @@ from lmstack.core import Embedder, LmstackError
 from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress, UpdateResult
 from lmstack.rag.ingest.watch import Watcher
 
-__all__ = ["KeptIndex", "Round", "Standing", "State"]
+__all__ = ["FixedIndex", "KeptIndex", "Round", "Standing", "State"]
 
 CLOSE_S = 2.0
 State = Literal["starting", "indexing", "ready", "problem"]
@@ -49,12 +50,22 @@ class Standing:
     revision: int
 
 
+@dataclass(frozen=True)
+class FixedIndex:
+    """An index that stays as it is. ``place``: its folder. ``digest``: what that of an answer from
+    it says of it, after the model's."""
+
+    place: Path
+    digest: str
+
+
 class KeptIndex:
     """Owns the index of ``folder`` (`close` closes it), not the embedder. ``rescan_s``: how often
     the folder is looked through for changes, 0 only when told to. ``uploads``: whose folders and
     labels are made before anything is indexed. ``embedder_of`` loads the model, by name and
     digest, that the index was changed to while it was open; ``reopened`` is called when it was;
-    ``settled`` is told what each round over the folder did, in the thread that went round."""
+    ``settled`` is told what each round over the folder did, in the thread that went round.
+    ``follows``: False leaves the index as it is, whatever happens in the folder."""
 
     def __init__(
         self,
@@ -68,9 +79,10 @@ class KeptIndex:
         embedder_of: Callable[[str, str], Embedder] | None = None,
         reopened: Callable[[], None] = lambda: None,
         settled: Callable[[UpdateResult], None] = lambda _: None,
+        follows: bool = True,
     ) -> None:
-        self.folder, self.embedder = folder, embedder
-        self.index = Index.open(place, embedder, config=config)
+        self.folder, self.embedder, self._follows = folder, embedder, follows
+        self.index = Index.open(place, embedder, create=follows, config=config)
         self._config, self._rescan_s, self._uploads = config, rescan_s, uploads
         self._embedder_of, self._reopened = embedder_of, reopened
         self._settled = settled
@@ -133,7 +145,7 @@ class KeptIndex:
     def _keep(self) -> None:
         """Rounds over the folder until closed, as soon as something changes in it and every so
         often all the same. The thread waits between them."""
-        if not self._rescan_s:
+        if not self._rescan_s or not self._follows:
             self._go_round()
             return
         ignored = [self.index.folder] if self.index.folder else []
@@ -153,10 +165,13 @@ class KeptIndex:
             with self._looked:
                 self._ended = self._begun
                 self._looked.notify_all()
-            if self._rescan_s:
+            if self._rescan_s and self._follows:
                 pause = max(self._rescan_s, 20 * (time.monotonic() - started))
 
     def _run_once(self) -> None:
+        if not self._follows:
+            self._settle("ready", Round())
+            return
         try:
             index = self.current()
             self._prepare_uploads(index)

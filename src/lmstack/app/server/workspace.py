@@ -8,6 +8,7 @@ any thread. Does not cover what the page shows of it (`page.view`).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from lmstack.app.server.access import Access
-from lmstack.app.server.kept_index import KeptIndex, Standing
+from lmstack.app.server.kept_index import FixedIndex, KeptIndex, Standing
 from lmstack.app.server.uploads import Uploads
 from lmstack.core import (
     ChatModel,
@@ -47,7 +48,7 @@ from lmstack.rag.retrieve.rewriting import Turn
 from lmstack.safety import GuardedModel
 from lmstack.serve.http.streams import close
 
-__all__ = ["Asking", "Question", "Workspace", "WorkspaceConfig", "Writer"]
+__all__ = ["Asking", "FromFixedIndex", "Question", "Workspace", "WorkspaceConfig", "Writer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,28 @@ class PageModel:
                     yield EventDelta(event=event)
 
 
+class FromFixedIndex:
+    """``inner``, which answers from a fixed index, by a digest that names that, too."""
+
+    def __init__(self, inner: ChatModel, digest: str) -> None:
+        self._inner, self._digest = inner, digest
+
+    @property
+    def info(self) -> ModelInfo:
+        info = self._inner.info
+        return dataclasses.replace(info, digest=f"{info.digest}+{self._digest}")
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        deltas = self._inner.stream(request)
+        try:
+            async for delta in deltas:
+                if delta.digest is not None:
+                    delta = dataclasses.replace(delta, digest=f"{delta.digest}+{self._digest}")
+                yield delta
+        finally:
+            await close(deltas)
+
+
 Asking = Callable[[Question], AsyncGenerator[AnswerEvent, None]]
 # How often whoever waits for the index is told how far it is.
 LOOK_S = 0.3
@@ -147,7 +170,9 @@ class Workspace:
     """Owns the index (`close` closes it), not the models. ``folder`` may also be one file.
     ``guard`` is put before every question, whether or not it reaches the language model.
     ``access`` says what each client may see; all it is shown is within that. ``uploads`` takes
-    files, where they are taken. ``embedder_of`` and ``settled``: as of `KeptIndex`."""
+    files, where they are taken. ``embedder_of`` and ``settled``: as of `KeptIndex`.
+    ``fixed``: an index of the folder that is served as it is, instead of the one in ``index_dir``,
+    which follows the folder."""
 
     def __init__(
         self,
@@ -163,6 +188,7 @@ class Workspace:
         uploads: Uploads | None = None,
         embedder_of: Callable[[str, str], Embedder] | None = None,
         settled: Callable[[UpdateResult], None] = lambda _: None,
+        fixed: FixedIndex | None = None,
     ) -> None:
         self.config = config or WorkspaceConfig()
         self.folder = Path(os.path.abspath(folder))
@@ -170,7 +196,7 @@ class Workspace:
         self.reranker = reranker
         self._kept = KeptIndex(
             self.folder,
-            index_dir,
+            index_dir if fixed is None else fixed.place,
             embedder,
             self.config.index,
             self.config.rescan_s,
@@ -178,13 +204,15 @@ class Workspace:
             embedder_of=embedder_of,
             reopened=self._forget,
             settled=settled,
+            follows=fixed is None,
         )
         self._access = access or Access()
         self.uploads = uploads
         self.index_dir = Path(index_dir)
         self._answerers: dict[tuple[frozenset[str] | None, AnswerWishes], Answerer] = {}
         self._named = self.folder.name or model.info.name
-        self._asked = guard(PageModel(self.writer, self.answerer_of, self._named))
+        self._fixed = fixed
+        self._asked = guard(self._page(self.writer))
         self._guard = guard
         self._lock = threading.Lock()
 
@@ -220,12 +248,18 @@ class Workspace:
         """Answer by another model from the next question on, and so; an answer that has begun ends
         by the one that it began with."""
         writer = Writer(model, answer)
-        page = PageModel(writer, self.answerer_of, self._named)
-        before = self._asked
+        before, page = self._asked, self._page(writer)
         asked = before.around(page) if isinstance(before, GuardedModel) else self._guard(page)
         with self._lock:
             self.writer, self._asked = writer, asked
             self._answerers.clear()
+
+    def _page(self, writer: Writer) -> ChatModel:
+        return self.naming(PageModel(writer, self.answerer_of, self._named))
+
+    def naming(self, model: ChatModel) -> ChatModel:
+        """``model``, which answers from here, by a digest that names the index if it is fixed."""
+        return model if self._fixed is None else FromFixedIndex(model, self._fixed.digest)
 
     @property
     def model(self) -> ChatModel:

@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
     from lmstack.app.server.command_server import CommandDoor
     from lmstack.app.server.serve import Service
-    from lmstack.app.wiring.traffic import Candidate
+    from lmstack.app.wiring.traffic import Candidate, Traffic
     from lmstack.engine import EngineConfig
     from lmstack.rag import UpdateResult
     from lmstack.registry import Broken, LoadedModel, ModelFolder
+    from lmstack.registry.releases import Release
     from lmstack.safety import AuditReport
 
 __all__ = [
@@ -232,16 +233,17 @@ def generator(
     weights: str | None = None,
     draft: str | None = None,
     engine: EngineConfig | None = None,
+    release: Release | None = None,
 ) -> ChatModel:
     """The language model: remote if its name says so, the release of an alias, else local and
     loaded, its weights in the form ``weights``. ``draft``: a smaller one that drafts for it;
-    ``engine``: of a local one."""
+    ``engine``: of a local one; ``release``: what the alias is known to stand for."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
         return _remote(provider, model)
     smaller = None if draft is None else generator_folder(draft)
-    release = releases.released(wanted)
+    release = release or releases.released(wanted)
     if release is not None:
         releases.check_options(wanted, release, weights=weights)
         return releases.opened(release, draft=smaller, engine=engine)
@@ -364,30 +366,33 @@ def service(
     ``engine``: settings of every engine that differ from what is usual. ``local``: only this
     machine can ask, so requests under other host names are refused. ``candidate``: a second
     version of the model. ``pinned``: aliases stay what they stand for now. ``note`` is told what is
-    done without, ``settled`` what each round over the folder did.
+    done without, ``settled`` what each round over the folder did. The release of an alias answers
+    from its own documents, where it has some.
     """
     from lmstack.app.wiring.build import build_service
     from lmstack.app.wiring.following import Followed, follower_of
-    from lmstack.app.wiring.traffic import beside
+    from lmstack.app.wiring.served_documents import check_same, fixed_index
     from lmstack.engine import EngineConfig
     from lmstack.serve.http.app import LOCAL_HOSTS
 
     config = EngineConfig.from_mapping(engine or {})
+    release = releases.released(model)
+    reranker = retrieval.answer_reranker(note, reader)
+    fixed = None if release is None else fixed_index(model, release, docs, reranker, note)
+    place = index_of(docs) if fixed is None else fixed.place
     # Nothing but this holds the model: another may take its place.
-    chat = Followed(model, generator(model, weights, draft, config))
+    chat = Followed(model, generator(model, weights, draft, config, release))
+    chat.check = partial(check_same, fixed, reranker)
     others = tasks.load_also(also, config)
-    traffic = None
-    if candidate is not None:
-        second = generator(candidate.model, candidate.weights, None, config)
-        traffic = beside(candidate, second, chat.model.info, home(), index_of(docs), note)
-    # A canary would answer commands with a version that they did not ask for.
-    is_split = candidate is not None and candidate.mode == "canary"
-    door = None if is_split else _command_door(docs, model, embedder_name, weights, reader)
-    alias = model if releases.alias_named(model) else None  # as typed: prod, or prod@3f2a91c
-    if door is not None and alias is not None:  # which may have been moved since it was loaded
+    traffic = None if candidate is None else _beside(candidate, chat.model, config, docs, note)
+    mode = None if candidate is None else candidate.mode
+    # A canary would answer commands with a version that they did not ask for, and an index that is
+    # fixed with documents that they do not have any more.
+    is_other = fixed is not None or mode == "canary"
+    door = None if is_other else _command_door(docs, model, embedder_name, weights, reader)
+    if door is not None and release is not None:  # its alias may have been moved since
         door = door.with_model(chat.model.info.digest)
     smaller = None if draft is None else partial(generator_folder, draft)
-    mode = None if candidate is None else candidate.mode
     follower = follower_of(chat, others, also, smaller, config, mode, note) if not pinned else None
 
     def close_all() -> None:
@@ -399,10 +404,10 @@ def service(
         index_dir=index_of(docs),
         audit_path=audit_path(),
         model=chat.model,
-        alias=alias,
-        embedder=loaded(embedder(embedder_of_index(index_of(docs), embedder_name, [docs], note))),
+        alias=None if release is None else model,  # as typed: prod, or prod@3f2a91c
+        embedder=loaded(embedder(embedder_of_index(place, embedder_name, [docs], note))),
         embedder_of=lambda name, digest: loaded(embedder(shaped_name(name, digest))),
-        reranker=retrieval.answer_reranker(note, reader),
+        reranker=reranker,
         also=others,
         adapters=adapters,
         api_keys=api_keys,
@@ -414,7 +419,21 @@ def service(
         traffic=traffic,
         door=door,
         follower=follower,
+        fixed=fixed,
     )
+
+
+def _beside(
+    candidate: Candidate,
+    stable: ChatModel,
+    engine: EngineConfig,
+    docs: Path,
+    note: Callable[[str], None],
+) -> Callable[..., Traffic]:
+    from lmstack.app.wiring.traffic import beside
+
+    second = generator(candidate.model, candidate.weights, None, engine)
+    return beside(candidate, second, stable.info, home(), index_of(docs), note)
 
 
 def command_identity(

@@ -25,6 +25,7 @@ from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel
 from lmstack.app.server.command_server import COMMAND, CommandDoor, open_server
+from lmstack.app.server.kept_index import FixedIndex
 from lmstack.app.server.serve import Service
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
@@ -65,12 +66,14 @@ def build_service(
     door: CommandDoor | None = None,
     follower: Follower | None = None,
     settled: Callable[[UpdateResult], None] = lambda _: None,
+    fixed: FixedIndex | None = None,
 ) -> Service:
     """Everything loaded and wired; indexing starts in the background. ``uploads``: people may
     add files to ``folder``. ``alias``: another name of ``model``. ``adapters``: of ``model``.
     ``traffic``: makes a second version of it that writes to the ``audit`` log. ``door``: where
     commands of this user are answered. ``follower``: of ``alias`` and those in ``also``.
-    ``settled`` is told what each round over the folder did."""
+    ``settled`` is told what each round over the folder did. ``fixed``: is served instead of an
+    index that follows ``folder``."""
     also = also or Also()
     audit, access = AuditLog(audit_path), Access(api_keys, key_entries, {COMMAND})
     limits = Limits()
@@ -91,6 +94,7 @@ def build_service(
         uploads=_uploads(folder, access) if uploads else None,
         embedder_of=embedder_of,
         settled=settled,
+        fixed=fixed,
     )
     name = served_name(folder, *served.names)
     served.answers_from(workspace, name, guard)
@@ -117,13 +121,16 @@ def build_service(
         take_writer = partial(_take_writer, state, also, writers, access)
         follower.start(audit.append, served.exchange, take_writer)
 
-    def close() -> None:
-        for each in (follower, commands, view, versions):
-            if each is not None:
-                each.close()
-        close_model()
-
+    close = partial(_close, follower, commands, view, versions, close_model=close_model)
     return Service(app, close=close, stopping=state.stopping.set)
+
+
+def _close(*parts: Any, close_model: Callable[[], None]) -> None:
+    """Those of ``parts`` that there are, and then the models."""
+    for each in parts:
+        if each is not None:
+            each.close()
+    close_model()
 
 
 def _take_writer(

@@ -12,8 +12,8 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -42,7 +42,14 @@ from lmstack.rag.retrieve.rewriting import turns_of
 if TYPE_CHECKING:
     from lmstack.rag import Index
 
-__all__ = ["EvaluatedIndex", "IndexSettings", "changed", "index_subject"]
+__all__ = [
+    "EvaluatedIndex",
+    "IndexSettings",
+    "changed",
+    "deciding",
+    "index_subject",
+    "unchanged",
+]
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,12 @@ class IndexSettings(Config):
 
 class EvaluatedIndex:
     """Answers from ``index``, as it is when this is made. Sources are named by their paths under
-    its folder; where it has several, with the name of the folder before."""
+    its folder; where it has several, with the name of the folder before. ``how``: what `deciding`
+    gave."""
 
-    def __init__(self, index: Index, answerer: Answerer, instructions: str = "") -> None:
+    def __init__(self, index: Index, answerer: Answerer, how: Mapping[str, Any]) -> None:
         self.answerer, self.content = answerer, index.content_digest()
-        self._index, self._instructions = index, instructions
+        self.how, self._index = how, index
         roots = [os.path.abspath(each) for each in index.status(check=False).sources]
         self._names = {
             info.id: _name(os.path.abspath(info.path), roots) for info in index.documents()
@@ -126,7 +134,7 @@ class EvaluatedIndex:
         return [match.span() for match in re.finditer(pattern, document.text)]
 
     async def _answer(self, question: str, history: Sequence[tuple[str, str]]) -> Answer:
-        stream = self.answerer.stream(question, history, instructions=self._instructions)
+        stream = self.answerer.stream(question, history, instructions=self.how["instructions"])
         async with aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, AnswerDone):
@@ -200,17 +208,36 @@ def index_subject(
     config = settings.answering(chat.info)
     reranker: Reranker | None = retrieval.answer_reranker(note, settings.reader)
     answerer = Answerer(index, chat, config, reranker=reranker)
-    found = EvaluatedIndex(index, answerer, settings.instructions)
-    ranks = None if reranker is None else reranker.info.digest or f"name:{reranker.info.name}"
+    how = deciding(index, config, reranker, settings.instructions)
+    found = EvaluatedIndex(index, answerer, how)
     decides = {
+        **how,
         "index": found.content,
-        "embedder": index.status(check=False).embedder_digest,
         "model": model.digest,
-        "reranker": ranks,
-        "answers": dataclasses.asdict(config),
-        "instructions": settings.instructions,
         "lmstack": lmstack.__version__,
     }
     name = f"{model.name} on {settings.docs or Path(index.place).name}"
     digest = digest_of(decides, "the index")
     return Subject(name, digest, chat, model.likelihood, index=found)
+
+
+def deciding(
+    index: Index, config: AnswerConfig, reranker: Reranker | None, instructions: str = ""
+) -> dict[str, Any]:
+    """What decides an answer beside what ``index`` holds and the model: its embedder, what ranks,
+    and the settings. JSON."""
+    ranks = None if reranker is None else reranker.info.digest or f"name:{reranker.info.name}"
+    return {
+        "embedder": index.status(check=False).embedder_digest,
+        "reranker": ranks,
+        "answers": dataclasses.asdict(config),
+        "instructions": instructions,
+    }
+
+
+@contextmanager
+def unchanged(index: Index, content: str) -> Iterator[None]:
+    """`StoreError` at the end where the index no longer holds what it held."""
+    yield
+    if index.content_digest() != content:
+        raise changed(index)

@@ -65,12 +65,14 @@ Record = Callable[[Mapping[str, Any]], object]
 
 @dataclass(eq=False)
 class Followed:
-    """``model``: what answers under ``alias`` now, or without one. ``load``: gives a verified
+    """``model``: what answers under ``alias`` now, or without one. ``check``: raises for a release
+    that was evaluated with other documents than are served with it. ``load``: gives a verified
     release of it."""
 
     alias: str | None
     model: ChatModel
     load: Load | None = None
+    check: Callable[[Release], None] = lambda _: None
     take: Take | None = None
     # The history as it was verified, the files as they were seen, and what is wrong with them.
     known: tuple[AliasEvent, ...] = ()
@@ -158,7 +160,8 @@ class Follower:
 
     def _follow(self, each: Followed) -> None:
         release = _verified(each)
-        if release.digest == each.model.info.digest:
+        each.check(release)
+        if release.model_digest == each.model.info.digest:
             if each.problem:
                 self.note(f"{each.alias} stands for what is served under it: {release.short}")
             each.problem = ""

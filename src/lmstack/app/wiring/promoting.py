@@ -1,10 +1,11 @@
 """Promotion: a candidate and what an alias stands for, measured on the same samples, decided by a
 gate, signed, and the alias moved where the gate says PROMOTE.
 
-    1 the rules and the alias are read, before anything slow begins
+    1 the rules and the alias are read, before anything slow begins (`promotion_plan`)
     2 both sides run the rules' tasks; outputs that are in the store are not asked for again
     3 the gate decides
-    4 the verdict is signed, kept in the model's card, and added to the alias
+    4 of what passed the index of documents is copied, so that it stays what passed
+    5 the verdict is signed, kept in the model's card, and added to the alias
 
 A process that is killed before the last step leaves the alias as it was, and the next one goes on
 from the outputs. Not covered: serving an alias (`releases`), what is printed.
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,71 +27,44 @@ import numpy as np
 
 import lmstack
 from lmstack.app import wiring
-from lmstack.app.wiring import releases
+from lmstack.app.wiring import documents, released_documents, releases
 from lmstack.app.wiring.evaluating import made, output_store
-from lmstack.app.wiring.gating import comparisons, read_gate, task_scores
+from lmstack.app.wiring.evaluating_index import (
+    EvaluatedIndex,
+    IndexSettings,
+    index_subject,
+    unchanged,
+)
+from lmstack.app.wiring.gating import comparisons, task_scores
 from lmstack.app.wiring.lazy import LazyModel
+from lmstack.app.wiring.promotion_plan import Candidate, Plan
 from lmstack.core import (
     InputError,
     Likelihood,
+    LmstackError,
     Message,
-    ModelInfo,
     TextWindows,
     UnsupportedError,
 )
 from lmstack.core.files import write_atomic
-from lmstack.evals.gate import Decision, GateConfig, decide
+from lmstack.evals.gate import Decision, decide
+from lmstack.evals.gate.config import GateRule
+from lmstack.evals.gate.scores import TaskScores
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import Progress, run_sync
 from lmstack.evals.task import Subject, Task
 
 if TYPE_CHECKING:
+    from lmstack.rag import Index
     from lmstack.registry.aliases import Alias
     from lmstack.registry.releases import Release
     from lmstack.registry.verdicts import GateVerdict
     from lmstack.serve import LocalModel
 
-__all__ = ["Candidate", "Plan", "Promotion", "planned", "promoted"]
+__all__ = ["Promotion", "promoted"]
 
 OnProgress = Callable[[str, str, Progress], None]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is to be promoted: a name in the store, a path, or an alias, which already says its
-    form, adapter and prompt. ``prompt``: the file of a system prompt."""
-
-    model: str
-    weights: str | None = None
-    adapter: Path | None = None
-    prompt: Path | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that is known before anything is measured. ``production``: what the alias stands for,
-    None where it stands for nothing. ``config``: the gate as declared; ``tested``: the rules of it
-    that can be tested, all unless there is no production. ``results``: a folder for them."""
-
-    alias: str
-    candidate: Candidate
-    production: Release | None
-    config: GateConfig
-    tested: GateConfig
-    tasks: Mapping[str, Task]
-    results: Path | None = None
-    at_once: int = 16
-
-    @property
-    def untested(self) -> tuple[str, ...]:
-        """Rules of the gate that compare, where there is nothing to compare with."""
-        left = [rule for rule in self.config.rules if rule not in self.tested.rules]
-        return tuple(f"{rule.title} ({rule.kind})" for rule in left)
-
-    @property
-    def compared(self) -> set[str]:
-        """The tasks that production runs, too."""
-        return {rule.task for rule in self.tested.rules if rule.kind != "at_least"}
+OpenDocuments = Callable[[Path], AbstractContextManager["Index"]]
 
 
 @dataclass(frozen=True)
@@ -105,101 +79,82 @@ class Promotion:
     in_card: bool = False
 
 
-def planned(
-    alias: str,
-    candidate: Candidate,
-    gate: Path,
-    tasks: Callable[[Sequence[str]], Mapping[str, Task]],
+def promoted(
+    plan: Plan,
+    on_progress: OnProgress,
+    open_docs: OpenDocuments,
     *,
-    first: bool = False,
-    new_rules: bool = False,
-    results: Path | None = None,
-    at_once: int = 16,
-) -> Plan:
-    """Checked as far as that can be done without loading a model. ``tasks``: gives those of the
-    names. ``first``: there is nothing to compare with yet, which has to be said, so that an alias
-    that was lost is not mistaken for one that never was. ``new_rules``: the gate may be another
-    than the one by which production passed."""
-    from lmstack.registry.aliases import Aliases
-    from lmstack.registry.signing import sha256_of
-
-    config, aliases = read_gate(gate), Aliases()
-    aliases.check_name(alias)
-    known = aliases.read(alias) if aliases.has(alias) else None
-    production = None if known is None else known.release
-    if known is not None and production is not None:
-        before = known.verdict_of(production).rules_digest
-        if before != sha256_of(config.to_json()) and not new_rules:
-            raise InputError(
-                f"{gate} is not the gate by which {production.short} became {alias}",
-                hint="use that one, or say --new-rules if it is to be another from now on",
-                param="gate",
-            )
-    tested = _testable(config, alias, gate, production, first=first)
-    names = list(dict.fromkeys(rule.task for rule in tested.rules))
-    if results is not None:
-        made(results)
-    return Plan(alias, candidate, production, config, tested, tasks(names), results, at_once)
-
-
-def _testable(
-    config: GateConfig, alias: str, gate: Path, production: Release | None, *, first: bool
-) -> GateConfig:
-    """``config``, or of the first release of an alias its rules that compare with nothing."""
-    if production is not None:
-        if first:
-            raise InputError(
-                f"{alias} stands for {production.short} already",
-                hint="leave --first out: the candidate is compared with that",
-                param="first",
-            )
-        return config
-    if not first:
-        raise InputError(
-            f"{alias} stands for nothing yet, so that there is nothing to compare with",
-            hint="say --first: then only rules with a threshold are tested, and the verdict says"
-            " so",
-            param="first",
-        )
-    alone = tuple(rule for rule in config.rules if rule.kind == "at_least")
-    if not alone:
-        raise InputError(
-            f"{gate} has no rule that is at_least, so that nothing could be tested of a first"
-            " release",
-            hint="declare what a first release must reach, by a rule with a threshold",
-            param="gate",
-        )
-    return config.replace(rules=alone)
-
-
-def promoted(plan: Plan, on_progress: OnProgress, *, dry_run: bool = False) -> Promotion:
+    dry_run: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+) -> Promotion:
     """Measure, decide, and unless it is a ``dry_run`` sign and record. ``on_progress``: is told
-    which side runs which task, and how far it is."""
-    with _opened(plan.candidate) as (release, subject):
+    which side runs which task, and how far it is. ``open_docs``: opens the index of a folder,
+    brought up to date; ``note`` is told what is done without."""
+    with _opened(plan.candidate, open_docs, note) as side:
+        release = side.release
         if release == plan.production:
+            if not dry_run:
+                _keep_documents(release)  # which somebody may have taken away
             return Promotion(plan, release, None)
-        candidate = _results(plan, "candidate", subject, plan.tasks, on_progress)
+        candidate = _results(plan, "candidate", side, plan.tasks, on_progress)
     baseline: dict[str, TaskResult] = {}
     if plan.production is not None and plan.compared:
         tasks = {name: task for name, task in plan.tasks.items() if name in plan.compared}
-        with _production(plan.production) as subject:
-            baseline = _results(plan, "production", subject, tasks, on_progress)
-    decision = _decided(plan.tested, candidate, baseline)
+        with _production(plan.production, plan.of_documents & tasks.keys(), note) as side:
+            baseline = _results(plan, "production", side, tasks, on_progress)
+    decision = _decided(plan, release, candidate, baseline)
     found = Promotion(plan, release, decision)
     return found if dry_run else _recorded(found, candidate, baseline)
 
 
+@dataclass(frozen=True)
+class _Side:
+    """A release, its model, and with its documents where tasks ask them."""
+
+    release: Release
+    model: Subject
+    documents: Subject | None = None
+
+
 @contextmanager
-def _opened(candidate: Candidate) -> Iterator[tuple[Release, Subject]]:
-    """The candidate as it would be served, and the release that it is."""
+def _opened(
+    candidate: Candidate, open_docs: OpenDocuments, note: Callable[[str], None]
+) -> Iterator[_Side]:
+    """The candidate as it would be served."""
     release, model = _loaded(candidate)
-    try:
-        yield release, Subject(model.info.name, release.digest, model, model)
-    finally:
-        model.close()
+    with ExitStack() as stack:
+        stack.callback(model.close)
+        subject = Subject(model.info.name, release.model_digest, model, model)
+        if release.docs:
+            yield _Side(release, subject, stack.enter_context(_documents(release, subject, note)))
+        elif candidate.docs is None:
+            yield _Side(release, subject)
+        else:
+            docs = wiring.existing_folder(candidate.docs)
+            index = stack.enter_context(open_docs(docs))
+            asked = index_subject(IndexSettings(docs=str(docs)), index, subject, note)
+            found = asked.index
+            assert isinstance(found, EvaluatedIndex)
+            with unchanged(index, found.content):
+                yield _Side(released_documents.with_documents(release, docs, found), subject, asked)
+
+
+@contextmanager
+def _documents(
+    release: Release, subject: Subject, note: Callable[[str], None]
+) -> Iterator[Subject]:
+    """The documents of a release, as they passed the gate."""
+    released_documents.check_kept(release)
+    place = released_documents.place_of(release)
+    with documents.open_index(place, None, create=False) as index:
+        asked = index_subject(IndexSettings(docs=release.docs), index, subject, note)
+        assert isinstance(asked.index, EvaluatedIndex)
+        released_documents.check_answers(release, asked.index.how)
+        yield asked
 
 
 def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
+    """The model, and the release that it is; of an alias with its documents, else without."""
     from lmstack.registry.releases import Release
 
     if wiring.is_remote(candidate.model):
@@ -211,8 +166,6 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
         )
     release = releases.released(candidate.model)
     if release is not None:
-        given = {name: value for name, value in vars(candidate).items() if name != "model"}
-        releases.check_options(candidate.model, release, **given)
         return release, releases.opened(release)
     from lmstack.registry import Store
     from lmstack.serve import LocalModel
@@ -220,8 +173,6 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
     folder = wiring.generator_folder(candidate.model)
     releases.check_files(folder)
     places = [str(p.resolve()) if p else "" for p in (candidate.adapter, candidate.prompt)]
-    if candidate.prompt is not None:
-        releases.read_prompt(candidate.prompt)  # before anything slow begins
     model = releases.adapted(LocalModel.load(folder, weights=candidate.weights), *places)
     in_store = folder.path.parent == Store().folder
     name = folder.path.name if in_store else str(folder.path.resolve())
@@ -252,49 +203,77 @@ class _LazyScorer(LazyModel):
 
 
 @contextmanager
-def _production(release: Release) -> Iterator[Subject]:
+def _production(
+    release: Release, asks_documents: Collection[str], note: Callable[[str], None]
+) -> Iterator[_Side]:
     """What the alias stands for; loaded when an output of it is missing, and not before."""
-    name = Path(release.adapter or release.model).name
-    model = _LazyScorer(ModelInfo(name, release.digest), partial(releases.opened, release))
+    model = _LazyScorer(releases.info_of(release), partial(releases.opened, release))
+    subject = Subject(model.info.name, release.model_digest, model, model)
+    with ExitStack() as stack:
+        stack.callback(model.close)
+        asked = None
+        if asks_documents:
+            _check_comparable(release)
+            asked = stack.enter_context(_documents(release, subject, note))
+        yield _Side(release, subject, asked)
+
+
+def _check_comparable(release: Release) -> None:
     try:
-        yield Subject(name, release.digest, model, model)
-    finally:
-        model.close()
+        released_documents.check_kept(release)
+    except LmstackError as error:
+        error.hint = (
+            "bring it back, or leave rules that compare answers from documents out of the gate for"
+            " once, with --new-rules"
+        )
+        raise
 
 
 def _results(
     plan: Plan,
-    side: str,
-    subject: Subject,
+    name_of_side: str,
+    side: _Side,
     tasks: Mapping[str, Task],
     on_progress: OnProgress,
 ) -> dict[str, TaskResult]:
     found = {}
     with output_store() as store:
         for name, task in tasks.items():
+            subject = side.documents if name in plan.of_documents else side.model
+            assert subject is not None  # by the plan
             result = run_sync(
                 task,
                 subject,
                 store,
                 concurrency=plan.at_once,
-                on_progress=partial(on_progress, side, name),
+                on_progress=partial(on_progress, name_of_side, name),
             )
             found[name] = result
             if plan.results is not None:
                 text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
-                write_atomic(made(plan.results / side) / f"{name}.json", text.encode())
+                write_atomic(made(plan.results / name_of_side) / f"{name}.json", text.encode())
     return found
 
 
 def _decided(
-    config: GateConfig, candidate: Mapping[str, TaskResult], baseline: Mapping[str, TaskResult]
+    plan: Plan,
+    release: Release,
+    candidate: Mapping[str, TaskResult],
+    baseline: Mapping[str, TaskResult],
 ) -> Decision:
+    def scores(
+        release: Release | None, results: Mapping[str, TaskResult], rule: GateRule
+    ) -> TaskScores:
+        """Of the release as a whole: a result names its model alone, or that with documents."""
+        assert release is not None
+        return replace(task_scores(rule, results[rule.task]), digest=release.digest)
+
     found = comparisons(
-        config,
-        lambda rule: task_scores(rule, candidate[rule.task]),
-        lambda rule: task_scores(rule, baseline[rule.task]),
+        plan.tested,
+        partial(scores, release, candidate),
+        partial(scores, plan.production, baseline),
     )
-    return decide(config, found)
+    return decide(plan.tested, found)
 
 
 def _recorded(
@@ -329,9 +308,16 @@ def _recorded(
     if aliases.has(plan.alias):
         _check_looks(plan, verdict, aliases.read(plan.alias))
     folder = releases.folder_of(found.release)  # that was not changed meanwhile
+    if decision.passed:
+        _keep_documents(found.release)
     kept = []
     aliases.record(verdict, lambda signed: kept.append(store.keep_verdict(folder, signed)))
     return replace(found, recorded=True, in_card=kept == [True])
+
+
+def _keep_documents(release: Release) -> None:
+    if release.docs:
+        released_documents.keep(release, wiring.index_of(Path(release.docs)))
 
 
 def _check_looks(plan: Plan, verdict: GateVerdict, alias: Alias) -> None:

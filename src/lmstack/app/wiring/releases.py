@@ -3,6 +3,9 @@
     release = releases.released("prod")       None: there is no alias of that name
     model = releases.opened(release)          loaded; its digest is the release's
 
+Whatever names an alias as a model asks the model of its release; the documents of one are served
+by `lmstack up` alone (`released_documents`).
+
 An alias comes before a model or a folder of the same name. ``prod@3f2a91c`` is an earlier release
 of it. Everything fails closed: a release without a passing verdict, signed with a trusted key, is
 refused, and so is one whose files, adapter or way of computing are not what was evaluated. Not
@@ -46,6 +49,7 @@ __all__ = [
     "read_prompt",
     "released",
     "rolled_back",
+    "with_documents",
 ]
 
 
@@ -93,6 +97,12 @@ def released(name: str | None) -> Release | None:
     return release
 
 
+def with_documents(name: str | None) -> Release | None:
+    """As `released`, where the release answers from documents of its own."""
+    release = None if name is None else released(name)
+    return release if release is not None and release.docs else None
+
+
 @dataclass(frozen=True)
 class AliasState:
     """``release``: what the alias stands for, as far as its file says. ``since``: UTC, ISO 8601.
@@ -110,6 +120,7 @@ class AliasState:
 
 def alias_states() -> list[AliasState]:
     """Of all aliases, those that must not be served included."""
+    from lmstack.app.wiring.released_documents import check_kept
     from lmstack.registry.aliases import Aliases
 
     aliases, found = Aliases(), []
@@ -119,7 +130,8 @@ def alias_states() -> list[AliasState]:
             alias = aliases.read(name)
             release = alias.release
             since = next((e.date for e in reversed(alias.events) if e.moves), "")
-            released(name)
+            if released(name) is not None and release is not None:
+                check_kept(release)
         except LmstackError as error:
             problem = error.message
         found.append(AliasState(name, release, since, problem))
@@ -128,7 +140,8 @@ def alias_states() -> list[AliasState]:
 
 def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]:
     """Move the alias back; what it stood for, and what it stands for now. The files of the release
-    are checked first: an alias that cannot be served is no way back."""
+    and its documents are checked first: an alias that cannot be served is no way back."""
+    from lmstack.app.wiring.released_documents import check_kept
     from lmstack.registry.aliases import Aliases
 
     aliases = Aliases()
@@ -137,6 +150,7 @@ def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]
     target = alias.before if digest is None else alias.named(digest)
     if target is not None and target != was:
         folder_of(target)
+        check_kept(target)
     now = aliases.roll_back(name, digest).release
     assert was is not None
     assert now is not None
@@ -178,7 +192,7 @@ def info_of(release: Release) -> ModelInfo:
     """As the loaded model says it, but for the length of its context."""
     folder = folder_of(release)
     name = Path(release.adapter).name if release.adapter else folder.name
-    return ModelInfo(name, release.digest, parameters=folder.card.parameters)
+    return ModelInfo(name, release.model_digest, parameters=folder.card.parameters)
 
 
 def check_files(folder: ModelFolder) -> None:
@@ -290,10 +304,10 @@ def opened(
     model = LocalModel.load(folder, weights=release.weights, draft=draft, engine=engine)
     model = adapted(model, release.adapter, release.prompt)
     found = model.info.digest
-    if found != release.digest:
+    if found != release.model_digest:
         model.close()
         raise IntegrityError(
-            f"{release.model} computes as {found} here, and {release.digest} was evaluated",
+            f"{release.model} computes as {found} here, and {release.model_digest} was evaluated",
             hint="use a machine, device and settings as those of the evaluation, or promote it for"
             " these under another alias",
         )

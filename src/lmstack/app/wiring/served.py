@@ -107,8 +107,10 @@ class ServedModel:
         self._workspace, self._documents_name = workspace, name
         self._documents = guard(self._answers(workspace))
 
-    def _answers(self, workspace: Workspace) -> DocumentsModel:
-        return DocumentsModel(workspace, self._documents_name, workspace.writer, self.tokenizer)
+    def _answers(self, workspace: Workspace) -> ChatModel:
+        name = self._documents_name
+        answers = DocumentsModel(workspace, name, workspace.writer, self.tokenizer)
+        return workspace.naming(answers)
 
     def models(self) -> dict[str, ChatModel]:
         """What is served, by name."""

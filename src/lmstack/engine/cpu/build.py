@@ -51,23 +51,32 @@ class BuildError(Exception):
 
 
 class NativePath(NamedTuple):
-    """``machine``: the processors that have it, "" for any. ``multiply``: the file of its own."""
+    """``machine``: the processors that have it, "" for any. ``multiply``: the file of its own.
+    ``attention``: flags of attention's files, where they are others than ``flags``."""
 
     name: str
     machine: str
     multiply: str
     flags: tuple[str, ...] = ()
+    attention: tuple[str, ...] | None = None
+
+    def flags_of(self, source: str) -> tuple[str, ...]:
+        is_attention = source.startswith("attention")
+        return self.attention if is_attention and self.attention is not None else self.flags
 
 
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
-_AVX512 = (
+_AVX512VNNI = (
     *_AVX2,
-    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16"),
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
 )
+_AVX512 = (*_AVX512VNNI, "-mavx512bf16")
 PATHS = (
     NativePath("portable", "", "multiply_portable.c"),
     NativePath("avx2", "x86_64", "multiply_avx2.c", _AVX2),
     NativePath("avxvnni", "x86_64", "multiply_avx2.c", (*_AVX2, "-mavxvnni")),
+    # Without products of bfloat16, attention's are those of AVX2.
+    NativePath("avx512vnni", "x86_64", "multiply_avx512.c", _AVX512VNNI, _AVX2),
     NativePath("avx512", "x86_64", "multiply_avx512.c", _AVX512),
     NativePath(
         "amx",
@@ -175,7 +184,7 @@ def first_compiler() -> list[str]:
 
 
 def _of_path(name: str, path: NativePath, folder: Path, extra: Sequence[str]) -> _Object:
-    flags = (*FLAGS, *path.flags, f"-DLM_PATH={path.name}", *extra)
+    flags = (*FLAGS, *path.flags_of(name), f"-DLM_PATH={path.name}", *extra)
     return _Object(FOLDER / name, folder / f"{Path(name).stem}-{path.name}.o", flags)
 
 

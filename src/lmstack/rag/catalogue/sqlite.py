@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -159,6 +159,16 @@ class SqliteDatabase:
         findings = [f"SQLite: {line}" for line in rows if line != "ok"]
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
         return findings + [f"SQLite: a row of {row[0]} refers to nothing" for row in broken]
+
+    def copy_to(self, folder: Path) -> None:
+        """One consistent snapshot, whoever writes meanwhile, in a file of ``folder``."""
+        _make_folder(folder)
+        with (
+            self._translated(),
+            closing(self._connect()) as source,
+            closing(sqlite3.connect(folder / FILE_NAME)) as target,
+        ):
+            source.backup(target)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lmstack.evals.task import Subject, Task
     from lmstack.rag import Index
 
-__all__ = ["Planned", "evaluated", "planned"]
+__all__ = ["Planned", "evaluated", "opened_index", "planned"]
 
 
 @dataclass(frozen=True)
@@ -87,38 +87,28 @@ def _beside(given: str, file: Path) -> str:
 def evaluated(out: Output, plan: Planned, model: Subject) -> Iterator[Subject]:
     """What the task is run on, opened until the block ends."""
     from lmstack.app.wiring.evaluating_agent import agent_subject
-    from lmstack.app.wiring.evaluating_index import EvaluatedIndex, index_subject
+    from lmstack.app.wiring.evaluating_index import EvaluatedIndex, index_subject, unchanged
 
     if plan.of_index is not None:
-        with _opened(out, plan.of_index.docs, plan.of_index.path) as index:
+        with opened_index(out, plan.of_index.docs, plan.of_index.path) as index:
             subject = index_subject(plan.of_index, index, model, out.note)
             assert isinstance(subject.index, EvaluatedIndex)
             _say_what_is_missing(out, plan.task, subject.index.sources)
-            with _unchanged(index, subject.index.content):
+            with unchanged(index, subject.index.content):
                 yield subject
     elif plan.of_agent is None:
         yield model
     elif plan.of_agent.docs or plan.of_agent.index:
-        with _opened(out, plan.of_agent.docs, plan.of_agent.index) as index:
+        with opened_index(out, plan.of_agent.docs, plan.of_agent.index) as index:
             content = index.content_digest()
-            with _unchanged(index, content):
+            with unchanged(index, content):
                 yield agent_subject(plan.of_agent, model, index, out.note)
     else:
         yield agent_subject(plan.of_agent, model)
 
 
 @contextmanager
-def _unchanged(index: Index, content: str) -> Iterator[None]:
-    """`StoreError` at the end where the index no longer holds what it held."""
-    from lmstack.app.wiring.evaluating_index import changed
-
-    yield
-    if index.content_digest() != content:
-        raise changed(index)
-
-
-@contextmanager
-def _opened(out: Output, docs: str, path: str) -> Iterator[Index]:
+def opened_index(out: Output, docs: str, path: str = "") -> Iterator[Index]:
     """The index of the folder ``docs``, brought up to date, or the one at ``path`` as it is."""
     from lmstack.rag.place import index_place
 

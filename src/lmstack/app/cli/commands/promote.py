@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lmstack.app.wiring.promoting import Promotion
     from lmstack.evals.run import Progress as RunProgress
     from lmstack.evals.task import Task
+    from lmstack.registry.releases import Release
 
 __all__ = ["register", "taken_by_servers"]
 
@@ -38,6 +39,14 @@ SystemPrompt = Annotated[
         "--prompt",
         metavar="FILE",
         help="A text file: the system prompt of conversations that bring none.",
+    ),
+]
+Documents = Annotated[
+    Path | None,
+    typer.Option(
+        "--docs",
+        metavar="DIR",
+        help="A folder of documents that is served with the model, as its index is now.",
     ),
 ]
 TaskFiles = Annotated[
@@ -77,7 +86,10 @@ def register(app: typer.Typer) -> None:
         "promote",
         example="lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
         "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
-        "lmstack promote ./tuned --prompt system.txt --to prod --gate gate.yaml --dry-run\n"
+        "lmstack promote ./tuned --prompt system.txt --to prod --gate recipes/gates/laptop.yaml"
+        " --new-rules\n"
+        "lmstack promote smollm2-135m-instruct --docs notes --to answers --gate documents.yaml"
+        " --task notes.yaml --first\n"
         "lmstack promote staging --to prod --gate gate.yaml",
     )(promote)
 
@@ -88,6 +100,7 @@ def promote(
     weights: Weights = None,
     adapter: Adapter = None,
     prompt: SystemPrompt = None,
+    docs: Documents = None,
     task: TaskFiles = None,
     file: DataFiles = None,
     judge: Judge = None,
@@ -110,9 +123,14 @@ def promote(
     and kept in the model's card and the alias's history. Only PROMOTE moves the alias, and only
     then is the exit code 0.
 
-    MODEL may be an alias too: what staging stands for is then promoted."""
+    MODEL may be an alias too: what staging stands for is then promoted. With --docs the gate needs
+    a rule for a task that asks documents, and with --prompt one for a task that generates answers
+    to chats: what no rule can see is not promoted. `lmstack up` serves the documents as they were
+    evaluated, until they are promoted again."""
+    from lmstack.app.cli.commands._eval_systems import opened_index
     from lmstack.app.wiring.evaluating import opened
-    from lmstack.app.wiring.promoting import Candidate, planned, promoted
+    from lmstack.app.wiring.promoting import promoted
+    from lmstack.app.wiring.promotion_plan import Candidate, planned
 
     say_if_remote(out, judge)
     with ExitStack() as stack:
@@ -120,7 +138,7 @@ def promote(
         tasks = _Tasks(out, task or [], data_files(file), seed, rater, fetch)
         plan = planned(
             to,
-            Candidate(model, weights, adapter, prompt),
+            Candidate(model, weights, adapter, prompt, docs),
             gate,
             tasks,
             first=first,
@@ -130,7 +148,13 @@ def promote(
         )
         out.interrupted = (f"what was answered is kept, and {to} is as it was", out.again())
         bars = _Bars(out, stack)
-        found = promoted(plan, bars.update, dry_run=dry_run)
+        found = promoted(
+            plan,
+            bars.update,
+            lambda folder: opened_index(out, str(folder)),
+            dry_run=dry_run,
+            note=out.note,
+        )
         bars.close()
     if out.as_json:
         out.result(_summary(found))
@@ -157,11 +181,13 @@ class _Tasks:
 
     def __call__(self, names: Sequence[str]) -> Mapping[str, Task]:
         from lmstack.app.wiring.evaluating import task_named
+        from lmstack.app.wiring.promotion_plan import check_as_served
         from lmstack.evals.benchmarks import BENCHMARKS
 
         own = {}
         for path in self._files:
             found = task_named(str(path), {})
+            check_as_served(path)
             own[found.name] = found
             if found.name not in names:
                 guess = nearest(found.name, names)
@@ -246,13 +272,15 @@ def _print(out: Output, found: Promotion) -> None:
     out.lines([out.style(printable(line), "dim") for line in columns(rows, indent=2)])
     out.line(_outcome(found))
     if found.recorded and decision.passed:
-        out.note(taken_by_servers(plan.alias))
+        out.note(taken_by_servers(plan.alias, plan.production, release))
     if found.recorded and not found.in_card:
         out.note("the model has no card; the verdict is in the alias's history alone")
 
 
-def taken_by_servers(alias: str) -> str:
-    """What becomes of servers when ``alias`` has been moved."""
+def taken_by_servers(alias: str, was: Release | None, now: Release) -> str:
+    """What becomes of servers when ``alias``, which stood for ``was``, has been moved to ``now``."""
+    if was is not None and was.documents_digest != now.documents_digest:
+        return f"its documents are others: start `lmstack up {alias}` again where it runs"
     return f"a server that runs as `lmstack up {alias}` takes it within seconds, once it is loaded"
 
 

@@ -37,8 +37,8 @@ def rollback(
     """Let an alias stand for the release before, at once.
 
     Nothing is measured: the release passed the gate when it was promoted, and its signed verdict
-    and its files are checked. A server that runs as `lmstack up ALIAS` takes it within seconds.
-    It is recorded; `lmstack aliases ALIAS` shows the history."""
+    and its files are checked. A server that runs as `lmstack up ALIAS` takes it within seconds,
+    unless it has other documents. It is recorded; `lmstack aliases ALIAS` shows the history."""
     from lmstack.app.wiring.releases import rolled_back
 
     was, now = rolled_back(alias, to)
@@ -48,4 +48,4 @@ def rollback(
     text = f"{alias} stands for {now.title} again   {now.short}"
     out.line(printable(text, one_line=True))
     out.note(printable(f"it was {was.title}   {was.short}", one_line=True))
-    out.note(taken_by_servers(alias))
+    out.note(taken_by_servers(alias, was, now))

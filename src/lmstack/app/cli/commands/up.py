@@ -22,6 +22,7 @@ from lmstack.app.cli.commands._options import (
     Weights,
     say_if_remote,
 )
+from lmstack.app.cli.commands._served_folder import served
 from lmstack.app.cli.commands._traffic_options import (
     CanaryName,
     LiveTexts,
@@ -251,9 +252,9 @@ def up(
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
-    An alias in place of DIR, --model or --adapter serve models alone; an alias that is moved is
-    followed. Models are loaded once; meanwhile /healthz answers 503 with "loading". The folder is
-    indexed in the background. Requests pass guards and leave records: `lmstack audit verify`.
+    An alias in place of DIR serves what passed the gate, documents included, and is followed.
+    --model or --adapter serve models alone. Until models are loaded, /healthz answers 503. The
+    folder is indexed in the background. Requests leave records: `lmstack audit verify`.
 
     API keys come from the environment variable LMSTACK_API_KEYS, separated by commas, and from
     the file of --keys. With keys, every route but /healthz and the page's files asks for one, and
@@ -261,12 +262,12 @@ def up(
     """
     # First of all, so that a Ctrl-C is heard by the time anything has been printed.
     with Stopping() as stop:
-        docs, model = _served(folder, docs, model, has_adapters=bool(adapter))
-        keys = api_keys()
-        entries = _entries(keys_file)
+        changes = {"embedder": embedder, "reader": reader, "uploads": uploads}
+        found = served(folder, docs, model, has_adapters=bool(adapter), **changes)
+        docs, model, source = found.docs, found.model, found.folder
+        keys, entries = api_keys(), _entries(keys_file)
         host = _checked(out, host, bool(keys or entries))
         engine = engine_settings(target_step, key_weights, keys, device, adapter_memory)
-        source = wiring.no_documents() if docs is None else wiring.existing_folder(docs)
         _check_uploads(docs, uploads)
         adapters = adapter_folders(adapter or [], adapters_from)
         wiring.require_models(model, embedder, weights, draft, adapters)
@@ -302,13 +303,12 @@ def up(
             note=out.note,
             settled=NotReadNotes(out.note, docs or source),
         )
-        serve(listener, load, partial(_say_ready, out, docs, address), stop)
+        serve(listener, load, partial(_say_ready, out, found.title, address), stop)
 
 
-def _say_ready(out: Output, docs: Path | None, address: str) -> None:
+def _say_ready(out: Output, title: str, address: str) -> None:
     out.detail("models loaded")
-    served = "models, and no documents," if docs is None else docs
-    out.line(f"lmstack serves {served} at {address}   (API: {address}/v1)")
+    out.line(f"lmstack serves {title} at {address}   (API: {address}/v1)")
     out.note(f"ready in {seconds(out.elapsed)}; Ctrl-C stops")
 
 
@@ -317,32 +317,6 @@ def _require_others(reader: str | None, also: list[str] | None) -> None:
     if reader is not None:
         reader_folder(reader)
     tasks.require(also or [])
-
-
-def _served(
-    folder: Path | None, docs: Path | None, model: str | None, *, has_adapters: bool
-) -> tuple[Path | None, str | None]:
-    """The folder to serve, and the model: an alias in the place of the folder is one, and no
-    documents."""
-    if folder is not None and docs is None and model is None and not folder.exists():
-        name = str(folder)
-        if wiring.releases.alias_named(name) is not None:
-            return None, name
-    return served_folder(folder, docs, names_models=has_adapters or bool(model)), model
-
-
-def served_folder(folder: Path | None, docs: Path | None, *, names_models: bool) -> Path | None:
-    """The folder to serve, given as DIR or with --docs; None where models are served alone."""
-    if folder is not None and docs is not None:
-        raise CommandLineError("DIR and --docs are both given", hint="leave one out", param="docs")
-    found = folder or docs
-    if found is None and not names_models:
-        raise CommandLineError(
-            "lmstack up needs DIR, the folder of documents",
-            hint="lmstack up DIR, or lmstack up --model NAME for a model without documents",
-            param="docs",
-        )
-    return found
 
 
 def _checked(out: Output, host: str, has_keys: bool) -> str:

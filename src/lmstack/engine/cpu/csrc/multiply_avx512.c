@@ -12,9 +12,8 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "lm.h"
+#include "path.h"
 
-#define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum { NIBBLES, BYTES, LOOKED_UP, ON_LINES }; /* what codes are */
@@ -383,8 +382,8 @@ static void multiply_pair(const lm_matrix *w, int panel, int P, const lm_acts *x
     }
 }
 
-void lm_multiply_avx512(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
-                        int count, float *out, ptrdiff_t stride) {
+void LM_NAME(multiply)(const lm_matrix *w, int panel, int end, const lm_acts *x, int row,
+                       int count, float *out, ptrdiff_t stride) {
     if (count <= (w->bits == 4 ? FEW_PACKED : FEW)) {
         multiply_few(w, panel, end, x, row, count, out, stride);
         return;

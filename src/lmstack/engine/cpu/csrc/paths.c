@@ -51,11 +51,17 @@ static bool has_avxvnni(void)
     return has_avx2() && has(7, 1, EAX, 4);
 }
 
-/* F, DQ, BW, VL, VNNI, BF16. */
-static bool has_avx512(void)
+/* F, DQ, BW, VL, VNNI. */
+static bool has_avx512vnni(void)
 {
     return saved(0xe6) && has_avx2() && has(7, 0, EBX, 16) && has(7, 0, EBX, 17)
-           && has(7, 0, EBX, 30) && has(7, 0, EBX, 31) && has(7, 0, ECX, 11) && has(7, 1, EAX, 5);
+           && has(7, 0, EBX, 30) && has(7, 0, EBX, 31) && has(7, 0, ECX, 11);
+}
+
+/* BF16 besides. */
+static bool has_avx512(void)
+{
+    return has_avx512vnni() && has(7, 1, EAX, 5);
 }
 
 /* BF16, TILE, INT8, and the kernel's permission, which a process asks for once. */
@@ -150,6 +156,9 @@ TABLE(avx2, 0)
 #ifdef LM_WITH_AVXVNNI
 TABLE(avxvnni, 0)
 #endif
+#ifdef LM_WITH_AVX512VNNI
+TABLE(avx512vnni, 8)
+#endif
 #ifdef LM_WITH_AVX512
 TABLE(avx512, 8)
 #endif
@@ -175,6 +184,16 @@ static const lm_path *lm_path_avxvnni(void)
 #ifdef LM_WITH_AVXVNNI
     if (has_avxvnni())
         return &table_avxvnni;
+#endif
+    return NULL;
+}
+
+/* As in processors before BF16, and in machines that hide it. */
+static const lm_path *lm_path_avx512vnni(void)
+{
+#ifdef LM_WITH_AVX512VNNI
+    if (has_avx512vnni())
+        return &table_avx512vnni;
 #endif
     return NULL;
 }
@@ -210,7 +229,7 @@ const lm_path *lm_path_neon(void)
 
 /* Best first. */
 static const lm_path *(*const finders[])(void) = {
-    lm_path_amx,  lm_path_avx512, lm_path_avxvnni,
+    lm_path_amx,  lm_path_avx512, lm_path_avx512vnni, lm_path_avxvnni,
     lm_path_avx2, lm_path_neon,   lm_path_portable,
 };
 enum { FINDERS = sizeof finders / sizeof *finders };
