@@ -528,9 +528,10 @@ def load_weights(
     """The model that ``ref`` names, its weights in the form that is asked for, in whichever of
     the two ways. ``default``: unless asked for, and not that of the files; None: what is fastest
     on ``device`` and loses nothing that the files hold."""
+    asked = requested_form(weights, dtype)
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    form = requested_form(weights, dtype) or stored_form(folder) or default
+    form = asked or stored_form(folder) or default
     if form is None:
         form = usual_form(folder, store.root, device)
         slow = slow_form(folder, form, device)
