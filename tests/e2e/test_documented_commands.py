@@ -52,6 +52,7 @@ NOT_RUN = {
     "report after": "docs/evaluation.md types it with another folder",
     "./tuned --fetch": "minutes; docs/evaluation.md types it with another model",
     "instruct --weights q4": "minutes; docs/evaluation.md types it with another model",
+    "--output tables": "minutes to an hour; benchmarks/default_models.py types them",
     "run helm --limit 20": "minutes; docs/evaluation.md types it with another limit",
     "--judge ./large": "needs models that can judge; tests/app/cli/test_eval_judge.py has some",
     "--prompt system.txt": "minutes; tests/app/cli/test_promote.py promotes a prompt",

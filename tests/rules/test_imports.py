@@ -33,7 +33,7 @@ ALLOWED: dict[str, str | set[str]] = {
 # have a place of its own.
 ORDERS = {
     "core": (
-        "errors json_text",
+        "errors json_text processor",
         "config files yaml_text",
         "sampling schemas",
         "types prompts",

@@ -312,7 +312,7 @@ def test_attention_of_what_goes_on_is_near_the_reference(
 def test_auto_is_what_the_machine_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for has_it, name in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda has_it=has_it: has_it)
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda has_it=has_it: has_it)
         assert precision.products_of("auto") == name
         assert isinstance(ops_for("auto", nn.Linear(2, 2)), TrainingOps) is has_it
         assert precision.dtype_of("int8") == getattr(torch, name)

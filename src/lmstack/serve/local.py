@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import logging
 import os
 import threading
 import time
@@ -51,7 +52,7 @@ from lmstack.engine import (
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
 from lmstack.registry.weight_cache import has_blocks, requested_form, stored_form, updated_digest
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.serve.forms import usual_form
+from lmstack.serve.forms import slow_form, usual_form
 from lmstack.serve.likelihoods import Likelihoods
 from lmstack.serve.threads import Bridge, Mailbox, RoundRobinThread, in_any_thread
 from lmstack.serve.tokens import (
@@ -67,6 +68,8 @@ from lmstack.serve.tokens import (
 from lmstack.serve.tool_calls import calls_of
 
 __all__ = ["LocalModel", "load_draft", "load_weights", "open_model"]
+
+log = logging.getLogger("lmstack.serve")
 
 # The choice, its event, and the digest of the weights that computed it.
 Events = Mailbox[tuple[int, TokenEvent, str | None]]
@@ -142,11 +145,13 @@ class LocalModel:
 
         ``weights``: the form in which they are held: ``file`` (the blocks of a GGUF file; the
         default where it has some), ``bfloat16`` (the default elsewhere), ``int8``, ``q4``,
-        ``nf4`` or ``float32``, which computes with the reference ops and is what to compare with
-        other implementations. ``dtype``: another way to name a float form. ``draft``: the name of a
+        ``nf4`` or ``float32`` (the default of floats on a processor that multiplies bfloat16
+        slowly), which computes with the reference ops and is what to compare with other
+        implementations. ``dtype``: another way to name a float form. ``draft``: the name of a
         smaller model, see `load_draft`.
         """
-        loaded = load_weights(ref, store, weights, dtype)
+        device = "cpu" if engine is None else engine.device
+        loaded = load_weights(ref, store, weights, dtype, device=device)
         return cls(loaded, engine, draft=load_draft(draft, store))
 
     # -- generating ----------------------------------------------------------------------------
@@ -518,14 +523,20 @@ def load_weights(
     dtype: str | torch.dtype | None = None,
     *,
     default: str | None = None,
+    device: str = "cpu",
 ) -> LoadedModel:
     """The model that ``ref`` names, its weights in the form that is asked for, in whichever of
     the two ways. ``default``: unless asked for, and not that of the files; None: what is fastest
-    here and loses nothing that the files hold."""
+    on ``device`` and loses nothing that the files hold."""
     asked = requested_form(weights, dtype)
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    form = asked or stored_form(folder) or default or usual_form(folder, store.root)
+    form = asked or stored_form(folder) or default
+    if form is None:
+        form = usual_form(folder, store.root, device)
+        slow = slow_form(folder, form, device)
+        if slow:
+            log.warning("%s", slow)
     return load(folder, store, weights=form)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
 import torch
+
+from lmstack.core.processor import multiplies_bfloat16
 
 __all__ = ["dtype_of", "products_of"]
 
@@ -17,17 +16,7 @@ def products_of(precision: str) -> str:
         return precision
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if _multiplies_bfloat16() else "float32"
-
-
-@functools.cache
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; only Linux says."""
-    try:
-        stated = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(stated.split())
+    return "bfloat16" if multiplies_bfloat16() else "float32"
 
 
 def dtype_of(precision: str) -> torch.dtype:

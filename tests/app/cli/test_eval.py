@@ -64,7 +64,8 @@ def test_a_second_run_asks_nothing_again_and_says_the_same(run: Run, folder: Pat
 def test_a_model_of_the_store_has_its_results_in_its_card(run: Run, folder: Path) -> None:
     pulled = run("pull", "./one-made", "--json").json[0]
     words = ("eval", "run", "task.yaml", "--model", "one-made", "--json")
-    run(*words, "--limit", "9")
+    [first] = run(*words, "--limit", "9").json
+    assert (first["asked"], first["dataset"]["samples"], first["failed"]) == (9, 40, 0)
     [ran] = run(*words).json
     found = run("inspect", "one-made", "--json").json
     assert found["digest"] == pulled["digest"]

@@ -50,6 +50,8 @@ class Measuring:
 def measuring(monkeypatch: pytest.MonkeyPatch) -> Measuring:
     fake = Measuring()
     monkeypatch.setattr(rates, "measure_rates", fake)
+    # The same usual form on every machine.
+    monkeypatch.setattr("lmstack.serve.forms.multiplies_bfloat16", lambda: True)
     return fake
 
 

@@ -48,6 +48,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.set_num_threads(1)
+    # The same usual form on every machine.
+    monkeypatch.setattr("lmstack.serve.forms.multiplies_bfloat16", lambda: True)
     shutil.copytree(made, tmp_path / "one")
     write_numbers(tmp_path, 60)
     (tmp_path / "gate.yaml").write_text(BOTH % 0.5)

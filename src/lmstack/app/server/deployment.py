@@ -214,10 +214,9 @@ class PlannedModel:
         from lmstack.registry.weight_cache import most_of_gguf
         from lmstack.serve.forms import form_for
 
-        if self.gguf is None:
-            return "bfloat16"
+        stored = "floats" if self.gguf is None else most_of_gguf(self.gguf)
         decodes = self.config.head == "lm" and self.config.causal and self.config.encoder is None
-        return form_for(most_of_gguf(self.gguf), decodes=decodes)
+        return form_for(stored, self.weights("float32").total, decodes=decodes)
 
     def weights(self, form: str) -> Weights:
         """Their bytes in ``form``, ``file``: as stored."""

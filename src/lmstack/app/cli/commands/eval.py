@@ -309,7 +309,8 @@ def _summary(result: TaskResult) -> dict[str, Any]:
     found = result.to_json()
     found.pop("samples", None)
     figures = {name: figure.to_json() for name, figure in result.figures().items()}
-    return {**found, "figures": figures, "failed": len(result.failures)}
+    counts = {"asked": len(result.samples), "failed": len(result.failures)}
+    return {**found, "figures": figures, **counts}
 
 
 def _print(out: Output, result: TaskResult) -> None:

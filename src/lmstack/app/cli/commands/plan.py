@@ -67,7 +67,7 @@ PlannedWeights = Annotated[
         "--weights",
         metavar="FORM",
         help=f"How weights are held: {', '.join(FORMS[:-1])}, or file: as they are stored."
-        " [default: file for GGUF, else bfloat16]",
+        " [default: file for GGUF, else bfloat16, or float32 where that is faster]",
     ),
 ]
 KvType = Annotated[
