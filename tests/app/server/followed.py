@@ -91,7 +91,7 @@ async def until(told: Callable[[], Any]) -> None:
             found = told()
             if await found if asyncio.iscoroutine(found) else found:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
 
 
 async def figures(client: httpx.AsyncClient) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A server that is killed while it loads what its alias was moved to, and one that goes on."""
+"""`lmstack up prod` as a process whose alias is moved, that is stopped, and that is killed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def served(url: str) -> str:
 
 
 def until(told: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not told():
         if time.monotonic() > deadline:
             process.kill()
@@ -82,6 +82,31 @@ def until(told: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def stop(process: subprocess.Popen[str]) -> str:
+    """What it has said."""
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+def test_a_server_says_what_takes_over_and_ends_while_the_next_one_loads(
+    tiny: list[TinyRelease],
+) -> None:
+    a, b = tiny
+    move_to(a)
+    with up() as (process, url):
+        assert served(url) == a.digest
+        move_to(b)
+        until(lambda: served(url) == b.digest, process)
+        Path("slow").touch()
+        Aliases().roll_back("prod")
+        until(Path("loading").exists, process)
+        assert served(url) == b.digest
+        assert "prod: " in stop(process)
+
+
+@pytest.mark.long
 def test_a_server_that_is_killed_while_it_loads_serves_what_the_alias_says_when_it_starts(
     tiny: list[TinyRelease],
 ) -> None:
@@ -97,9 +122,4 @@ def test_a_server_that_is_killed_while_it_loads_serves_what_the_alias_says_when_
     Path("slow").unlink()
     with up() as (process, url):
         assert served(url) == b.digest
-        Aliases().roll_back("prod")
-        until(lambda: served(url) == a.digest, process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 143
-        assert process.stderr is not None
-        assert "prod: " in process.stderr.read()
+        stop(process)
