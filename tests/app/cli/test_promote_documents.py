@@ -55,6 +55,8 @@ def folder(
 ) -> Path:
     """A model, documents and questions about them; a reranker that knows words."""
     torch.set_num_threads(1)
+    # The same usual form on every machine.
+    monkeypatch.setattr("lmstack.serve.forms.multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(retrieval, "_has_answer_reranker", lambda note: True)
     monkeypatch.setattr(retrieval, "_reranker", WordReranker)
     monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)

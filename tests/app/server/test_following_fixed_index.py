@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -88,8 +89,10 @@ async def test_another_model_with_the_same_documents_takes_over(
         await until(lambda: has_digest(digest_listed(client), b.release.model_digest))
         assert await answer(client) == (text, b.digest)
         assert await digest_listed(client, "docs") == b.digest
+        move_to(a, decision="HOLD")
+        await asyncio.sleep(0.3)  # several looks at it
         told = await figures(client)
-    assert (told["release_exchanges_total"], told["releases_behind"]) == (1, 0)
+    assert (told["release_exchanges_total"], told["release_exchange_failures_total"]) == (1, 0)
     named = {each["model"]["digest"] for each in records("finished")}
     assert named == {a.digest, b.digest}
 
@@ -154,3 +157,15 @@ async def test_documents_that_are_not_served_keep_their_model_out(
         assert await digest_listed(client, "docs") == made[0].digest
     [record] = records("release_exchange_failed")
     assert "with documents, and without any it is not served" in record["reason"]
+
+
+async def test_beside_it_the_model_of_a_release_with_documents_is_served_alone(
+    start: Start, made: list[TinyRelease], documented: Documented
+) -> None:
+    a, b = made
+    move_to(documented(a))
+    move_to(a, "prod2")
+    async with connected(start(also=["prod2"])) as client:
+        move_to(documented(b), "prod2")
+        await until(lambda: has_digest(digest_listed(client, "prod2"), b.digest))
+        assert not (await figures(client))["releases_behind"]

@@ -2,6 +2,7 @@
 
     look      each second: whether the file of the alias, or a trusted key, has changed
     verify    the signed passing verdict and every byte, by `releases.released` as at the start
+    check     that it was evaluated with the documents that are served (`served_documents`)
     load      beside the release that serves, if there is memory for both, and write a few tokens
     record    in the audit log, before anything is answered by it
     take      new requests go to it; what has begun ends by the former release, which is then freed
