@@ -32,7 +32,7 @@ CLUSTERS = simulated.right_or_wrong(200, 0.9, 0.05, 0.0, 4, 1.0)
 IN_THREE = [simulated.right_or_wrong(60, 0.6, 0.1, 0.05)] * 3
 BETTER = simulated.right_or_wrong(30, 0.5, 0.0, 0.3)
 GRADES = simulated.graded(0.0, 0.05)
-QUICK_GATES = 20
+GATES, QUICK_GATES = 2000, 20
 LOOKS = (30, 60, 90)
 GROWING = simulated.right_or_wrong(90, 0.6, 0.1, 0.05)
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_options(parser, "gate_rates")
     args = parser.parse_args()
-    gates = QUICK_GATES if args.quick else simulated.GATES
+    gates = QUICK_GATES if args.quick else GATES
     rates: dict[str, dict[str, object]] = {}
     for kind, cases in (("promoted", PROMOTED), ("rejected", REJECTED), ("power", POWER)):
         for name, rate in cases.items():

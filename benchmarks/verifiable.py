@@ -45,6 +45,7 @@ REWARD = "json-schema"
 # What is JSON and not by the schema is worth a little, so that there is a way up.
 PAID = {"name": REWARD, "parsed": 0.2}
 MAX_TOKENS, MAX_LENGTH = 96, 768
+REPORTED = ("answers", "figures", "divergence", "wins", "reward_hacking", "conclusions")
 SETTINGS = {
     "lr": 1e-4,
     "batch": 8,
@@ -76,7 +77,8 @@ def main() -> None:
         found["before"] = told("before", rates(None, held))
         if not args.rates:
             done = trained(folder, args, train, held)
-            found["report"], found["values"] = done.get("report"), done["values"]
+            found["report"] = {part: done["report"][part] for part in REPORTED}
+            found["values"] = done["values"]
             found["after"] = told("after", rates(done["folder"], held))
     # A run that trains nothing says where it starts, and is no result.
     path = recording.result_file(args, f"verifiable_{args.objective}")

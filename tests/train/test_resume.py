@@ -56,7 +56,7 @@ def stopped(folder: Path, name: str, at: int, kind: str = "causal", **changes: o
 
 
 @pytest.mark.parametrize("kind", runs.KINDS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
 def test_resumed_equals_uninterrupted(folder: Path, name: str, kind: str, seed: int) -> None:
     """Stopped twice, at random steps, before and after a checkpoint."""
     drawn = random.Random(f"{kind}{seed}")

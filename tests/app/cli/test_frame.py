@@ -70,16 +70,12 @@ def test_every_command_that_is_registered_stands_in_the_overview(run: Run) -> No
 
 
 @pytest.mark.parametrize("typed", every_command())
-def test_every_help_has_an_example_that_starts_with_the_command(run: Run, typed: str) -> None:
+def test_every_help_fits_its_summary_on_a_line_and_has_an_example(run: Run, typed: str) -> None:
     ran = run(*typed.split(), "--help")
     assert ran.code == 0
+    assert len(ran.out.splitlines()[0]) < 80
     _, _, example = ran.out.partition("\nExample\n")
     assert f"lmstack {typed.split()[0]}" in example
-
-
-@pytest.mark.parametrize("typed", every_command())
-def test_every_summary_fits_on_a_line(run: Run, typed: str) -> None:
-    assert len(run(*typed.split(), "--help").out.splitlines()[0]) < 80
 
 
 def test_a_mistyped_command_names_the_nearest(run: Run) -> None:

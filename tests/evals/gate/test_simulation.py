@@ -2,7 +2,7 @@
 
 A model that is worse by exactly the margin breaks the rule by a hair: that is where promotion is
 likeliest of all that should not happen. It is also where rejection is: the rule is only just
-broken. Each such test counts 2,000 gates. `benchmarks/gate_rates.py` records the rates.
+broken. `benchmarks/gate_rates.py` counts 2,000 gates of each kind and records the rates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lmstack.evals.gate import GateComparison, GateConfig, GateRule, TaskScores,
 from lmstack.evals.metrics.likelihood import GOLD_BITS
 from lmstack.evals.statistics import Estimate, wilson
 
-GATES, ALPHA = 2000, 0.05
+GATES, ALPHA = 800, 0.05
 IDS = tuple(map(str, range(1000)))
 Draw = Callable[[np.random.Generator], GateComparison]
 
