@@ -75,10 +75,12 @@ class Followed:
     load: Load | None = None
     check: Callable[[Release], None] = lambda _: None
     take: Take | None = None
-    # The history as it was verified, the files as they were seen, and what is wrong with them.
+    # The history as it was verified, the files as they were seen, what is wrong with them, and of
+    # which history that was said.
     known: tuple[AliasEvent, ...] = ()
     seen: object = None
     problem: str = ""
+    said_of: tuple[AliasEvent, ...] = ()
     retry_at: float = 0.0
     wait_s: float = 0.0
 
@@ -150,14 +152,13 @@ class Follower:
 
         assert each.alias is not None
         files = Aliases().files_of(each.alias)
-        is_new = files != each.seen
-        if not is_new and not (each.problem and time.monotonic() >= each.retry_at):
+        if files == each.seen and not (each.problem and time.monotonic() >= each.retry_at):
             return
         each.seen = files
         try:
             self._follow(each)
         except Exception as error:
-            self._failed(each, error, is_new=is_new)
+            self._failed(each, error)
 
     def _follow(self, each: Followed) -> None:
         release = _verified(each)
@@ -197,17 +198,17 @@ class Follower:
         self._former.append(former)
         self.num_exchanges += 1
 
-    def _failed(self, each: Followed, error: Exception, *, is_new: bool) -> None:
-        """Say it, unless it is what was said before."""
+    def _failed(self, each: Followed, error: Exception) -> None:
+        """Say it, unless it was said of the same history: files may change without it."""
         if self._stop.is_set():
             return
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, LmstackError):
             reason = f"{error.message}; {error.hint}" if error.hint else error.message
-        is_new = is_new or reason != each.problem
+        is_new = reason != each.problem or each.known != each.said_of
         each.wait_s = FIRST_WAIT_S if is_new else min(2 * each.wait_s, LONGEST_WAIT_S)
         each.retry_at = time.monotonic() + each.wait_s
-        each.problem = reason
+        each.problem, each.said_of = reason, each.known
         if not is_new:
             return
         self.num_failures += 1
