@@ -149,6 +149,14 @@ def _continued(lengths: Sequence[int], continues: Sequence[int]) -> list[_Contin
     return found
 
 
+def _parts(x: Tensor, places: Sequence[Tensor]) -> list[Tensor]:
+    """`_rows` for each of ``places``, taken at once: backwards each of them by itself would make
+    and add a gradient of all of x."""
+    taken = _rows(x, torch.cat([each.flatten() for each in places]))
+    parts = taken.split_with_sizes([each.numel() for each in places])
+    return [part.view(*each.shape, *x.shape[1:]) for part, each in zip(parts, places, strict=True)]
+
+
 def _rows(x: Tensor, places: Tensor) -> Tensor:
     """(n, H, hd) to (..., H, hd), as ``places`` (...) say."""
     taken = x.index_select(0, places.flatten().to(x.device))
@@ -186,6 +194,9 @@ class VarlenAttention:
         self._ops, self._lengths = ops, [T for T in lengths[:first] if T]
         self._end = sum(self._lengths)
         self._continued = _continued(lengths, continues)
+        before = torch.arange(self._end)
+        self._queries = [before, *(each.queries for each in self._continued)]
+        self._keys = [before, *(each.keys for each in self._continued)]
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
@@ -193,13 +204,16 @@ class VarlenAttention:
         spec = self._layers[layer]
         if not self._continued:
             return self._ops.varlen_attention(q, k, v, self._lengths, spec, bias)
+        (qs, *queries), (ks, *keys), (vs, *values) = (
+            _parts(q, self._queries),
+            _parts(k, self._keys),
+            _parts(v, self._keys),
+        )
         parts = []
         if self._lengths:
-            qs, ks, vs = (x[: self._end] for x in (q, k, v))
             parts.append(self._ops.varlen_attention(qs, ks, vs, self._lengths, spec, bias))
-        for each in self._continued:
-            qs, ks, vs = _rows(q, each.queries), _rows(k, each.keys), _rows(v, each.keys)
-            out = self._ops.attention(qs, ks, vs, spec, None, bias).flatten(0, 1)
+        for each, *qkv in zip(self._continued, queries, keys, values, strict=True):
+            out = self._ops.attention(*qkv, spec, None, bias).flatten(0, 1)
             parts.append(out if each.real is None else _rows(out, each.real))
         return torch.cat(parts)
 

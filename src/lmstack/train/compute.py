@@ -125,9 +125,12 @@ class TrainingOps(ReferenceOps):
         plain = bias is None and spec.softcap is None
         scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
         parts = []
-        for group in groups_of(lengths):
-            rows = slice(group.start, group.start + group.tokens)
-            qs, ks, vs = (x[rows].to(self._dtype) for x in (q, k, v))
+        groups = groups_of(lengths)
+        splits = (
+            x.to(self._dtype).split_with_sizes([group.tokens for group in groups])
+            for x in (q, k, v)
+        )
+        for group, qs, ks, vs in zip(groups, *splits, strict=True):
             sees_all = spec.window is None or spec.window >= group.longest
             if plain and sees_all and group.longest <= LONGEST:
                 part = short_attention(qs, ks, vs, group.lengths, causal=spec.causal, scale=scale)

@@ -205,16 +205,18 @@ class _Softmax(torch.autograd.Function):
         into = torch.empty_like(logits)
         for place in _rows(logits):
             log_p = wide(logits[place]) - sums[place, None]
-            p = log_p.exp()
+            # The gradient is made where it stays, unless that is in another precision.
+            p = torch.exp(log_p, out=into[place]) if into.dtype == log_p.dtype else log_p.exp()
             if of_entropy is not None:
                 rises = log_p.add_(entropy[place, None]).mul_(-of_entropy[place, None])
-                grad = p * rises if of_label is None else p * rises.sub_(of_label[place, None])
+                p.mul_(rises if of_label is None else rises.sub_(of_label[place, None]))
             else:
                 assert of_label is not None
-                grad = p.mul_(-of_label[place, None])
+                p.mul_(-of_label[place, None])
             if of_label is not None:
-                grad.scatter_add_(-1, labels[place, None], of_label[place, None])
-            into[place] = grad
+                p.scatter_add_(-1, labels[place, None], of_label[place, None])
+            if into.dtype != p.dtype:
+                into[place] = p
         return into, None
 
 
