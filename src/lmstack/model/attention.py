@@ -212,8 +212,8 @@ class VarlenAttention:
         parts = []
         if self._lengths:
             parts.append(self._ops.varlen_attention(qs, ks, vs, self._lengths, spec, bias))
-        for each, *qkv in zip(self._continued, queries, keys, values, strict=True):
-            out = self._ops.attention(*qkv, spec, None, bias).flatten(0, 1)
+        for each, qs, ks, vs in zip(self._continued, queries, keys, values, strict=True):
+            out = self._ops.attention(qs, ks, vs, spec, None, bias).flatten(0, 1)
             parts.append(out if each.real is None else _rows(out, each.real))
         return torch.cat(parts)
 
