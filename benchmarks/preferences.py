@@ -45,7 +45,7 @@ RECIPE = pathlib.Path(__file__).resolve().parents[1] / "recipes" / "dpo.yaml"
 WRONG = 0.2
 RUNS = {"DPO": (0.0, 0.0), "DPO, wrong": (0.0, WRONG), "cDPO": (WRONG, 0.0)}
 RUNS["cDPO, wrong"] = (WRONG, WRONG)
-FEWEST, DRAWS, IN_FLIGHT = 5, 2000, 64
+FEWEST, DRAWS, IN_FLIGHT = 5, 2000, 192
 Floats = npt.NDArray[np.float64]
 Pair = dict[str, str]
 
@@ -144,8 +144,9 @@ def answers(
 
     async def every() -> list[list[str]]:
         found: list[list[str]] = []
-        for start in range(0, len(asked), IN_FLIGHT):
-            places = range(start, min(start + IN_FLIGHT, len(asked)))
+        step = max(1, IN_FLIGHT // count)
+        for start in range(0, len(asked), step):
+            places = range(start, min(start + step, len(asked)))
             found += await asyncio.gather(*(one(place) for place in places))
         return found
 
