@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["TASK", "write_numbers"]
+import torch
+from tests.train.runs import MODEL, prepare_folder, recipe
+
+from lmstack.train import train
+
+__all__ = ["TASK", "hardly_trained", "write_numbers"]
 
 TASK = """
 name: numbers
@@ -23,3 +28,11 @@ def write_numbers(folder: Path, count: int) -> None:
     rows = [{"n": n, "endings": [" mat", " dog", " 5"], "right": n % 3} for n in range(count)]
     (folder / "numbers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "task.yaml").write_text(TASK)
+
+
+def hardly_trained(folder: Path) -> Path:
+    """A model's folder in ``folder``, after one step."""
+    torch.set_num_threads(1)
+    prepare_folder(folder)
+    train(recipe(folder, "one", steps=1, model=MODEL))
+    return folder / "one-made"

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tests.app.cli.numbers_task import TASK, write_numbers
-from tests.train.runs import MODEL, prepare_folder, recipe
+from tests.app.cli.numbers_task import TASK, hardly_trained, write_numbers
 
 from lmstack.app.wiring import promoting, releases
 from lmstack.core import LmstackError, Message
 from lmstack.registry import Store
 from lmstack.registry.aliases import Aliases
-from lmstack.train import train
 
 if TYPE_CHECKING:
     from tests.app.conftest import Ran, Run
@@ -38,11 +36,7 @@ BOTH = LEAST % 0.05 + "  - {task: numbers, kind: non-inferior, margin: %s}\n"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("made")
-    prepare_folder(folder)
-    train(recipe(folder, "one", steps=1, model=MODEL))
-    return folder / "one-made"
+    return hardly_trained(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

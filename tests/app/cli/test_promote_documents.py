@@ -13,8 +13,7 @@ import httpx
 import pytest
 import torch
 from tests.app.cli.lockers import NAMES, locker, write_lockers
-from tests.app.cli.numbers_task import write_numbers
-from tests.train.runs import MODEL, prepare_folder, recipe
+from tests.app.cli.numbers_task import hardly_trained, write_numbers
 from tests.word_reranker import CALIBRATION, WordReranker
 
 from lmstack.app import wiring
@@ -25,7 +24,6 @@ from lmstack.rag import Index
 from lmstack.rag.answer import confidence
 from lmstack.registry.aliases import Aliases
 from lmstack.registry.releases import Release
-from lmstack.train import train
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Ran, Run
@@ -38,11 +36,7 @@ COMPARED = "  - {task: lockers, kind: non-inferior, margin: 0.15}\n"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("made")
-    prepare_folder(folder)
-    train(recipe(folder, "one", steps=1, model=MODEL))
-    return folder / "one-made"
+    return hardly_trained(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

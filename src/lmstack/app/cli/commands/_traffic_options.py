@@ -58,7 +58,7 @@ Pin = Annotated[
     typer.Option(
         "--pin",
         help="Keep the releases that aliases stand for at the start. Unless given, what `lmstack"
-        " promote` or `lmstack rollback` moves an alias to takes over within seconds.",
+        " promote` or `lmstack rollback` moves an alias to takes over once it is loaded.",
     ),
 ]
 

@@ -281,7 +281,7 @@ def taken_by_servers(alias: str, was: Release | None, now: Release) -> str:
     """What becomes of servers when ``alias`` stands for ``now`` after ``was``."""
     if was is not None and was.documents_digest != now.documents_digest:
         return f"its documents are others: start `lmstack up {alias}` again where it runs"
-    return f"a server that runs as `lmstack up {alias}` takes it within seconds, once it is loaded"
+    return f"a server that runs as `lmstack up {alias}` takes it once it is loaded"
 
 
 def _outcome(found: Promotion) -> str:

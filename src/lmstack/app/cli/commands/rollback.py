@@ -37,8 +37,9 @@ def rollback(
     """Let an alias stand for the release before, at once.
 
     Nothing is measured: the release passed the gate when it was promoted, and its signed verdict
-    and its files are checked. A server that runs as `lmstack up ALIAS` takes it within seconds,
-    unless it has other documents. It is recorded; `lmstack aliases ALIAS` shows the history."""
+    and its files are checked. A server that runs as `lmstack up ALIAS` takes it once it is
+    loaded, unless it has other documents. It is recorded; `lmstack aliases ALIAS` shows the
+    history."""
     from lmstack.app.wiring.releases import rolled_back
 
     was, now = rolled_back(alias, to)
