@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LMSTACK := $(BIN)/lmstack
 KERNELS := src/lmstack/engine/cpu
-NATIVE := setup.py $(KERNELS)/build.py $(wildcard $(KERNELS)/csrc/*.[ch])
+NATIVE := setup.py $(KERNELS)/build.py $(wildcard $(KERNELS)/csrc/*.[ch] src/lmstack/train/native/*.[ch])
 NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?

@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 KERNELS = Path("src/lmstack/engine/cpu")
+TRAINING = Path("src/lmstack/train/native")
 
 spec = importlib.util.spec_from_file_location("lmstack_kernels_build", KERNELS / "build.py")
 assert spec is not None
@@ -26,9 +27,12 @@ spec.loader.exec_module(native)
 
 
 class BuildNative(build_ext):
-    """Hands the one extension to build.py: each file has flags of its own."""
+    """Hands the engine's extension to build.py: each file has flags of its own."""
 
     def build_extension(self, ext: Extension) -> None:
+        if ext is not engine:
+            super().build_extension(ext)
+            return
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         folder = Path(self.build_temp).resolve() / "kernels"
         output.unlink(missing_ok=True)  # or one of an earlier build would be packed
@@ -42,11 +46,19 @@ class BuildNative(build_ext):
             ) from error
 
 
-extension = Extension(
+engine = Extension(
     "lmstack.engine.cpu._native",
     sources=[str(KERNELS / "csrc" / name) for name in native.sources()],
     depends=[str(path) for path in sorted((KERNELS / "csrc").glob("*.h"))],
     optional=True,
 )
+# One file for all: it says itself whether a processor can run it (threads.c).
+training = Extension(
+    "lmstack.train.native._native",
+    sources=[str(path) for path in sorted(TRAINING.glob("*.c"))],
+    depends=[str(path) for path in sorted(TRAINING.glob("*.h"))],
+    extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno"],
+    optional=True,
+)
 wanted = os.environ.get("LMSTACK_NATIVE", "1") != "0"
-setup(ext_modules=[extension] if wanted else [], cmdclass={"build_ext": BuildNative})
+setup(ext_modules=[engine, training] if wanted else [], cmdclass={"build_ext": BuildNative})

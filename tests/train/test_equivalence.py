@@ -200,12 +200,17 @@ def test_chunked_cross_entropy_equals_plain(head: str, data: st.DataObject) -> N
         torch.testing.assert_close(gradient, found[1][2][name], **EXACT, msg=name)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("head", HEADS)
-def test_chunked_log_probs_and_their_gradients_are_those_of_whole_logits(head: str) -> None:
+def test_chunked_log_probs_and_their_gradients_are_those_of_whole_logits(
+    head: str, frozen: bool
+) -> None:
     """Each has a weight of its own, as in a policy's loss; dropout is drawn alike both times."""
     config = tiny.config_of("llama").replace(**{"tie_embeddings": False, **HEADS[head]})
     module = headed(config, lora=head == "lora", dropout=0.5 if head == "lora" else 0.0)
-    count = 11
+    parameters, count = module.output_parameters(), 11
+    for weight in parameters:
+        weight.requires_grad_(weight.requires_grad and not frozen)
     hidden = torch.randn(count, config.hidden_size, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(config.vocab_size, (count,))
     found = []
@@ -216,7 +221,7 @@ def test_chunked_log_probs_and_their_gradients_are_those_of_whole_logits(head: s
         if chunk is None:
             log_probs = module.logits(hidden).log_softmax(-1)[range(count), labels]
         else:
-            log_probs = chunked_log_probs(hidden, labels, module.logits, chunk)
+            log_probs = chunked_log_probs(hidden, labels, module.logits, parameters, chunk)
         (log_probs.exp() @ torch.arange(float(count), dtype=torch.float64)).backward()
         assert hidden.grad is not None
         found.append({**tiny.gradients(module), "": hidden.grad.clone(), "log": log_probs.detach()})
@@ -225,9 +230,10 @@ def test_chunked_log_probs_and_their_gradients_are_those_of_whole_logits(head: s
         for name, value in others.items():
             torch.testing.assert_close(value, found[0][name], **EXACT, msg=name)
     with torch.no_grad():
-        still = chunked_log_probs(hidden, labels, module.eval().logits, 4)
+        still = chunked_log_probs(hidden, labels, module.eval().logits, parameters, 4)
     assert not still.requires_grad
-    assert chunked_log_probs(hidden[:0], labels[:0], module.logits).shape == (0,)
+    none = chunked_log_probs(hidden[:0], labels[:0], module.logits, parameters)
+    assert none.shape == (0,)
 
 
 def headed(config: TransformerConfig, *, lora: bool, dropout: float = 0.0) -> Transformer:

@@ -26,13 +26,13 @@ from lmstack.model.config import Activation, LayerSpec
 from lmstack.model.layers import Embedding, LayerNorm, Linear, RMSNorm
 from lmstack.model.lora.layers import LoraLinear
 from lmstack.model.positions import RopeSpec
+from lmstack.train import native
 from lmstack.train.frozen import (
     FrozenMatrices,
     Int8Gradient,
     Int8Matrix,
     Matrix,
     is_frozen,
-    product,
 )
 from lmstack.train.precision import dtype_of, products_of
 from lmstack.train.short_attention import (
@@ -42,7 +42,7 @@ from lmstack.train.short_attention import (
     short_attention,
 )
 
-__all__ = ["TrainingOps", "ops_for"]
+__all__ = ["NativeOps", "TrainingOps", "ops_for"]
 
 
 class TrainingOps(ReferenceOps):
@@ -74,7 +74,7 @@ class TrainingOps(ReferenceOps):
         if not is_frozen(base):
             bias = None if base.bias is None else base.bias.to(self._dtype)
             return F.linear(x, base.weight.to(self._dtype), bias)
-        return product(x, self._frozen.of(base), base.bias, terms)
+        return self._frozen.of(base).product(x, base.bias, terms)
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         if x.dtype != self._dtype or cos.shape[-1] < x.shape[-1]:
@@ -107,9 +107,8 @@ class TrainingOps(ReferenceOps):
         sees_all = spec.window is None or spec.window >= S
         if is_plain and sees_all and T < S <= 2 * LONGEST and q.dim() == 4:
             scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
-            return continued_attention(
-                q.to(self._dtype), k.to(self._dtype), v.to(self._dtype), scale=scale
-            )
+            q, k, v = (x.to(self._dtype) for x in (q, k, v))
+            return self._continued(q, k, v, scale)
         # Torch's fused kernel is slower backwards in bfloat16 than in float32.
         return super().attention(q.float(), k.float(), v.float(), spec, mask, bias).to(self._dtype)
 
@@ -133,17 +132,64 @@ class TrainingOps(ReferenceOps):
         for group, qs, ks, vs in zip(groups, *splits, strict=True):
             sees_all = spec.window is None or spec.window >= group.longest
             if plain and sees_all and group.longest <= LONGEST:
-                part = short_attention(qs, ks, vs, group.lengths, causal=spec.causal, scale=scale)
+                part = self._short(qs, ks, vs, group.lengths, spec.causal, scale)
             else:
                 part = super().varlen_attention(qs, ks, vs, group.lengths, spec, bias)
             parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _continued(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        return continued_attention(q, k, v, scale=scale)
+
+    def _short(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], causal: bool, scale: float
+    ) -> Tensor:
+        return short_attention(q, k, v, lengths, causal=causal, scale=scale)
 
     def glu(self, gate_up: Tensor, kind: Activation) -> Tensor:
         if kind != "silu":
             return super().glu(gate_up, kind)
         found: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
         return found
+
+
+class NativeOps(TrainingOps):
+    """`TrainingOps` in float32 by native ops (`lmstack.train.native`) wherever one fits."""
+
+    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] | None = None) -> None:
+        super().__init__(torch.float32, kinds)
+
+    def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
+        if isinstance(norm, LayerNorm) or norm.weight.requires_grad or not native.takes_rows(x):
+            return super().norm(x, norm)
+        gain = norm.weight.float() + 1 if norm.from_one else norm.weight.float()
+        return native.normed(x, gain, norm.eps)
+
+    def rotary(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        if not native.takes_rotation(x, cos, sin):
+            return super().rotary(x, cos, sin)
+        return native.rotated(x, cos, sin)
+
+    def glu(self, gate_up: Tensor, kind: Activation) -> Tensor:
+        if kind != "silu" or not native.takes_rows(gate_up):
+            return super().glu(gate_up, kind)
+        return native.gated(gate_up)
+
+    def _continued(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        if not native.takes_heads(q, k, v):
+            return super()._continued(q, k, v, scale)
+        (B, T), S = q.shape[:2], k.shape[1]
+        queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
+        sizes = [T] * B, [S] * B
+        out = native.attended(queries, keys, values, *sizes, causal=True, scale=scale)
+        return out.view(q.shape)
+
+    def _short(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], causal: bool, scale: float
+    ) -> Tensor:
+        if not native.takes_heads(q, k, v):
+            return super()._short(q, k, v, lengths, causal, scale)
+        return native.attended(q, k, v, lengths, lengths, causal=causal, scale=scale)
 
 
 class _RootMeanSquare(torch.autograd.Function):
@@ -224,17 +270,31 @@ def ops_for(precision: str, module: nn.Module) -> Ops:
     precision = products_of(precision)
     if precision == "float32":
         return REFERENCE_OPS
-    return TrainingOps(dtype_of(precision), _int8_kinds(module) if precision == "int8" else {})
+    dtype = dtype_of(precision)
+    kinds = _int8_kinds(module, dtype) if precision == "int8" else {}
+    if dtype == torch.float32 and native.available():
+        return NativeOps(kinds)
+    return TrainingOps(dtype, kinds)
 
 
-def _int8_kinds(module: nn.Module) -> dict[nn.Module, type[Matrix]]:
+def _int8_kinds(module: nn.Module, dtype: torch.dtype) -> dict[nn.Module, type[Matrix]]:
     """Matrices of blocks are multiplied in 8 bits, but for queries and keys forwards: their inputs
     have outliers, and scores add up what that costs."""
     found: dict[nn.Module, type[Matrix]] = {}
     for block in (child for child in module.modules() if isinstance(child, Block)):
-        for child in block.modules():
-            if isinstance(child, Linear):
-                found[child] = Int8Matrix
+        terms = {
+            child.base: child.ordered()
+            for child in block.modules()
+            if isinstance(child, LoraLinear)
+        }
         qkv = block.attention.qkv
-        found[qkv.base if isinstance(qkv, LoraLinear) else qkv] = Int8Gradient
+        by_floats = qkv.base if isinstance(qkv, LoraLinear) else qkv
+        for child in block.modules():
+            if not isinstance(child, Linear):
+                continue
+            is_native = dtype == torch.float32 and native.takes(child.weight, terms.get(child, []))
+            if child is by_floats:
+                found[child] = native.PackedInt8Gradient if is_native else Int8Gradient
+            else:
+                found[child] = native.PackedInt8 if is_native else Int8Matrix
     return found

@@ -5,8 +5,9 @@ Logits of a chunk of tokens are made, turned into gradients and dropped before t
 layer is multiplied three times, not four as with recomputation. Exact: the same sums as
 `torch.nn.functional.cross_entropy` of whole logits, up to the order of adding.
 
-A loss of each token's own log-probability (preferences, policies) is known only after the last
-chunk, so there logits are computed again in the backward pass.
+What a loss of each token's own log-probability (preferences, policies) is worth is known only after
+the last chunk. Where the output layer is frozen, the gradient of each log-probability for its own
+state is made with it and weighted in the backward pass; else logits are computed again there.
 
 Over a vocabulary of 49,152 each pass over the logits of a chunk is one through memory, and
 `torch.log_softmax` with what follows it makes ten. `distribution` goes through a few rows at a
@@ -98,10 +99,15 @@ def chunked_loss(
 
 
 def chunked_log_probs(
-    hidden: Tensor, labels: Tensor, logits_of: Callable[[Tensor], Tensor], chunk: int = CHUNK
+    hidden: Tensor,
+    labels: Tensor,
+    logits_of: Callable[[Tensor], Tensor],
+    parameters: Sequence[nn.Parameter],
+    chunk: int = CHUNK,
 ) -> Tensor:
     """The log-probability of each of ``labels`` (N,) for ``hidden`` (N, D), (N,) with a gradient.
-    ``logits_of``: (n, D) to (n, V); what is random in it is drawn alike in both passes."""
+    ``logits_of``: (n, D) to (n, V), each row by itself; what is random in it is drawn alike in both
+    passes. ``parameters``: those that it uses."""
 
     def log_probs(states: Tensor, wanted: Tensor) -> Tensor:
         return distribution(logits_of(states), wanted).log_probs
@@ -109,6 +115,11 @@ def chunked_log_probs(
     places = [slice(start, start + chunk) for start in range(0, len(hidden), chunk)]
     if not places:
         return wide(hidden).sum(-1)
+    if not any(weight.requires_grad for weight in parameters):
+        found: Tensor = _LogProbs.apply(  # type: ignore[no-untyped-call]
+            hidden, labels, log_probs, places
+        )
+        return found
     return torch.cat(
         [checkpoint(log_probs, hidden[at], labels[at], use_reentrant=False) for at in places]
     )
@@ -168,6 +179,36 @@ class _Chunked(torch.autograd.Function):
         scale = outer[0]
         scaled = [grad * scale.to(grad.dtype) for grad in (grad_hidden, *grads)]
         return (scaled[0], None, None, None, *scaled[1:])
+
+
+class _LogProbs(torch.autograd.Function):
+    """Of each place, and its gradient for its own state where one is wanted."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        labels: Tensor,
+        log_probs: Callable[[Tensor, Tensor], Tensor],
+        places: Sequence[slice],
+    ) -> Tensor:
+        found: list[Tensor] = []
+        slopes: list[Tensor] = []
+        wanted = ctx.needs_input_grad[0]
+        for at in places:
+            with torch.set_grad_enabled(wanted):
+                states = hidden[at].detach().requires_grad_(wanted)
+                values = log_probs(states, labels[at])
+                if wanted:
+                    slopes += torch.autograd.grad(values.sum(), states)
+            found.append(values.detach())
+        ctx.save_for_backward(*slopes)
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+        slopes = torch.cat(ctx.saved_tensors)
+        return slopes * outer[0][:, None].to(slopes.dtype), None, None, None
 
 
 class _Softmax(torch.autograd.Function):

@@ -14,6 +14,7 @@ Legend: N tokens.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -26,27 +27,51 @@ from lmstack.model.layers import Embedding, Linear
 from lmstack.model.lora.layers import LowRank
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, row_tiles
 
-__all__ = ["FrozenMatrices", "Int8Gradient", "Int8Matrix", "Matrix", "is_frozen", "product"]
+__all__ = ["FrozenMatrices", "Int8Gradient", "Int8Matrix", "Matrix", "columns", "is_frozen"]
 
 # Rows whose sums are turned to floats, or whose floats to codes, while they are in the cache.
 _ROWS, _QUANTIZED = 512, 128
 
 
 class Matrix(Protocol):
-    """W (out, in), held for products with (N, in) and (N, out) of ``dtype``, which they give."""
+    """W (out, in), held for products of ``dtype``."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None: ...
 
+    def product(
+        self, x: Tensor, bias: Tensor | None = None, terms: Sequence[LowRank] = ()
+    ) -> Tensor:
+        """x (..., in) through W and ``bias``, its rows changed by the LoRA ``terms`` on them,
+        (..., out). Gradients reach ``x``, the bias and the factors of the terms."""
+        ...
+
+
+class _ByTorch(ABC):
+    """Products with (N, in) and (N, out) of one dtype, which they give."""
+
+    @abstractmethod
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x W^T + b"""
-        ...
 
+    @abstractmethod
     def backwards(self, grad: Tensor) -> Tensor:
         """dy W"""
-        ...
+
+    def product(
+        self, x: Tensor, bias: Tensor | None = None, terms: Sequence[LowRank] = ()
+    ) -> Tensor:
+        """`Matrix.product`"""
+        rows, tensors = [], []
+        for term in terms:
+            drops = term.training and term.dropout > 0
+            scale = term.scale / (1 - term.dropout) if drops else term.scale
+            rows.append((term.start, term.stop, scale))
+            tensors += [term.A, term.B, _dropped(x, term.dropout) if drops else None]
+        out: Tensor = _Product.apply(x, self, bias, rows, *tensors)  # type: ignore[no-untyped-call]
+        return out
 
 
-class RoundedMatrix:
+class RoundedMatrix(_ByTorch):
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         self._weight = weight.detach().to(dtype)
 
@@ -57,11 +82,11 @@ class RoundedMatrix:
         return grad @ self._weight
 
 
-class Int8Matrix:
+class Int8Matrix(_ByTorch):
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         del dtype  # that of the inputs
         # The second operands of the products, (in, out) and (out, in), and scales of their columns.
-        self._by_output, self._by_input = _columns(weight), _columns(weight.T)
+        self._by_output, self._by_input = columns(weight), columns(weight.T)
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
         out = _product(x, *self._by_output)
@@ -76,13 +101,13 @@ class Int8Gradient(RoundedMatrix):
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         super().__init__(weight, dtype)
-        self._by_input = _columns(weight.T)
+        self._by_input = columns(weight.T)
 
     def backwards(self, grad: Tensor) -> Tensor:
         return _product(grad, *self._by_input)
 
 
-def _columns(rows: Tensor) -> tuple[Tensor, Tensor]:
+def columns(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Codes (n, N) of the transposed (N, n), and the scale of each column, (N,)."""
     codes, scales = _quantized(rows.detach().float().contiguous())
     return codes.T, scales[:, 0]
@@ -115,7 +140,7 @@ def _product(x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
     return out
 
 
-class DequantizedMatrix:
+class DequantizedMatrix(_ByTorch):
     """A matrix that is held as small integers, in the dtype of the other side while it is
     multiplied with."""
 
@@ -165,21 +190,6 @@ def is_frozen(layer: Linear | Embedding) -> bool:
     return not layer.weight.requires_grad
 
 
-def product(
-    x: Tensor, matrix: Matrix, bias: Tensor | None, terms: Sequence[LowRank] = ()
-) -> Tensor:
-    """x (..., in) through ``matrix`` and ``bias``, its rows changed by the LoRA
-    ``terms`` on them, (..., out). Gradients reach ``x``, the bias and the factors of the terms."""
-    rows, tensors = [], []
-    for term in terms:
-        drops = term.training and term.dropout > 0
-        scale = term.scale / (1 - term.dropout) if drops else term.scale
-        rows.append((term.start, term.stop, scale))
-        tensors += [term.A, term.B, _dropped(x, term.dropout) if drops else None]
-    out: Tensor = _Product.apply(x, matrix, bias, rows, *tensors)  # type: ignore[no-untyped-call]
-    return out
-
-
 def _dropped(x: Tensor, rate: float) -> Tensor:
     """Which of (N, in) are dropped: each with probability ``rate``, to 1 in 65,536. Four are drawn
     at once; a draw for each is as slow as a product in 8 bits."""
@@ -198,7 +208,7 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        matrix: Matrix,
+        matrix: _ByTorch,
         bias: Tensor | None,
         rows: Sequence[tuple[int, int, float]],
         *tensors: Tensor | None,

@@ -207,7 +207,10 @@ def token_log_probs(model: Transformer, batch: Batch, context: ForwardContext) -
         labels = batch.labels.flatten()
         places = (labels != IGNORED).nonzero().flatten()
         return chunked_log_probs(
-            hidden.flatten(0, -2)[places], labels[places], lambda x: model.logits(x, context)
+            hidden.flatten(0, -2)[places],
+            labels[places],
+            lambda x: model.logits(x, context),
+            model.output_parameters(),
         )
 
     output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)

@@ -166,6 +166,7 @@ class OnlineObjective(Objective):
                 hidden[places],
                 batch.labels[places],
                 lambda states: self.scaled(model.logits(states, context)),
+                model.output_parameters(),
             )
 
         output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)

@@ -1,0 +1,260 @@
+"""Native ops of training passes against the same in torch, and against float64."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.train import tiny
+from torch import Tensor
+
+from lmstack.model.lora.layers import LowRank
+from lmstack.train import native
+from lmstack.train.compute import NativeOps, ops_for
+from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
+from lmstack.train.native import products
+
+pytestmark = pytest.mark.skipif(
+    not native.available(), reason="this processor or this build has no native training ops"
+)
+
+
+def close(found: Tensor, wanted: Tensor, bound: float = 3e-6) -> None:
+    one, two = found.detach().double(), wanted.detach().double()
+    off = float((one - two).norm() / two.norm().clamp(min=1e-9))
+    assert off < bound, f"{off:.2e} off"
+
+
+def gradients(
+    call: Callable[[Tensor], Tensor], x: Tensor, trained: Sequence[Tensor] = ()
+) -> list[Tensor]:
+    """What ``call`` gives for ``x``, and gradients of x and of ``trained``."""
+    seen = x.clone().requires_grad_()
+    out = call(seen)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), [seen, *trained])]
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[Tensor, Tensor | None, list[LowRank], int]:
+    """A matrix, a bias, terms on rows that do not overlap, and a number of rows."""
+    torch.manual_seed(draw(st.integers(0, 1 << 16)))
+    inputs, outputs = (32 * draw(st.integers(1, 6)) for _ in range(2))
+    cuts = sorted(draw(st.sets(st.integers(0, outputs // 32), max_size=4)))
+    rank = draw(st.sampled_from([1, 3, 8, 16, 20, 40]))
+    terms = [
+        LowRank(
+            "x",
+            (32 * start, 32 * stop),
+            (torch.randn(rank, inputs) / 8, torch.randn(32 * (stop - start), rank) / 8),
+            scale=1.5,
+        )
+        for start, stop in itertools.pairwise(cuts)
+    ]
+    bias = torch.randn(outputs) if draw(st.booleans()) else None
+    return torch.randn(outputs, inputs) / 8, bias, terms, draw(st.integers(1, 130))
+
+
+@given(layer=layers(), by_floats=st.booleans())
+def test_a_product_and_its_gradients_are_those_of_torch(layer: Any, by_floats: bool) -> None:
+    weight, bias, terms, rows = layer
+    kinds = (
+        (native.PackedInt8Gradient, Int8Gradient) if by_floats else (native.PackedInt8, Int8Matrix)
+    )
+    trained = [factor for term in terms for factor in (term.A, term.B)]
+    x = torch.randn(rows, weight.shape[1])
+    x[0] = 0
+
+    def product(kind: type[Matrix]) -> list[Tensor]:
+        matrix = kind(weight, torch.float32)
+        return gradients(lambda x: matrix.product(x, bias, terms), x, trained)
+
+    found, wanted = map(product, kinds)
+    for one, two in zip(found, wanted, strict=True):
+        # A code that lies between two numbers may fall on either side: one step of 126 of a row.
+        close(one, two, 1e-3)
+        assert torch.quantile((one - two).abs().flatten()[:1000], 0.5) < 1e-5
+
+
+def test_what_dropout_drops_reaches_neither_the_terms_nor_their_gradients() -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(64, 96) / 8, torch.randn(50, 96)
+    term = LowRank("x", (32, 64), (torch.randn(8, 96), torch.randn(32, 8)), scale=2.0, dropout=0.25)
+    matrix = native.PackedInt8(weight, torch.float32)
+    torch.manual_seed(5)
+    words = products._kept(x, 0.25)
+    bits = (words.view(torch.int16)[:, None].int() >> torch.arange(16)) & 1
+    kept = bits.flatten().view(x.shape).bool()
+    torch.manual_seed(5)
+    found = gradients(lambda x: matrix.product(x, None, [term]), x, [term.A, term.B])
+
+    def masked(x: Tensor) -> Tensor:
+        added = (x * kept) @ term.A.T @ term.B.T * (2.0 / 0.75)
+        return matrix.product(x) + torch.nn.functional.pad(added, (32, 0))
+
+    for one, two in zip(found, gradients(masked, x, [term.A, term.B]), strict=True):
+        close(one, two)
+    term.eval()
+    without = matrix.product(x) + torch.nn.functional.pad(x @ term.A.T @ term.B.T * 2, (32, 0))
+    close(matrix.product(x, None, [term]), without)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_dropout_drops_its_share_anywhere_and_anew_each_time(rate: float) -> None:
+    torch.manual_seed(0)
+    x = torch.empty(1000, 320)
+    draws = torch.stack(
+        [
+            ((products._kept(x, rate)[:, None].int() >> torch.arange(16)) & 1).flatten()
+            for _ in range(4)
+        ]
+    ).double()
+    dropped = 1 - draws
+    error = (rate * (1 - rate) / x.numel()) ** 0.5
+    assert (dropped.mean(1) - rate).abs().max() < 5 * error
+    by_column = dropped.view(4, 1000, 320).mean(1)
+    assert (by_column - rate).abs().max() < 5.5 * (rate * (1 - rate) / 1000) ** 0.5
+    # Neighbours, rows and draws know nothing of each other.
+    centred = dropped - rate
+    for one, two in (
+        (centred[:, 1:], centred[:, :-1]),
+        (centred[:, 320:], centred[:, :-320]),
+        (centred[1:], centred[:-1]),
+    ):
+        assert abs(float((one * two).mean())) < 5 * rate * (1 - rate) / one.numel() ** 0.5
+
+
+def test_results_do_not_depend_on_the_threads() -> None:
+    torch.manual_seed(0)
+    x, matrix = torch.randn(101, 64), native.PackedInt8(torch.randn(96, 64), torch.float32)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append([*gradients(matrix.product, x), *gradients(native.gated, x)])
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        assert all(torch.equal(*each) for each in zip(found[0], others, strict=True))
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 70), st.integers(0, 40)), min_size=1, max_size=4),
+    heads=st.sampled_from([(1, 1), (1, 3), (2, 2)]),
+    causal=st.booleans(),
+)
+def test_attention_is_that_of_float64(
+    lengths: list[tuple[int, int]], heads: tuple[int, int], causal: bool
+) -> None:
+    """Queries may be those of the last tokens alone."""
+    torch.manual_seed(0)
+    queries, keys = [T for T, _ in lengths], [T + more for T, more in lengths]
+    (kv_heads, group), hd = heads, 32
+    q, k, v = (
+        torch.randn(sum(n), count, hd)
+        for n, count in ((queries, kv_heads * group), (keys, kv_heads), (keys, kv_heads))
+    )
+
+    def reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        parts = []
+        for one, two, three in zip(q.split(queries), k.split(keys), v.split(keys), strict=True):
+            T, S = len(one), len(two)
+            scores = torch.einsum("tkgc,skc->kgts", one.view(T, kv_heads, group, hd), two) * 0.3
+            if causal:
+                scores = scores.masked_fill(torch.ones(T, S).triu(S - T + 1).bool(), -torch.inf)
+            out = torch.einsum("kgts,skc->tkgc", scores.softmax(-1), three)
+            parts.append(out.reshape(T, -1, hd))
+        return torch.cat(parts)
+
+    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return native.attended(q, k, v, queries, keys, causal=causal, scale=0.3)
+
+    wide = [x.double().requires_grad_() for x in (k, v)]
+    narrow = [x.clone().requires_grad_() for x in (k, v)]
+    wanted = gradients(lambda q: reference(q, *wide), q.double(), wide)
+    for one, two in zip(gradients(lambda q: ours(q, *narrow), q, narrow), wanted, strict=True):
+        close(one, two)
+
+
+def test_heads_may_lie_in_wider_rows() -> None:
+    torch.manual_seed(0)
+    qkv, sizes = torch.randn(40, 4, 32), [15, 25]
+
+    def call(x: Tensor) -> Tensor:
+        q, k, v = x.split((2, 1, 1), dim=-2)
+        return native.attended(q, k, v, sizes, sizes, causal=True, scale=0.2)
+
+    def copied(x: Tensor) -> Tensor:
+        q, k, v = (part.contiguous() for part in x.split((2, 1, 1), dim=-2))
+        return native.attended(q, k, v, sizes, sizes, causal=True, scale=0.2)
+
+    for one, two in zip(gradients(call, qkv), gradients(copied, qkv), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 60.0])
+def test_rows_are_those_of_float64(size: float) -> None:
+    torch.manual_seed(0)
+    x, gain = torch.randn(5, 3, 96) * size, torch.randn(96)
+
+    def norm(x: Tensor) -> Tensor:
+        scale = (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        return x * scale * gain.to(x.dtype)
+
+    def silu(x: Tensor) -> Tensor:
+        gate, up = x.chunk(2, dim=-1)
+        return torch.nn.functional.silu(gate) * up
+
+    for ours, theirs in ((lambda x: native.normed(x, gain, 1e-6), norm), (native.gated, silu)):
+        for one, two in zip(gradients(ours, x), gradients(theirs, x.double()), strict=True):
+            close(one, two)
+
+
+@pytest.mark.parametrize("tables", [(7, 1, 32), (1, 1, 32), (2, 7, 1, 32)])
+def test_a_rotation_is_that_of_the_reference(tables: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x, angles = torch.randn(2, 7, 5, 32), torch.randn(*tables[:-1], 16)
+    cos = torch.cat((angles.cos(), angles.cos()), dim=-1)
+    sin = torch.cat((-angles.sin(), angles.sin()), dim=-1)
+
+    def reference(x: Tensor) -> Tensor:
+        one, two = x.chunk(2, dim=-1)
+        return x * cos + torch.cat((two, one), dim=-1) * sin
+
+    def ours(x: Tensor) -> Tensor:
+        return native.rotated(x[..., :4, :], cos, sin)
+
+    assert native.takes_rotation(x, cos, sin)
+    wanted = gradients(lambda x: reference(x)[..., :4, :], x)
+    for one, two in zip(gradients(ours, x), wanted, strict=True):
+        close(one, two, 1e-6)
+
+
+def test_int8_training_uses_them_where_products_are_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = tiny.model("llama", dtype=torch.float32)
+    monkeypatch.setattr("lmstack.train.precision.multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert isinstance(ops_for("int8", module), NativeOps)
+    monkeypatch.setattr("lmstack.train.precision.multiplies_bfloat16", lambda: True)
+    assert not isinstance(ops_for("int8", module), NativeOps)
+
+
+def test_the_variable_that_does_without_native_ops_does_without_these() -> None:
+    command = "from lmstack.train import native; print(native.available())"
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        env={"LMSTACK_KERNELS": "none"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
