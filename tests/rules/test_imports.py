@@ -74,9 +74,10 @@ ORDERS = {
         "settings_file data.journal data.problems",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "rollouts.protocol",
+        "native.library",
+        "native.softmax",
         "cross_entropy frozen measures precision short_attention schedule metrics checkpoint resume"
         " parallel muon scaling.fit rollouts rewards value_head",
-        "native.library",
         "native.attention native.products native.rows",
         "native",
         "compute flops optim objectives scaling",

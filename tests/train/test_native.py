@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.train import tiny
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from lmstack.model.lora.layers import LowRank
 from lmstack.train import native
 from lmstack.train.compute import NativeOps, ops_for
+from lmstack.train.cross_entropy import distribution
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
 from lmstack.train.native import products
 
@@ -235,6 +236,38 @@ def test_a_rotation_is_that_of_the_reference(tables: tuple[int, ...]) -> None:
     wanted = gradients(lambda x: reference(x)[..., :4, :], x)
     for one, two in zip(gradients(ours, x), wanted, strict=True):
         close(one, two, 1e-6)
+
+
+@settings(deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 90)),
+    wanted=st.sampled_from([(True, True), (True, False), (False, True)]),
+)
+def test_a_softmax_is_that_of_float64(size: tuple[int, int], wanted: tuple[bool, bool]) -> None:
+    """Some tokens have no probability at all."""
+    torch.manual_seed(size[0])
+    logits, labels = torch.randn(size) * 9, torch.randint(size[1], size[:1])
+    logits[torch.rand(size) < 0.1] = -1e4
+    logits[range(size[0]), labels] = torch.randn(size[0])
+
+    def weighted(logits: Tensor) -> Tensor:
+        found = distribution(logits, labels)
+        parts = [x for x, is_wanted in zip(found[:2], wanted, strict=True) if is_wanted]
+        return torch.cat(parts)
+
+    found, reference = gradients(weighted, logits), gradients(weighted, logits.double())
+    for one, two in zip(found, reference, strict=True):
+        torch.testing.assert_close(one.double(), two, rtol=1e-5, atol=1e-5)
+    likeliest = distribution(logits, labels).greatest
+    assert torch.equal(likeliest, logits.max(-1).indices)
+
+
+def test_a_softmax_of_what_is_no_number_is_none() -> None:
+    logits = torch.zeros(3, 40)
+    logits[1, 7], logits[2, 7] = torch.nan, -torch.inf
+    found = distribution(logits, torch.tensor([1, 2, 3]))
+    assert found.log_probs.isnan().tolist() == [False, True, False]
+    assert found.entropy.isnan().tolist() == [False, True, False]
 
 
 def test_int8_training_uses_them_where_products_are_in_float32(

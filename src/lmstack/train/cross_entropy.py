@@ -26,6 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lmstack.train.native.softmax import softmax, softmax_backwards, takes_logits
+
 __all__ = [
     "CHUNK",
     "Distribution",
@@ -220,20 +222,10 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        log_probs, sums, entropy = (
-            wide(logits.new_empty(0)).new_empty(len(logits)) for _ in range(3)
-        )
-        greatest = torch.empty_like(labels)
-        for place in _rows(logits):
-            z = wide(logits[place])
-            most, greatest[place] = z.max(-1)
-            below = z - most[:, None]
-            p = below.exp()
-            total = p.sum(-1)
-            log_total = total.log()
-            log_probs[place] = below.gather(-1, labels[place, None])[:, 0] - log_total
-            sums[place] = most + log_total
-            entropy[place] = log_total - torch.linalg.vecdot(p, below) / total
+        if takes_logits(logits, labels):
+            log_probs, sums, entropy, greatest = softmax(logits, labels)
+        else:
+            log_probs, sums, entropy, greatest = _softmax(logits, labels)
         ctx.save_for_backward(logits, labels, sums, entropy)
         ctx.mark_non_differentiable(greatest)
         ctx.set_materialize_grads(False)
@@ -243,6 +235,9 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor, None]:
         logits, labels, sums, entropy = ctx.saved_tensors
         of_label, of_entropy, _ = outer
+        if takes_logits(logits, labels):
+            into = softmax_backwards(logits, labels, sums, entropy, of_label, of_entropy)
+            return into, None
         into = torch.empty_like(logits)
         for place in _rows(logits):
             log_p = wide(logits[place]) - sums[place, None]
@@ -259,6 +254,23 @@ class _Softmax(torch.autograd.Function):
             if into.dtype != p.dtype:
                 into[place] = p
         return into, None
+
+
+def _softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As the native op gives them."""
+    log_probs, sums, entropy = (wide(logits.new_empty(0)).new_empty(len(logits)) for _ in range(3))
+    greatest = torch.empty_like(labels)
+    for place in _rows(logits):
+        z = wide(logits[place])
+        most, greatest[place] = z.max(-1)
+        below = z - most[:, None]
+        p = below.exp()
+        total = p.sum(-1)
+        log_total = total.log()
+        log_probs[place] = below.gather(-1, labels[place, None])[:, 0] - log_total
+        sums[place] = most + log_total
+        entropy[place] = log_total - torch.linalg.vecdot(p, below) / total
+    return log_probs, sums, entropy, greatest
 
 
 def _rows(logits: Tensor) -> list[slice]:
