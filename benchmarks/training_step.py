@@ -31,10 +31,15 @@ from lmstack.train.objectives.objective import Objective, Reading
 
 TOKENS = 2000
 STEPS = 3
-# Operations of torch by what they are for; the rest are norms, activations and their gradients.
+# Operations of torch, and native ones by their autograd functions, by what they are for; the rest
+# are norms, activations and their gradients.
 KINDS = {
-    "products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::_int_mm"),
+    "products": (
+        *("aten::mm", "aten::addmm", "aten::addmm_", "aten::_int_mm"),
+        *("_Packed", "_PackedBackward"),
+    ),
     "attention": (
+        *("_Attended", "_AttendedBackward"),
         "aten::bmm",
         "aten::_softmax",
         "aten::_softmax_backward_data",
@@ -49,7 +54,7 @@ KINDS = {
         "aten::index",
     ),
     "quantizing activations": ("aten::abs", "aten::amax", "aten::round_"),
-    "loss": ("aten::_log_softmax", "aten::_log_softmax_backward_data", "aten::argmax"),
+    "loss": ("_Softmax", "_SoftmaxBackward"),
 }
 
 

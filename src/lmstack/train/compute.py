@@ -267,14 +267,12 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def ops_for(precision: str, module: nn.Module) -> Ops:
     """The ops of a recipe's ``precision`` for a run of ``module``."""
-    precision = products_of(precision)
-    if precision == "float32":
-        return REFERENCE_OPS
-    dtype = dtype_of(precision)
+    precision, dtype = products_of(precision), dtype_of(precision)
+    is_on_cpu = all(weight.device.type == "cpu" for weight in module.parameters())
     kinds = _int8_kinds(module, dtype) if precision == "int8" else {}
-    if dtype == torch.float32 and native.available():
+    if dtype == torch.float32 and is_on_cpu and native.available():
         return NativeOps(kinds)
-    return TrainingOps(dtype, kinds)
+    return REFERENCE_OPS if precision == "float32" else TrainingOps(dtype, kinds)
 
 
 def _int8_kinds(module: nn.Module, dtype: torch.dtype) -> dict[nn.Module, type[Matrix]]:
