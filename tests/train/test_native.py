@@ -270,6 +270,31 @@ def test_a_softmax_of_what_is_no_number_is_none() -> None:
     assert found.entropy.isnan().tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_no_number_stays_none(value: float) -> None:
+    """A run that diverges has to be seen: no op may lose it."""
+    torch.manual_seed(0)
+    x = torch.randn(14, 96)
+    x[5, 3] = value
+    matrix = native.PackedInt8(torch.randn(64, 96), torch.float32)
+    heads = x.view(14, 3, 32)
+    q, k, v = heads.unbind(1)
+    sizes = [14]
+    attended = native.attended(
+        *(each[:, None] for each in (q, k, v)), sizes, sizes, causal=True, scale=1.0
+    )
+    found = (
+        matrix.product(x),
+        native.normed(x, torch.ones(96), 1e-6),
+        native.gated(x),
+        attended.flatten(1),
+    )
+    for out in found:
+        bad = ~out.isfinite().all(-1)
+        assert bad[5]
+        assert not bad[:5].any()
+
+
 def test_int8_training_uses_them_where_products_are_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -59,8 +59,9 @@ NOINLINE void lmt_panel(const float *x, int64_t row, int64_t step, int64_t k, co
 /* e^x to about one unit in the last place (Cephes' polynomial), 0 from -88 down. */
 INLINE __m512 lmt_exp(__m512 x)
 {
-    __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-88), _CMP_GT_OQ);
-    x = _mm512_min_ps(x, _mm512_set1_ps(88.7f));
+    /* Of a NaN both give what keeps it one. */
+    __mmask16 not_zero = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-88), _CMP_NLE_UQ);
+    x = _mm512_min_ps(_mm512_set1_ps(88.7f), x);
     __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), 0);
     x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), x);

@@ -6,6 +6,7 @@
 #include "native.h"
 
 #ifdef LMT_NATIVE
+#include <math.h>
 
 enum { TILE = 96 };
 
@@ -50,12 +51,16 @@ typedef struct {
     int32_t offset; /* -128 * sum of the codes */
 } row_code;
 
-/* x (n) by its largest value into codes of [-126, 126]. */
+/* x (n) by its largest value into codes of [-126, 126]; by a NaN where one is among them. */
 static row_code quantized(const float *x, int64_t n, int8_t *codes)
 {
     __m512 most = _mm512_setzero_ps();
-    for (int64_t i = 0; i < n; i += LANES)
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+    __mmask16 unequal = 0;
+    for (int64_t i = 0; i < n; i += LANES) {
+        __m512 value = _mm512_loadu_ps(x + i);
+        unequal |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+        most = _mm512_max_ps(most, _mm512_abs_ps(value));
+    }
     float largest = _mm512_reduce_max_ps(most);
     float inverse = 126 / (largest > 1e-30f ? largest : 1e-30f);
     __m512 by = _mm512_set1_ps(inverse);
@@ -65,7 +70,7 @@ static row_code quantized(const float *x, int64_t n, int8_t *codes)
         sum = _mm512_add_epi32(sum, code);
         _mm_storeu_si128((__m128i *)(codes + i), _mm512_cvtsepi32_epi8(code));
     }
-    return (row_code){1 / inverse, -128 * _mm512_reduce_add_epi32(sum)};
+    return (row_code){unequal ? NAN : 1 / inverse, -128 * _mm512_reduce_add_epi32(sum)};
 }
 
 /* Four codes of a row by four rows of the panel's two halves. */

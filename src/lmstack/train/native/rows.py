@@ -57,7 +57,7 @@ def gated(gate_up: Tensor) -> Tensor:
 def takes_rotation(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
     """Whether `rotated` can be had: each row has its line of the tables, or all have one."""
     hd = x.shape[-1]
-    tables = cos.shape == sin.shape and cos.shape[-1] == hd and cos.shape[-2] == 1
+    tables = x.dim() > 2 and cos.shape == sin.shape and cos.shape[-1] == hd and cos.shape[-2] == 1
     return (
         (*(each.dtype for each in (x, cos, sin)), x.device.type) == (*(torch.float32,) * 3, "cpu")
         and tables
