@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import zlib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -24,6 +25,12 @@ assert spec.loader is not None
 native = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = native
 spec.loader.exec_module(native)
+
+
+def fingerprint(folder: Path) -> int:
+    """Of its C files: a build knows what it was made of (lmstack/train/native/library.py)."""
+    files = sorted(folder.glob("*.[ch]"))
+    return zlib.crc32(b"".join(file.read_bytes() for file in files)) & 0x7FFFFFFF
 
 
 class BuildNative(build_ext):
@@ -58,6 +65,7 @@ training = Extension(
     sources=[str(path) for path in sorted(TRAINING.glob("*.c"))],
     depends=[str(path) for path in sorted(TRAINING.glob("*.h"))],
     extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno"],
+    define_macros=[("LMT_SOURCES", str(fingerprint(TRAINING)))],
     optional=True,
 )
 wanted = os.environ.get("LMSTACK_NATIVE", "1") != "0"

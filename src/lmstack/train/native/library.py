@@ -7,7 +7,8 @@ import ctypes
 import functools
 import os
 import sysconfig
-from ctypes import Structure, c_int
+import zlib
+from ctypes import Structure
 from pathlib import Path
 
 import torch
@@ -23,12 +24,15 @@ LANES, PANEL = 16, 32
 def _library() -> ctypes.CDLL | None:
     if os.environ.get("LMSTACK_KERNELS") == "none":
         return None
-    file = Path(__file__).parent / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    folder = Path(__file__).parent
     try:
-        library = ctypes.CDLL(str(file))
+        library = ctypes.CDLL(str(folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"))
     except OSError:
         return None  # not compiled here
-    library.lmt_available.restype = c_int
+    # A build of other sources may take other structs.
+    sources = b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))
+    if library.lmt_sources() != zlib.crc32(sources) & 0x7FFFFFFF:
+        return None
     return library if library.lmt_available() else None
 
 

@@ -1,6 +1,16 @@
 /* Which processors can run the files of this folder, and by which threads. */
 #include "native.h"
 
+#ifndef LMT_SOURCES
+#define LMT_SOURCES 0
+#endif
+
+/* What this was built from (setup.py). */
+int lmt_sources(void)
+{
+    return LMT_SOURCES;
+}
+
 #ifdef LMT_NATIVE
 #include <cpuid.h>
 #include <stdatomic.h>
