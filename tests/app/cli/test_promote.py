@@ -100,6 +100,7 @@ def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: P
     assert "(2 of them)" in done.out
     assert "a server that runs as `lmstack up prod` takes it" in done.err
     assert stands_for() == "float32"
+    assert run("aliases", "prod").out.splitlines()[-1].endswith("+bfloat16")
     again = promote("./one", "--weights", "float32")
     assert (again.code, "already" in again.out) == (0, True)
     back = run("rollback", "prod")
