@@ -5,7 +5,7 @@
 In a store of its own, with the default model and the data of HellaSwag from yours (`lmstack pull`,
 `lmstack eval fetch hellaswag`): the model is promoted as the first release; then its weights in
 int8 are asked about with a margin that 100 items can show and with one that they cannot, and a copy
-of it whose weights had noise added with a bar of 0.45. Yours is not changed.
+of it whose weights had noise added, in int8 as well, with a bar of 0.45. Yours is not changed.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
     shown("promote", MODEL, "--to", "prod", "--gate", "gate.yaml", "--first")
     words = ("--weights", "int8", "--to", "prod", "--gate")
     shown("promote", MODEL, *words, "strict.yaml", "--new-rules")
-    shown("promote", "./damaged", "--to", "prod", "--gate", "bar.yaml", "--new-rules")
+    shown("promote", "./damaged", *words, "bar.yaml", "--new-rules")
     shown("promote", MODEL, *words, "gate.yaml")
     shown("aliases")
     shown("rollback", "prod")

@@ -40,8 +40,9 @@ PLACEHOLDERS = {
 }
 # What `./my-model` is to each command.
 MY_MODEL = {"classify": "my-sentiment-model"}
-# What the pages call the run of an agent, and a version of a prompt: those that the reader made.
-RUN, VERSION = "3f2a91c0", "mood@3f2a91c"
+# What the pages call the run of an agent, a version of a prompt, and a release that is not served
+# any more: those that the reader made.
+RUN, VERSION, RELEASE = "3f2a91c0", "mood@3f2a91c", re.compile(r"(prod@|prod --to )3f2a91c\b")
 FIRST_RUN = "lmstack agent run 'How much is 17 % of 2,340?'"
 # A service says so when it is ready.
 READY = (("--watch", "Watching "), ("mcp serve", "serving MCP at "), ("", "lmstack serves "))
@@ -101,16 +102,7 @@ class Newcomer:
         if exported:
             self._env[exported[1]] = exported[2]
             return Ended(0, "")
-        for command, target in MY_MODEL.items():
-            if f"run {command}" in text and "./my-model" in text:
-                text = text.replace("./my-model", f"./{target}")
-        if VERSION in text:
-            prompts = self._listed("lmstack prompt list")["prompts"]
-            digest = next(each["digest"] for each in prompts if each["name"] == "mood")
-            text = text.replace(VERSION, f"mood@{digest.removeprefix('sha256:')[:12]}")
-        elif RUN in text:
-            self.run(FIRST_RUN)
-            text = text.replace(RUN, self._listed("lmstack agent show")[0]["id"])
+        text = self._named(text)
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", text],
             cwd=self.cwd,
@@ -121,6 +113,25 @@ class Newcomer:
         )
         output, errors = (each.decode(errors="replace") for each in (done.stdout, done.stderr))
         return Ended(done.returncode, output, errors)
+
+    def _named(self, text: str) -> str:
+        """``text`` with this reader's models and digests where the pages name theirs."""
+        for command, target in MY_MODEL.items():
+            if f"run {command}" in text and "./my-model" in text:
+                text = text.replace("./my-model", f"./{target}")
+        if VERSION in text:
+            prompts = self._listed("lmstack prompt list")["prompts"]
+            digest = next(each["digest"] for each in prompts if each["name"] == "mood")
+            text = text.replace(VERSION, f"mood@{digest.removeprefix('sha256:')[:12]}")
+        elif RUN in text:
+            self.run(FIRST_RUN)
+            text = text.replace(RUN, self._listed("lmstack agent show")[0]["id"])
+        elif RELEASE.search(text):
+            events = self._listed("lmstack aliases prod")
+            digests = [each["release"]["digest"] for each in events]
+            content, _, form = next(each for each in digests if each != digests[-1]).partition("+")
+            text = RELEASE.sub(rf"\g<1>{content.removeprefix('sha256:')[:7]}+{form}", text)
+        return text
 
     def _listed(self, text: str) -> Any:
         return json.loads(self.run(f"{text} --json").output)
@@ -133,6 +144,7 @@ class Newcomer:
 
     def serve(self, text: str) -> Ended:
         """``text`` until it says that it is ready; it then runs on, until its port is wanted."""
+        text = self._named(text)
         port = int((re.search(r"--(?:port|http) (\d+)", text) or ["", "8000"])[1])
         self.leave(port)
         public, watches = "--host 0.0.0.0" in text, "--watch" in text

@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sequences(ROOT)
 
 SERVER = "http://127.0.0.1:8000"
+# What pages ask of a provider is asked of the reader's own server, which speaks its protocol.
+REMOTE = "openai:"
+PROVIDER = {"OPENAI_BASE_URL": f"{SERVER}/v1", "OPENAI_API_KEY": "unused"}
 NOT_RUN = {
     "make demo": "benchmarks/fresh.py runs it in a fresh clone",
     "make test": "it would run this test",
@@ -43,8 +46,7 @@ NOT_RUN = {
     "pip install -e .": "it would replace the lmstack that is tested; quickstart.md installs one",
     "my-size-$size.yaml": "days; tests/train/scaling fits a law to runs of planted ones",
     "ray://head:10001": "needs a cluster; tests/rag/ingest/test_bulk.py runs two local processes",
-    "openai:MODEL": "asks a provider; tests/core/test_remote.py talks to a local one",
-    "openai:NAME": "asks a provider; tests/core/test_remote.py talks to a local one",
+    "writer=openai:NAME": "minutes; docs/constitutional.md types it with the default model",
     "hellaswag --output before": "minutes; docs/evaluation.md types it with another folder",
     "--model ./tuned --output after": "minutes; docs/evaluation.md types it with another model",
     "after/hellaswag.json": "docs/evaluation.md types it with another folder",
@@ -57,7 +59,6 @@ NOT_RUN = {
     "--judge ./large": "needs models that can judge; tests/app/cli/test_eval_judge.py has some",
     "--prompt system.txt": "minutes; tests/app/cli/test_promote.py promotes a prompt",
     "promote staging": "needs another alias; tests/app/cli/test_promote.py promotes one",
-    "rollback prod --to 3f2a91c": "needs its digest; tests/app/cli/test_promote.py goes back",
     "--resume 3f2a91c0": "needs a run that was stopped; tests/app/cli/test_agent.py resumes one",
     "recipes/ppo.yaml": "an hour; tests/train/rollouts runs it in its smallest form",
 }
@@ -280,8 +281,8 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
     for name, text in (given | page.files).items():
         (folder / "work" / name).parent.mkdir(exist_ok=True)
         (folder / "work" / name).write_text(text, encoding="utf-8")
-    needs_database = "postgresql://" in texts
-    reader = Newcomer(folder, request.getfixturevalue("database") if needs_database else {})
+    variables = request.getfixturevalue("database") if "postgresql://" in texts else {}
+    reader = Newcomer(folder, variables | (PROVIDER if REMOTE in texts else {}))
     for first in BEFORE.get(page.name, ()):
         done = reader.run(first)
         assert done.code == 0, done.said
@@ -338,7 +339,7 @@ def tried(newcomer: Newcomer, page: Sequence, command: Command) -> str:
     if re.search(r"lmstack up |--watch|--http ", text):
         ended = newcomer.serve(text)
     else:
-        if SERVER in text and not newcomer.serving:
+        if (SERVER in text or REMOTE in text) and not newcomer.serving:
             started = newcomer.serve(_server(page))
             if started.code:
                 return f"$ {_server(page)}\n{started.said}"

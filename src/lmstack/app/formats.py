@@ -26,6 +26,7 @@ __all__ = [
     "printable",
     "quantity",
     "seconds",
+    "short_digest",
     "size",
 ]
 
@@ -126,6 +127,13 @@ def seconds(value: float) -> str:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     days = minutes / (24 * 60)
     return f"{days:.0f} days" if days < 1000 else f"{days / 365.25:,.3g} years"
+
+
+def short_digest(digest: str) -> str:
+    """``sha256:69372f36aca1+int8`` of a model's whole digest: with the form, which tells it from
+    others of the same files."""
+    shortened = "+".join(part[:19] for part in digest.split("+"))
+    return printable(shortened, one_line=True)
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: int = 0, gap: int = 3) -> list[str]:

@@ -97,16 +97,18 @@ class Alias:
         return tuple(dict.fromkeys(past))
 
     def named(self, digest: str) -> Release:
-        """The release whose digest begins so, with or without ``sha256:``, or that is shown so
+        """The release whose digest begins so (`Release.is_named`), or that is shown so
         (`Release.short`). A whole digest names one release, and no other form of the same files."""
         found = [each for each in self.releases if each.is_named(digest)]
         if len(found) == 1:
             return found[0]
         known = ", ".join(each.short for each in self.releases) or "none"
         if found:
+            # One without parts is told from those with parts by all of its digits alone.
+            exact = (e.digest if e.digest == e.content else e.short for e in found)
             raise InputError(
                 f"{shown(digest)} begins the digest of {len(found)} releases of {self.name}",
-                hint=f"say which form, as in {found[0].short}; it stood for {known}",
+                hint=f"say which form: {' or '.join(exact)}",
             )
         raise NotFoundError(
             f"{self.name} never stood for {shown(digest)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,7 @@ def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: P
     assert "(2 of them)" in done.out
     assert "a server that runs as `lmstack up prod` takes it" in done.err
     assert stands_for() == "float32"
+    assert run("aliases", "prod").out.splitlines()[-1].endswith("+bfloat16")
     again = promote("./one", "--weights", "float32")
     assert (again.code, "already" in again.out) == (0, True)
     back = run("rollback", "prod")
@@ -111,6 +113,22 @@ def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: P
     kinds = [event["kind"] for event in run("aliases", "prod", "--json").json]
     assert kinds == ["promoted", "promoted", "rolled back", "rolled back"]
     assert "rolled back" in run("aliases", "prod").out
+
+
+def test_which_of_two_forms_is_meant_can_be_said_as_the_error_says(
+    run: Run, promote: Promote
+) -> None:
+    promote("./one", "--first")
+    promote("./one", "--weights", "float32")
+    forms = Aliases().read("prod").releases
+    start = forms[0].content.removeprefix("sha256:")[:12]
+    unclear = run("eval", "run", "task.yaml", "--model", f"prod@{start}")
+    assert unclear.code == 1
+    said = re.findall(r"(sha256:\S+)(?: or |$)", unclear.err.split("say which form: ")[1], re.M)
+    for form, digest in zip(forms, said, strict=True):
+        done = run("eval", "run", "task.yaml", "--model", f"prod@{digest}", "--json")
+        assert done.code == 0, done.out
+        assert done.json[0]["subject"]["digest"] == form.digest
 
 
 def test_what_the_gate_does_not_pass_moves_nothing_and_is_kept(

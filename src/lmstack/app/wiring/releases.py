@@ -54,14 +54,16 @@ __all__ = [
 
 
 def alias_named(name: str | None) -> str | None:
-    """The alias that ``name`` means; None where it means none."""
+    """The alias that ``name`` means; None where it means none. After ``@`` may stand what
+    `Release.short` shows, which says more than a model's digest does: the form, an adapter."""
     from lmstack.registry.aliases import Aliases
     from lmstack.registry.refs import NameRef, parse_ref
 
     if name is None or not name.strip() or "\0" in name:
         return None
+    alias, at, digest = name.partition("@")
     try:
-        ref = parse_ref(name)
+        ref = parse_ref(alias + at + digest.partition("+")[0])
     except LmstackError:
         return None  # whoever resolves it as a model says what is wrong
     return ref.name if isinstance(ref, NameRef) and Aliases().has(ref.name) else None

@@ -8,7 +8,7 @@ import typer
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
-from lmstack.app.formats import columns, printable
+from lmstack.app.formats import columns, printable, short_digest
 
 if TYPE_CHECKING:
     from lmstack.registry.aliases import AliasEvent
@@ -68,7 +68,7 @@ def _history(out: Output, name: str) -> None:
                 event.kind,
                 event.release.title,
                 event.release.short,
-                (found["baseline"] or "nothing")[:19] if event.verdict is not None else "",
+                short_digest(found["baseline"] or "nothing") if event.verdict is not None else "",
             )
         )
     out.lines(columns([tuple(printable(c, one_line=True) for c in row) for row in rows]))

@@ -22,7 +22,7 @@ from lmstack.app.cli.commands._eval_forms import (
 )
 from lmstack.app.cli.commands._options import Place, index_place, say_if_remote
 from lmstack.app.cli.output import Output
-from lmstack.app.formats import columns, printable, seconds
+from lmstack.app.formats import columns, printable, seconds, short_digest
 from lmstack.core import InputError, LmstackError, shown
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def _print(out: Output, result: TaskResult) -> None:
     ]
     out.lines(columns(rows, indent=2))
     facts = (
-        ("model", result.subject_digest[:19]),
+        ("model", short_digest(result.subject_digest)),
         ("data", f"{result.source}, {result.dataset_digest[:19]}"),
         ("time", f"{seconds(result.seconds)}, {result.date}"),
     )

@@ -15,7 +15,7 @@ from lmstack.app.cli.commands._eval_forms import number_text
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.cli.output import Progress as Bar
-from lmstack.app.formats import columns, printable
+from lmstack.app.formats import columns, printable, short_digest
 from lmstack.core import InputError, shown
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _FLIPS = 3  # samples that are named on each side of a comparison
 DEFAULT_TASKS = ("gsm8k_bpb", "hellaswag", "truthfulqa_mc1")
 
 Base = Annotated[
-    str, typer.Argument(metavar="BASE", help="A model, or a result of `lmstack eval run -o`.")
+    str, typer.Argument(metavar="BASE", help="A model, or a result that `eval run -o` wrote.")
 ]
 Other = Annotated[str, typer.Argument(metavar="OTHER", help="Another of the same kind.")]
 Tasks = Annotated[
@@ -170,7 +170,9 @@ class _Bars:
 def _print(out: Output, found: TaskComparison) -> None:
     out.line(out.style(printable(found.task, one_line=True), "bold"))
     sides = (("base", found.base), ("other", found.other))
-    named = [(n, printable(s.subject, one_line=True), _short(s.subject_digest)) for n, s in sides]
+    named = [
+        (n, printable(s.subject, one_line=True), short_digest(s.subject_digest)) for n, s in sides
+    ]
     out.lines(columns(named, indent=2))
     rows = [("METRIC", "BASE", "OTHER", "DIFFERENCE", "P", "TEST")]
     rows += [_row(each) for each in found.metrics]
@@ -181,12 +183,6 @@ def _print(out: Output, found: TaskComparison) -> None:
             named_ids = ", ".join(ids[:_FLIPS]) + (", ..." if len(ids) > _FLIPS else "")
             out.line(printable(f"  {word} on {len(ids):,}: {named_ids}", one_line=True))
     out.line()
-
-
-def _short(digest: str) -> str:
-    """With the form of the weights, where the digest names one."""
-    head, plus, form = digest.partition("+")
-    return printable(f"{head[:19]}{plus}{form[:24]}", one_line=True)
 
 
 def _row(each: MetricComparison) -> tuple[str, str, str, str, str, str]:

@@ -29,7 +29,7 @@ _KEY = "LMSTACK_MCP_KEY"
 def register(app: typer.Typer) -> None:
     mcp = group(
         "Offer your documents to other programs' agents, by the Model Context Protocol.\n\nThe"
-        " tools of other MCP servers are for `lmstack agent run --mcp`.",
+        " tools of other MCP servers are for `lmstack agent run`, which takes `--mcp`.",
         example="lmstack mcp serve --docs docs",
     )
     command(
