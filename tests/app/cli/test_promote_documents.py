@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import torch
 from tests.app.cli.lockers import NAMES, locker, write_lockers
+from tests.app.cli.made_once import made_once, new_home
 from tests.app.cli.numbers_task import hardly_trained, write_numbers
 from tests.word_reranker import CALIBRATION, WordReranker
 
@@ -40,22 +40,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hardly_trained(tmp_path_factory.mktemp("made"))
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of all tests in turn, as an index knows the folder of its documents by its path."""
-    return tmp_path_factory.mktemp("place")
-
-
 @pytest.fixture
 def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.rmtree(place / "work", ignore_errors=True)
-    monkeypatch.setenv("LMSTACK_HOME", str(place / "work/home"))
-    return place / "work/home"
+    return new_home(place, monkeypatch)
 
 
 @pytest.fixture
 def folder(
-    place: Path,
     home: Path,
     made: Path,
     embedder: HashEmbedder,
@@ -68,9 +59,7 @@ def folder(
     monkeypatch.setattr(retrieval, "_has_answer_reranker", lambda note: True)
     monkeypatch.setattr(retrieval, "_reranker", WordReranker)
     monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)
-    found = place / "work"
-    found.mkdir()
-    monkeypatch.chdir(found)
+    found = home.parent
     shutil.copytree(made, found / "one")
     write_numbers(found, 20)
     write_lockers()
@@ -95,15 +84,12 @@ Promote = Callable[..., "Ran"]
 @pytest.fixture
 def first_release(place: Path, folder: Path, promote: Promote) -> None:
     """`promote --first` was typed: once for all tests, each of which goes on from what it left."""
-    kept = place / "first"
-    if kept.exists():
-        shutil.rmtree(folder)
-        shutil.copytree(kept, folder)
-        os.chdir(folder)
-        return
-    done = promote("--first")
-    assert done.code == 0, done.err
-    shutil.copytree(folder, kept)
+
+    def make() -> None:
+        done = promote("--first")
+        assert done.code == 0, done.err
+
+    made_once(folder, place / "first", make)
 
 
 def released() -> Release:
