@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.app.cli.made_once import made_once, new_home
 from tests.train.runs import MODEL, prepare_folder, recipe
 
 from lmstack.train import train
@@ -17,19 +18,28 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return new_home(place, monkeypatch)
+
+
+@pytest.fixture
+def folder(place: Path, home: Path) -> Path:
+    """Base and adapter are trained once: an adapter names its base by the path."""
     torch.set_num_threads(1)
-    prepare_folder(tmp_path)
+    made_once(home.parent, place / "trained", lambda: trained(home.parent))
+    return home.parent
+
+
+def trained(folder: Path) -> None:
+    prepare_folder(folder)
     model = {**MODEL, "max_position_embeddings": 1024}  # a judge's prompt is long
-    train(recipe(tmp_path, "base", steps=1, model=model))
-    base = str(tmp_path / "base-made")
+    train(recipe(folder, "base", steps=1, model=model))
+    base = str(folder / "base-made")
     learned = {"base": base, "model": None, "tokenizer": None, "lr": 0.05, "steps": 8}
-    train(recipe(tmp_path, "lora", "sft-lora", **learned))
+    train(recipe(folder, "lora", "sft-lora", **learned))
     rows = [{"prompt": f"cat {n}?", "answer": str(n + 1)} for n in range(6)]
-    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
-    (tmp_path / "held.txt").write_text("the cat number 5 sat on the mat. " * 20)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
+    (folder / "held.txt").write_text("the cat number 5 sat on the mat. " * 20)
 
 
 WORDS = ("--prompts", "prompts.jsonl", "--max-tokens", "8", "--text", "held.txt")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tests.app.cli.made_once import made_once, new_home
 from tests.app.cli.numbers_task import TASK, hardly_trained, write_numbers
 
 from lmstack.app.wiring import promoting, releases
@@ -41,15 +42,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return new_home(place, monkeypatch)
+
+
+@pytest.fixture
+def folder(home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.set_num_threads(1)
     # The same usual form on every machine.
     monkeypatch.setattr("lmstack.serve.forms.multiplies_bfloat16", lambda: True)
-    shutil.copytree(made, tmp_path / "one")
-    write_numbers(tmp_path, 60)
-    (tmp_path / "gate.yaml").write_text(BOTH % 0.5)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    found = home.parent
+    shutil.copytree(made, found / "one")
+    write_numbers(found, 60)
+    (found / "gate.yaml").write_text(BOTH % 0.5)
+    return found
 
 
 @pytest.fixture
@@ -61,6 +67,17 @@ def promote(run: Run, folder: Path) -> Callable[..., Ran]:
 
 
 Promote = Callable[..., "Ran"]
+
+
+@pytest.fixture
+def first_release(place: Path, folder: Path, promote: Promote) -> None:
+    """`promote ./one --first` was typed: once for all tests, each of which goes on from there."""
+
+    def make() -> None:
+        done = promote("./one", "--first")
+        assert done.code == 0, done.err
+
+    made_once(folder, place / "first", make)
 
 
 def stands_for() -> str | None:
@@ -93,8 +110,8 @@ def test_a_first_release_is_promoted_listed_served_and_named(
     assert (event["kind"], event["baseline"]) == ("promoted", None)
 
 
+@pytest.mark.usefixtures("first_release")
 def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: Promote) -> None:
-    promote("./one", "--first")
     done = promote("./one", "--weights", "float32")
     assert done.code == 0, done.err
     assert "(2 of them)" in done.out
@@ -131,10 +148,10 @@ def test_which_of_two_forms_is_meant_can_be_said_as_the_error_says(
         assert done.json[0]["subject"]["digest"] == form.digest
 
 
+@pytest.mark.usefixtures("first_release")
 def test_what_the_gate_does_not_pass_moves_nothing_and_is_kept(
     run: Run, promote: Promote, folder: Path
 ) -> None:
-    promote("./one", "--first")
     for text, verdict, kind in (
         (BOTH % 0.001, "HOLD:", "held"),
         (LEAST % 0.99, "REJECT:", "rejected"),
@@ -179,10 +196,10 @@ def test_another_alias_can_be_promoted(promote: Promote) -> None:
     ("owner", "step"),
     [(promoting, "_decided"), (promoting, "_recorded"), (Store, "keep_verdict"), (Aliases, "_add")],
 )
+@pytest.mark.usefixtures("first_release")
 def test_a_promotion_that_was_stopped_goes_on(
     promote: Promote, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
 ) -> None:
-    promote("./one", "--first")
     before = Aliases().read("prod").events
 
     def stopped(*_: Any) -> None:
@@ -248,10 +265,10 @@ def _gone(folder: Path) -> None:
         (_gone, "does not exist"),
     ],
 )
+@pytest.mark.usefixtures("first_release")
 def test_an_alias_that_is_not_what_was_evaluated_is_refused(
     run: Run, promote: Promote, folder: Path, change: Callable[[Path], None], reason: str
 ) -> None:
-    assert promote("./one", "--first").code == 0
     change(folder)
     done = run("eval", "run", "task.yaml", "--model", "prod")
     assert done.code == 1
@@ -318,8 +335,8 @@ def test_a_prompt_that_no_rule_can_see_is_not_promoted(promote: Promote, folder:
         assert "samples" not in done.err
 
 
+@pytest.mark.usefixtures("first_release")
 def test_what_an_option_would_change_is_refused(run: Run, promote: Promote) -> None:
-    promote("./one", "--first")
     done = run("eval", "run", "task.yaml", "--model", "prod", "--weights", "int8")
     assert "evaluated with the weights in bfloat16, not in int8" in done.err
     up = run("up", "prod", "--adapter", "x=.")
@@ -341,9 +358,9 @@ def test_an_alias_that_never_passed_is_refused(run: Run, promote: Promote) -> No
     assert "stands for nothing yet" in listed.err
 
 
+@pytest.mark.usefixtures("first_release")
 def test_the_gate_is_not_asked_again_until_it_agrees(promote: Promote, folder: Path) -> None:
     """A look is another result; the same one again is none."""
-    promote("./one", "--first")
     Path("narrow.yaml").write_text(BOTH % 0.001)
     words = ("./one", "--weights", "float32", "--new-rules")
     assert promote(*words, gate="narrow.yaml").out.startswith("HOLD")
@@ -367,9 +384,9 @@ def test_what_is_wrong_with_a_call_is_said(run: Run, promote: Promote) -> None:
     assert "there are no aliases yet" in run("aliases").err
 
 
+@pytest.mark.usefixtures("first_release")
 def test_a_release_is_checked_where_it_is_loaded(promote: Promote) -> None:
     """Whatever was checked before: a model that computes otherwise is not handed out."""
-    promote("./one", "--first")
     release = releases.released("prod")
     assert release is not None
     other = type(release)(release.model, release.digest + "+kv-other", release.weights)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import torch
 from tests.app.cli.lockers import NAMES, locker, write_lockers
+from tests.app.cli.made_once import made_once, new_home
 from tests.app.cli.numbers_task import hardly_trained, write_numbers
 from tests.word_reranker import CALIBRATION, WordReranker
 
@@ -40,8 +41,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return new_home(place, monkeypatch)
+
+
+@pytest.fixture
 def folder(
-    tmp_path: Path,
     home: Path,
     made: Path,
     embedder: HashEmbedder,
@@ -54,13 +59,13 @@ def folder(
     monkeypatch.setattr(retrieval, "_has_answer_reranker", lambda note: True)
     monkeypatch.setattr(retrieval, "_reranker", WordReranker)
     monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(made, tmp_path / "one")
-    write_numbers(tmp_path, 20)
+    found = home.parent
+    shutil.copytree(made, found / "one")
+    write_numbers(found, 20)
     write_lockers()
     Path("lockers.yaml").write_text(LOCKERS)
     Path("gate.yaml").write_text(NUMBERS + ASKED + COMPARED)
-    return tmp_path
+    return found
 
 
 @pytest.fixture
@@ -74,6 +79,17 @@ def promote(run: Run, folder: Path) -> Callable[..., Ran]:
 
 
 Promote = Callable[..., "Ran"]
+
+
+@pytest.fixture
+def first_release(place: Path, folder: Path, promote: Promote) -> None:
+    """`promote --first` was typed: once for all tests, each of which goes on from what it left."""
+
+    def make() -> None:
+        done = promote("--first")
+        assert done.code == 0, done.err
+
+    made_once(folder, place / "first", make)
 
 
 def released() -> Release:
@@ -143,10 +159,10 @@ def test_documents_are_evaluated_and_part_of_the_release(
     assert asked["subject"]["digest"] == release.model_digest
 
 
+@pytest.mark.usefixtures("first_release")
 def test_what_passed_is_served_whatever_becomes_of_the_folder(
     run: Run, promote: Promote, ask: Callable[[str], Any]
 ) -> None:
-    assert promote("--first").code == 0
     change_codes(by=7)
     assert run("index", "update", "--docs", "docs").code == 0
     locker(Path("docs"), "wool", 3000)
@@ -162,8 +178,8 @@ def test_what_passed_is_served_whatever_becomes_of_the_folder(
     assert "1000" in said(ask("amber"))
 
 
+@pytest.mark.usefixtures("first_release")
 def test_a_server_says_what_of_the_folder_it_does_not_serve(promote: Promote) -> None:
-    assert promote("--first").code == 0
     told: list[str] = []
     served(note=told.append).close()
     assert told == []
@@ -175,11 +191,11 @@ def test_a_server_says_what_of_the_folder_it_does_not_serve(promote: Promote) ->
     assert "what was evaluated is served until it is promoted again" in note
 
 
+@pytest.mark.usefixtures("first_release")
 def test_a_stale_index_is_rejected_and_a_fresh_one_takes_its_place(
     run: Run, promote: Promote
 ) -> None:
     """Production and candidate are asked the same questions, which moved on."""
-    assert promote("--first").code == 0
     before = released()
     rows = [json.loads(line) for line in Path("lockers.jsonl").read_text().splitlines()]
     for row in rows[1:]:
@@ -203,10 +219,10 @@ def test_a_stale_index_is_rejected_and_a_fresh_one_takes_its_place(
     assert kept == {before.index_content, released().index_content}  # none of what was rejected
 
 
+@pytest.mark.usefixtures("first_release")
 def test_a_rollback_goes_to_the_earlier_documents_if_they_are_there(
     run: Run, promote: Promote, ask: Callable[[str], Any]
 ) -> None:
-    assert promote("--first").code == 0
     first = released()
     locker(Path("docs"), "wool", 3000)
     other = promote()
@@ -250,10 +266,10 @@ def _damaged(place: Path) -> None:
         (shutil.rmtree, "is not here"),
     ],
 )
+@pytest.mark.usefixtures("first_release")
 def test_an_index_that_is_not_what_was_evaluated_is_not_served(
     run: Run, promote: Promote, change: Callable[[Path], None], reason: str
 ) -> None:
-    assert promote("--first").code == 0
     change(released_documents.place_of(released()))
     done = run("up", "prod")
     assert done.code == 1
@@ -266,8 +282,8 @@ def test_an_index_that_is_not_what_was_evaluated_is_not_served(
     assert reason in state["problem"]
 
 
+@pytest.mark.usefixtures("first_release")
 def test_an_index_that_is_gone_is_brought_back_by_what_it_was_made_of(promote: Promote) -> None:
-    assert promote("--first").code == 0
     shutil.rmtree(released_documents.place_of(released()))
     other = promote("--weights", "float32")
     assert "is not here" in other.err
@@ -277,19 +293,19 @@ def test_an_index_that_is_gone_is_brought_back_by_what_it_was_made_of(promote: P
     served().close()
 
 
+@pytest.mark.usefixtures("first_release")
 def test_answers_that_are_made_otherwise_are_not_served(
     run: Run, promote: Promote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the model that chooses passages, say."""
-    assert promote("--first").code == 0
     monkeypatch.setattr(retrieval, "_has_answer_reranker", lambda note: False)
     with pytest.raises(LmstackError, match="are made otherwise here") as caught:
         served()
     assert released().answers_part[:20] in caught.value.message
 
 
+@pytest.mark.usefixtures("first_release")
 def test_what_would_answer_from_something_else_is_refused(run: Run, promote: Promote) -> None:
-    assert promote("--first").code == 0
     for words, option in (
         (("prod", "--uploads"), "uploads"),
         (("prod", "--reader", "x"), "reader"),
@@ -302,10 +318,10 @@ def test_what_would_answer_from_something_else_is_refused(run: Run, promote: Pro
         assert f"not with --{option}" in done.err
 
 
+@pytest.mark.usefixtures("first_release")
 def test_up_serves_the_documents_of_the_alias(
     run: Run, promote: Promote, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert promote("--first").code == 0
     loaded: list[Any] = []
     monkeypatch.setattr(wiring, "service", lambda docs, **rest: loaded.append((docs, rest)))
     monkeypatch.setattr(
@@ -335,8 +351,8 @@ def test_documents_that_no_rule_asks_are_not_promoted(run: Run, promote: Promote
     assert "samples" not in later.err
 
 
+@pytest.mark.usefixtures("first_release")
 def test_only_the_index_changes_and_no_rule_would_see_it(run: Run, promote: Promote) -> None:
-    assert promote("--first").code == 0
     Path("numbers.yaml").write_text(NUMBERS)
     locker(Path("docs"), "wool", 3000)
     words = ("promote", "./one", "--docs", "docs", "--to", "prod", "--task", "task.yaml")
@@ -363,8 +379,8 @@ def test_documents_join_a_model_that_had_none(run: Run, promote: Promote) -> Non
     assert event.verdict["body"]["untested"] == ["lockers (non-inferior)"]
 
 
+@pytest.mark.usefixtures("first_release")
 def test_another_alias_is_promoted_with_its_documents(run: Run, promote: Promote) -> None:
-    assert promote("--first").code == 0
     tasks = ("--task", "task.yaml", "--task", "lockers.yaml", "--gate", "gate.yaml")
     done = run("promote", "prod", "--to", "main", "--first", *tasks)
     assert done.code == 0, done.err

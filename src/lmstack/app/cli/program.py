@@ -8,6 +8,7 @@ group a file in `commands/`. Does not cover what happens before this file is loa
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -58,6 +59,13 @@ def build() -> typer.Typer:
     return app
 
 
+@functools.cache
+def _root() -> Any:
+    """What parses a command line. It takes tens of milliseconds to make and keeps no state, and a
+    failure needs it twice."""
+    return get_command(build())
+
+
 def run(given: list[str], started: float) -> int:
     """Run one command line; the exit code. ``started``: when it was, by `time.monotonic`."""
     out = Output(tuple(given), as_json="--json" in given, started=started)
@@ -83,7 +91,7 @@ def _is_interrupt(error: Exception) -> bool:
 
 
 def _invoke(arguments: list[str], out: Output) -> int:
-    command: Any = get_command(build())
+    command = _root()
     if "_LMSTACK_COMPLETE" in os.environ:
         return _complete(command)
     try:
@@ -151,7 +159,7 @@ def _print_failure(failure: Failure) -> None:
 def _typed(arguments: list[str]) -> str:
     """The names of commands in what was typed, and nothing else of it."""
     names = ["lmstack"]
-    node: Any = get_command(build())
+    node = _root()
     for word in arguments:
         if word.startswith("-"):
             continue

@@ -1,27 +1,22 @@
 """What rewards are lent: the sandbox that runs code, and the check that `lmstack ask` has of its
-citations."""
+citations. Either is imported when a reward asks for it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from lmstack.agents.sandbox import CodeTests
 from lmstack.app.wiring.embedders import embedder_named
 from lmstack.app.wiring.merged import model_named
-from lmstack.core import Embedder
-from lmstack.rag import AnswerConfig, Hit, OverlapSupport
-from lmstack.rag.answer.checking import check, source_of
-from lmstack.rag.answer.prompting import ClaimReader
-from lmstack.rag.answer.quoting import Passage
-from lmstack.rag.answer.units import read_units
 from lmstack.train.rewards import Checks, reward_named
-from lmstack.train.rewards.reward import CitedClaim
 from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Reward
 
-__all__ = ["CitationCheck", "reward_for"]
+if TYPE_CHECKING:
+    from lmstack.agents.sandbox import CodeTests
+    from lmstack.app.wiring.citation_check import CitationCheck
+
+__all__ = ["reward_for"]
 
 
 def reward_for(name: str, settings: Mapping[str, Any]) -> Reward:
@@ -32,53 +27,14 @@ def reward_for(name: str, settings: Mapping[str, Any]) -> Reward:
 
 
 def _code() -> CodeTests:
+    from lmstack.agents.sandbox import CodeTests
+
     tests = CodeTests()
     tests.sandbox.check()
     return tests
 
 
 def _citations() -> CitationCheck:
+    from lmstack.app.wiring.citation_check import CitationCheck
+
     return CitationCheck(embedder_named(None))
-
-
-class CitationCheck:
-    """Claims read and checked as those of an answer are (`lmstack.rag`). ``least``: the support
-    that is enough."""
-
-    def __init__(self, embedder: Embedder, least: float = AnswerConfig.min_support) -> None:
-        self._scorer, self._least = OverlapSupport(embedder), least
-
-    def claims(self, answer: str, sources: Sequence[str]) -> list[CitedClaim]:
-        """The sentences of ``answer``, each checked against the sources that it cites."""
-        return asyncio.run(self._claims(answer, sources))
-
-    async def _claims(self, answer: str, sources: Sequence[str]) -> list[CitedClaim]:
-        shown = [source_of(_passage(text, place)) for place, text in enumerate(sources)]
-        reader = ClaimReader(len(sources))
-        found = []
-        for written in (*reader.feed(answer), *reader.end()):
-            for claim in await check(written, shown, self._scorer, self._least):
-                supported = claim.support >= self._least
-                found.append(CitedClaim(claim.text, written.numbers, supported))
-        return found
-
-
-def _passage(text: str, place: int) -> Passage:
-    """A source as a passage that was found."""
-    hit = Hit(
-        rank=place,
-        score=0.0,
-        path=f"source {place + 1}",
-        start=0,
-        end=len(text),
-        text=text,
-        page=None,
-        ranks={},
-        chunk_id=place,
-        document_id=place,
-        title="",
-        section=(),
-        prefix="",
-        similarity=None,
-    )
-    return Passage(hit, text, 0, tuple(read_units(text)))
