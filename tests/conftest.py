@@ -22,6 +22,7 @@ from tests.rag.stores.places import Places
 from lmstack.core import RemoteError
 from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
+from lmstack.train import throughput
 
 # A shell ignores Ctrl-C in what it starts in the background, and so do all processes started from
 # there. Tests of Ctrl-C would wait forever.
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def checked_scratch() -> None:
     """Whoever keeps logits after the call that ends them finds NaN there."""
     Scratch.checked = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_products() -> None:
+    """The end of a run says what one big product reaches: in bfloat16 that takes seconds where the
+    processor has no such products, and no test depends on its size."""
+    throughput._SIDE = 256
 
 
 @pytest.fixture(scope="session")

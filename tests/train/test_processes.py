@@ -126,20 +126,21 @@ def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:
     assert "lmstack/train" not in said  # no traceback of ours
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_an_error_ends_all_and_is_said_once(folder: Path) -> None:
+    errors = {
         # All of them find it, and one of them says it.
-        ({"metric": "acuracy"}, "error: metric is 'acuracy'; the objective has loss, accuracy"),
+        "error: metric is 'acuracy'; the objective has loss, accuracy": {"metric": "acuracy"},
         # The first finds it while the others wait for it.
-        ({"data": "none.jsonl"}, "error: there is no data at"),
-    ],
-)
-def test_an_error_ends_all_and_is_said_once(
-    folder: Path, changes: dict[str, str], message: str
-) -> None:
-    process = torchrun(2, "-m", "lmstack", "train", str(runs.recipe_file(folder, **changes)))
+        "error: there is no data at": {"data": "none.jsonl"},
+    }
+    files = [
+        str(runs.recipe_file(folder, f"wrong-{number}", **changes))
+        for number, changes in enumerate(errors.values())
+    ]
+    process = torchrun(2, str(SCRIPT.with_name("process_errors.py")), *files)
     _, said = process.communicate()
     assert process.returncode != 0
-    assert said.count(message) == 1, said
+    for message in errors:
+        assert said.count(message) == 1, said
+    assert "did not fail" not in said
     assert "lmstack/train" not in said
