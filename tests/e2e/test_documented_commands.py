@@ -277,6 +277,8 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
         for name in made & named:
             (folder / "work" / name).unlink(missing_ok=True)
         write_alignment_inputs(folder / "work", named - made)
+    for name in re.findall(r"eval run .*--output (\S+)", texts):  # `base` is a model elsewhere
+        shutil.rmtree(folder / "work" / name, ignore_errors=True)
     given = next((_files(of) for part, of in FILES_OF.items() if page.name.startswith(part)), {})
     for name, text in (given | page.files).items():
         (folder / "work" / name).parent.mkdir(exist_ok=True)
