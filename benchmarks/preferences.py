@@ -100,7 +100,7 @@ def measured(
     seconds = {"drawing pairs": time.perf_counter() - started}
     print(f"{len(train_pairs)} pairs drawn, {seconds['drawing pairs']:.0f} s", flush=True)
     texts = {"base": answers(model, held, args.answers, args, seed=args.seed + 2)}
-    before, margins = log_probs(None, held_pairs), dict[str, Floats]()
+    before, margins = log_probs(BASE, held_pairs), dict[str, Floats]()
     for name in args.only or RUNS:
         smoothing, wrong = RUNS[name]
         started = time.perf_counter()
@@ -108,7 +108,7 @@ def measured(
         adapter = folder / name.replace(", ", "-")
         beta = trained(adapter, folder, smoothing, args)
         seconds[name] = time.perf_counter() - started
-        gained = log_probs(adapter, held_pairs) - before
+        gained = log_probs(BASE, held_pairs, adapter) - before
         margins[name] = beta * (gained[:, 0] - gained[:, 1])
         texts[name] = answers(
             model.with_adapter(adapter), held, args.answers, args, seed=args.seed + 3
@@ -130,9 +130,9 @@ def measured(
     } | {"shown": printed(wins, ranked, margins, texts)}
 
 
-def log_probs(adapter: pathlib.Path | None, pairs: Sequence[Pair]) -> Floats:
+def log_probs(model: str, pairs: Sequence[Pair], adapter: pathlib.Path | None = None) -> Floats:
     """Of the chosen and the rejected answer of each of ``pairs``, (n, 2), in float32."""
-    loaded = load(BASE)
+    loaded = load(model)
     if adapter is not None:
         load_adapter(loaded.module, adapter)
     loaded.module.eval()

@@ -80,7 +80,7 @@ def test_a_product_and_its_gradients_are_those_of_torch(layer: Any, by_floats: b
     found, wanted = map(product, kinds)
     for one, two in zip(found, wanted, strict=True):
         # A code that lies between two numbers may fall on either side: one step of 126 of a row.
-        close(one, two, 1e-3)
+        close(one, two, 1e-2)
         assert torch.quantile((one - two).abs().flatten()[:1000], 0.5) < 1e-5
 
 

@@ -17,6 +17,8 @@ typedef struct {
     float *out;                         /* backwards: (n, V) */
 } softmax_job;
 
+enum { BLOCK = 16 * LANES };
+
 INLINE __mmask16 rest_of(int64_t left)
 {
     return left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
@@ -46,21 +48,28 @@ static void softmax_part(const void *data, int part)
                 break;
             }
         }
-        __m512 total = _mm512_setzero_ps(), along = _mm512_setzero_ps();
-        for (int64_t c = 0; c < V; c += LANES) {
-            __mmask16 real = rest_of(V - c);
-            __m512 below = _mm512_sub_ps(_mm512_maskz_loadu_ps(real, z + c),
-                                         _mm512_set1_ps(largest));
-            __m512 p = _mm512_maskz_mov_ps(real, lmt_exp(below));
-            total = _mm512_add_ps(total, p);
-            /* Where p is 0, below may be infinite. */
-            along = _mm512_mask3_fmadd_ps(p, below, along,
-                                          _mm512_cmp_ps_mask(p, _mm512_setzero_ps(), _CMP_NEQ_UQ));
+        /* Blocks in float, their sums in double: the rounding of 49,152 sums would be seen. */
+        double sum = 0, along = 0;
+        for (int64_t start = 0; start < V; start += BLOCK) {
+            __m512 total = _mm512_setzero_ps(), part_along = _mm512_setzero_ps();
+            int64_t stop = V - start < BLOCK ? V : start + BLOCK;
+            for (int64_t c = start; c < stop; c += LANES) {
+                __mmask16 real = rest_of(V - c);
+                __m512 below = _mm512_sub_ps(_mm512_maskz_loadu_ps(real, z + c),
+                                             _mm512_set1_ps(largest));
+                __m512 p = _mm512_maskz_mov_ps(real, lmt_exp(below));
+                total = _mm512_add_ps(total, p);
+                /* Where p is 0, below may be infinite. */
+                __mmask16 some = _mm512_cmp_ps_mask(p, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+                part_along = _mm512_mask3_fmadd_ps(p, below, part_along, some);
+            }
+            sum += (double)_mm512_reduce_add_ps(total);
+            along += (double)_mm512_reduce_add_ps(part_along);
         }
-        float sum = _mm512_reduce_add_ps(total), log_sum = logf(sum);
-        j->log_probs[row] = z[j->labels[row]] - largest - log_sum;
-        j->sums[row] = largest + log_sum;
-        j->entropy[row] = log_sum - _mm512_reduce_add_ps(along) / sum;
+        double log_sum = log(sum);
+        j->log_probs[row] = (float)((double)z[j->labels[row]] - (double)largest - log_sum);
+        j->sums[row] = (float)((double)largest + log_sum);
+        j->entropy[row] = (float)(log_sum - along / sum);
         j->greatest[row] = at;
     }
 }
