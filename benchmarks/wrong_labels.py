@@ -8,8 +8,8 @@ For each seed the hundred prompts are split; pairs of the one part are learned b
 else the same. Pairs of the other part say how often the model ranks right before wrong
 (`accuracy`: the margin over the base), and answers drawn to these prompts how often it is right.
 What wrong labels cost is a difference of two runs of one seed; intervals are 95 % of a bootstrap
-over seeds, and p is of random signs, so that what differs from run to run is in them. `preferences.py` is the same question
-of the default model, once.
+over seeds, and p is of random signs, so that what differs from run to run is in them.
+`preferences.py` is the same question of the default model, once.
 """
 
 from __future__ import annotations
