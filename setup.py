@@ -38,6 +38,10 @@ class BuildNative(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         if ext is not engine:
+            try:
+                native.first_compiler()
+            except native.BuildError:
+                return  # the engine's warning says so
             super().build_extension(ext)
             return
         output = Path(self.get_ext_fullpath(ext.name)).resolve()

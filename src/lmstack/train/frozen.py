@@ -15,7 +15,7 @@ Legend: N tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -27,7 +27,15 @@ from lmstack.model.layers import Embedding, Linear
 from lmstack.model.lora.layers import LowRank
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, row_tiles
 
-__all__ = ["FrozenMatrices", "Int8Gradient", "Int8Matrix", "Matrix", "columns", "is_frozen"]
+__all__ = [
+    "FrozenMatrices",
+    "Int8Gradient",
+    "Int8Matrix",
+    "Matrix",
+    "columns",
+    "is_frozen",
+    "through",
+]
 
 # Rows whose sums are turned to floats, or whose floats to codes, while they are in the cache.
 _ROWS, _QUANTIZED = 512, 128
@@ -61,14 +69,7 @@ class _ByTorch(ABC):
         self, x: Tensor, bias: Tensor | None = None, terms: Sequence[LowRank] = ()
     ) -> Tensor:
         """`Matrix.product`"""
-        rows, tensors = [], []
-        for term in terms:
-            drops = term.training and term.dropout > 0
-            scale = term.scale / (1 - term.dropout) if drops else term.scale
-            rows.append((term.start, term.stop, scale))
-            tensors += [term.A, term.B, _dropped(x, term.dropout) if drops else None]
-        out: Tensor = _Product.apply(x, self, bias, rows, *tensors)  # type: ignore[no-untyped-call]
-        return out
+        return through(_Product, self, x, bias, terms, _dropped)
 
 
 class RoundedMatrix(_ByTorch):
@@ -188,6 +189,26 @@ def is_frozen(layer: Linear | Embedding) -> bool:
     if isinstance(layer, QuantizedLinear | QuantizedEmbedding):
         return True
     return not layer.weight.requires_grad
+
+
+def through(
+    function: type[torch.autograd.Function],
+    matrix: Matrix,
+    x: Tensor,
+    bias: Tensor | None,
+    terms: Sequence[LowRank],
+    drawn: Callable[[Tensor, float], Tensor],
+) -> Tensor:
+    """``function`` of x, the matrix, the bias, for each term (start, stop, scale), and then of each
+    term A, B and what ``drawn`` says of dropout at its rate, or None."""
+    rows, tensors = [], []
+    for term in terms:
+        drops = term.training and term.dropout > 0
+        scale = term.scale / (1 - term.dropout) if drops else term.scale
+        rows.append((term.start, term.stop, scale))
+        tensors += [term.A, term.B, drawn(x, term.dropout) if drops else None]
+    out: Tensor = function.apply(x, matrix, bias, rows, *tensors)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _dropped(x: Tensor, rate: float) -> Tensor:

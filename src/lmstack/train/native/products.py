@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lmstack.model.lora.layers import LowRank
-from lmstack.train.frozen import columns
+from lmstack.train.frozen import columns, through
 from lmstack.train.native.library import LANES, PANEL, available, call, pointer, threads
 
 __all__ = [
@@ -75,14 +75,7 @@ class PackedMatrix:
         self, x: Tensor, bias: Tensor | None = None, terms: Sequence[LowRank] = ()
     ) -> Tensor:
         """`frozen.Matrix.product`"""
-        rows, tensors = [], []
-        for term in terms:
-            drops = term.training and term.dropout > 0
-            scale = term.scale / (1 - term.dropout) if drops else term.scale
-            rows.append((term.start, term.stop, scale))
-            tensors += [term.A, term.B, _kept(x, term.dropout) if drops else None]
-        out: Tensor = _Packed.apply(x, self, bias, rows, *tensors)  # type: ignore[no-untyped-call]
-        return out
+        return through(_Packed, self, x, bias, terms, _kept)
 
 
 class PackedInt8(PackedMatrix):
