@@ -1,6 +1,7 @@
 """In which precision the products of a training pass are computed, and by which operations.
 
-``float32`` is the reference. ``bfloat16`` computes matrix products, forwards and backwards, in
+``float32`` is the reference's, computed by native ops (`native`) where a processor has them and by
+the reference ops elsewhere. ``bfloat16`` computes matrix products, forwards and backwards, in
 bfloat16, as autocast does: weights that are trained, their optimizer, the residual stream and the
 statistics of norms stay in float32. Frozen weights are rounded once and kept. ``int8`` computes
 most products of frozen matrices in 8 bits (`frozen.Int8Matrix`), and the others in whichever of the

@@ -147,8 +147,7 @@ class _Packed(torch.autograd.Function):
         else:
             out = torch.nn.functional.linear(flat, matrix.weight, bias)
             wide = None
-        held: list[Tensor | None] = [flat, out, wide]
-        made, kept = [], []
+        made, kept, held = [], [], list[Tensor]()  # held: as long as the call needs them
         for (start, stop, scale), (A, B, bits) in zip(rows, _threes(tensors), strict=True):
             assert A is not None
             assert B is not None
@@ -169,7 +168,6 @@ class _Packed(torch.autograd.Function):
                 bias=wide,
                 result=out,
             )
-        del held
         ctx.save_for_backward(*([flat, *kept] if rows else []))
         ctx.matrix, ctx.rows = matrix, rows
         return out.view(*x.shape[:-1], -1)
