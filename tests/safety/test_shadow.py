@@ -126,6 +126,19 @@ async def test_the_tokens_of_a_shadow_are_bounded() -> None:
     assert candidate.requests[1].sampling.max_tokens == 2
 
 
+async def test_what_is_offered_in_any_turn_of_the_loop_is_asked() -> None:
+    """Such as that in which the worker ends, whom the answer before had kept."""
+    for turns in range(12):
+        both = Shadowed(version("candidate"))
+        await both.ask()
+        while not both.pairs:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await both.ask()
+        await both.until(lambda both=both: len(both.pairs) == 2)
+
+
 async def test_answers_and_prompts_over_the_bounds_are_left_out() -> None:
     both = Shadowed(version("candidate"), max_tokens=1, max_characters=10)
     await both.ask()  # the stable answer has two tokens

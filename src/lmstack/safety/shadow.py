@@ -151,9 +151,7 @@ class Shadow:
         request = replace(request, sampling=request.sampling.replace(max_tokens=most))
         self._waiting.append(_Job(request, stable, candidate))
         if len(self._workers) < bounds.at_once:
-            worker = asyncio.get_running_loop().create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(asyncio.get_running_loop().create_task(self._worker()))
         return None
 
     def _drop(self, reason: str) -> None:
@@ -162,6 +160,16 @@ class Shadow:
             self._on_drop(reason)
         except Exception as error:
             logger.error("a dropped shadow was not counted: %s", type(error).__name__)
+
+    async def _worker(self) -> None:
+        """Leaves in the same turn of the loop in which it found nothing to do: one that was still
+        counted a turn later would leave what is offered in between to nobody."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        try:
+            await self._work()
+        finally:
+            self._workers.discard(worker)
 
     async def _work(self) -> None:
         while self._waiting and not self._closed:
