@@ -213,6 +213,15 @@ def test_native_ops_that_were_not_built_are_named_with_the_command_that_builds_t
     assert "pip install" in (kernels.fix or "")
 
 
+@pytest.mark.parametrize(("has", "told"), [(True, "native ops"), (False, "torch's ops")])
+def test_what_training_runs_on_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: bool, told: str
+) -> None:
+    monkeypatch.setattr("lmstack.engine.cpu.library.problem", lambda: "")
+    monkeypatch.setattr("lmstack.train.native.available", lambda: has)
+    assert by_name(machine_checks(tmp_path))["kernels"].detail.endswith(f"; to train: {told}")
+
+
 def test_a_processor_path_that_cannot_be_had_stops_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

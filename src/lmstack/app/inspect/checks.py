@@ -113,8 +113,8 @@ def _processor() -> Iterator[Check]:
 
 
 def _kernels() -> Check:
-    """The native ops: the path in use, and what else there is. Without them, why, and that
-    models then run on the reference ops in torch."""
+    """The native ops: the path in use, what else there is, and whether training has its own.
+    Without them, why, and that models then run on the reference ops in torch."""
     try:
         from lmstack.engine.cpu.library import (
             available_paths,
@@ -129,8 +129,12 @@ def _kernels() -> Check:
     except Exception as error:  # torch, which the engine needs, has a check of its own
         return Check("kernels", "warn", f"cannot be looked at ({type(error).__name__})")
     if not why:
-        others = [name for name in available_paths() if name != selected_path()]
-        return Check("kernels", "ok", f"native ops, {selected_path()} (also: {', '.join(others)})")
+        from lmstack.train.native import available
+
+        others = ", ".join(name for name in available_paths() if name != selected_path())
+        trains = "native ops" if available() else "torch's ops"
+        detail = f"native ops, {selected_path()} (also: {others}); to train: {trains}"
+        return Check("kernels", "ok", detail)
     detail = f"reference ops in torch, slower and with more memory; no native ones: {why}"
     if why.startswith("switched off"):
         return Check("kernels", "note", detail)
