@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import (
-    cluster_bootstrap,
-    cluster_sign_flip,
-    clustered_error,
+    cluster_sums,
     clustered_mean,
     pseudo_values,
 )
-from lmstack.evals.statistics import bootstrap, ratio_of, sign_flip
+from lmstack.evals.statistics import ratio_of
 
 scored = st.lists(
     st.tuples(st.floats(-9, 9, allow_subnormal=False), st.sampled_from("abcd")),
@@ -33,28 +31,28 @@ def test_the_error_is_millers_formula(samples: list[tuple[float, str]]) -> None:
     names = [name for _, name in samples]
     count = len(set(names))
     if count < 2:
-        assert math.isnan(clustered_error(values, names))
+        assert math.isnan(cluster_sums(values, names).error)
         return
     mean = values.mean()
     total = sum(  # sums over pairs of samples in one cluster, as in the paper
         (a - mean) * (b - mean) for a, one in samples for b, two in samples if one == two
     )
     theirs = math.sqrt(max(total, 0) * count / (count - 1)) / len(values)
-    assert clustered_error(values, names) == pytest.approx(theirs, abs=1e-7)
+    assert cluster_sums(values, names).error == pytest.approx(theirs, abs=1e-7)
 
 
 @given(st.lists(st.floats(-9, 9), min_size=2, max_size=20))
 def test_samples_that_stand_alone_have_the_usual_error(values: list[float]) -> None:
     theirs = float(scipy.stats.sem(values))
-    assert clustered_error(values, [""] * len(values)) == pytest.approx(theirs, abs=1e-9)
-    assert clustered_error(values) == pytest.approx(theirs, abs=1e-9)
+    assert cluster_sums(values, [""] * len(values)).error == pytest.approx(theirs, abs=1e-9)
+    assert cluster_sums(values).error == pytest.approx(theirs, abs=1e-9)
 
 
 def test_repeating_each_sample_in_its_cluster_changes_nothing() -> None:
     values = np.random.default_rng(0).normal(size=20)
     names = [str(i) for i in range(20)]
-    thrice = clustered_error(np.repeat(values, 3), list(np.repeat(names, 3)))
-    assert thrice == pytest.approx(clustered_error(values, names))
+    thrice = cluster_sums(np.repeat(values, 3), list(np.repeat(names, 3))).error
+    assert thrice == pytest.approx(cluster_sums(values, names).error)
 
 
 @given(st.lists(st.integers(-9, 9), min_size=2, max_size=20).filter(lambda v: len(set(v)) > 1))
@@ -71,34 +69,6 @@ def test_one_cluster_has_no_interval() -> None:
     found = clustered_mean([0.0, 1.0], ["a", "a"])
     assert found.value == 0.5
     assert math.isnan(found.low)
-
-
-def test_clusters_are_drawn_whole() -> None:
-    """Clusters of equal samples: the interval is that of one sample from each."""
-    values = np.random.default_rng(1).normal(size=30)
-    names = [str(i) for i in range(30)]
-    alone = bootstrap(values)
-    repeated = cluster_bootstrap(np.repeat(values, 4), list(np.repeat(names, 4)))
-    assert repeated.value == pytest.approx(alone.value)
-    assert (repeated.low, repeated.high) == pytest.approx((alone.low, alone.high), abs=0.05)
-    within = bootstrap(np.repeat(values, 4))
-    assert repeated.high - repeated.low > 1.6 * (within.high - within.low)
-
-
-def test_without_clusters_the_bootstrap_is_the_usual_one() -> None:
-    rows = np.random.default_rng(2).gamma(2, size=(25, 2))
-    assert cluster_bootstrap(rows, (), ratio_of) == bootstrap(rows, ratio_of)
-
-
-def test_signs_of_a_cluster_flip_together() -> None:
-    values = np.random.default_rng(3).normal(0.5, 1, 10)
-    names = [str(i) for i in range(10)]
-    whole = cluster_sign_flip(np.repeat(values, 5), list(np.repeat(names, 5)))
-    assert whole == pytest.approx(sign_flip(values))
-    theirs = scipy.stats.permutation_test(
-        (values,), np.sum, permutation_type="samples", n_resamples=np.inf
-    )
-    assert whole == pytest.approx(theirs.pvalue)
 
 
 def test_pseudo_values_of_a_mean_are_the_values() -> None:

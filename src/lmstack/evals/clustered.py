@@ -1,16 +1,15 @@
 """Figures of samples that come in clusters: several questions on a passage, several drafts of one.
 
-    cluster_sums       what the rest works on: the sum and the size of each cluster
-    clustered_error    standard error with the factor C / (C - 1) (Miller, 2024, arXiv:2411.00640)
-    clustered_mean     mean with Student's interval, C - 1 degrees of freedom
-    cluster_bootstrap  BCa interval of any statistic, whole clusters drawn
-    cluster_sign_flip  paired test that flips the signs of whole clusters
-    pseudo_values      jackknife: one number a cluster whose mean is the statistic (Tukey, 1958)
+    cluster_sums    the sum and the size of each cluster, and the standard error of their mean with
+                    the factor C / (C - 1) (Miller, 2024, arXiv:2411.00640)
+    clustered_mean  mean with Student's interval, C - 1 degrees of freedom
+    pseudo_values   jackknife: one number a cluster whose mean is the statistic (Tukey, 1958)
 
 A cluster named "" is none: the sample stands alone. Where every sample does, all of it is the usual
-figure of independent samples. Not covered: tests against a margin (`noninferiority`).
+figure of independent samples. Not covered: other intervals and tests (`intervals`), and those
+against a margin (`noninferiority`).
 
-Legend: N samples, K columns, C clusters, R resamples.
+Legend: N samples, K columns, C clusters.
 """
 
 from __future__ import annotations
@@ -24,24 +23,15 @@ import numpy.typing as npt
 
 from lmstack.core import InputError
 from lmstack.evals.distributions import student_cdf, student_quantile
-from lmstack.evals.statistics import (
-    CONFIDENCE,
-    Estimate,
-    bca_interval,
-    bootstrap,
-    mean_of,
-    sign_flip,
-)
+from lmstack.evals.statistics import CONFIDENCE, Estimate, mean_of
 
 __all__ = [
     "ClusterSums",
     "Statistic",
     "are_clustered",
-    "cluster_bootstrap",
+    "cluster_members",
     "cluster_numbers",
-    "cluster_sign_flip",
     "cluster_sums",
-    "clustered_error",
     "clustered_mean",
     "pseudo_values",
 ]
@@ -65,7 +55,8 @@ class ClusterSums:
 
     @property
     def error(self) -> float:
-        """The clustered standard error of the mean; NaN of fewer than two clusters."""
+        """Of the mean: sqrt(C / (C - 1) * sum over clusters of (sum of (value - mean))^2) / N, the
+        usual s / sqrt(N) without clusters; NaN of fewer than two."""
         count = len(self.sums)
         if count < 2:
             return math.nan
@@ -108,14 +99,6 @@ def cluster_sums(values: npt.ArrayLike, clusters: Sequence[str] = ()) -> Cluster
     return ClusterSums(np.bincount(places, weights=numbers).astype(np.float64), sizes)
 
 
-def clustered_error(values: npt.ArrayLike, clusters: Sequence[str] = ()) -> float:
-    """Standard error of the mean of ``values`` (N,); NaN of fewer than two clusters.
-
-    sqrt(C / (C - 1) * sum over clusters of (sum of (value - mean))^2) / N: without clusters, the
-    usual s / sqrt(N)."""
-    return cluster_sums(values, clusters).error
-
-
 def clustered_mean(values: npt.ArrayLike, clusters: Sequence[str] = ()) -> Estimate:
     """Mean of ``values`` (N,) with its interval, and p of a mean of nought, both by Student's t
     with C - 1 degrees of freedom."""
@@ -131,45 +114,6 @@ def clustered_mean(values: npt.ArrayLike, clusters: Sequence[str] = ()) -> Estim
     return Estimate(sums.mean, sums.mean - half, sums.mean + half, p)
 
 
-def cluster_bootstrap(
-    rows: npt.ArrayLike,
-    clusters: Sequence[str] = (),
-    statistic: Statistic = mean_of,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """``statistic`` of ``rows`` (N, K) or (N,) with its BCa interval from resampled clusters.
-    ``statistic``: (..., N, K) to (...). A difference of two systems is a statistic of rows that
-    hold the columns of both."""
-    table = np.asarray(rows, np.float64)
-    table = table[:, None] if table.ndim == 1 else table
-    members = _members(cluster_numbers(clusters, len(table)))
-    if len(members) == len(table):
-        return bootstrap(table, statistic, resamples=resamples, seed=seed)
-    value = float(statistic(table))
-    if len(members) < 2 or not math.isfinite(value):
-        return Estimate(value)
-    rng = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for place in range(resamples):
-        chosen = rng.integers(0, len(members), len(members)).tolist()
-        drawn[place] = statistic(table[np.concatenate([members[i] for i in chosen])])
-    return bca_interval(value, drawn, _without_each(table, members, statistic))
-
-
-def cluster_sign_flip(
-    differences: npt.ArrayLike,
-    clusters: Sequence[str] = (),
-    *,
-    draws: int = 9999,
-    seed: int = 0,
-) -> float:
-    """Two-sided p of a mean of nought, of paired ``differences`` (N,): the signs of all samples of
-    a cluster are flipped together, all ways where there are few clusters."""
-    return sign_flip(cluster_sums(differences, clusters).sums, draws=draws, seed=seed)
-
-
 def pseudo_values(
     rows: npt.ArrayLike, clusters: Sequence[str] = (), statistic: Statistic = mean_of
 ) -> Floats:
@@ -177,7 +121,7 @@ def pseudo_values(
     independent values whose mean is ``statistic`` of ``rows`` (N, K), for any smooth statistic."""
     table = np.asarray(rows, np.float64)
     table = table[:, None] if table.ndim == 1 else table
-    members = _members(cluster_numbers(clusters, len(table)))
+    members = cluster_members(cluster_numbers(clusters, len(table)))
     count = len(members)
     if count < 2:
         return np.array([float(statistic(table))])
@@ -187,8 +131,8 @@ def pseudo_values(
     return found
 
 
-def _members(numbers: Ints) -> list[Ints]:
-    """The places of the samples of each cluster."""
+def cluster_members(numbers: Ints) -> list[Ints]:
+    """The places of the samples of each cluster. ``numbers``: of `cluster_numbers`."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.cumsum(np.bincount(numbers))[:-1])
 

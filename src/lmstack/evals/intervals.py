@@ -14,13 +14,21 @@ Legend: N samples, K columns, G clusters, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.evals.clustered import are_clustered, cluster_numbers
+from lmstack.evals.clustered import (
+    ClusterSums,
+    Ints,
+    Statistic,
+    are_clustered,
+    cluster_members,
+    cluster_numbers,
+    cluster_sums,
+)
 from lmstack.evals.statistics import (
     CONFIDENCE,
     Estimate,
@@ -34,8 +42,6 @@ from lmstack.evals.statistics import (
 
 __all__ = ["estimate", "swap_test"]
 
-Statistic = Callable[[Floats], Floats]
-Numbers = npt.NDArray[np.int64]
 # Cells of a table of units that `bootstrap` takes, each left out once and drawn 2,000 times.
 _CELLS = 3_000
 _RESAMPLES, _DRAWS = 400, 2_000
@@ -58,30 +64,25 @@ def estimate(
         return wilson(float(table[:, 0].sum()), len(table))
     if is_alone and table.size <= _CELLS:
         return bootstrap(table, statistic)
-    numbers = cluster_numbers(clusters, len(table))
     if is_mean:
-        sizes = np.bincount(numbers).astype(np.float64)
-        sums = np.stack([np.bincount(numbers, table[:, 0]), sizes], axis=1)
-        return bootstrap(sums, ratio_of) if sums.size <= _CELLS else _normal(sums)
-    return _percentiles(table, numbers, statistic)
+        sums = cluster_sums(table[:, 0], clusters)
+        parts = np.stack([sums.sums, sums.sizes], axis=1)
+        return bootstrap(parts, ratio_of) if parts.size <= _CELLS else _normal(sums)
+    return _percentiles(table, cluster_numbers(clusters, len(table)), statistic)
 
 
 def _is_binary(table: Floats) -> bool:
     return bool(np.isin(table[:, 0], (0.0, 1.0)).all())
 
 
-def _normal(sums: Floats) -> Estimate:
-    """Of the ratio of two sums over clusters, (G, 2)."""
-    count = len(sums)
-    value = float(sums[:, 0].sum() / sums[:, 1].sum())
-    residuals = sums[:, 0] - value * sums[:, 1]
-    error = float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / sums[:, 1].sum())
-    return Estimate(value, value - _Z * error, value + _Z * error)
+def _normal(sums: ClusterSums) -> Estimate:
+    half = _Z * sums.error
+    return Estimate(sums.mean, sums.mean - half, sums.mean + half)
 
 
-def _percentiles(table: Floats, numbers: Numbers, statistic: Statistic, seed: int = 0) -> Estimate:
+def _percentiles(table: Floats, numbers: Ints, statistic: Statistic, seed: int = 0) -> Estimate:
     value = float(statistic(table))
-    groups = np.split(np.argsort(numbers, kind="stable"), np.bincount(numbers).cumsum()[:-1])
+    groups = cluster_members(numbers)
     if len(groups) < 2 or not np.isfinite(value):
         return Estimate(value)
     rng = np.random.default_rng(seed)
