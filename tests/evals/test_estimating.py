@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,6 @@ def store(tmp_path: Path) -> OutputStore:
     return OutputStore(tmp_path / "outputs.sqlite", fsync=False)
 
 
-def words(texts: Sequence[str]) -> list[int]:
-    return [len(text.split()) for text in texts]
-
-
 async def test_the_first_samples_tell_of_the_rest_and_are_not_asked_again(
     store: OutputStore,
 ) -> None:
@@ -38,12 +33,13 @@ async def test_the_first_samples_tell_of_the_rest_and_are_not_asked_again(
     assert len(model.requests) == 40
 
 
-async def test_tokens_are_counted_without_asking(store: OutputStore) -> None:
+async def test_samples_are_asked_from_all_over_the_data(store: OutputStore) -> None:
+    """Which may be sorted: the outputs of the first tell nothing of those of the last."""
     subject, model = scripted()
-    found = await estimate_run(task_of(), subject, store, first=0, count_tokens=words)
-    assert model.requests == []
-    assert found.prompt_tokens == 60
-    assert (found.completion_tokens, found.seconds, found.cost) == (None, None, None)
+    task = task_of(sums(44))
+    await estimate_run(task, subject, store, first=4)
+    asked = {str(each.messages[-1].content) for each in model.requests}
+    assert asked == {str(task.dataset.samples[place].input) for place in (0, 11, 22, 33)}
 
 
 @pytest.mark.parametrize(("concurrency", "seconds"), [(1, 80.0), (4, 20.0), (100, 2.0)])
@@ -74,8 +70,8 @@ async def test_nothing_is_left_of_a_run_that_is_done(store: OutputStore) -> None
 
 async def test_a_limit_counts(store: OutputStore) -> None:
     subject, _ = scripted()
-    found = await estimate_run(task_of(), subject, store, first=0, limit=5, count_tokens=words)
-    assert (found.samples, found.prompt_tokens) == (5, 25)
+    found = await estimate_run(task_of(), subject, store, first=2, limit=5)
+    assert (found.samples, found.left, found.prompt_tokens) == (5, 3, 15)
 
 
 async def test_a_price_below_nought_is_refused() -> None:

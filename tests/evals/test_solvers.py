@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.evals.tasks import last_text, scripted
+from tests.evals.tasks import scripted
 
-from lmstack.core import InputError, Message, Request, SamplingParams
+from lmstack.core import InputError, Message, SamplingParams
 from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import canonical
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
@@ -200,11 +200,3 @@ async def test_what_a_subject_cannot_do_is_named() -> None:
     subject, _ = scripted()
     with pytest.raises(InputError, match="how likely"):
         await MultipleChoice()(ASKED, subject)
-
-
-def test_the_text_to_count_is_all_that_is_sent() -> None:
-    solver = Generate(GREEDY, instruction="Be brief.", shots=Shots.first(POOL, 1))
-    request: Request = solver.request(ASKED)
-    assert solver.prompt_text(ASKED) == "\n".join(m.content for m in request.messages)
-    assert raw().prompt_text(ASKED) == raw().request(ASKED).prompt
-    assert last_text(request) == ASKED.input

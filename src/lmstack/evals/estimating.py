@@ -1,17 +1,16 @@
 """How long a run will take and what it will cost, before it starts.
 
-The first samples are asked for as the run would ask for them, and kept in the store, so that the
-run need not ask again. What is left is taken to be like them: by Little's law ``concurrency``
-samples at a time are done at ``concurrency`` over their mean time. Not covered: progress of a run
-(`run`), prices of providers.
+Some samples, spread over the data, are asked as the run would ask them, and kept in the store, so
+that the run need not ask again. What is left is taken to be like them: by Little's law
+``concurrency`` samples at a time are done at ``concurrency`` over their mean time. Not covered:
+progress of a run (`run`), prices of providers, and what a judge reads and writes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 from lmstack.core import Config, allowed, check_whole
 from lmstack.evals.dataset import Dataset, Sample
@@ -19,10 +18,9 @@ from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.run import CONCURRENCY, Patience, run, samples_of
 from lmstack.evals.task import Output, Subject, Task
 
-__all__ = ["Price", "PromptingSolver", "RunEstimate", "estimate_run"]
+__all__ = ["Price", "RunEstimate", "estimate_run"]
 
 _MOST_FIRST = 32
-CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -36,20 +34,11 @@ class Price(Config):
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
-@runtime_checkable
-class PromptingSolver(Protocol):
-    """A solver that says what it will send, so that tokens can be counted beforehand."""
-
-    def prompt_text(self, sample: Sample) -> str:
-        """All text that is sent for ``sample``, without what a chat template adds."""
-        ...
-
-
 @dataclass(frozen=True)
 class RunEstimate:
     """Of ``samples``, ``cached`` have an output already. The rest is of those that are left;
-    ``seen``: how many outputs it rests on. None where nothing is known: no output was seen, the
-    subject counts no tokens, or no price was given."""
+    ``seen``: how many outputs it rests on. None where nothing is known: no output was seen, no
+    tokens were counted, as of likelihoods, or no price was given."""
 
     samples: int
     cached: int
@@ -73,12 +62,10 @@ async def estimate_run(
     limit: int | None = None,
     first: int | None = None,
     price: Price | None = None,
-    count_tokens: CountTokens | None = None,
     patience: Patience | None = None,
 ) -> RunEstimate:
-    """``first``: how many samples are asked for now (None: as many as run at a time, at most 32; 0:
-    none, so that only outputs of an earlier run and ``count_tokens`` tell). ``count_tokens``: of
-    the subject's tokenizer."""
+    """``first``: how many samples are asked now (None: as many as run at a time, at most 32; 0:
+    none, so that only outputs of an earlier run tell)."""
     samples = samples_of(task, limit)
     keys = OutputKeys(task, subject)
     names = {keys.output(sample): sample for sample in samples}
@@ -86,7 +73,7 @@ async def estimate_run(
     if first is None:
         first = min(concurrency, _MOST_FIRST)
     check_whole("first", first, 0, 1 << 30)
-    fresh = [sample for key, sample in names.items() if key not in kept][:first]
+    fresh = _spread([sample for key, sample in names.items() if key not in kept], first)
     if fresh:
         part = Dataset(task.dataset.name, tuple(fresh), task.dataset.source)
         await run(
@@ -97,33 +84,31 @@ async def estimate_run(
             patience=patience,
         )
         kept = store.outputs(names)
-    left = [sample for key, sample in names.items() if key not in kept]
     seen = list(kept.values())
     found = RunEstimate(len(samples), len(kept), len(seen))
-    return _extrapolated(found, task, left, seen, concurrency, price, count_tokens)
+    return _extrapolated(found, seen, concurrency, price)
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """So many of ``samples`` from all over them, since data is often sorted by subject."""
+    count = min(count, len(samples))
+    return [samples[place * len(samples) // count] for place in range(count)]
 
 
 def _extrapolated(
-    found: RunEstimate,
-    task: Task,
-    left: Sequence[Sample],
-    seen: Sequence[Output],
-    concurrency: int,
-    price: Price | None,
-    count_tokens: CountTokens | None,
+    found: RunEstimate, seen: Sequence[Output], concurrency: int, price: Price | None
 ) -> RunEstimate:
     """``found`` with what follows from the outputs ``seen``."""
-    prompt = _scaled([output.prompt_tokens for output in seen], len(left))
-    if count_tokens is not None and isinstance(task.solver, PromptingSolver):
-        prompt = sum(count_tokens([task.solver.prompt_text(sample) for sample in left]))
-    completion = _scaled([output.completion_tokens for output in seen], len(left))
+    left = found.left
+    prompt = _scaled([output.prompt_tokens for output in seen], left)
+    completion = _scaled([output.completion_tokens for output in seen], left)
     cost = None
     if price is not None and prompt is not None and completion is not None:
         cost = price.of(prompt, completion)
     seconds = None
     if seen:
         mean = sum(output.seconds for output in seen) / len(seen)
-        seconds = mean * len(left) / max(1, min(concurrency, len(left)))
+        seconds = mean * left / max(1, min(concurrency, left))
     return replace(
         found, prompt_tokens=prompt, completion_tokens=completion, seconds=seconds, cost=cost
     )

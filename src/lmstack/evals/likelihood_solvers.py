@@ -76,15 +76,12 @@ class MultipleChoice:
         if self.chat:
             pairs = [(rendered(model, self._messages(sample)), end) for end in ends]
         else:
-            context = self.prompt_text(sample)
+            context = f"{self.instruction}{self._asked(sample)}"
             pairs = [(context, self.before_choice + end) for end in ends]
         output = await _likelihoods(model, pairs)
         logprobs = [each.logprob for each in output.likelihoods]
         best = max(range(len(ends)), key=lambda place: logprobs[place])
         return replace(output, text=sample.choices[best])
-
-    def prompt_text(self, sample: Sample) -> str:
-        return f"{self.instruction}{self._asked(sample)}"
 
     def _asked(self, sample: Sample) -> str:
         shots = self.shots.text(sample, self._shown) if self.shots else ""
@@ -145,11 +142,6 @@ class TargetLikelihood:
             asked = conversation("", turns) if isinstance(turns, str) else turns
             context, before = rendered(model, asked), ""
         return await _likelihoods(model, [(context, before + each) for each in sample.targets])
-
-    def prompt_text(self, sample: Sample) -> str:
-        if isinstance(sample.input, str):
-            return sample.input
-        return "\n".join(turn.content for turn in sample.input)
 
     async def _of_text(self, model: LikelihoodModel, sample: Sample) -> Output:
         text = sample.input

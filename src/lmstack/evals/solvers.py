@@ -115,7 +115,7 @@ class Generate:
         if not sampling.greedy:
             sampling = sampling.replace(seed=_seed(sample, self.seed, number))
         if self.raw and not self.chat:
-            return Request(prompt=self.prompt_text(sample), sampling=sampling)
+            return Request(prompt=f"{self.instruction}{self._asked(sample)}", sampling=sampling)
         return Request(messages=self.messages(sample), sampling=sampling)
 
     def messages(self, sample: Sample) -> tuple[Message, ...]:
@@ -129,12 +129,6 @@ class Generate:
             last = turns.pop()
             turns.append(Message(last.role, f"{last.content}\n{self.cue}", last.name))
         return tuple(turns)
-
-    def prompt_text(self, sample: Sample) -> str:
-        """The raw prompt; of a chat all that its turns say."""
-        if not self.raw:
-            return "\n".join(turn.content for turn in self.messages(sample))
-        return f"{self.instruction}{self._asked(sample)}"
 
     def _asked(self, sample: Sample) -> str:
         shots = self.shots.text(sample) if self.shots else ""
@@ -202,9 +196,6 @@ class SelfConsistency:
             "votes": count / self.samples,
         }
         return _output(chosen, found, time.monotonic() - began, facts)
-
-    def prompt_text(self, sample: Sample) -> str:
-        return self.solver.prompt_text(sample) * self.samples
 
     def _reached(self, text: str) -> str | None:
         matches = list(re.finditer(self.pattern, text))

@@ -17,6 +17,15 @@ from lmstack.train import train
 if TYPE_CHECKING:
     from tests.app.conftest import Run
 
+WRITTEN = """
+name: written
+data: numbers.jsonl
+input: "the cat number {{n}} sat on the"
+targets: n
+solver: generate
+sampling: {temperature: 0, max_tokens: 3}
+scorer: exact_match
+"""
 GATE = "rules:\n  - {task: numbers, kind: non-inferior, margin: %s}\n"
 
 
@@ -59,6 +68,24 @@ def test_a_second_run_asks_nothing_again_and_says_the_same(run: Run, folder: Pat
     first, second = run(*words), run(*words)
     assert first.json[0]["figures"] == second.json[0]["figures"]
     assert second.json[0]["seconds"] < first.json[0]["seconds"]
+
+
+def test_what_a_run_would_take_is_told_beforehand(run: Run, folder: Path) -> None:
+    Path("task.yaml").write_text(WRITTEN)
+    words = ("eval", "run", "task.yaml", "--model", "./one-made", "--at-once", "5")
+    [found] = run(*words, "--dry-run", "--price", "1000,2000", "--json").json
+    assert (found["samples"], found["kept"], found["left"]) == (40, 5, 35)
+    tokens = found["prompt_tokens"] + 2 * found["completion_tokens"]
+    assert found["cost"] == pytest.approx(tokens / 1000)
+    told = run(*words, "--dry-run", "-o", "nowhere")
+    assert told.out.splitlines()[1].split()[:3] == ["written", "40", "10"]  # five more were asked
+    assert not Path("nowhere").exists()
+    both = run("eval", "run", "task.yaml", "task.yaml", *words[3:], "--dry-run").out
+    assert both.splitlines()[3].split()[:4] == ["in", "all", "80", "35"]
+    for wrong in (("--price", "1"), ("--ray", "local")):
+        ran = run(*words, "--dry-run", *wrong)
+        assert ran.code == 1
+        assert ran.err.startswith(f"error: {'--dry-run' if 'local' in wrong else '--price is'}")
 
 
 def test_a_model_of_the_store_has_its_results_in_its_card(run: Run, folder: Path) -> None:

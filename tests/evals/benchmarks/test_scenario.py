@@ -31,7 +31,6 @@ from lmstack.evals.benchmarks.scenario import helm_scenario, with_usage
 from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.benchmarks.suites import SUITES
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.estimating import PromptingSolver
 from lmstack.evals.metrics import ExactMatch, Usage
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.results import TaskResult
@@ -139,11 +138,3 @@ def test_a_benchmark_runs_and_resumes_from_its_store(tmp_path: Path) -> None:
         again = run_sync(task, chat_subject(replying("never asked")), store)
     assert figures_of(first) == {"strict": 0.5, "lenient": 0.5, "found": 0.5}
     assert again.digest == first.digest
-
-
-def test_every_solver_says_what_it_will_send() -> None:
-    for task in (TASK, bbh_generated(1), helm_scenario(TASK, SIDES)):
-        solver = task.solver
-        assert isinstance(solver, PromptingSolver)
-        sample = task.dataset.samples[0]
-        assert sample.text.split()[-1].lower() in solver.prompt_text(sample).lower()

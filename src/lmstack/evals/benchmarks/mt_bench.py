@@ -119,10 +119,6 @@ class TwoTurnSolver:
             "seed": self.seed,
         }
 
-    def prompt_text(self, sample: Sample) -> str:
-        """What is asked; of the second turn without the answer before it."""
-        return "\n".join(sample.metadata["turns"])
-
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         model, began = subject.needed_chat(), time.monotonic()
         temperature = _TEMPERATURES.get(str(sample.metadata["category"]), 0.7)

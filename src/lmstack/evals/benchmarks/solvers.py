@@ -65,9 +65,6 @@ class LikelihoodSolver:
             for place, choice in enumerate(sample.choices)
         ]
 
-    def prompt_text(self, sample: Sample) -> str:
-        return self.prompt.text(sample)
-
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         if not sample.choices:
             raise InputError(f"sample {sample.id} has no choices to score", param="choices")
@@ -131,9 +128,6 @@ class GenerationSolver:
             "seed": self.seed,
             "shots_as_turns": self.shots_as_turns,
         }
-
-    def prompt_text(self, sample: Sample) -> str:
-        return self.prompt.text(sample)
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         model, began = subject.needed_chat(), time.monotonic()

@@ -16,7 +16,6 @@ from typing import Any
 from lmstack.core import InputError, Likelihood
 from lmstack.evals.benchmarks.perturb import Perturbation, perturbed_sample
 from lmstack.evals.dataset import Sample
-from lmstack.evals.estimating import PromptingSolver
 from lmstack.evals.task import Output, Scorer, Solver, Subject, Task
 
 __all__ = [
@@ -43,14 +42,6 @@ class PerturbedSolver:
     def protocol(self) -> dict[str, Any]:
         perturbed = [each.protocol for each in self.perturbations]
         return {**self.solver.protocol, "perturbations": perturbed}
-
-    def prompt_text(self, sample: Sample) -> str:
-        """All prompts, one after the other; of a solver that says none, the inputs."""
-        changed = (perturbed_sample(sample, each) for each in self.perturbations)
-        asked = [sample, *(each for each in changed if each != sample)]
-        if isinstance(self.solver, PromptingSolver):
-            return "".join(map(self.solver.prompt_text, asked))
-        return "".join(each.text for each in asked)
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
         plain = await self.solver(sample, subject)

@@ -20,6 +20,13 @@ from lmstack.app.cli.commands._eval_forms import (
     number_text,
     print_suite,
 )
+from lmstack.app.cli.commands._eval_plan import (
+    DryRun,
+    TokenPrice,
+    estimated,
+    print_estimates,
+    token_price,
+)
 from lmstack.app.cli.commands._options import Place, index_place, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds, short_digest
@@ -166,50 +173,66 @@ def run(
     copies: Copies = 2,
     index: AskedIndex = None,
     output: Into = None,
+    dry_run: DryRun = False,
+    price: TokenPrice = None,
 ) -> None:
     """Run tasks on a model, or on an index or an agent of a task file.
 
     Tasks are benchmarks, suites of them, or files of your own. Every output is kept the moment it
     is there: a run that was stopped goes on where it was, and a model is never asked twice for the
     same sample by the same protocol. Figures have 95 % intervals over samples, or over clusters
-    where samples belong together."""
+    where samples belong together.
+
+    --dry-run asks some samples, spread over the data and as many as are asked at the same time,
+    and prints the tokens, the time and with --price the cost of the rest. Their outputs are kept.
+    What a judge reads and writes is not counted."""
     from lmstack.app.cli.commands._eval_systems import evaluated, planned
     from lmstack.app.wiring.comparing_tasks import kept
     from lmstack.app.wiring.evaluating import made, opened, output_store
     from lmstack.app.wiring.evaluation_forms import Form, asked_tasks, evaluated_on
 
     form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
+    cost = token_price(price)
+    if dry_run and ray is not None:
+        raise InputError(
+            "--dry-run asks on this machine, and --ray is given", hint="leave one out", param="ray"
+        )
     for name in (model, judge):
         say_if_remote(out, name)
-    results = []
+    results, estimates = [], []
     out.interrupted = ("what was answered is kept", out.again())
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
         wanted = asked_tasks(tasks, data_files(file), form, seed=seed, judge=rater)
         plans = [planned(each, index, is_spread=ray is not None) for each in wanted]
-        if output is not None:
+        if output is not None and not dry_run:
             made(output)
         store = stack.enter_context(output_store())
         subject, run_task = stack.enter_context(evaluated_on(model, weights, form, ray, copies))
         for asked, plan in zip(wanted, plans, strict=True):
-            with (
-                evaluated(out, plan, subject) as found,
-                out.progress(asked.task.name, "samples") as bar,
-            ):
-                result = run_task(
-                    asked.task,
-                    found,
-                    store,
-                    concurrency=at_once,
-                    limit=limit,
-                    on_progress=lambda p: bar.update(p.done, p.total, _label(p)),
-                )
+            how: dict[str, Any] = {"concurrency": at_once, "limit": limit}
+            with evaluated(out, plan, subject) as found:
+                if dry_run:
+                    taken = estimated(out, asked.task, found, store, price=cost, **how)
+                    estimates.append((asked.task.name, taken))
+                    continue
+                with out.progress(asked.task.name, "samples") as bar:
+                    result = run_task(
+                        asked.task,
+                        found,
+                        store,
+                        **how,
+                        on_progress=lambda p: bar.update(p.done, p.total, _label(p)),
+                    )
             results.append(result)
             if output is not None:
                 kept([result], output)
             _record(out, model, result)
             if not out.as_json and asked.suite is None:
                 _print(out, result)
+    if dry_run:
+        print_estimates(out, estimates)
+        return
     if out.as_json:
         out.result([_summary(result) for result in results])
         return

@@ -1,0 +1,117 @@
+"""`lmstack eval run --dry-run`: what a run would take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable, seconds
+from lmstack.core import InputError, shown
+
+if TYPE_CHECKING:
+    from lmstack.evals.estimating import Price, RunEstimate
+    from lmstack.evals.output_store import OutputStore
+    from lmstack.evals.task import Subject, Task
+
+__all__ = ["DryRun", "TokenPrice", "estimated", "print_estimates", "token_price"]
+
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what the run would take, after asking a few samples, and stop."
+    ),
+]
+TokenPrice = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        metavar="READ,WRITTEN",
+        help="Of a million tokens of prompts and of answers, for --dry-run.",
+    ),
+]
+Estimates = Sequence[tuple[str, "RunEstimate"]]
+
+
+def token_price(given: str | None) -> Price | None:
+    """What --price says; `InputError` where that is not two numbers."""
+    from lmstack.evals.estimating import Price
+
+    if given is None:
+        return None
+    try:
+        read, written = map(float, given.split(","))
+    except ValueError:
+        raise InputError(
+            f"--price is {shown(given)}, not two numbers",
+            hint="of a million tokens of prompts, and of answers: --price 0.15,0.60",
+            param="price",
+        ) from None
+    return Price(read, written)
+
+
+def estimated(
+    out: Output, task: Task, subject: Subject, store: OutputStore, **options: Any
+) -> RunEstimate:
+    """What ``task`` would take. ``options``: see `estimate_run`."""
+    from lmstack.evals.estimating import estimate_run
+
+    out.note(printable(f"asking a few samples of {task.name}", one_line=True))
+    return asyncio.run(estimate_run(task, subject, store, **options))
+
+
+def print_estimates(out: Output, found: Estimates) -> None:
+    """A line for each task, by its name."""
+    if out.as_json:
+        out.result(
+            [
+                {
+                    "task": name,
+                    "samples": each.samples,
+                    "kept": each.cached,
+                    "left": each.left,
+                    "prompt_tokens": each.prompt_tokens,
+                    "completion_tokens": each.completion_tokens,
+                    "seconds": each.seconds,
+                    "cost": each.cost,
+                }
+                for name, each in found
+            ]
+        )
+        return
+    titles = ("TASK", "SAMPLES", "KEPT", "TO READ", "TO WRITE", "TIME", "COST")
+    rows = [titles, *(_row(name, each) for name, each in found)]
+    if len(found) > 1:
+        rows.append(_total([each for _, each in found]))
+    out.lines(columns(rows))
+    out.note("to read and to write: tokens; - where they are not counted, or no price was given")
+    out.line("Nothing else was asked. The same command without --dry-run runs it.")
+
+
+def _row(name: str, each: RunEstimate) -> tuple[str, ...]:
+    counts = (f"{each.samples:,}", f"{each.cached:,}")
+    return (printable(name, one_line=True), *counts, *_amounts(each))
+
+
+def _amounts(each: RunEstimate) -> tuple[str, ...]:
+    tokens = [
+        "-" if count is None else f"{count:,}"
+        for count in (each.prompt_tokens, each.completion_tokens)
+    ]
+    time = "-" if each.seconds is None else seconds(each.seconds)
+    return (*tokens, time, "-" if each.cost is None else f"{each.cost:,.2f}")
+
+
+def _total(found: Sequence[RunEstimate]) -> tuple[str, ...]:
+    """A sum is known where all that it is of is known."""
+    from lmstack.evals.estimating import RunEstimate
+
+    def total(name: str) -> Any:
+        parts = [getattr(each, name) for each in found]
+        return None if None in parts else sum(parts)
+
+    names = ("samples", "cached", "seen", "prompt_tokens", "completion_tokens", "seconds", "cost")
+    return _row("in all", RunEstimate(**{name: total(name) for name in names}))
