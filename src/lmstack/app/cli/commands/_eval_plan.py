@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lmstack.evals.output_store import OutputStore
     from lmstack.evals.task import Subject, Task
 
-__all__ = ["DryRun", "TokenPrice", "estimated", "print_estimates", "token_price"]
+__all__ = ["DryRun", "TokenPrice", "check_is_here", "estimated", "print_estimates", "token_price"]
 
 DryRun = Annotated[
     bool,
@@ -51,6 +51,14 @@ def token_price(given: str | None) -> Price | None:
             param="price",
         ) from None
     return Price(read, written)
+
+
+def check_is_here(ray: str | None) -> None:
+    """`InputError` where a cluster is to answer: samples are asked on this machine."""
+    if ray is not None:
+        raise InputError(
+            "--dry-run asks on this machine, and --ray is given", hint="leave one out", param="ray"
+        )
 
 
 def estimated(
@@ -102,7 +110,10 @@ def _amounts(each: RunEstimate) -> tuple[str, ...]:
         for count in (each.prompt_tokens, each.completion_tokens)
     ]
     time = "-" if each.seconds is None else seconds(each.seconds)
-    return (*tokens, time, "-" if each.cost is None else f"{each.cost:,.2f}")
+    cost = "-"
+    if each.cost is not None:
+        cost = f"{each.cost:,.2f}" if each.cost >= 1 else f"{each.cost:.2g}"
+    return (*tokens, time, cost)
 
 
 def _total(found: Sequence[RunEstimate]) -> tuple[str, ...]:

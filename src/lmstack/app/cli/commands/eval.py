@@ -23,6 +23,7 @@ from lmstack.app.cli.commands._eval_forms import (
 from lmstack.app.cli.commands._eval_plan import (
     DryRun,
     TokenPrice,
+    check_is_here,
     estimated,
     print_estimates,
     token_price,
@@ -193,10 +194,8 @@ def run(
 
     form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
     cost = token_price(price)
-    if dry_run and ray is not None:
-        raise InputError(
-            "--dry-run asks on this machine, and --ray is given", hint="leave one out", param="ray"
-        )
+    if dry_run:
+        check_is_here(ray)
     for name in (model, judge):
         say_if_remote(out, name)
     results, estimates = [], []
