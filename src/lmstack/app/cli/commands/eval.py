@@ -226,9 +226,7 @@ def run(
             results.append(result)
             if output is not None:
                 kept([result], output)
-            _record(out, model, result)
-            if not out.as_json and asked.suite is None:
-                _print(out, result)
+            _record(out, model, result, shows=asked.suite is None)
     if dry_run:
         print_estimates(out, estimates)
         return
@@ -282,14 +280,17 @@ def gate(
         raise typer.Exit(1)
 
 
-def _record(out: Output, model: str | None, result: TaskResult) -> None:
-    """Into the model's card, if it is in the store. The result itself is safe by now."""
+def _record(out: Output, model: str | None, result: TaskResult, *, shows: bool) -> None:
+    """Into the model's card, if it is in the store; and print it, if it ``shows`` by itself. The
+    result itself is safe by now."""
     from lmstack.app.wiring.model_results import record_result
 
     try:
         record_result(model, result)
     except LmstackError as error:
         out.note(printable(f"not in the model's card: {error.message}", one_line=True))
+    if shows and not out.as_json:
+        _print(out, result)
 
 
 def _data_state(benchmark: Benchmark) -> str:
