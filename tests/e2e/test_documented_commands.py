@@ -52,6 +52,8 @@ NOT_RUN = {
     "after/hellaswag.json": "docs/evaluation.md types it with another folder",
     "gate after --base before": "docs/evaluation.md types it with other folders",
     "report after": "docs/evaluation.md types it with another folder",
+    "eval export after": "docs/evaluation.md types it with another folder",
+    "-o theirs": "docs/evaluation.md types it with other files",
     "./tuned --fetch": "minutes; docs/evaluation.md types it with another model",
     "instruct --weights q4": "minutes; docs/evaluation.md types it with another model",
     "--output tables": "minutes to an hour; benchmarks/default_models.py types them",

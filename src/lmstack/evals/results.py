@@ -12,6 +12,7 @@ what a gate asks first. Not covered: running (`run`), comparing two results (`ta
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -34,7 +35,7 @@ from lmstack.evals.json_forms import (
 from lmstack.evals.statistics import Estimate, Floats, mean_of, ratio_of
 from lmstack.evals.task import Metric
 
-__all__ = ["ANSWER_CHARS", "SampleResult", "TaskResult"]
+__all__ = ["ANSWER_CHARS", "SampleResult", "TaskResult", "file_stem"]
 
 FORMAT = "lmstack.task_result"
 VERSION = 1
@@ -102,6 +103,11 @@ class SampleResult:
         return {**vars(self), "scores": scores_to_json(self.scores)}
 
 
+def file_stem(task: str) -> str:
+    """The name of a task as that of a file: one that another program gave may be a path."""
+    return re.sub(r"[^\w.+-]", "_", task).lstrip(".") or "task"
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """``version``, ``protocol``: of the task. ``source``: of the data. ``dataset_samples``: how
@@ -134,6 +140,11 @@ class TaskResult:
         names = [metric.name for metric in self.metrics]
         if len(set(names)) < len(names):
             raise InputError(f"the result of {self.task} has a metric twice: {names}")
+
+    @property
+    def file_stem(self) -> str:
+        """The task's name as that of a file."""
+        return file_stem(self.task)
 
     @property
     def failures(self) -> tuple[SampleResult, ...]:

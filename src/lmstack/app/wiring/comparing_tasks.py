@@ -54,4 +54,4 @@ def kept(results: Sequence[TaskResult], folder: Path) -> None:
     made(folder)
     for result in results:
         text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
-        write_atomic(folder / f"{result.task}.json", text.encode())
+        write_atomic(folder / f"{result.file_stem}.json", text.encode())

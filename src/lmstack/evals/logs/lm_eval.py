@@ -32,7 +32,7 @@ from lmstack.evals.results import ANSWER_CHARS, SampleResult, TaskResult
 from lmstack.evals.statistics import mean_of
 from lmstack.evals.task import Metric
 
-__all__ = ["from_lm_eval", "read_lm_eval_log", "to_lm_eval", "write_lm_eval_log"]
+__all__ = ["from_lm_eval", "read_lm_eval_log", "read_samples", "to_lm_eval", "write_lm_eval_log"]
 
 _OWN_FIELDS = [
     "doc_id",
@@ -53,20 +53,25 @@ def read_lm_eval_log(
     results: str | Path, samples: str | Path, task: str | None = None
 ) -> TaskResult:
     """Of ``task``, which may be left out where there is one."""
-    file, lines = Path(results), Path(samples)
-    rows = [
-        read_json(line, f"{lines}:{number}")
-        for number, line in enumerate(read_text(lines).split("\n"), 1)
+    file = Path(results)
+    return from_lm_eval(read_json(read_text(file), str(file)), read_samples(samples), task)
+
+
+def read_samples(path: str | Path) -> list[Any]:
+    """The lines of a file of samples."""
+    file = Path(path)
+    return [
+        read_json(line, f"{file}:{number}")
+        for number, line in enumerate(read_text(file).split("\n"), 1)
         if line.strip()
     ]
-    return from_lm_eval(read_json(read_text(file), str(file)), rows, task)
 
 
 def write_lm_eval_log(result: TaskResult, folder: str | Path) -> tuple[Path, Path]:
     """Where the results and the samples were written, named as the harness names them."""
     stamp = result.date.replace(":", "-").removesuffix("Z")
     results = Path(folder) / f"results_{stamp}.json"
-    samples = Path(folder) / f"samples_{result.task}_{stamp}.jsonl"
+    samples = Path(folder) / f"samples_{result.file_stem}_{stamp}.jsonl"
     found, rows = to_lm_eval(result)
     write_json(results, found)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

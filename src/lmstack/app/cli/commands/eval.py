@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import eval_compare, eval_judge, eval_live, eval_report
+from lmstack.app.cli.commands import eval_compare, eval_judge, eval_live, eval_logs, eval_report
 from lmstack.app.cli.commands._eval_forms import (
     Chat,
     Copies,
@@ -108,6 +108,7 @@ def register(app: typer.Typer) -> None:
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     command(evals, "judge", example=eval_judge.EXAMPLE)(eval_judge.judge)
     eval_live.register(evals)
+    eval_logs.register(evals)
     app.add_typer(evals, name="eval")
 
 

@@ -1,0 +1,120 @@
+"""`lmstack eval import` and `export`: logs of inspect_ai and lm-evaluation-harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmstack.app.cli.command import command
+from lmstack.app.cli.output import Output
+from lmstack.app.formats import columns, printable
+
+__all__ = ["register"]
+
+Logs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="LOG...",
+        help="JSON logs of inspect_ai; results_TIME.json of lm-evaluation-harness.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--task", metavar="TASK", help="Only this one of the log; several times."),
+]
+Into = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each.")
+]
+Results = Annotated[
+    list[Path],
+    typer.Argument(metavar="RESULT...", help="Written by `eval run -o`: files, or their folders."),
+]
+Program = Annotated[
+    str, typer.Option("--to", metavar="PROGRAM", help="Whose log it is: inspect, lm-eval.")
+]
+Questions = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        help="The .yaml file that was run, for its questions. A benchmark's are found.",
+    ),
+]
+LogFolder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the logs are written.")
+]
+
+
+def register(evals: typer.Typer) -> None:
+    command(evals, "import", example="lmstack eval import logs/results_*.json -o theirs")(
+        import_logs
+    )
+    command(evals, "export", example="lmstack eval export after --to inspect -o logs")(export)
+
+
+def import_logs(
+    out: Output, logs: Logs, task: Only = None, output: Into = Path("imported")
+) -> None:
+    """Take results from logs of inspect_ai or lm-evaluation-harness.
+
+    They can then be compared, shown and gated like others, with each other: no log says a digest
+    of the model or of the data, so they are not compared with results of `lmstack eval run`. The
+    harness's samples are looked for beside its results (`--log_samples`)."""
+    from lmstack.app.wiring.foreign_logs import imported
+
+    found = imported(logs, task or (), output)
+    if out.as_json:
+        out.result(
+            [
+                {
+                    "task": each.task,
+                    "model": each.subject,
+                    "samples": len(each.samples),
+                    "result": str(output / f"{each.file_stem}.json"),
+                }
+                for each in found
+            ]
+        )
+        return
+    rows = [("TASK", "MODEL", "SAMPLES", "RESULT")]
+    for each in found:
+        place = output / f"{each.file_stem}.json"
+        rows.append((each.task, each.subject, f"{len(each.samples):,}", str(place)))
+    out.lines(columns([tuple(printable(cell, one_line=True) for cell in row) for row in rows]))
+
+
+def export(
+    out: Output,
+    results: Results,
+    to: Program = "inspect",
+    task: Questions = None,
+    output: LogFolder = Path("logs"),
+) -> None:
+    """Write results as logs that inspect_ai or lm-evaluation-harness reads.
+
+    A log carries the whole result: imported again it is the same. Questions and right answers are
+    not in a result; a log of inspect_ai has them where the task is a benchmark whose data are here,
+    or is given with --task."""
+    from lmstack.app.wiring.foreign_logs import exported
+    from lmstack.app.wiring.gating import read_result
+    from lmstack.app.wiring.reporting import result_files
+
+    written = []
+    for file in result_files(results):
+        result = read_result(file)
+        paths, has_questions = exported(result, to, output, task)
+        written.append({"task": result.task, "files": [str(path) for path in paths]})
+        if not out.as_json:
+            out.lines([printable(str(path), one_line=True) for path in paths])
+            if to == "inspect" and not has_questions:
+                out.note(
+                    printable(
+                        f"{result.task}: its questions are not in the log; --task FILE.yaml adds"
+                        " them",
+                        one_line=True,
+                    )
+                )
+    if out.as_json:
+        out.result(written)

@@ -1,0 +1,72 @@
+"""Results from and to the logs of other programs, by their files.
+
+Not covered: what is in a log (`lmstack.evals.logs`) and what is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmstack.app.wiring.comparing_tasks import kept
+from lmstack.app.wiring.evaluating import made, task_named
+from lmstack.core import InputError, LmstackError, shown
+from lmstack.evals.benchmarks import BENCHMARKS
+from lmstack.evals.dataset import Dataset
+from lmstack.evals.logs import PROGRAMS, read_logs, write_log
+from lmstack.evals.results import TaskResult
+
+__all__ = ["exported", "imported"]
+
+
+def imported(logs: Sequence[Path], tasks: Sequence[str], folder: Path) -> list[TaskResult]:
+    """The results in ``logs``, kept in ``folder`` as `lmstack eval run --output` keeps them.
+    ``tasks``: only these. Nothing is written where one of the logs cannot be read."""
+    found = [result for log in logs for result in read_logs(log, tasks)]
+    names = [result.file_stem for result in found]
+    for result in found:
+        if names.count(result.file_stem) > 1:
+            raise InputError(
+                f"two of the logs are of {result.task}, and a folder holds one result of a task",
+                hint="import them one at a time, each into a folder of its own",
+                param="logs",
+            )
+    kept(found, folder)
+    return found
+
+
+def exported(
+    result: TaskResult, program: str, folder: Path, task: str | None
+) -> tuple[list[Path], bool]:
+    """The files that were written, and whether they hold the questions. ``task``: whose questions
+    they are; None: of the benchmark that the result is of, if its data are here."""
+    if program not in PROGRAMS:
+        raise InputError(
+            f"there are no logs of {shown(program)}",
+            hint=f"--to {' or '.join(PROGRAMS)}",
+            param="to",
+        )
+    dataset = _questions(result, task)
+    return write_log(result, made(folder), program, dataset), dataset is not None
+
+
+def _questions(result: TaskResult, task: str | None) -> Dataset | None:
+    """`InputError` where those of ``task`` are others than those that were asked."""
+    if task is None and result.task not in BENCHMARKS:
+        return None
+    try:
+        found = task_named(task or result.task, {}).dataset
+    except LmstackError:
+        if task is not None:
+            raise
+        return None
+    if found.digest == result.dataset_digest:
+        return found
+    if task is None:
+        return None
+    raise InputError(
+        f"the questions of {task} are {found.digest[:19]}, and {result.task} was asked"
+        f" {result.dataset_digest[:19]}",
+        hint="give the task as it was when it was run",
+        param="task",
+    )
