@@ -21,10 +21,10 @@ file and line: none is left out silently. Not covered: scorers, and their parame
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lmstack.core import (
     Config,
@@ -60,8 +60,13 @@ SOLVERS = ("generate", "multiple_choice", "likelihood", *SYSTEMS)
 PARTS = ("test", "tune")
 
 
-# Of what the file has: a name, a mapping with it and parameters, or a list of these.
-ScorerFactory = Callable[[Any], MetricScorer]
+class ScorerFactory(Protocol):
+    """``wanted``: what the file has: a name, a mapping with it and parameters, or a list of these.
+    ``samples``: of the task."""
+
+    def __call__(self, wanted: Any, *, samples: Sequence[Sample]) -> MetricScorer: ...
+
+
 # Roles and texts; plain text has no role.
 Turns = tuple[tuple[Role | None, InputTemplate], ...]
 
@@ -234,7 +239,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
     source = f"{settings.data}" + ("" if split is None else f", part {split.part}")
     name = Path(settings.data).stem
     try:
-        scorer = make_scorer(settings.scorer)
+        scorer = make_scorer(settings.scorer, samples=samples[: settings.limit])
         return Task(
             name=settings.name,
             dataset=Dataset(name, tuple(samples[: settings.limit]), source),

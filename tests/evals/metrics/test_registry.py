@@ -8,7 +8,7 @@ import json
 
 import pytest
 from tests.evals.metrics.outputs import asked, likely, wrote
-from tests.evals.metrics.test_bertscore import ENCODER
+from tests.evals.metrics.test_bertscore import ENCODER, HashedEncoder
 
 from lmstack.core import InputError
 from lmstack.evals.metrics import (
@@ -83,10 +83,21 @@ def test_several_scorers_stand_side_by_side() -> None:
 def test_bert_score_needs_an_encoder() -> None:
     with pytest.raises(InputError, match="no encoder"):
         make_scorer("bert_score")
-    plain = make_scorer({"name": "bert_score", "baseline": [0.1, 0.1, 0.1]}, encoder=ENCODER)
+    asked_for = []
+
+    def opened(model: str | None, layer: int | None) -> HashedEncoder:
+        asked_for.append((model, layer))
+        return ENCODER
+
+    plain = make_scorer({"name": "bert_score", "baseline": [0.1, 0.1, 0.1]}, encoder=opened)
     assert plain == BertScore(ENCODER, None, (0.1, 0.1, 0.1))
-    weighted = make_scorer({"name": "bert_score", "idf": True}, encoder=ENCODER, samples=[SAMPLE])
+    weighted = make_scorer({"name": "bert_score", "idf": True}, encoder=opened, samples=[SAMPLE])
     assert "idf[" in weighted.protocol["signature"]
+    make_scorer({"name": "bert_score", "model": "tiny", "layer": 3}, encoder=opened)
+    assert asked_for == [(None, None), (None, None), ("tiny", 3)]
+    for name, wrong in (("model", 3), ("layer", "3"), ("layers", 3)):
+        with pytest.raises(InputError, match=name):
+            make_scorer({"name": "bert_score", name: wrong}, encoder=opened)
     assert "bert_score" in scorer_names()
 
 
@@ -95,7 +106,7 @@ def test_bert_score_needs_an_encoder() -> None:
     [
         ("exact_mach", "did you mean 'exact_match'?"),
         ({"name": "exact_match", "ignorecase": True}, "did you mean 'ignore_case'?"),
-        ({"name": "bert_score", "idff": True}, "known: idf, baseline"),
+        ({"name": "bert_score", "idff": True}, "known: model, layer, idf, baseline"),
         ({"k": 1}, "write name: and one of"),
         ([], "known: "),
         (7, "known: "),

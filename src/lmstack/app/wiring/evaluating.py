@@ -19,6 +19,7 @@ from lmstack.agents.sandbox.code_tests import CodeTests
 from lmstack.app import wiring
 from lmstack.core import ChatModel, InputError, IntegrityError, shown
 from lmstack.core.files import store_error, write_atomic
+from lmstack.app.wiring.token_encoder import layer_encoder
 from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
@@ -124,7 +125,7 @@ def task_named(
                 hint="name its data in the task file",
                 param="file",
             )
-        return load_task(name, partial(make_scorer, judge=judge))
+        return load_task(name, partial(make_scorer, encoder=layer_encoder, judge=judge))
     benchmark = BENCHMARKS.get(name)
     if benchmark is None:
         return benchmark_named(name)  # says which there are

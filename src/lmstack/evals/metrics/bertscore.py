@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -31,6 +31,7 @@ from lmstack.evals.task import Metric, Output
 
 __all__ = [
     "BertScore",
+    "EncoderFactory",
     "Similarity",
     "TokenEncoder",
     "TokenIdf",
@@ -62,6 +63,10 @@ class TokenEncoder(Protocol):
     def layer(self) -> int: ...
 
     def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]: ...
+
+
+# Of a model's name and a layer; None: the one that is taken where none is named.
+EncoderFactory = Callable[[str | None, int | None], TokenEncoder]
 
 
 class Similarity(NamedTuple):

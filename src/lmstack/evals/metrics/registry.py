@@ -18,7 +18,7 @@ from lmstack.core import ChatModel, InputError, nearest, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.judging.scorers import JUDGED, judged_scorer
 from lmstack.evals.metrics.agent_run import AgentRun
-from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder
+from lmstack.evals.metrics.bertscore import BertScore, EncoderFactory
 from lmstack.evals.metrics.bleu import Bleu
 from lmstack.evals.metrics.chrf import Chrf
 from lmstack.evals.metrics.cited_answer import CitedAnswer
@@ -73,13 +73,13 @@ def scorer_names() -> tuple[str, ...]:
 def make_scorer(
     wanted: str | Mapping[str, Any] | Sequence[Any],
     *,
-    encoder: TokenEncoder | None = None,
+    encoder: EncoderFactory | None = None,
     samples: Sequence[Sample] = (),
     judge: ChatModel | None = None,
 ) -> MetricScorer:
     """``wanted``: a name, a mapping with ``name`` and the scorer's parameters, or several of them,
-    whose scores then stand side by side. ``encoder`` and ``samples``: for bert_score, whose weights
-    are taken over all references. ``judge``: for rubric and pairwise. `InputError` for what is
+    whose scores then stand side by side. ``encoder`` and ``samples``: for bert_score, of the model
+    and the layer that it names, and whose references its weights are taken over. ``judge``: for rubric and pairwise. `InputError` for what is
     unknown, with the nearest name."""
     if isinstance(wanted, str):
         return _made(wanted, {}, encoder, samples, judge)
@@ -107,7 +107,7 @@ def make_scorer(
 def _made(
     name: str,
     parameters: Mapping[str, Any],
-    encoder: TokenEncoder | None,
+    encoder: EncoderFactory | None,
     samples: Sequence[Sample],
     judge: ChatModel | None,
 ) -> MetricScorer:
@@ -123,9 +123,9 @@ def _made(
 
 
 def _bert_score(
-    parameters: Mapping[str, Any], encoder: TokenEncoder | None, samples: Sequence[Sample]
+    parameters: Mapping[str, Any], encoder: EncoderFactory | None, samples: Sequence[Sample]
 ) -> BertScore:
-    known = ("idf", "baseline")
+    known = ("model", "layer", "idf", "baseline")
     for key in parameters:
         if key not in known:
             raise InputError(
@@ -136,9 +136,14 @@ def _bert_score(
     if encoder is None:
         raise InputError(
             "bert_score has no encoder to compare texts by",
-            hint="name an encoder model for it",
+            hint="pass encoder=, which opens one",
             param="scorer",
         )
+    model, layer = parameters.get("model"), parameters.get("layer")
+    if model is not None and not isinstance(model, str):
+        raise InputError(f"model is {shown(model)}, not the name of a model", param="model")
+    if layer is not None and (isinstance(layer, bool) or not isinstance(layer, int)):
+        raise InputError(f"layer is {shown(layer)}, not the number of a layer", param="layer")
     idf = parameters.get("idf", False)
     if not isinstance(idf, bool):
         raise InputError(f"idf is {shown(idf)}, not true or false", param="idf")
@@ -146,4 +151,5 @@ def _bert_score(
     if baseline is not None and (isinstance(baseline, str) or not isinstance(baseline, Sequence)):
         raise InputError(f"baseline is {shown(baseline)}, not three numbers", param="baseline")
     values = None if baseline is None else tuple(baseline)
-    return BertScore.with_idf(encoder, samples, values) if idf else BertScore(encoder, None, values)
+    opened = encoder(model, layer)
+    return BertScore.with_idf(opened, samples, values) if idf else BertScore(opened, None, values)
