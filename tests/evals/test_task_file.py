@@ -34,7 +34,7 @@ CAPITALS = {
 }
 
 
-def make_scorer(wanted: Any) -> Exact:
+def make_scorer(wanted: Any, **_: Any) -> Exact:
     values = {"name": wanted} if isinstance(wanted, str) else dict(wanted)
     if values.pop("name", None) != "exact" or set(values) - {"strict"}:
         raise InputError(f"there is no scorer {wanted}", param="scorer")

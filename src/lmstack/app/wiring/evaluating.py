@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from lmstack.agents.sandbox.code_tests import CodeTests
 from lmstack.app import wiring
+from lmstack.app.wiring.token_encoder import layer_encoder
 from lmstack.core import ChatModel, InputError, IntegrityError, shown
 from lmstack.core.files import store_error, write_atomic
-from lmstack.app.wiring.token_encoder import layer_encoder
 from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore

@@ -78,9 +78,9 @@ def make_scorer(
     judge: ChatModel | None = None,
 ) -> MetricScorer:
     """``wanted``: a name, a mapping with ``name`` and the scorer's parameters, or several of them,
-    whose scores then stand side by side. ``encoder`` and ``samples``: for bert_score, of the model
-    and the layer that it names, and whose references its weights are taken over. ``judge``: for rubric and pairwise. `InputError` for what is
-    unknown, with the nearest name."""
+    whose scores then stand side by side. ``encoder``: for bert_score, of the model and the layer
+    that it names; its weights are taken over the references of ``samples``. ``judge``: for rubric
+    and pairwise. `InputError` for what is unknown, with the nearest name."""
     if isinstance(wanted, str):
         return _made(wanted, {}, encoder, samples, judge)
     if isinstance(wanted, Mapping):
