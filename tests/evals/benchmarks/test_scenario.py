@@ -27,11 +27,11 @@ from lmstack.evals.benchmarks.generated import bbh_generated
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples
 from lmstack.evals.benchmarks.perturb import gender_pronouns, lowercase, spaces
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scenario import helm_scenario, with_usage
+from lmstack.evals.benchmarks.scenario import helm_scenario
 from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.benchmarks.suites import SUITES
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.metrics import ExactMatch, Usage
+from lmstack.evals.metrics import ExactMatch
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import run_sync
@@ -112,14 +112,6 @@ def test_a_suite_names_what_there_is(name: str) -> None:
     files: dict[str, DataFile] = {**FILES, "helm_bias": FILE}
     task = suite.scenario(TASK, files)
     assert set(suite.sides) <= {metric.name for metric in task.metrics}
-
-
-def test_what_a_task_costs_stands_beside_its_figures() -> None:
-    task = with_usage(TASK, Usage(completion_price=1e6))
-    found = figures_of(run_sync(task, likelihood_subject()))
-    assert {"acc", "ece", "median_seconds", "completion_tokens", "cost"} <= set(found)
-    assert found["completion_tokens"] == 2  # a token for no and one for yes
-    assert found["cost"] == pytest.approx(2)
 
 
 def test_a_benchmark_runs_and_resumes_from_its_store(tmp_path: Path) -> None:

@@ -38,36 +38,9 @@ from lmstack.evals.metrics import (
 from lmstack.evals.solvers import Generate, SelfConsistency
 from lmstack.evals.task import Metric, Output, Scorer, Task
 
-__all__ = ["ScenarioScorer", "UsageScorer", "helm_scenario", "with_usage"]
+__all__ = ["ScenarioScorer", "helm_scenario"]
 
 Sides = Mapping[str, tuple[Perturbation, ...]]
-
-
-@dataclass(frozen=True)
-class UsageScorer:
-    """The scores of ``scorer`` and, beside them, those of ``usage``."""
-
-    scorer: Scorer
-    usage: Usage
-
-    @property
-    def is_costly(self) -> bool:
-        return bool(getattr(self.scorer, "is_costly", False))
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        return {**self.scorer.protocol, "usage": dict(self.usage.protocol)}
-
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
-        return {**self.usage.score(sample, output), **await self.scorer(sample, output)}
-
-
-def with_usage(task: Task, usage: Usage | None = None) -> Task:
-    """``task`` with figures of its seconds, tokens and, at the prices of ``usage``, its cost."""
-    usage = usage or Usage()
-    return replace(
-        task, scorer=UsageScorer(task.scorer, usage), metrics=(*task.metrics, *usage.metrics)
-    )
 
 
 @dataclass(frozen=True)
