@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import transformers
-from bert_score.utils import bert_cos_score_idf, get_idf_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.evals.metrics.outputs import asked, wrote
@@ -52,12 +50,16 @@ class Theirs:
     """bert-score's own steps, on a model of transformers cut after ``layer``."""
 
     def __init__(self, folder: Path, layer: int) -> None:
+        import transformers  # it takes seconds, with bert-score
+
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self.model = transformers.AutoModel.from_pretrained(folder).eval()
         self.model.encoder.layer = self.model.encoder.layer[:layer]
 
     def scores(self, pairs: list[tuple[str, str]], idf: bool) -> np.ndarray:
         """(N, 3) of texts and their references: precision, recall, F1."""
+        from bert_score.utils import bert_cos_score_idf, get_idf_dict
+
         hypotheses, references = map(list, zip(*pairs, strict=True))
         weights: Any = defaultdict(lambda: 1.0)
         if idf:
