@@ -1,21 +1,17 @@
 """The arguments of a call: whether they follow the schema, and one text for equal values.
 
 They are read by `parse_json`, strictly, so that what a person approves is what the tool is given.
-References that lead out of a schema are refused, never fetched, and its patterns run in linear
-time, so they have no lookaround. Does not cover repairing what is wrong: the model is told, and may
-call again.
+Does not cover repairing what is wrong: the model is told, and may call again.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema_rs
-
 from lmstack.core import InputError, shown
+from lmstack.core.schemas import json_validator
 
 __all__ = ["canonical_json", "check_value_schema", "problems"]
 
@@ -31,7 +27,7 @@ def canonical_json(value: Any) -> str:
 def problems(schema: Mapping[str, Any], value: Any) -> list[str]:
     """Where ``value`` does not follow ``schema``: at most three, in words for a model."""
     errors = []
-    for error in _validator(canonical_json(schema)).iter_errors(value):
+    for error in json_validator(canonical_json(schema)).iter_errors(value):
         place = "/".join(map(str, error.instance_path))
         text = f"{place}: {error.message}" if place else str(error.message)
         errors.append(text[:MAX_PROBLEM_CHARS])
@@ -43,17 +39,11 @@ def problems(schema: Mapping[str, Any], value: Any) -> list[str]:
 def check_value_schema(name: str, schema: Mapping[str, Any]) -> None:
     """`InputError` unless values can be held to ``schema``."""
     try:
-        _validator(canonical_json(schema))
+        json_validator(canonical_json(schema))
     except (ValueError, TypeError, RecursionError) as error:
-        reason = str(error).strip().partition("\n")[0] or "nested too deep"
+        reason = str(error) or "nested too deep"
         raise InputError(
             f"the JSON Schema of {name} cannot be used: {shown(reason, 200)}",
             hint="leave out references that lead out of it, and lookaround in patterns",
             param="tools",
         ) from None
-
-
-@functools.lru_cache(maxsize=1024)
-def _validator(text: str) -> Any:
-    options = jsonschema_rs.RegexOptions()
-    return jsonschema_rs.validator_for(json.loads(text), offline=True, pattern_options=options)

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from lmstack.core import Grammar, InputError, check_text, shown
 from lmstack.core.json_text import parse_json
+from lmstack.core.schemas import json_validator
 from lmstack.prompting.embedded_json import json_texts
 from lmstack.prompting.schemas import check_keywords, type_schema
 
@@ -234,20 +235,11 @@ def _form_of_grammar(grammar: Grammar) -> Form[Any]:
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
-    import jsonschema_rs
-
-    options: dict[str, Any] = {
-        "offline": True,
-        "validate_formats": True,
-        "ignore_unknown_formats": False,
-        "pattern_options": jsonschema_rs.RegexOptions(),
-    }
     try:
-        return jsonschema_rs.validator_for(dict(schema), **options)
-    except (ValueError, RecursionError) as error:  # its ValidationError is a ValueError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "nested too deep"
+        return json_validator(json.dumps(dict(schema)), checks_formats=True)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"the JSON Schema cannot be used: {reason}",
+            f"the JSON Schema cannot be used: {str(error) or 'nested too deep'}",
             hint="without references that lead out of it, unknown formats, and lookaround",
             param="response_format",
         ) from error

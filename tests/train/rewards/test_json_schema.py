@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.train.rewards.drawn import drawn
 
-from lmstack.core import ExtraMissingError, InputError
-from lmstack.train.rewards import Checks
+from lmstack.core import InputError
 from lmstack.train.rewards.json_schema import JsonSchema, parsed_json
 
 SCHEMA = {
@@ -97,13 +96,6 @@ def test_a_schema_that_cannot_be_used_is_refused_and_nothing_is_fetched(
 def test_a_row_without_a_schema_names_its_columns() -> None:
     with pytest.raises(InputError, match="reads the column 'schema', and the row has 'prompt'"):
         JsonSchema().check_row({"prompt": "x"})
-
-
-def test_the_extra_is_named_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "jsonschema_rs", None)
-    with pytest.raises(ExtraMissingError, match="jsonschema_rs") as error:
-        JsonSchema().lent(Checks())
-    assert error.value.hint == "pip install 'lmstack[alignment]'"
 
 
 values = st.recursive(

@@ -9,16 +9,16 @@ lookaround. The schema says what is checked: one that an empty object satisfies 
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lmstack.core import InputError, allowed, require, shown
+from lmstack.core import InputError, allowed, shown
 from lmstack.core.json_text import parse_json
-from lmstack.train.rewards.reward import Checks, RewardFunction
+from lmstack.core.schemas import json_validator
+from lmstack.train.rewards.reward import RewardFunction
 from lmstack.train.rollouts.protocol import Sample
 
 __all__ = ["JsonSchema", "parsed_json"]
@@ -36,10 +36,6 @@ class JsonSchema(RewardFunction):
 
     fenced: bool = allowed(True, bool)
     parsed: float = allowed(0.0, float, 0, 1)
-
-    def lent(self, checks: Checks) -> JsonSchema:
-        require("jsonschema_rs", "alignment")
-        return super().lent(checks)
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         super().check_row(row)
@@ -71,18 +67,12 @@ def _schema_text(row: Mapping[str, Any]) -> str:
     return schema if isinstance(schema, str) else json.dumps(schema)
 
 
-@functools.lru_cache(maxsize=4096)
 def _validator(text: str) -> Any:
-    library = require("jsonschema_rs", "alignment")
     try:
-        schema = json.loads(text)
-        if not isinstance(schema, dict | bool):
-            raise ValueError("a schema is an object")
-        return library.validator_for(schema, offline=True, pattern_options=library.RegexOptions())
-    except (ValueError, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "nested too deep"
+        return json_validator(text)
+    except ValueError as error:
         raise InputError(
-            f"schema is no JSON Schema that can be used: {reason} in {shown(text)}",
+            f"schema is no JSON Schema that can be used: {error} in {shown(text)}",
             hint="without references that lead out of it, and without lookaround in patterns",
             param="schema",
         ) from error
