@@ -93,7 +93,7 @@ def written(path: pathlib.Path, rows: Sequence[Mapping[str, str]]) -> str:
     return str(path)
 
 
-def base(folder: pathlib.Path) -> str:
+def base(folder: pathlib.Path, seed: int = 0) -> str:
     """The model that can add and was taught carelessness."""
     train_tokenizer(["0"], VocabularyConfig(vocab_size=258)).save(folder / "tokenizer")
     start: dict[str, Any] = {"model": MODEL, "tokenizer": str(folder / "tokenizer")}
@@ -111,6 +111,7 @@ def base(folder: pathlib.Path) -> str:
             steps=steps,
             lr=1e-3,
             weight_decay=0.0,
+            seed=seed,
         )
         train(recipe)
         start = {"base": recipe.output}

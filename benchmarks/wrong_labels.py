@@ -2,11 +2,13 @@
 
     python benchmarks/wrong_labels.py [--seeds 8]
 
-The model of `sums.py` could add and was then taught carelessly. Pairs are a right and a wrong sum.
-For each seed the hundred prompts are split; pairs of the one part are learned by DPO and by cDPO
+The model of `sums.py` could add and was then taught carelessly, anew for each seed: what one base
+says of the question another may not. Pairs are a right and a wrong sum. The hundred prompts are
+split; pairs of the one part are learned by DPO and by cDPO
 (label smoothing of the planted share), with right labels and with a share of them turned round, all
 else the same. Pairs of the other part say how often the model ranks right before wrong
-(`accuracy`: the margin over the base), and answers drawn to these prompts how often it is right.
+(`accuracy`: the margin over the base), with what loss (`loss`), and answers drawn to these prompts
+how often it is right.
 What wrong labels cost is a difference of two runs of one seed; intervals are 95 % of a bootstrap
 over seeds, and p is of random signs, so that what differs from run to run is in them.
 `preferences.py` is the same question of the default model, once.
@@ -23,6 +25,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import preferences
 import recording
 import sums
@@ -56,7 +59,9 @@ def pairs_of(prompts: Sequence[Mapping[str, str]], count: int, drawn: random.Ran
     return found
 
 
-def one(name: str, base: str, seed: int, folder: pathlib.Path, steps: int) -> dict[str, float]:
+def one(
+    name: str, base: str, seed: int, folder: pathlib.Path, steps: int, lr: float
+) -> dict[str, float]:
     """A run of ``seed``: how it ranks held-out pairs and answers held-out prompts."""
     smoothing, wrong = RUNS[name]
     drawn = random.Random(seed)
@@ -74,7 +79,7 @@ def one(name: str, base: str, seed: int, folder: pathlib.Path, steps: int) -> di
         max_length=16,
         batch=24,
         steps=steps,
-        lr=1e-4,
+        lr=lr,
         schedule="cosine",
         weight_decay=0.0,
         seed=seed,
@@ -88,6 +93,7 @@ def one(name: str, base: str, seed: int, folder: pathlib.Path, steps: int) -> di
         "accuracy": float((margins > 0).mean()),
         "right": right(str(output), held),
         "margin": float(0.1 * margins.mean()),
+        "loss": float(np.logaddexp(0, -0.1 * margins).mean()),
     }
 
 
@@ -116,27 +122,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     recording.add_options(parser, "wrong_labels")
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--lr", type=float, default=1e-4)
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.steps = 2, 4
     torch.set_num_threads(1)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
+    before: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch)
-        base = sums.base(folder)
-        (pathlib.Path(base) / "chat_template.jinja").write_text(TEMPLATE)
-        before = right(base, sums.prompts())
-        print(f"the base is right {before:.1%}", flush=True)
-        for seed in range(args.seeds):
+        for seed in range(args.first, args.first + args.seeds):
+            folder = pathlib.Path(scratch) / str(seed)
+            folder.mkdir()
+            base = sums.base(folder, seed)
+            (pathlib.Path(base) / "chat_template.jinja").write_text(TEMPLATE)
+            before.append(right(base, sums.prompts()))
             for name in RUNS:
-                runs[name].append(one(name, base, seed, folder, args.steps))
+                runs[name].append(one(name, base, seed, folder, args.steps, args.lr))
             print(seed, {name: runs[name][-1] for name in RUNS}, flush=True)
     found: dict[str, Any] = {"machine": machine(), "base_right": before, "runs": runs}
-    for figure in ("accuracy", "right"):
+    for figure, sign in (("accuracy", 1), ("right", 1), ("loss", -1)):
         lost = {
             name: [
-                one[figure] - other[figure]
+                sign * (one[figure] - other[figure])
                 for one, other in zip(runs[name], runs[f"{name}, wrong"], strict=True)
             ]
             for name in ("DPO", "cDPO")
