@@ -92,6 +92,8 @@ def test_what_a_run_would_take_is_told_beforehand(run: Run, folder: Path) -> Non
     assert not Path("nowhere").exists()
     both = run("eval", "run", "task.yaml", "task.yaml", *words[3:], "--dry-run").out
     assert both.splitlines()[3].split()[:4] == ["in", "all", "80", "35"]
+    without = run(*words, "--price", "1,1")
+    assert (without.code, without.err.splitlines()[0][:18]) == (1, "error: --price is ")
     for wrong in (("--price", "1"), ("--ray", "local")):
         ran = run(*words, "--dry-run", *wrong)
         assert ran.code == 1

@@ -122,17 +122,15 @@ def _kernels() -> Check:
             rebuilding,
             selected_path,
         )
+        from lmstack.train.native import available
 
-        why = problem()
+        why, trains = problem(), "native ops" if available() else "torch's ops"
     except LmstackError as error:
         return Check("kernels", "fail", error.message, error.hint)
     except Exception as error:  # torch, which the engine needs, has a check of its own
         return Check("kernels", "warn", f"cannot be looked at ({type(error).__name__})")
     if not why:
-        from lmstack.train.native import available
-
         others = ", ".join(name for name in available_paths() if name != selected_path())
-        trains = "native ops" if available() else "torch's ops"
         detail = f"native ops, {selected_path()} (also: {others}); to train: {trains}"
         return Check("kernels", "ok", detail)
     detail = f"reference ops in torch, slower and with more memory; no native ones: {why}"

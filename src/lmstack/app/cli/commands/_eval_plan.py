@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lmstack.evals.output_store import OutputStore
     from lmstack.evals.task import Subject, Task
 
-__all__ = ["DryRun", "TokenPrice", "check_is_here", "estimated", "print_estimates", "token_price"]
+__all__ = ["DryRun", "TokenPrice", "check_plan", "estimated", "print_estimates", "token_price"]
 
 DryRun = Annotated[
     bool,
@@ -53,9 +53,16 @@ def token_price(given: str | None) -> Price | None:
     return Price(read, written)
 
 
-def check_is_here(ray: str | None) -> None:
-    """`InputError` where a cluster is to answer: samples are asked on this machine."""
-    if ray is not None:
+def check_plan(dry_run: bool, price: str | None, ray: str | None) -> None:
+    """`InputError` for a price that nothing would be told of, and where a cluster is to answer:
+    samples are asked on this machine."""
+    if price is not None and not dry_run:
+        raise InputError(
+            "--price is for --dry-run, which says what a run would cost",
+            hint="add --dry-run, or leave --price out",
+            param="price",
+        )
+    if dry_run and ray is not None:
         raise InputError(
             "--dry-run asks on this machine, and --ray is given", hint="leave one out", param="ray"
         )

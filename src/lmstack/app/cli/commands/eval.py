@@ -23,7 +23,7 @@ from lmstack.app.cli.commands._eval_forms import (
 from lmstack.app.cli.commands._eval_plan import (
     DryRun,
     TokenPrice,
-    check_is_here,
+    check_plan,
     estimated,
     print_estimates,
     token_price,
@@ -195,8 +195,7 @@ def run(
 
     form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
     cost = token_price(price)
-    if dry_run:
-        check_is_here(ray)
+    check_plan(dry_run, price, ray)
     for name in (model, judge):
         say_if_remote(out, name)
     results, estimates = [], []
