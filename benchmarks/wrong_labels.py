@@ -4,11 +4,11 @@
 
 The model of `sums.py` could add and was then taught carelessly, anew for each seed: what one base
 says of the question another may not. Pairs are a right and a wrong sum. The hundred prompts are
-split; pairs of the one part are learned by DPO and by cDPO
-(label smoothing of the planted share), with right labels and with a share of them turned round, all
-else the same. Pairs of the other part say how often the model ranks right before wrong
-(`accuracy`: the margin over the base), with what loss (`loss`), and answers drawn to these prompts
-how often it is right.
+split; pairs of the one part are learned by DPO and by cDPO (label smoothing of the planted share),
+with right labels and with a share of them turned round, all else the same. Pairs of the other part
+say how often the model ranks right before wrong (`accuracy`: the margin over the base), with what
+loss (`loss`), and answers drawn to these prompts how often it is right.
+
 What wrong labels cost is a difference of two runs of one seed; intervals are 95 % of a bootstrap
 over seeds, and p is of random signs, so that what differs from run to run is in them.
 `preferences.py` is the same question of the default model, once.

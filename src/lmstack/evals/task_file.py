@@ -53,7 +53,7 @@ from lmstack.evals.system_solvers import AskIndex, RunAgent, tools_allowed
 from lmstack.evals.system_tasks import SYSTEMS, applicable, question_metadata, with_usual_settings
 from lmstack.evals.task import Metric, Solver, Task
 
-__all__ = ["ScorerFactory", "load_task"]
+__all__ = ["ScorerFactory", "load_dataset", "load_task"]
 
 _SHOWN = 5
 SOLVERS = ("generate", "multiple_choice", "likelihood", *SYSTEMS)
@@ -218,6 +218,28 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
     one where a scorer needs a model.
     `NotFoundError`, `FormatError` or `InputError`, with the file in each message."""
     file = Path(path)
+    settings, form, dataset = _read(file)
+    try:
+        scorer = make_scorer(settings.scorer, samples=dataset.samples)
+        return Task(
+            name=settings.name,
+            dataset=dataset,
+            solver=_solver(settings, form, file.parent),
+            scorer=scorer,
+            metrics=_metrics(settings, scorer, list(dataset.samples)),
+            version=settings.version,
+            about=settings.about,
+        )
+    except InputError as error:
+        raise _within(file, error) from error
+
+
+def load_dataset(path: str | Path) -> Dataset:
+    """Of the task in the YAML file ``path``, whose scorer is not made: it may need a model."""
+    return _read(Path(path))[2]
+
+
+def _read(file: Path) -> tuple[_Settings, _Form, Dataset]:
     values = parse_yaml(read_text(file, "a task"), str(file))
     if not isinstance(values, dict):
         raise FormatError(
@@ -239,16 +261,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
     source = f"{settings.data}" + ("" if split is None else f", part {split.part}")
     name = Path(settings.data).stem
     try:
-        scorer = make_scorer(settings.scorer, samples=samples[: settings.limit])
-        return Task(
-            name=settings.name,
-            dataset=Dataset(name, tuple(samples[: settings.limit]), source),
-            solver=_solver(settings, form, file.parent),
-            scorer=scorer,
-            metrics=_metrics(settings, scorer, samples[: settings.limit]),
-            version=settings.version,
-            about=settings.about,
-        )
+        return settings, form, Dataset(name, tuple(samples[: settings.limit]), source)
     except InputError as error:
         raise _within(file, error) from error
 

@@ -54,6 +54,9 @@ def test_a_log_of_inspect_has_the_questions_of_the_task_that_was_run(
     assert (done.code, done.err) == (0, "")
     [file] = Path("with").iterdir()
     assert json.loads(file.read_text())["samples"][3]["input"] == "the cat number 3 sat on the"
+    text = Path("task.yaml").read_text()  # its questions are there where its judge is not
+    Path("task.yaml").write_text(text.replace("scorer: multiple_choice", "scorer: rubric"))
+    assert run("eval", "export", str(result), "--task", "task.yaml", "-o", "judged").err == ""
     write_numbers(Path(), 13)
     changed = run("eval", "export", str(result), "--task", "task.yaml", "-o", "with")
     assert changed.code == 1

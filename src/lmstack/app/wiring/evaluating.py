@@ -21,15 +21,17 @@ from lmstack.app.wiring.token_encoder import layer_encoder
 from lmstack.core import ChatModel, InputError, IntegrityError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
+from lmstack.evals.dataset import Dataset
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.task import Subject, Task
-from lmstack.evals.task_file import load_task
+from lmstack.evals.task_file import load_dataset, load_task
 
 if TYPE_CHECKING:
     from lmstack.app.wiring import PullProgress
 
 __all__ = [
+    "dataset_named",
     "fetch",
     "fetched",
     "is_missing",
@@ -40,6 +42,9 @@ __all__ = [
     "subject",
     "task_named",
 ]
+
+
+_TASK_FILES = (".yaml", ".yml")
 
 
 def _folder() -> Path:
@@ -117,7 +122,7 @@ def task_named(
     """A benchmark, or the task of a YAML file. ``files``: of a benchmark, by role, before those
     of packages. ``chat``: the benchmark's own form for chat models, where it has one. ``judge``:
     of a task whose answers a model rates."""
-    if Path(name).suffix in (".yaml", ".yml"):
+    if Path(name).suffix in _TASK_FILES:
         if files:
             raise InputError(
                 f"--file {next(iter(files))}= belongs to a benchmark, and {shown(name)} is a task"
@@ -144,6 +149,13 @@ def task_named(
     code_judge = CodeTests() if name.startswith("humaneval") else None
     form = True if chat and benchmark.can_chat else None
     return benchmark_named(name, given, chat=form, seed=seed, code_judge=code_judge, judge=judge)
+
+
+def dataset_named(name: str) -> Dataset:
+    """The samples of `task_named`, without what scores them."""
+    if Path(name).suffix in _TASK_FILES:
+        return load_dataset(name)
+    return task_named(name, {}).dataset
 
 
 @contextmanager

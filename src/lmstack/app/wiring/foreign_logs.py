@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmstack.app.wiring.comparing_tasks import kept
-from lmstack.app.wiring.evaluating import made, task_named
+from lmstack.app.wiring.evaluating import dataset_named, made, task_named
 from lmstack.core import InputError, LmstackError, shown
 from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.dataset import Dataset
@@ -55,7 +55,7 @@ def _questions(result: TaskResult, task: str | None) -> Dataset | None:
     if task is None and result.task not in BENCHMARKS:
         return None
     try:
-        found = task_named(task or result.task, {}).dataset
+        found = task_named(result.task, {}).dataset if task is None else dataset_named(task)
     except LmstackError:
         if task is not None:
             raise

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from lmstack.core import InputError, UnsupportedError
 from lmstack.evals.metrics.bertscore import TokenVectors
+from lmstack.serve.text_embedder import varlen_batches
 
 if TYPE_CHECKING:
     from lmstack.registry.loading import LoadedModel
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["LayerEncoder", "layer_encoder"]
 
 USUAL = "all-minilm-l6-v2"
-_AT_ONCE = 32
 
 
 class LayerEncoder:
@@ -44,32 +47,33 @@ class LayerEncoder:
         self._special = frozenset(loaded.tokenizer.encode_ids([""])[0])
 
     def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
-        found: list[TokenVectors] = []
-        for start in range(0, len(texts), _AT_ONCE):
-            found += self._encoded(texts[start : start + _AT_ONCE])
-        return found
-
-    def _encoded(self, texts: Sequence[str]) -> list[TokenVectors]:
-        import torch
-
-        tokenizer = self._loaded.tokenizer
-        rows = tokenizer.encode_ids(texts, max_length=self._module.config.max_positions)
-        lengths = [len(row) for row in rows]
-        flat = torch.tensor([index for row in rows for index in row])
-        states = torch.empty(0, self._module.config.hidden_size)
-        if len(flat):  # a tokenizer may add nothing to an empty text
-            with torch.inference_mode():
-                output = self._module(flat, lengths=[length for length in lengths if length])
-            states = output.hidden_states[self.layer].float()
-        parts = torch.split(states, lengths)
+        rows = self._loaded.tokenizer.encode_ids(
+            texts, max_length=self._module.config.max_positions
+        )
+        nothing = np.zeros((0, self._module.config.hidden_size), np.float32)
+        vectors = [nothing] * len(rows)  # a tokenizer may add nothing to an empty text
+        for places in varlen_batches([len(row) for row in rows]):
+            for place, found in zip(places, self._states([rows[n] for n in places]), strict=True):
+                vectors[place] = found
         return [
             TokenVectors(
-                tuple(map(tokenizer.token, row)),
-                part.numpy(),
+                tuple(map(self._loaded.tokenizer.token, row)),
+                found,
                 tuple(index in self._special for index in row),
             )
-            for row, part in zip(rows, parts, strict=True)
+            for row, found in zip(rows, vectors, strict=True)
         ]
+
+    def _states(self, rows: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        """(T, D) of each of ``rows``, none of which is empty."""
+        import torch
+
+        lengths = [len(row) for row in rows]
+        flat = torch.tensor([index for row in rows for index in row])
+        with torch.inference_mode():
+            output = self._module(flat, lengths=lengths)
+        states = output.hidden_states[self.layer].float()
+        return [part.numpy() for part in torch.split(states, lengths)]
 
 
 def layer_encoder(model: str | None, layer: int | None) -> LayerEncoder:
