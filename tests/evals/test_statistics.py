@@ -124,3 +124,11 @@ def test_a_paired_difference_is_of_the_same_prompts() -> None:
     assert found.is_apart
     assert found.p is not None
     assert found.p < 1e-3
+
+
+def test_values_whose_sums_overflow_have_a_figure_and_what_bound_there_is() -> None:
+    with np.errstate(all="ignore"):
+        found = bootstrap([0.0, 0.0, 0.0, 1.7976931348623157e308])
+    assert found.value == pytest.approx(1.7976931348623157e308 / 4)
+    assert found.low == 0
+    assert math.isnan(found.high)

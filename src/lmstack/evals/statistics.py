@@ -140,9 +140,8 @@ def bca_interval(value: float, drawn: Floats, without: Floats) -> Estimate:
     if drawn.min() == drawn.max():
         return Estimate(value, min(value, drawn[0]), max(value, drawn[0]))
     below = float(((drawn < value).mean() + (drawn <= value).mean()) / 2)
-    if not 0 < below < 1:  # no correction is defined: the plain percentiles, and the value
-        low, high = _quantiles(drawn, (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
-        return Estimate(value, min(low, value), max(high, value))
+    if not 0 < below < 1:  # no correction is defined
+        return _plain_interval(value, drawn)
     bias = _NORMAL.inv_cdf(below)
     pull = without.mean() - without
     largest = np.abs(pull).max()
@@ -154,7 +153,15 @@ def bca_interval(value: float, drawn: Floats, without: Floats) -> Estimate:
     for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
         z = bias + _NORMAL.inv_cdf(tail)
         shares.append(_NORMAL.cdf(bias + z / (1 - speed * z)))
+    if not all(map(math.isfinite, shares)):  # sums of the largest floats overflow
+        return _plain_interval(value, drawn)
     return Estimate(value, *_quantiles(drawn, *shares))
+
+
+def _plain_interval(value: float, drawn: Floats) -> Estimate:
+    """The plain percentiles, and the value."""
+    low, high = _quantiles(drawn, (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def _quantiles(drawn: Floats, low: float, high: float) -> tuple[float, float]:
