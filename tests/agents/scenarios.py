@@ -13,12 +13,13 @@ from typing import Any
 
 from tests.agents.scripted_tools import FakeTool, Reply, action, call, calls, final
 
-from lmstack.agents import Agent, Budget, Decision, Member, Price, Rights, ScriptedApprover
+from lmstack.agents import Agent, Budget, Decision, Member, Rights, ScriptedApprover
 from lmstack.core import (
     ContextLengthError,
     GuardError,
     Message,
     OverloadedError,
+    Price,
     RemoteError,
     Request,
     SamplingParams,

@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
 
-from lmstack.agents import Agent, Budget, Decision, Member, ModelStep, NoticeStep, Price, Run, Spent
-from lmstack.core import InputError, Message, RemoteError, Request, ScriptedModel, Usage
+from lmstack.agents import Agent, Budget, Decision, Member, ModelStep, NoticeStep, Run, Spent
+from lmstack.core import InputError, Message, Price, RemoteError, Request, ScriptedModel, Usage
 
 
 def test_a_price_counts_cached_tokens_by_themselves() -> None:
     usage = Usage(1_000_000, 500_000, 400_000)
     assert Price(input=2, output=4).of(usage) == pytest.approx(4.0)
     assert Price(input=2, output=4, cached=0.5).of(usage) == pytest.approx(3.4)
+    with pytest.raises(InputError, match="input is -1"):
+        Price(input=-1)
 
 
 @pytest.mark.parametrize(

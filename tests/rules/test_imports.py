@@ -35,7 +35,7 @@ ORDERS = {
     "core": (
         "errors json_text processor",
         "config files yaml_text",
-        "sampling schemas",
+        "sampling schemas usage",
         "types prompts",
         "scripted",
     ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Decision,
         ScriptedApprover,
     )
-    from lmstack.agents.budget import Budget, Price, Spent
+    from lmstack.agents.budget import Budget, Spent
     from lmstack.agents.dataflow import Flow
     from lmstack.agents.events import Ended, Event, PartialText, Started, Stepped
     from lmstack.agents.rights import Rights
@@ -53,7 +53,7 @@ _HOMES = {
     "lmstack.agents.approval": (
         *("ApprovalRequest", "Approver", "Decided", "Decision", "ScriptedApprover"),
     ),
-    "lmstack.agents.budget": ("Budget", "Price", "Spent"),
+    "lmstack.agents.budget": ("Budget", "Spent"),
     "lmstack.agents.dataflow": ("Flow",),
     "lmstack.agents.events": ("Ended", "Event", "PartialText", "Started", "Stepped"),
     "lmstack.agents.rights": ("Rights",),
@@ -89,7 +89,6 @@ __all__ = [
     "ModelStep",
     "NoticeStep",
     "PartialText",
-    "Price",
     "ResumeStep",
     "Rights",
     "Run",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmstack.agents.approval import Approver
-from lmstack.agents.budget import Budget, Price
+from lmstack.agents.budget import Budget
 from lmstack.agents.delegation import member_tool
 from lmstack.agents.events import Event, Listener, streamed
 from lmstack.agents.journal import Journal
@@ -32,6 +32,7 @@ from lmstack.agents.tools.tool import AgentTool
 from lmstack.core import (
     ChatModel,
     InputError,
+    Price,
     Prompt,
     SamplingParams,
     check_range,

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from lmstack.core import Config, Usage, allowed
+from lmstack.core import Config, Price, Usage, allowed
 
-__all__ = ["LAST_SHARE", "Allowance", "Budget", "Part", "Price", "Spent", "add_usage"]
+__all__ = ["LAST_SHARE", "Allowance", "Budget", "Part", "Spent"]
 
 N = TypeVar("N", int, float)
 Part = Literal["steps", "tokens", "money", "seconds"]
@@ -27,30 +27,6 @@ LEAST_OUTPUT, LAST_OUTPUT = 16, 64
 MILLION = 1_000_000
 
 
-@dataclass(frozen=True)
-class Price(Config):
-    """Of a million tokens, in any currency. ``cached``: of a prompt's tokens that were in the
-    cache; None: the same as ``input``."""
-
-    input: float = allowed(0.0, float, 0, 1e9)
-    output: float = allowed(0.0, float, 0, 1e9)
-    cached: float | None = allowed(None, float, 0, 1e9)
-
-    def of(self, usage: Usage) -> float:
-        cached = self.input if self.cached is None else self.cached
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        amount = fresh * self.input + usage.cached_tokens * cached
-        return (amount + usage.completion_tokens * self.output) / MILLION
-
-
-def add_usage(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.cached_tokens + other.cached_tokens,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Spent:
     """What was used, agents below included. ``steps``: turns of a model."""
@@ -60,8 +36,7 @@ class Spent:
     money: float = 0.0
 
     def __add__(self, other: Spent) -> Spent:
-        usage = add_usage(self.usage, other.usage)
-        return Spent(self.steps + other.steps, usage, self.money + other.money)
+        return Spent(self.steps + other.steps, self.usage + other.usage, self.money + other.money)
 
 
 @dataclass(frozen=True, slots=True)

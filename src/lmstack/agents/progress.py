@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lmstack.agents.budget import Price, Spent
+from lmstack.agents.budget import Spent
 from lmstack.agents.dataflow import Origin
 from lmstack.agents.steps import (
     ApprovalStep,
@@ -22,7 +22,7 @@ from lmstack.agents.steps import (
     TaskStep,
     ToolStep,
 )
-from lmstack.core import ToolCall
+from lmstack.core import Price, ToolCall
 
 __all__ = ["Progress", "Turn"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lmstack.agents.arguments import check_value_schema
-from lmstack.agents.budget import Budget, Price
+from lmstack.agents.budget import Budget
 from lmstack.agents.rights import Rights
 from lmstack.agents.tools.tool import AgentTool
-from lmstack.core import InputError, SamplingParams, Tool, check_text, check_whole, shown
+from lmstack.core import InputError, Price, SamplingParams, Tool, check_text, check_whole, shown
 
 __all__ = ["AgentSpec", "ProtocolName", "ToolSpec"]
 

@@ -46,10 +46,10 @@ from lmstack.core.types import (
     Tool,
     ToolCall,
     ToolCallDelta,
-    Usage,
     complete,
     complete_sync,
 )
+from lmstack.core.usage import Price, Usage
 
 __all__ = [
     "AuthError",
@@ -76,6 +76,7 @@ __all__ = [
     "ModelInfo",
     "NotFoundError",
     "OverloadedError",
+    "Price",
     "Prompt",
     "RemoteError",
     "Request",

@@ -16,8 +16,8 @@ from lmstack.core.types import (
     Timings,
     TokenLogprob,
     ToolCallDelta,
-    Usage,
 )
+from lmstack.core.usage import Usage
 
 __all__ = ["ScriptedModel"]
 

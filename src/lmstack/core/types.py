@@ -18,6 +18,7 @@ from lmstack.core.config import check_text
 from lmstack.core.errors import EngineError, InputError, shown
 from lmstack.core.sampling import Grammar, SamplingParams
 from lmstack.core.schemas import check_schema
+from lmstack.core.usage import Usage
 
 __all__ = [
     "ChatModel",
@@ -42,7 +43,6 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
-    "Usage",
     "complete",
     "complete_sync",
 ]
@@ -208,19 +208,6 @@ class Likelihood:
     logprob: float
     num_tokens: int
     is_greedy: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts. ``cached_tokens``: prompt tokens taken from the prefix cache."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,17 +396,11 @@ async def complete(model: ChatModel, request: Request) -> Completion:
             f"{model.info.name} ended the choices {sorted(finished)} of {request.sampling.n}",
             hint="try the request again; if it persists, look at the server's log",
         )
-    choices = tuple(
-        Choice(
-            i,
-            "".join(texts[i]),
-            finished[i],
-            tuple(logprobs[i]),
-            tuple(calls.get(i, {}).values()),
-        )
-        for i in sorted(finished)
-    )
-    return Completion(choices, usage, replace(model.info, digest=digest), timings)
+    choices = []
+    for i in sorted(finished):
+        called = tuple(calls.get(i, {}).values())
+        choices.append(Choice(i, "".join(texts[i]), finished[i], tuple(logprobs[i]), called))
+    return Completion(tuple(choices), usage, replace(model.info, digest=digest), timings)
 
 
 def complete_sync(model: ChatModel, request: Request) -> Completion:

@@ -12,26 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lmstack.core import Config, allowed, check_whole
+from lmstack.core import Price, Usage, check_whole
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.run import CONCURRENCY, Patience, run, samples_of
 from lmstack.evals.task import Output, Subject, Task
 
-__all__ = ["Price", "RunEstimate", "estimate_run"]
+__all__ = ["RunEstimate", "estimate_run"]
 
 _MOST_FIRST = 32
-
-
-@dataclass(frozen=True)
-class Price(Config):
-    """Of a million tokens, in any currency."""
-
-    prompt: float = allowed(0.0, float, 0, 1e9)
-    completion: float = allowed(0.0, float, 0, 1e9)
-
-    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ def _extrapolated(
     completion = _scaled([output.completion_tokens for output in seen], left)
     cost = None
     if price is not None and prompt is not None and completion is not None:
-        cost = price.of(prompt, completion)
+        cost = price.of(Usage(prompt, completion))
     seconds = None
     if seen:
         mean = sum(output.seconds for output in seen) / len(seen)

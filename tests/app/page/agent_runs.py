@@ -24,7 +24,6 @@ from lmstack.agents import (
     Member,
     ModelStep,
     NoticeStep,
-    Price,
     ResumeStep,
     Run,
     RunStore,
@@ -33,7 +32,7 @@ from lmstack.agents import (
     ToolStep,
 )
 from lmstack.agents.tools import Picture, ToolResult
-from lmstack.core import Prompt, ScriptedModel, Span, ToolCall, Usage
+from lmstack.core import Price, Prompt, ScriptedModel, Span, ToolCall, Usage
 
 HOSTILE = (
     "</pre></details></li></ol></script><script>window.hacked = 1</script>"

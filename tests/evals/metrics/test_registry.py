@@ -71,7 +71,7 @@ def test_parameters_are_those_of_yaml() -> None:
 
 
 def test_several_scorers_stand_side_by_side() -> None:
-    both = make_scorer(["squad", {"name": "usage", "prompt_price": 1}])
+    both = make_scorer(["squad", {"name": "usage", "price": {"input": 1}}])
     scores = asyncio.run(both(SAMPLE, wrote("answer", seconds=2.0)))
     assert {"f1", "seconds"} <= set(scores)
     assert [each["name"] for each in both.protocol["scorers"]] == ["squad", "usage"]

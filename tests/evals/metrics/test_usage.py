@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,14 +10,15 @@ import pytest
 from tests.evals.metrics.outputs import asked, figure, rows, wrote
 
 from lmstack.core import InputError
-from lmstack.evals.metrics.usage import Usage
+from lmstack.evals.metrics.registry import make_scorer
+from lmstack.evals.metrics.usage import UsageScorer
 from lmstack.evals.statistics import bootstrap
 
 SECONDS = np.random.default_rng(0).gamma(2, size=101)
 
 
 def test_latency_is_summed_up_by_median_and_95th_percentile_with_intervals() -> None:
-    scorer = Usage()
+    scorer = UsageScorer()
     scores = [scorer.score(asked(), wrote("", seconds=float(each))) for each in SECONDS]
     median, p95 = scorer.metrics[:2]
     assert figure(median, scores) == sorted(SECONDS)[50]
@@ -27,11 +29,14 @@ def test_latency_is_summed_up_by_median_and_95th_percentile_with_intervals() -> 
 
 def test_cost_is_by_a_million_tokens_and_only_where_prices_are_known() -> None:
     output = wrote("", prompt_tokens=2000, completion_tokens=100, finish_reason="length")
-    priced = Usage(prompt_price=0.5, completion_price=2)
+    priced = make_scorer({"name": "usage", "price": {"input": 0.5, "output": 2}})
     assert priced.score(asked(), output)["cost"] == pytest.approx(0.0012)
     assert priced.score(asked(), output)["cut_off"] == 1
-    assert math.isnan(Usage().score(asked(), output)["cost"])
-    assert "cost" not in {metric.name for metric in Usage().metrics}
+    assert math.isnan(UsageScorer().score(asked(), output)["cost"])
+    assert "cost" not in {metric.name for metric in UsageScorer().metrics}
     assert "cost" in {metric.name for metric in priced.metrics}
-    with pytest.raises(InputError, match="prompt_price"):
-        Usage(prompt_price=-1)
+    assert json.loads(json.dumps(priced.protocol))["price"]["output"] == 2
+    with pytest.raises(InputError, match="input is -1"):
+        make_scorer({"name": "usage", "price": {"input": -1}})
+    with pytest.raises(InputError, match="not a mapping"):
+        make_scorer({"name": "usage", "price": 0.5})

@@ -32,7 +32,7 @@ from lmstack.evals.metrics import (
     Mc1,
     MultipleChoice,
     NextToken,
-    Usage,
+    UsageScorer,
     calibration_metrics,
 )
 from lmstack.evals.solvers import Generate, SelfConsistency
@@ -51,7 +51,7 @@ class ScenarioScorer:
     scorer: Scorer
     main: Metric
     sides: Mapping[str, tuple[str, ...]]
-    usage: Usage
+    usage: UsageScorer
     bias: BiasLists | None = None
 
     @property
@@ -82,12 +82,12 @@ class ScenarioScorer:
 
 
 def helm_scenario(
-    task: Task, sides: Sides, usage: Usage | None = None, bias: BiasLists | None = None
+    task: Task, sides: Sides, usage: UsageScorer | None = None, bias: BiasLists | None = None
 ) -> Task:
     """``task`` with all its sides. ``sides``: perturbations of robustness (`mild_mix` is HELM's)
     and of fairness (`gender_pronouns` is a part of HELM's). ``bias``: used where the task has the
     model write."""
-    usage = usage or Usage()
+    usage = usage or UsageScorer()
     main = next((each for each in task.metrics if len(each.columns) == 1), task.metrics[0])
     writes = isinstance(task.solver, GenerationSolver | Generate | SelfConsistency)
     bias = bias if writes else None

@@ -37,7 +37,7 @@ from lmstack.evals.metrics.text_match import (
     PrefixMatch,
     Squad,
 )
-from lmstack.evals.metrics.usage import Usage
+from lmstack.evals.metrics.usage import UsageScorer
 from lmstack.evals.metrics.windows import Window, rolling_windows, strided_windows
 
 __all__ = [
@@ -69,7 +69,7 @@ __all__ = [
     "Squad",
     "TokenEncoder",
     "TokenVectors",
-    "Usage",
+    "UsageScorer",
     "Window",
     "auc",
     "auc_difference",

@@ -2,7 +2,7 @@
 
     scorer: exact_match
     scorer: {name: pass_at_k, k: [1, 10]}
-    scorer: [squad, {name: usage, prompt_price: 0.5, completion_price: 1.5}]
+    scorer: [squad, {name: usage, price: {input: 0.5, output: 1.5}}]
     scorer: {name: rubric, reference: answer}     # asks a judge
 
 Not covered: reading YAML, and data sets.
@@ -36,7 +36,7 @@ from lmstack.evals.metrics.text_match import (
     PrefixMatch,
     Squad,
 )
-from lmstack.evals.metrics.usage import Usage
+from lmstack.evals.metrics.usage import UsageScorer
 
 __all__ = ["SCORERS", "make_scorer", "scorer_names"]
 
@@ -59,7 +59,7 @@ _CONFIGURED: tuple[type[ConfiguredScorer], ...] = (
     Retrieval,
     Rouge,
     Squad,
-    Usage,
+    UsageScorer,
 )
 SCORERS: Mapping[str, type[ConfiguredScorer]] = MappingProxyType(
     {each.name: each for each in _CONFIGURED}

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from lmstack.core import allowed
+from lmstack.core import Price, Usage
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
 from lmstack.evals.statistics import Floats, mean_of
 from lmstack.evals.task import Metric, Output
 
-__all__ = ["Usage", "quantile"]
+__all__ = ["UsageScorer", "quantile"]
 
 
 def quantile(rows: Floats, q: float) -> Floats:
@@ -30,21 +30,24 @@ def quantile(rows: Floats, q: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class Usage(ConfiguredScorer):
-    """``prompt_price``, ``completion_price``: of a million tokens, in one currency; without either
-    there is no cost."""
+class UsageScorer(ConfiguredScorer):
+    """``price``: a `Price`, or a mapping that makes one; without it there is no cost."""
 
     name: ClassVar[str] = "usage"
-    prompt_price: float | None = allowed(None, float, 0, 1e6)
-    completion_price: float | None = allowed(None, float, 0, 1e6)
+    price: Price | None = None
+
+    def __post_init__(self) -> None:
+        if self.price is not None and not isinstance(self.price, Price):
+            object.__setattr__(self, "price", Price.from_mapping(self.price))
 
     @property
-    def has_prices(self) -> bool:
-        return self.prompt_price is not None or self.completion_price is not None
+    def protocol(self) -> Mapping[str, Any]:
+        price = None if self.price is None else asdict(self.price)
+        return {**super().protocol, "price": price}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        amounts = ("prompt_tokens", "completion_tokens", *(("cost",) if self.has_prices else ()))
+        amounts = ("prompt_tokens", "completion_tokens", *(() if self.price is None else ("cost",)))
         return (
             _amount("median_seconds", "seconds", partial(quantile, q=0.5)),
             _amount("p95_seconds", "seconds", partial(quantile, q=0.95)),
@@ -53,14 +56,12 @@ class Usage(ConfiguredScorer):
         )
 
     def score(self, sample: Sample, output: Output) -> Mapping[str, float]:  # noqa: ARG002
-        prices = (self.prompt_price or 0.0, self.completion_price or 0.0)
-        tokens = (output.prompt_tokens, output.completion_tokens)
-        cost = sum(price * count for price, count in zip(prices, tokens, strict=True)) / 1e6
+        used = Usage(output.prompt_tokens, output.completion_tokens)
         return {
             "seconds": output.seconds,
             "prompt_tokens": float(output.prompt_tokens),
             "completion_tokens": float(output.completion_tokens),
-            "cost": cost if self.has_prices else math.nan,
+            "cost": math.nan if self.price is None else self.price.of(used),
             "cut_off": float(output.finish_reason == "length"),
         }
 

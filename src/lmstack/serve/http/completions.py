@@ -37,7 +37,6 @@ from lmstack.serve.http.responses import (
     OutputMessage,
     TextCompletion,
     ToolCallChunk,
-    add_usage,
     chat_logprobs,
     finite,
     tool_call_out,
@@ -231,7 +230,7 @@ class _TextShape(_Shape):
         ]
         usage = Usage()
         for answer in answers:
-            usage = add_usage(usage, answer.usage)
+            usage += answer.usage
         return self.chunk(choices, usage=usage_body(usage))
 
     def choices(self, delta: Delta) -> Iterator[CompletionChoice]:

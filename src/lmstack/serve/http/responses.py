@@ -30,7 +30,6 @@ __all__ = [
     "ToolCallChunk",
     "ToolCallOut",
     "UsageBody",
-    "add_usage",
     "chat_logprobs",
     "finite",
     "tool_call_out",
@@ -180,14 +179,6 @@ class TextCompletion(Out):
     choices: list[CompletionChoice]
     system_fingerprint: str | None
     usage: UsageBody | None = None
-
-
-def add_usage(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.cached_tokens + other.cached_tokens,
-    )
 
 
 def tool_call_out(call: ToolCall) -> ToolCallOut:

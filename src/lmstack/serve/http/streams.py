@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 
 from lmstack.core import Delta, LmstackError, Usage
 from lmstack.serve.http.errors import ClientGoneError, HttpError, error_body, server_stopping
-from lmstack.serve.http.responses import add_usage
 from lmstack.serve.threads import all_of, end_all
 
 __all__ = [
@@ -148,7 +147,7 @@ async def merged(sources: Sequence[Primed], n: int) -> AsyncGenerator[Delta]:
             if item is None:
                 open_feeds -= 1
                 continue
-            total = add_usage(total, item.usage or Usage())
+            total += item.usage or Usage()
             timings = item.timings or timings
             place = item.index + number * n
             yield dataclasses.replace(item, index=place, usage=None, timings=None)

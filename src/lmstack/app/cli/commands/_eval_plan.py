@@ -10,10 +10,10 @@ import typer
 
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, Price, shown
 
 if TYPE_CHECKING:
-    from lmstack.evals.estimating import Price, RunEstimate
+    from lmstack.evals.estimating import RunEstimate
     from lmstack.evals.output_store import OutputStore
     from lmstack.evals.task import Subject, Task
 
@@ -38,8 +38,6 @@ Estimates = Sequence[tuple[str, "RunEstimate"]]
 
 def token_price(given: str | None) -> Price | None:
     """What --price says; `InputError` where that is not two numbers."""
-    from lmstack.evals.estimating import Price
-
     if given is None:
         return None
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmstack.agents.budget import Price
 from lmstack.agents.dataflow import Flow
 from lmstack.agents.steps import (
     ApprovalStep,
@@ -33,7 +32,7 @@ from lmstack.app.page.agents.words import (
     UNTRUSTED,
     VERDICTS,
 )
-from lmstack.core import ToolCall, Usage
+from lmstack.core import Price, ToolCall, Usage
 
 __all__ = ["Rows"]
 
