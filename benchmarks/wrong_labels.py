@@ -1,6 +1,6 @@
 """What wrong labels cost DPO and cDPO, many times over: by a small model that knows its sums.
 
-    python benchmarks/wrong_labels.py [--seeds 8]
+    python benchmarks/wrong_labels.py [--seeds 32]
 
 The model of `sums.py` could add and was then taught carelessly, anew for each seed: what one base
 says of the question another may not. Pairs are a right and a wrong sum. The hundred prompts are
@@ -121,8 +121,8 @@ def interval(values: Sequence[float]) -> dict[str, float | None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     recording.add_options(parser, "wrong_labels")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--first", type=int, default=200, help="the first seed")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--lr", type=float, default=1e-4)
     args = parser.parse_args()
