@@ -15,14 +15,17 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.rag.stores.places import Places
 
 from lmstack.core import RemoteError
 from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
 from lmstack.train import throughput
+
+if TYPE_CHECKING:
+    from tests.rag.stores.places import Places
 
 # A shell ignores Ctrl-C in what it starts in the background, and so do all processes started from
 # there. Tests of Ctrl-C would wait forever.
@@ -177,5 +180,7 @@ def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     """Stores of vectors of every kind; a server is started when it is first asked for."""
+    from tests.rag.stores.places import Places  # the clients of the services take seconds
+
     with ExitStack() as stack:
         yield Places(tmp_path_factory.mktemp("stores"), stack)
