@@ -38,5 +38,7 @@ def test_cost_is_by_a_million_tokens_and_only_where_prices_are_known() -> None:
     assert json.loads(json.dumps(priced.protocol))["price"]["output"] == 2
     with pytest.raises(InputError, match="input is -1"):
         make_scorer({"name": "usage", "price": {"input": -1}})
+    with pytest.raises(InputError, match=r"cached=0\.1"):
+        make_scorer({"name": "usage", "price": {"input": 1, "cached": 0.1}})
     with pytest.raises(InputError, match="not a mapping"):
         make_scorer({"name": "usage", "price": 0.5})

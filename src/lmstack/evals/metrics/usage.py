@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lmstack.core import Price, Usage
+from lmstack.core import InputError, Price, Usage
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
 from lmstack.evals.statistics import Floats, mean_of
@@ -31,7 +31,8 @@ def quantile(rows: Floats, q: float) -> Floats:
 
 @dataclass(frozen=True)
 class UsageScorer(ConfiguredScorer):
-    """``price``: a `Price`, or a mapping that makes one; without it there is no cost."""
+    """``price``: a `Price`, or a mapping that makes one; without it there is no cost. It has no
+    ``cached``, since an output does not say which tokens were."""
 
     name: ClassVar[str] = "usage"
     price: Price | None = None
@@ -39,6 +40,13 @@ class UsageScorer(ConfiguredScorer):
     def __post_init__(self) -> None:
         if self.price is not None and not isinstance(self.price, Price):
             object.__setattr__(self, "price", Price.from_mapping(self.price))
+        if self.price is not None and self.price.cached is not None:
+            raise InputError(
+                f"the price has cached={self.price.cached:g}, and an output does not say how many"
+                " tokens were in the cache",
+                hint="leave cached out: all tokens of a prompt cost input",
+                param="price",
+            )
 
     @property
     def protocol(self) -> Mapping[str, Any]:
