@@ -59,20 +59,28 @@ def pairs_of(prompts: Sequence[Mapping[str, str]], count: int, drawn: random.Ran
     return found
 
 
-def one(
-    name: str, base: str, seed: int, folder: pathlib.Path, steps: int, lr: float
-) -> dict[str, float]:
-    """A run of ``seed``: how it ranks held-out pairs and answers held-out prompts."""
-    smoothing, wrong = RUNS[name]
+def split(seed: int) -> tuple[list[Pair], list[dict[str, str]]]:
+    """Pairs of the prompts that runs of ``seed`` learn from, and the other prompts."""
     drawn = random.Random(seed)
     prompts = drawn.sample(sums.prompts(), 100)
-    learned, held = prompts[:LEARNED], prompts[LEARNED:]
-    pairs = preferences.turned(pairs_of(learned, PAIRS, drawn), wrong, seed)
-    output = folder / f"{name.replace(', ', '-')}-{seed}"
+    return pairs_of(prompts[:LEARNED], PAIRS, drawn), prompts[LEARNED:]
+
+
+def tuned(
+    objective: Mapping[str, Any],
+    base: str,
+    pairs: Sequence[Pair],
+    output: pathlib.Path,
+    *,
+    seed: int,
+    steps: int,
+    lr: float,
+) -> str:
+    """``base`` after ``steps`` of ``objective`` on ``pairs``, which is ``output``."""
     recipe = Recipe(
-        objective={"name": "dpo", "beta": 0.1, "label_smoothing": smoothing},
+        objective=dict(objective),
         base=base,
-        data=(sums.written(folder / f"{output.name}.jsonl", pairs),),
+        data=(sums.written(output.with_suffix(".jsonl"), pairs),),
         validation=0,
         output=str(output),
         run=f"{output}-run",
@@ -86,12 +94,25 @@ def one(
         save_every=1_000_000,
     )
     train(recipe)
+    return recipe.output
+
+
+def one(
+    name: str, base: str, seed: int, folder: pathlib.Path, steps: int, lr: float
+) -> dict[str, float]:
+    """A run of ``seed``: how it ranks held-out pairs and answers held-out prompts."""
+    smoothing, wrong = RUNS[name]
+    pairs, held = split(seed)
+    objective = {"name": "dpo", "beta": 0.1, "label_smoothing": smoothing}
+    output = folder / f"{name.replace(', ', '-')}-{seed}"
+    turned = preferences.turned(pairs, wrong, seed)
+    model = tuned(objective, base, turned, output, seed=seed, steps=steps, lr=lr)
     tested = pairs_of(held, 100, random.Random(0))
-    gained = preferences.log_probs(str(output), tested) - preferences.log_probs(base, tested)
+    gained = preferences.log_probs(model, tested) - preferences.log_probs(base, tested)
     margins = gained[:, 0] - gained[:, 1]
     return {
         "accuracy": float((margins > 0).mean()),
-        "right": right(str(output), held),
+        "right": right(model, held),
         "margin": float(0.1 * margins.mean()),
         "loss": float(np.logaddexp(0, -0.1 * margins).mean()),
     }
