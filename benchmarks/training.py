@@ -9,7 +9,7 @@ SmolLM2-135M-Instruct on conversations (`training_data`): every side gets the sa
 leaves an adapter or a model. Its held-out loss is computed by one and the same code, lmstack's
 reference operations in float32. *Real tokens* are those of conversations, without padding, seen
 after the first step; seconds are those of the wall and, since machines are shared, of the
-processor. Peak memory is the process's (ru_maxrss), its libraries included.
+processor. Peak memory is the process's, its libraries included.
 """
 
 from __future__ import annotations

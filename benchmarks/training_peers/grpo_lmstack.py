@@ -8,13 +8,13 @@ Sides: a precision, and after a ``+`` the form in which the engine holds the pol
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from memory import peak_bytes
 
 from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.train import Recipe
@@ -87,7 +87,7 @@ def main(side: str, path: str) -> None:
                 "seconds_of": spent,
                 "gap": max(v.get("gap", 0.0) for v in clock.values),
                 "gap_largest": max(v.get("gap_largest", 0.0) for v in clock.values),
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_bytes": peak_bytes(),
             }
         )
     )

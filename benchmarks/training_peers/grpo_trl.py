@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import sys
 import time
 from typing import Any
 
 import torch
 from datasets import Dataset
+from memory import peak_bytes
 from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -99,7 +99,7 @@ def main(side: str, path: str) -> None:
             {
                 "stamps": clock.stamps,
                 "answer_tokens": sum(lengths) / max(len(lengths), 1),
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_bytes": peak_bytes(),
             }
         )
     )

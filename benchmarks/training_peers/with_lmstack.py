@@ -8,13 +8,13 @@ Sides are those of `SIDES`: what each changes of the recipe. ``JOB`` is that of 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from memory import peak_bytes
 
 from lmstack.train import Recipe
 from lmstack.train.loop import Watch
@@ -83,7 +83,7 @@ def main(side: str, path: str) -> None:
         "tokens": last[2] - first[2],
         "seconds": last[0] - first[0],
         "processor_seconds": last[1] - first[1],
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "folder": str(result.folder),
         "flops_per_second": result.flops_per_second,
         "matrix_rate": result.matrix_rate,

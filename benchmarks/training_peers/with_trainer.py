@@ -13,13 +13,13 @@ padded to its longest. Runs in the peers' environment, without lmstack.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from typing import Any
 
 import torch
 from datasets import Dataset
+from memory import peak_bytes
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 from transformers import TrainingArguments as Arguments
@@ -121,7 +121,7 @@ def main(side: str, path: str) -> None:
     clock = Clock()
     made.add_callback(clock)
     made.train()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     made.model.save_pretrained(job["output"])
     AutoTokenizer.from_pretrained(job["model"]).save_pretrained(job["output"])
     first, last = clock.stamps[0], clock.stamps[-1]

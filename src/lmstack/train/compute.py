@@ -13,6 +13,7 @@ for the backward pass; the terms of an adapter are added to the rows of the base
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ from lmstack.train.frozen import (
 from lmstack.train.precision import dtype_of, products_of
 from lmstack.train.short_attention import (
     LONGEST,
+    WASTE,
     continued_attention,
     groups_of,
     short_attention,
@@ -50,6 +52,8 @@ class TrainingOps(ReferenceOps):
     """`ReferenceOps` with products of ``dtype``. RMSNorm and linear layers give it, whatever they
     are given. ``kinds``: of frozen layers, how they are held if not in ``dtype``. It keeps copies
     of frozen weights, so have one for each run."""
+
+    _waste = WASTE  # of sequences that are one batch of products
 
     def __init__(
         self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[Matrix]] | None = None
@@ -125,11 +129,11 @@ class TrainingOps(ReferenceOps):
         plain = bias is None and spec.softcap is None
         scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
         parts = []
-        groups = groups_of(lengths)
-        splits = (
-            x.to(self._dtype).split_with_sizes([group.tokens for group in groups])
-            for x in (q, k, v)
-        )
+        groups = groups_of(lengths, self._waste)
+        q, k, v = (x.to(self._dtype) for x in (q, k, v))
+        sizes = [group.tokens for group in groups]
+        # Of one group, not a view of all: its gradient would be a copy.
+        splits = (x.split_with_sizes(sizes) if len(groups) > 1 else [x] for x in (q, k, v))
         for group, qs, ks, vs in zip(groups, *splits, strict=True):
             sees_all = spec.window is None or spec.window >= group.longest
             if plain and sees_all and group.longest <= LONGEST:
@@ -156,6 +160,8 @@ class TrainingOps(ReferenceOps):
 
 class NativeOps(TrainingOps):
     """`TrainingOps` in float32 by native ops (`lmstack.train.native`) wherever one fits."""
+
+    _waste = math.inf  # they are computed one by one
 
     def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] | None = None) -> None:
         super().__init__(torch.float32, kinds)

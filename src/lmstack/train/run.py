@@ -20,6 +20,7 @@ from lmstack.train.assembly import Assembled, assemble
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
 from lmstack.train.data.report import DataReport
+from lmstack.train.heap import keep_freed_memory
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
 from lmstack.train.objectives.online import OnlineObjective
@@ -67,6 +68,7 @@ def train(
     in its run folder. `InputError` where the folder holds a run already and that is not asked
     for. ``watch``: of the first process. ``services``: who draws and rewards samples, for an
     objective that learns from its own."""
+    keep_freed_memory()
     parallel = Parallel.from_environment()
     with parallel.as_one():
         watch = watch if watch is not None and parallel.is_first else Watch()

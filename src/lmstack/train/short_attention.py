@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["LONGEST", "Group", "continued_attention", "groups_of", "short_attention"]
+__all__ = ["LONGEST", "WASTE", "Group", "continued_attention", "groups_of", "short_attention"]
 
 # From here on the fused kernel is faster, and the probabilities are many.
 LONGEST = 320
-_WASTE = 1.2  # the longest of a group is at most so many times the shortest
+WASTE = 1.2
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ class Group:
         return sum(self.lengths)
 
 
-def groups_of(lengths: Sequence[int]) -> list[Group]:
-    """Neighbours of like length together; a sequence of more than `LONGEST` is alone."""
+def groups_of(lengths: Sequence[int], waste: float = WASTE) -> list[Group]:
+    """Neighbours of like length together: the longest of a group is at most ``waste`` times the
+    shortest. A sequence of more than `LONGEST` is alone."""
     found: list[Group] = []
     start, held = 0, list[int]()
     for length in lengths:
         low, high = min([length, *held]), max([length, *held])
-        if held and (high > LONGEST or high > _WASTE * low):
+        if held and (high > LONGEST or high > waste * low):
             found.append(Group(start, tuple(held)))
             start, held = start + sum(held), []
         held.append(length)
