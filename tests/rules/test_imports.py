@@ -76,8 +76,8 @@ ORDERS = {
         "rollouts.protocol",
         "native.library",
         "native.softmax",
-        "cross_entropy frozen heap measures precision short_attention schedule metrics checkpoint resume"
-        " parallel muon scaling.fit rollouts rewards value_head",
+        "cross_entropy frozen heap measures precision short_attention schedule metrics checkpoint"
+        " resume parallel muon scaling.fit rollouts rewards value_head",
         "native.attention native.products native.rows",
         "native",
         "compute flops optim objectives scaling",
