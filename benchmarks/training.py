@@ -69,7 +69,7 @@ SIDES = (
     Side("trl", "TRL, packed, FAST", peer=True),
     Side("lora", "lmstack, FAST"),
     Side("lora_int8", "lmstack, int8"),
-    Side("lora_float32", "lmstack, float32", steps=3),
+    Side("lora_float32", "lmstack, float32, three steps", steps=3),
     Side("qlora", "lmstack, QLoRA: NF4, checkpointing", steps=8),
     Side("trainer_full", "Trainer, all weights, float32", peer=True, steps=8),
     Side("trainer_full_fast", "Trainer, all weights, FAST", peer=True, steps=8),

@@ -1,0 +1,40 @@
+"""Memory that a step frees, and how much a process took."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys, torch
+from lmstack.train.heap import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(5_000_000).fill_(1.0)  # 4,883 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+# A process of some hundred megabytes, by one that holds more.
+PEAK = """
+import subprocess, sys
+held = b"1" * 1_500_000_000
+code = "from lmstack.train.plan import _peak; print(_peak())"
+print(subprocess.run([sys.executable, "-c", code], stdout=-1, text=True).stdout)
+"""
+
+
+def said_by(code: str, *arguments: str) -> int:
+    command = [sys.executable, "-c", code, *arguments]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library")
+def test_freed_memory_is_not_cleared_again() -> None:
+    assert said_by(FAULTS, "kept") < 500
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells it otherwise")
+def test_a_peak_is_that_of_the_process_and_not_of_its_parent() -> None:
+    assert 50e6 < said_by(PEAK) < 1e9
