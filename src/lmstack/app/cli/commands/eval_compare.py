@@ -191,7 +191,7 @@ def _row(each: MetricComparison) -> tuple[str, str, str, str, str, str]:
         each.metric.name,
         number_text(each.metric, each.base.value),
         number_text(each.metric, each.other.value),
-        f"{each.difference.value:+.3f} {each.difference.between('+.3f')}",
+        f"{each.difference.value:+z.3f} {each.difference.between('+z.3f')}",
         "-" if p is None else f"{p:.3g}",
         f"{each.test}, {each.samples:,} samples",
     )

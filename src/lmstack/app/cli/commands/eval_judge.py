@@ -287,7 +287,7 @@ def _print(out: Output, report: JudgeReport) -> None:
     for bias in report.biases:
         held = f", quality held by {bias.held}" if bias.held else ""
         said = bias.sentence[:1].upper() + bias.sentence[1:] if bias.is_named else "none shown"
-        figure = f"{_figure(bias.estimate, '{:+.2f}'.format)} {bias.unit}{held}"
+        figure = f"{_figure(bias.estimate, '{:+z.2f}'.format)} {bias.unit}{held}"
         found.append((bias.name, said, figure))
     missing = report.unmeasured.items()
     found += [(name, "not measured", reason) for name, reason in missing if name in _BIASES]

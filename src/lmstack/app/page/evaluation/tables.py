@@ -138,7 +138,7 @@ def _difference(pair: Pair) -> list[str]:
 
 
 def _signed(metric: Metric, value: float) -> str:
-    return f"{100 * value:+.1f}" if metric.is_share else f"{value:+.{metric.decimals}f}"
+    return f"{100 * value:+z.1f}" if metric.is_share else f"{value:+z.{metric.decimals}f}"
 
 
 def _p(p: float | None) -> str:
