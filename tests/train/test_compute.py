@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.train import tiny
 from torch import Tensor, nn
@@ -203,30 +203,33 @@ def test_dropout_of_a_term_is_that_of_what_it_reads(dtype: torch.dtype) -> None:
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8),
     causal=st.booleans(),
     window=st.sampled_from([None, 5, 64]),
-    heads=st.sampled_from([(4, 4), (4, 2), (3, 1)]),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
+    heads=st.sampled_from([(4, 4, 8), (4, 2, 8), (3, 1, 8), (4, 2, 32)]),
+    dtype=st.sampled_from([torch.bfloat16, torch.float32, None]),
 )
 def test_attention_of_sequences_end_to_end(
     lengths: list[int],
     causal: bool,
     window: int | None,
-    heads: tuple[int, int],
-    dtype: torch.dtype,
+    heads: tuple[int, int, int],
+    dtype: torch.dtype | None,
 ) -> None:
+    """``heads``: of queries, of keys, and the channels of one. Without ``dtype``: native ops."""
+    assume(dtype is not None or native.available())
+    made = NativeOps() if dtype is None else TrainingOps(dtype)
     spec = LayerSpec(causal=causal, window=window, scale=None, softcap=None, rope=None)
     total = sum(lengths)
-    keys, values = (nn.Parameter(torch.randn(total, heads[1], 8)) for _ in range(2))
+    keys, values = (nn.Parameter(torch.randn(total, *heads[1:])) for _ in range(2))
 
     def call(ops: Ops, x: Tensor) -> Tensor:
         return ops.varlen_attention(x, keys, values, lengths, spec, None)
 
-    x = torch.randn(total, heads[0], 8)
+    x = torch.randn(total, heads[0], heads[2])
     # Of a softmax over one key all gradients but that of its value are zero, give or take.
     trained = {"k": keys, "v": values} if min(lengths) > 3 else {}
     if trained:
-        compared(call, x, trained, TrainingOps(dtype), 0.03 if dtype == torch.bfloat16 else None)
+        compared(call, x, trained, made, 0.03 if dtype == torch.bfloat16 else None)
     else:
-        assert_near(call(TrainingOps(dtype), x), call(REFERENCE_OPS, x))
+        assert_near(call(made, x), call(REFERENCE_OPS, x))
 
 
 @given(st.lists(st.integers(1, 2 * LONGEST), max_size=30))

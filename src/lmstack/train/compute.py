@@ -40,6 +40,7 @@ from lmstack.train.precision import dtype_of, products_of
 from lmstack.train.short_attention import (
     LONGEST,
     WASTE,
+    Group,
     continued_attention,
     groups_of,
     short_attention,
@@ -52,8 +53,6 @@ class TrainingOps(ReferenceOps):
     """`ReferenceOps` with products of ``dtype``. RMSNorm and linear layers give it, whatever they
     are given. ``kinds``: of frozen layers, how they are held if not in ``dtype``. It keeps copies
     of frozen weights, so have one for each run."""
-
-    _waste = WASTE  # of sequences that are one batch of products
 
     def __init__(
         self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[Matrix]] | None = None
@@ -129,8 +128,8 @@ class TrainingOps(ReferenceOps):
         plain = bias is None and spec.softcap is None
         scale = q.shape[-1] ** -0.5 if spec.scale is None else spec.scale
         parts = []
-        groups = groups_of(lengths, self._waste)
         q, k, v = (x.to(self._dtype) for x in (q, k, v))
+        groups = self._groups(lengths, q, k, v)
         sizes = [group.tokens for group in groups]
         # Of one group, not a view of all: its gradient would be a copy.
         splits = (x.split_with_sizes(sizes) if len(groups) > 1 else [x] for x in (q, k, v))
@@ -142,6 +141,11 @@ class TrainingOps(ReferenceOps):
                 part = super().varlen_attention(qs, ks, vs, group.lengths, spec, bias)
             parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _groups(self, lengths: Sequence[int], *heads: Tensor) -> list[Group]:
+        """Sequences of which `_short` is called for several at once."""
+        del heads
+        return groups_of(lengths)
 
     def _continued(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         return continued_attention(q, k, v, scale=scale)
@@ -161,8 +165,6 @@ class TrainingOps(ReferenceOps):
 class NativeOps(TrainingOps):
     """`TrainingOps` in float32 by native ops (`lmstack.train.native`) wherever one fits."""
 
-    _waste = math.inf  # they are computed one by one
-
     def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] | None = None) -> None:
         super().__init__(torch.float32, kinds)
 
@@ -181,6 +183,10 @@ class NativeOps(TrainingOps):
         if kind != "silu" or not native.takes_rows(gate_up):
             return super().glu(gate_up, kind)
         return native.gated(gate_up)
+
+    def _groups(self, lengths: Sequence[int], *heads: Tensor) -> list[Group]:
+        # The native op takes them one by one, so they need not be alike.
+        return groups_of(lengths, math.inf if native.takes_heads(*heads) else WASTE)
 
     def _continued(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         if not native.takes_heads(q, k, v):
