@@ -36,7 +36,7 @@ from lmstack.train import read_recipe
 RECIPES = pathlib.Path(__file__).resolve().parents[1] / "recipes"
 NAMES = ("dpo", "ipo", "kto", "orpo", "simpo")
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
-FIRST, TRIED, STEPS = 300, 3, 100
+FIRST, TRIED, STEPS = 300, 2, 100
 Figures = dict[str, float]
 
 
