@@ -172,8 +172,8 @@ class Run:
         # Of all threads together, so that a machine that is shared does not matter.
         found["tokens_per_processor_second"] = found["tokens"] / found["processor_seconds"]
         self.sides[side.name] = found
+        folder = pathlib.Path(found.pop("folder", self.folder / side.name))
         if side.steps is None:
-            folder = pathlib.Path(found.pop("folder", self.folder / side.name))
             found["held_out_loss"] = self.held_out(side, folder)
         self.say(
             f"{found['title']:58}{found['tokens_per_second']:>8.1f} tokens/s"
