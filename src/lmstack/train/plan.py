@@ -321,9 +321,9 @@ def _measured(recipe: Recipe, run: Assembled, ops: Ops, seconds: float) -> Rate:
 
 def _peak() -> int:
     status = Path("/proc/self/status")
-    if status.exists():
-        # The kernel's other figure, below, begins with what the parent process took.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+    # The kernel's other figure, below, begins with what the parent process took.
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
