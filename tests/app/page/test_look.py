@@ -192,6 +192,17 @@ def test_focus_can_be_seen_on_every_stop_of_the_tab_key(filled: Any) -> None:
     assert {"folder", "theme", "question", "Copy"} <= seen
 
 
+def test_the_focus_goes_on_when_nothing_more_is_below(filled: Any) -> None:
+    page = filled(height=320)
+    page.keyboard.press("Tab")
+    page.locator("#scroll").evaluate("node => { node.scrollTop = 0; }")
+    below = page.locator("#below")
+    below.focus()
+    page.keyboard.press("Enter")
+    below.wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.id") == "question"
+
+
 @in_every_look
 def test_lines_of_an_answer_are_comfortable_to_read(
     browser: Any, workspace: Any, open_page: Any, ask: Any

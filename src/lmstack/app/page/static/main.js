@@ -187,7 +187,11 @@ function afterGrowth() {
 
 function noteBelow() {
   const under = turns.at(-1)?.root.lastElementChild.getBoundingClientRect().bottom ?? 0;
-  byId("below").hidden = under <= scroll.getBoundingClientRect().bottom + 24;
+  const below = byId("below");
+  const over = under <= scroll.getBoundingClientRect().bottom + 24;
+  // One who goes by the keyboard must not fall back to the top of the page; a tap opens no keyboard.
+  if (over && below.matches(":focus-visible")) byId("question").focus();
+  below.hidden = over;
 }
 
 scroll.addEventListener("wheel", (event) => event.deltaY < 0 && (following = false), { passive: true });
