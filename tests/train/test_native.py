@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from tests.train import tiny
 from torch import Tensor
 
+from lmstack.model.layers import Linear
 from lmstack.model.lora.layers import LowRank
 from lmstack.train import native
 from lmstack.train.compute import NativeOps, ops_for
 from lmstack.train.cross_entropy import distribution
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
-from lmstack.train.native import products
+from lmstack.train.native import library, products
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="this processor or this build has no native training ops"
@@ -82,6 +84,29 @@ def test_a_product_and_its_gradients_are_those_of_torch(layer: Any, by_floats: b
         # A code that lies between two numbers may fall on either side: one step of 126 of a row.
         close(one, two, 1e-2)
         assert torch.quantile((one - two).abs().flatten()[:1000], 0.5) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (96, 64), (160, 96), (576, 128)])
+@pytest.mark.parametrize("rows", [1, 12, 29, 100])
+def test_tiles_give_the_same_numbers(shape: tuple[int, int], rows: int) -> None:
+    held = library._library()
+    assert held is not None
+    if not held.lmt_has_tiles():
+        pytest.skip("this processor has no AMX")
+    torch.manual_seed(rows)
+    outputs, inputs = shape
+    matrix = native.PackedInt8(torch.randn(outputs, inputs) / 8, torch.float32)
+    x, term = torch.randn(rows, inputs), (torch.randn(8, inputs), torch.randn(32, 8))
+    was, found = ctypes.c_int.in_dll(held, "lmt_with_tiles").value, []
+    try:
+        for wanted in (1, 0):
+            assert held.lmt_use_tiles(wanted) == wanted
+            low = [LowRank("x", (0, 32), term, scale=2.0)]
+            found.append(gradients(lambda x, low=low: matrix.product(x, None, low), x))
+    finally:
+        held.lmt_use_tiles(was)
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)
 
 
 def test_what_dropout_drops_reaches_neither_the_terms_nor_their_gradients() -> None:
@@ -295,15 +320,25 @@ def test_what_is_no_number_stays_none(value: float) -> None:
         assert not bad[:5].any()
 
 
-def test_int8_training_uses_them_where_products_are_in_float32(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("fast", [False, True])
+def test_int8_training_uses_them_with_what_is_left_in_the_fast_precision(
+    monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     module = tiny.model("llama", dtype=torch.float32)
-    monkeypatch.setattr("lmstack.train.precision.multiplies_bfloat16", lambda: False)
+    for weight in module.parameters():
+        weight.requires_grad_(False)
+    monkeypatch.setattr("lmstack.train.precision.multiplies_bfloat16", lambda: fast)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert isinstance(ops_for("int8", module), NativeOps)
-    monkeypatch.setattr("lmstack.train.precision.multiplies_bfloat16", lambda: True)
-    assert not isinstance(ops_for("int8", module), NativeOps)
+    ops, x = ops_for("int8", module), torch.randn(7, 32)
+    assert isinstance(ops, NativeOps)
+    assert isinstance(module.head, Linear)
+    dtype = torch.bfloat16 if fast else torch.float32
+    weight = module.head.weight.to(dtype)
+    found, of_x = gradients(lambda x: ops.linear(x, module.head), x)
+    assert torch.equal(found, (x.to(dtype) @ weight.T).float())
+    weights = torch.linspace(-1, 1, found.numel()).view(found.shape)
+    assert torch.equal(of_x, (weights.to(dtype) @ weight).float())
+    assert isinstance(ops_for("bfloat16", module), NativeOps) is False
 
 
 def test_the_variable_that_does_without_native_ops_does_without_these() -> None:

@@ -5,7 +5,7 @@ the reference ops elsewhere. ``bfloat16`` computes matrix products, forwards and
 bfloat16, as autocast does: weights that are trained, their optimizer, the residual stream and the
 statistics of norms stay in float32. Frozen weights are rounded once and kept. ``int8`` computes
 most products of frozen matrices in 8 bits (`frozen.Int8Matrix`), and the others in whichever of the
-two the machine multiplies fast.
+two the machine multiplies fast; by native ops what lies between products is in float32.
 
 What changes for speed and not for the numbers: a gated activation and a norm keep only their inputs
 for the backward pass; the terms of an adapter are added to the rows of the base's output in place.
@@ -55,10 +55,13 @@ class TrainingOps(ReferenceOps):
     of frozen weights, so have one for each run."""
 
     def __init__(
-        self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[Matrix]] | None = None
+        self,
+        dtype: torch.dtype,
+        kinds: Mapping[nn.Module, type[Matrix]] | None = None,
+        frozen: torch.dtype | None = None,
     ) -> None:
         self._dtype = dtype
-        self._frozen = FrozenMatrices(dtype, kinds or {})
+        self._frozen = FrozenMatrices(frozen or dtype, kinds or {})
 
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
         if isinstance(norm, LayerNorm):
@@ -163,10 +166,15 @@ class TrainingOps(ReferenceOps):
 
 
 class NativeOps(TrainingOps):
-    """`TrainingOps` in float32 by native ops (`lmstack.train.native`) wherever one fits."""
+    """`TrainingOps` in float32 by native ops (`lmstack.train.native`) wherever one fits.
+    ``frozen``: what frozen matrices that are not in 8 bits are multiplied in."""
 
-    def __init__(self, kinds: Mapping[nn.Module, type[Matrix]] | None = None) -> None:
-        super().__init__(torch.float32, kinds)
+    def __init__(
+        self,
+        kinds: Mapping[nn.Module, type[Matrix]] | None = None,
+        frozen: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(torch.float32, kinds, frozen)
 
     def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
         if isinstance(norm, LayerNorm) or norm.weight.requires_grad or not native.takes_rows(x):
@@ -282,13 +290,13 @@ def ops_for(precision: str, module: nn.Module) -> Ops:
     """The ops of a recipe's ``precision`` for a run of ``module``."""
     precision, dtype = products_of(precision), dtype_of(precision)
     is_on_cpu = all(weight.device.type == "cpu" for weight in module.parameters())
-    kinds = _int8_kinds(module, dtype) if precision == "int8" else {}
-    if dtype == torch.float32 and is_on_cpu and native.available():
-        return NativeOps(kinds)
+    kinds = _int8_kinds(module) if precision == "int8" else {}
+    if (dtype == torch.float32 or kinds) and is_on_cpu and native.available():
+        return NativeOps(kinds, dtype)
     return REFERENCE_OPS if precision == "float32" else TrainingOps(dtype, kinds)
 
 
-def _int8_kinds(module: nn.Module, dtype: torch.dtype) -> dict[nn.Module, type[Matrix]]:
+def _int8_kinds(module: nn.Module) -> dict[nn.Module, type[Matrix]]:
     """Matrices of blocks are multiplied in 8 bits, but for queries and keys forwards: their inputs
     have outliers, and scores add up what that costs."""
     found: dict[nn.Module, type[Matrix]] = {}
@@ -303,7 +311,7 @@ def _int8_kinds(module: nn.Module, dtype: torch.dtype) -> dict[nn.Module, type[M
         for child in block.modules():
             if not isinstance(child, Linear):
                 continue
-            is_native = dtype == torch.float32 and native.takes(child.weight, terms.get(child, []))
+            is_native = native.takes(child.weight, terms.get(child, []))
             if child is by_floats:
                 found[child] = native.PackedInt8Gradient if is_native else Int8Gradient
             else:

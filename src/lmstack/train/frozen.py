@@ -34,6 +34,7 @@ __all__ = [
     "Matrix",
     "columns",
     "is_frozen",
+    "rounded_linear",
     "through",
 ]
 
@@ -73,14 +74,16 @@ class _ByTorch(ABC):
 
 
 class RoundedMatrix(_ByTorch):
+    """In ``dtype``, to which the other side is rounded where it has another."""
+
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         self._weight = weight.detach().to(dtype)
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, self._weight, None if bias is None else bias.to(x.dtype))
+        return rounded_linear(x, self._weight, bias)
 
     def backwards(self, grad: Tensor) -> Tensor:
-        return grad @ self._weight
+        return (grad.to(self._weight.dtype) @ self._weight).to(grad.dtype)
 
 
 class Int8Matrix(_ByTorch):
@@ -106,6 +109,12 @@ class Int8Gradient(RoundedMatrix):
 
     def backwards(self, grad: Tensor) -> Tensor:
         return _product(grad, *self._by_input)
+
+
+def rounded_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + b, multiplied in the dtype of W, in that of x."""
+    out = F.linear(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype))
+    return out.to(x.dtype)
 
 
 def columns(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Native ops of training passes, for float32 on processors with AVX-512 VNNI: products of frozen
-matrices in 8 bits with an adapter's terms beside them, what is done to rows, attention of short
-sequences. Other processors have the same in torch (`frozen`, `compute`, `short_attention`).
+matrices in 8 bits with an adapter's terms beside them (by AMX tiles where there are such), what is
+done to rows, attention of short sequences. Other processors have the same in torch (`frozen`,
+`compute`, `short_attention`).
 
 They run on the threads of torch, and what they compute does not depend on which thread takes what.
 """

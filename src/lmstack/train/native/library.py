@@ -1,5 +1,6 @@
 """The build of this folder's C files by ctypes, and what it is handed: pointers into tensors.
-LMSTACK_KERNELS=none does without, as without the engine's native ops."""
+LMSTACK_KERNELS=none does without, as without the engine's native ops; any other path that is named
+there but amx does without AMX tiles."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def _library() -> ctypes.CDLL | None:
     sources = b"".join(file.read_bytes() for file in sorted(folder.glob("*.[ch]")))
     if library.lmt_sources() != zlib.crc32(sources) & 0x7FFFFFFF:
         return None
-    return library if library.lmt_available() else None
+    if not library.lmt_available():
+        return None
+    library.lmt_use_tiles(os.environ.get("LMSTACK_KERNELS", "") in ("", "amx"))
+    return library
 
 
 def available() -> bool:

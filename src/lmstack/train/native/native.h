@@ -20,6 +20,10 @@ void lmt_run(void (*part)(const void *, int), const void *data, int parts);
  * whole cache lines; what was there before is gone. */
 void *lmt_scratch(size_t size);
 
+/* Whether products in 8 bits go through AMX tiles (products.c). */
+extern int lmt_with_tiles;
+int lmt_has_tiles(void);
+
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,fma")
 #include <immintrin.h>
 

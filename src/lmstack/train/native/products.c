@@ -104,6 +104,90 @@ NOINLINE void multiplied(const int8_t *codes, int64_t k,
         _mm512_store_si512(out + i, sums[i]);
 }
 
+/* -- the same by AMX tiles ---------------------------------------------------------------------- */
+
+/* A panel lies as a tile of weights is read: rows of 16 columns x 4 rows of the matrix. Tiles 0 and
+ * 1: sums of a panel's two halves; 2: 64 codes of each row; 3 and 4: the halves; 5 to 7: the same
+ * for the last 32 codes, where there are such. */
+static void tiles_open(void)
+{
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shapes __attribute__((aligned(64))) = {
+        1, 0, {0}, {64, 64, 64, 64, 64, 32, 64, 64}, {GROUP, GROUP, GROUP, 16, 16, GROUP, 8, 8},
+    };
+    __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
+}
+
+#define TILE_LOAD(t, from, stride)                                                                 \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t                                               \
+                     :                                                                             \
+                     : "r"(from), "r"((ptrdiff_t)(stride))                                         \
+                     : "memory")
+#define TILE_STORE(t, to, stride)                                                                  \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)"                                           \
+                     :                                                                             \
+                     : "r"(to), "r"((ptrdiff_t)(stride))                                           \
+                     : "memory")
+#define TILE_DOT(sums, codes, panel)                                                               \
+    __asm__ volatile("tdpbsud %%tmm" #panel ", %%tmm" #codes ", %%tmm" #sums :)
+
+/* `multiplied`, between tiles_open and tilerelease. */
+static void multiplied_in_tiles(const int8_t *codes, int64_t k, const uint8_t *panel, __m512i *out)
+{
+    enum { STRIDE = 4 * PANEL };
+    int64_t i = 0;
+    __asm__ volatile("tilezero %%tmm0; tilezero %%tmm1" :);
+    for (; i + 64 <= k; i += 64, panel += 16 * STRIDE) {
+        TILE_LOAD(2, codes + i, k);
+        TILE_LOAD(3, panel, STRIDE);
+        TILE_DOT(0, 2, 3);
+        TILE_LOAD(4, panel + 64, STRIDE);
+        TILE_DOT(1, 2, 4);
+    }
+    if (i < k) {
+        TILE_LOAD(5, codes + i, k);
+        TILE_LOAD(6, panel, STRIDE);
+        TILE_DOT(0, 5, 6);
+        TILE_LOAD(7, panel + 64, STRIDE);
+        TILE_DOT(1, 5, 7);
+    }
+    TILE_STORE(0, out, STRIDE);
+    TILE_STORE(1, out + 1, STRIDE);
+}
+
+int lmt_with_tiles = 0;
+
+static void tiles_close(void)
+{
+    __asm__ volatile("tilerelease" :);
+}
+
+/* Turns them on where they are wanted and there. They are not used before they have given the right
+ * integers: a machine may only say that it has them. Returns whether they are on. */
+int lmt_use_tiles(int wanted)
+{
+    enum { K = 160 };
+    static int8_t codes[GROUP * K];
+    static uint8_t panel[K * PANEL];
+    __m512i sums[2 * GROUP], right[2 * GROUP];
+    lmt_with_tiles = wanted && lmt_has_tiles();
+    if (!lmt_with_tiles)
+        return 0;
+    for (int i = 0; i < K * PANEL; i++)
+        panel[i] = (uint8_t)(i * 89 + i / 256);
+    for (int i = 0; i < GROUP * K; i++)
+        codes[i] = (int8_t)(uint8_t)(i * 57 + i / 256);
+    tiles_open();
+    multiplied_in_tiles(codes, K, panel, sums);
+    tiles_close();
+    multiplied(codes, K, panel, right);
+    lmt_with_tiles = memcmp(sums, right, sizeof sums) == 0;
+    return lmt_with_tiles;
+}
+
 /* -- products of floats with the thin matrices of the terms --------------------------------------- */
 
 /* x (GROUP, k), `stride` apart, by LANES columns of thin (k, r): into out, LANES apart. */
@@ -257,7 +341,8 @@ static void finished(const product *p, const tile *t, int64_t row, int64_t g, in
         added[GROUP * PANEL] __attribute__((aligned(64)));
     if (p->packed) {
         __m512i whole[2 * GROUP];
-        multiplied(t->codes + g * k, k, p->packed + column * k, whole);
+        (lmt_with_tiles ? multiplied_in_tiles : multiplied)(t->codes + g * k, k,
+                                                            p->packed + column * k, whole);
         for (int i = 0; i < 2 * GROUP; i++) {
             const row_code *made = t->made + g + i / 2;
             __m512 scales = _mm512_loadu_ps(p->scales + column + i % 2 * LANES);
@@ -343,6 +428,8 @@ static void forwards_part(const void *data, int part)
         const term *of = p->terms + m;
         more[m] = (addition){of->start, of->stop, of->rank, of->Bt, NULL};
     }
+    if (lmt_with_tiles)
+        tiles_open();
     for (; first < end; first += TILE) {
         int64_t rows = end - first < TILE ? end - first : TILE;
         if (p->packed)
@@ -356,6 +443,8 @@ static void forwards_part(const void *data, int part)
         }
         tile_finished(p, &t, first, rows, p->in, p->out, more);
     }
+    if (lmt_with_tiles)
+        tiles_close();
 }
 
 void lmt_forwards(const product *p)
@@ -391,6 +480,8 @@ static void backwards_part(const void *data, int part)
     addition more[p->count + 1];
     for (int64_t m = 0; m < p->count; m++)
         more[m] = (addition){0, p->in, p->terms[m].rank, p->terms[m].A, p->terms[m].kept};
+    if (lmt_with_tiles)
+        tiles_open();
     for (; first < end; first += TILE) {
         int64_t rows = end - first < TILE ? end - first : TILE;
         if (p->result)
@@ -404,6 +495,8 @@ static void backwards_part(const void *data, int part)
         if (p->result)
             tile_finished(p, &t, first, rows, p->out, p->in, more);
     }
+    if (lmt_with_tiles)
+        tiles_close();
 }
 
 void lmt_backwards(const product *p)

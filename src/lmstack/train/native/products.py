@@ -5,9 +5,9 @@
 
 The same numbers as `frozen.Int8Matrix` gives, up to the order of adding and to what is dropped:
 a row is quantized, multiplied, scaled and added to while it is in the cache, where torch goes
-through memory for each of these. For float32 on processors with AVX-512 VNNI (products.c); others
-have `frozen`. Results do not depend on the threads, but those of A and B do on their number, as
-those of torch do.
+through memory for each of these. For float32 on processors with AVX-512 VNNI, whose AMX tiles, if
+it has them, give the same integers sooner (products.c); others have `frozen`. Results do not depend
+on the threads, but those of A and B do on their number, as those of torch do.
 
 Legend: N rows, r rank.
 """
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lmstack.model.lora.layers import LowRank
-from lmstack.train.frozen import columns, through
+from lmstack.train.frozen import columns, rounded_linear, through
 from lmstack.train.native.library import LANES, PANEL, available, call, pointer, threads
 
 __all__ = [
@@ -145,7 +145,7 @@ class _Packed(torch.autograd.Function):
             out = flat.new_empty(len(flat), len(scales))
             wide = None if bias is None else bias.float().contiguous()
         else:
-            out = torch.nn.functional.linear(flat, matrix.weight, bias)
+            out = rounded_linear(flat, matrix.weight, bias)
             wide = None
         made, kept, held = [], [], list[Tensor]()  # held: as long as the call needs them
         for (start, stop, scale), (A, B, bits) in zip(rows, _threes(tensors), strict=True):

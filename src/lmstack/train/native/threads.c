@@ -15,6 +15,8 @@ int lmt_sources(void)
 #include <cpuid.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Of the OpenMP that torch brings and its own products use: another pool would compete with it. */
 extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned) __attribute__((weak));
@@ -35,6 +37,18 @@ int lmt_available(void)
         return 0;
     /* F, DQ, BW, VL; VNNI. */
     return (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1) && (c >> 11 & 1);
+}
+
+/* TILE and INT8, and the kernel's permission, which a process asks for. */
+int lmt_has_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18, SAVED = 0x60000 };
+    unsigned a, b, c, d, low, high;
+    if (!lmt_available() || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (d >> 24 & 1) && (d >> 25 & 1) && (low & SAVED) == SAVED
+           && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
 }
 
 typedef struct {
@@ -81,6 +95,12 @@ void *lmt_scratch(size_t size)
 
 int lmt_available(void)
 {
+    return 0;
+}
+
+int lmt_use_tiles(int wanted)
+{
+    (void)wanted;
     return 0;
 }
 
