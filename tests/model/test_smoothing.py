@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -31,6 +33,7 @@ from lmstack.model.quant.smoothquant import (
     Smoothing,
     calibration_text,
     may_smooth,
+    observed,
     smoothing_of,
 )
 
@@ -130,6 +133,22 @@ def same_model(module: Transformer) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     else:
         assert torch.equal(found, expected)
+
+
+@given(config=configs())
+def test_what_is_recorded_is_computed_in_float64_whatever_dtype_weights_have(
+    config: TransformerConfig,
+) -> None:
+    module = decoder(config).bfloat16()
+    rounded, exact = observed(module, IDS), observed(copy.deepcopy(module).double(), IDS)
+    for one, two in ((rounded.largest, exact.largest), (rounded.squares, exact.squares)):
+        assert len(one) == len(two) > 0
+        for found, wanted in zip(one.values(), two.values(), strict=True):
+            assert found.dtype == torch.float64
+            assert torch.allclose(found, wanted, rtol=1e-12, atol=0)
+    for found, wanted in zip(rounded.attended, exact.attended, strict=True):
+        for one, two in zip(found, wanted, strict=True):
+            assert torch.allclose(one, two, rtol=1e-12, atol=0)
 
 
 @settings(max_examples=40, deadline=None)

@@ -55,7 +55,7 @@ def kept(store: Store) -> list[str]:
 def stub(digest: str, **sampling: float) -> SimpleNamespace:
     """As much of a folder as its digest needs."""
     card = SimpleNamespace(sampling=SamplingDefaults.from_mapping(sampling))
-    return SimpleNamespace(digest=digest, card=card)
+    return SimpleNamespace(digest=digest, card=card, kind="generate")
 
 
 def test_the_digest_says_how_the_card_tells_to_sample():
@@ -231,7 +231,7 @@ def test_forms_go_with_the_last_of_the_names_of_a_model(folder, store, tmp_path)
 
 def test_an_answer_names_the_form_beside_the_model(folder, store):
     assert load("tiny", store).digest == folder.digest
-    assert load("tiny", store, weights="int8").digest == f"{folder.digest}+int8"
+    assert load("tiny", store, weights="int8").digest == f"{folder.digest}+int8.7"
     assert load("tiny", store, dtype=torch.bfloat16).digest == f"{folder.digest}+bfloat16"
 
 

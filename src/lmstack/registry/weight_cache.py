@@ -135,11 +135,15 @@ def most_of_gguf(gguf: Path) -> Stored:
 
 def stamp_of(folder: ModelFolder, form: str) -> dict[str, str]:
     """What a kept file of that form says that it was made from."""
-    return {"model": folder.digest, "form": form, "recipe": str(_recipe(form))}
+    return {"model": folder.digest, "form": form, "recipe": str(_recipe(folder, form))}
 
 
-def _recipe(form: str) -> int:
+def _recipe(folder: ModelFolder, form: str) -> int:
     """Floats are converted and not made."""
+    if form == "int8" and folder.kind in ("embed", "late-interaction"):
+        # Since then only what a text calibrates has changed, and encoders are not calibrated: the
+        # vectors of an index stay, and so does the digest that they are kept under.
+        return _FIRST_RECIPE
     return _RECIPES.get(form, _FIRST_RECIPE)
 
 
@@ -160,7 +164,7 @@ def served_digest(folder: ModelFolder, form: str, own: str | None = None) -> str
     sampling = "+sampling." + sha256_of(stated).removeprefix("sha256:")[:16] if stated else ""
     if form == (own or "float32"):
         return folder.digest + sampling
-    recipe = _recipe(form)
+    recipe = _recipe(folder, form)
     version = "" if recipe == _FIRST_RECIPE else f".{recipe}"
     return f"{folder.digest}+{form}{version}{sampling}"
 

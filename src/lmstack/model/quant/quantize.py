@@ -199,7 +199,7 @@ def _nf4_largest(groups: Tensor, counts: Tensor) -> Tensor:
     for share in _NF4_TRIES:
         scales = most * share
         rest = NF4[_nf4_codes(groups, scales)] * scales[..., None] - groups
-        error = (rest.square() * counts).sum(-1)
+        error = _sum(rest.square() * counts)
         best = torch.where(error < least, scales, best)
         least = torch.minimum(error, least)
     return best
@@ -269,7 +269,7 @@ def _fitted(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         scale, start = scale.half(), start.half()
         codes = _codes(groups, scale.float(), start.float())
         rest = codes * scale.float()[..., None] + start.float()[..., None] - groups
-        error = (rest.square() * counts).sum(-1)
+        error = _sum(rest.square() * counts)
         refuse_infinite(error)
         if best is None:
             best, least = (codes, scale, start), error
@@ -291,10 +291,15 @@ def _codes(groups: Tensor, scale: Tensor, start: Tensor) -> Tensor:
 
 def _least_squares(groups: Tensor, codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and start of the line through (code, weight) of each group."""
-    total = counts.sum(-1)
-    mean_code, mean = ((x * counts).sum(-1) / total for x in (codes, groups))
+    total = _sum(counts)
+    mean_code, mean = (_sum(x * counts) / total for x in (codes, groups))
     centred = codes - mean_code[..., None]
-    spread = (centred.square() * counts).sum(-1)
-    slope = (centred * counts * groups).sum(-1) / spread
+    spread = _sum(centred.square() * counts)
+    slope = _sum(centred * counts * groups) / spread
     slope = torch.where(spread <= _EQUAL * total, 0.0, slope)  # all codes are one
     return slope, mean - slope * mean_code
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Over the last dimension, in float64: processors add in orders of their own."""
+    return x.sum(-1, dtype=torch.float64).to(x.dtype)

@@ -34,9 +34,9 @@ class Recipe:
 # the rounding of activations; on the grid of int8 they may lose what int8 loses. 4 bits are a
 # bargain that is known to cost: 10 % is about the step to a model a fifth smaller.
 RECIPES: Mapping[QuantizedForm, Recipe] = {
-    "int8": Recipe(6, 0.01, "a byte a weight"),
-    "q4": Recipe(6, 0.10, "5 bits a weight, with a scale and a min for each 32"),
-    "nf4": Recipe(7, 0.10, "4.13 bits a weight, the NormalFloat of QLoRA"),
+    "int8": Recipe(7, 0.01, "a byte a weight"),
+    "q4": Recipe(7, 0.10, "5 bits a weight, with a scale and a min for each 32"),
+    "nf4": Recipe(8, 0.10, "4.13 bits a weight, the NormalFloat of QLoRA"),
     "file": Recipe(7, 0.01, "the blocks of a GGUF file"),
     "file8": Recipe(1, 0.01, "the blocks of a GGUF file rounded to int8, 4 bits kept in 4"),
 }

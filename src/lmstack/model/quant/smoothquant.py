@@ -7,7 +7,8 @@ divided by any number, channel by channel, when the matrix that reads it is mult
 norm of keys gives may be divided when that of queries is multiplied: both are rounded, a head at a
 time, where the KV cache is int8, and channels that RoPE mixes share their factor. Factors are
 powers of two, so that no float changes but by its exponent: the model is the same until it is
-rounded, and sums in the order of another machine give another factor only at a tie.
+rounded. Activations are computed in float64, so that machines and numbers of threads, which add in
+orders of their own, come to the same factors: a form of a model is one set of numbers everywhere.
 
 Not covered: what other matrices read (attention's output, encoders that norm what they add,
 mixtures, encoder-decoders), and the rounding (`quantize`).
@@ -21,13 +22,14 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmstack.model.biases import ScoreBias
 from lmstack.model.blocks import Block, Mlp
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.context import ForwardContext
-from lmstack.model.layers import Embedding, Linear, RMSNorm
+from lmstack.model.layers import Embedding, LayerNorm, Linear, RMSNorm
 from lmstack.model.lora.layers import LoraLinear
 from lmstack.model.ops import ReferenceOps
 from lmstack.model.transformer import Transformer
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _TOKENS = 512
+_ROWS = 4096
 
 
 class Smoothing:
@@ -68,14 +71,24 @@ class Smoothing:
 
 
 class CalibrationOps(ReferenceOps):
-    """The reference ops, which record absmax and the sum of squares of each channel of the
-    activations that a matrix reads, and absmax of the queries (Hq, hd) and keys (Hkv, hd) of each
-    call of attention."""
+    """The reference ops in float64, whatever dtype weights have, which record absmax and the sum of
+    squares of each channel of the activations that a matrix reads, and absmax of the queries
+    (Hq, hd) and keys (Hkv, hd) of each call of attention."""
 
     def __init__(self) -> None:
         self.largest: dict[Linear | Embedding, Tensor] = {}
         self.squares: dict[nn.Module, Tensor] = {}
         self.attended: list[tuple[Tensor, Tensor]] = []
+
+    def embedding(self, ids: Tensor, table: Embedding) -> Tensor:
+        return super().embedding(ids, table).double()
+
+    def norm(self, x: Tensor, norm: RMSNorm | LayerNorm) -> Tensor:
+        weight = norm.weight.double()
+        if isinstance(norm, LayerNorm):
+            bias = None if norm.bias is None else norm.bias.double()
+            return F.layer_norm(x, x.shape[-1:], weight, bias, norm.eps)
+        return F.rms_norm(x, x.shape[-1:], weight + 1 if norm.from_one else weight, norm.eps)
 
     def attention(
         self,
@@ -86,18 +99,22 @@ class CalibrationOps(ReferenceOps):
         mask: Tensor | None = None,
         bias: ScoreBias | None = None,
     ) -> Tensor:
-        sizes = [x.detach().abs().amax((0, 1)).float() for x in (q, k)]
+        sizes = [x.abs().amax((0, 1)) for x in (q, k)]
         self.attended.append((sizes[0], sizes[1]))
         return super().attention(q, k, v, spec, mask, bias)
 
     def linear(self, x: Tensor, weight: Linear | Embedding | LoraLinear) -> Tensor:
-        if not isinstance(weight, LoraLinear):
-            size = x.detach().abs().flatten(0, -2).amax(0).float()
-            before = self.largest.get(weight)
-            self.largest[weight] = size if before is None else torch.maximum(before, size)
-            squares = x.detach().flatten(0, -2).float().square().sum(0)
-            self.squares[weight] = self.squares.get(weight, 0) + squares
-        return super().linear(x, weight)
+        if isinstance(weight, LoraLinear):
+            return super().linear(x, weight)
+        size = x.abs().flatten(0, -2).amax(0)
+        before = self.largest.get(weight)
+        self.largest[weight] = size if before is None else torch.maximum(before, size)
+        squares = x.flatten(0, -2).square().sum(0)
+        self.squares[weight] = self.squares.get(weight, 0) + squares
+        # Some rows at a time: a large output layer is never in memory in float64.
+        parts = [x @ rows.double().T for rows in weight.weight.split(_ROWS)]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return out if weight.bias is None else out + weight.bias.double()
 
 
 def calibration_text() -> str:
@@ -225,4 +242,4 @@ def _factor(given: Tensor, size: Tensor) -> Tensor:
     used = (given > 0) & (size > 0) & given.isfinite() & size.isfinite()
     logs = torch.where(used, (given / size).log2() / 2, 0.0)
     logs = torch.where(used, logs - logs.sum() / used.sum().clamp(min=1), 0.0)
-    return torch.exp2(logs.round())
+    return torch.exp2(logs.round()).float()
