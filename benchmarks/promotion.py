@@ -29,7 +29,7 @@ MODEL = "smollm2-135m-instruct"
 NOISE = 1.0  # of each matrix's standard deviation
 GATE = """\
 rules:
-  - {task: hellaswag, kind: at_least, threshold: 0.3}
+  - {task: hellaswag, kind: at_least, threshold: 0.25}
   - {task: hellaswag, kind: non-inferior, margin: %s}
 """
 BAR = "rules:\n  - {task: hellaswag, kind: at_least, threshold: 0.45}\n"
