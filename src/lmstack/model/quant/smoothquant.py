@@ -112,7 +112,7 @@ class CalibrationOps(ReferenceOps):
         squares = x.flatten(0, -2).square().sum(0)
         self.squares[weight] = self.squares.get(weight, 0) + squares
         # Some rows at a time: a large output layer is never in memory in float64.
-        parts = [x @ rows.double().T for rows in weight.weight.split(_ROWS)]
+        parts = [x @ rows.double().T for rows in torch.split(weight.weight, _ROWS)]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return out if weight.bias is None else out + weight.bias.double()
 
