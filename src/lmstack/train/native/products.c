@@ -106,6 +106,7 @@ NOINLINE void multiplied(const int8_t *codes, int64_t k,
 
 /* -- the same by AMX tiles ---------------------------------------------------------------------- */
 
+#if __GNUC__ >= 11 /* which comes with an assembler that knows them */
 /* A panel lies as a tile of weights is read: rows of 16 columns x 4 rows of the matrix. Tiles 0 and
  * 1: sums of a panel's two halves; 2: 64 codes of each row; 3 and 4: the halves; 5 to 7: the same
  * for the last 32 codes, where there are such. */
@@ -158,12 +159,17 @@ static void multiplied_in_tiles(const int8_t *codes, int64_t k, const uint8_t *p
     TILE_STORE(1, out + 1, STRIDE);
 }
 
-int lmt_with_tiles = 0;
-
 static void tiles_close(void)
 {
     __asm__ volatile("tilerelease" :);
 }
+#else
+#define tiles_open() (void)0
+#define tiles_close() (void)0
+#define multiplied_in_tiles multiplied
+#endif
+
+int lmt_with_tiles = 0;
 
 /* Turns them on where they are wanted and there. They are not used before they have given the right
  * integers: a machine may only say that it has them. Returns whether they are on. */
@@ -173,7 +179,7 @@ int lmt_use_tiles(int wanted)
     static int8_t codes[GROUP * K];
     static uint8_t panel[K * PANEL];
     __m512i sums[2 * GROUP], right[2 * GROUP];
-    lmt_with_tiles = wanted && lmt_has_tiles();
+    lmt_with_tiles = wanted && __GNUC__ >= 11 && lmt_has_tiles();
     if (!lmt_with_tiles)
         return 0;
     for (int i = 0; i < K * PANEL; i++)
