@@ -135,6 +135,7 @@ def same_model(module: Transformer) -> None:
         assert torch.equal(found, expected)
 
 
+@settings(max_examples=40, deadline=None)
 @given(config=configs())
 def test_what_is_recorded_is_computed_in_float64_whatever_dtype_weights_have(
     config: TransformerConfig,
