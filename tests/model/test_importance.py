@@ -52,7 +52,7 @@ def test_a_decoder_in_4_bits_is_nearer_to_its_floats_by_importance(changes):
     assert all(name in importance for name in matrices if name.startswith("blocks."))
     for shares in importance.values():
         assert float(shares.min()) > 0
-        assert float(shares.mean()) == pytest.approx(1, rel=4e-3)  # to three digits
+        assert float(shares.mean()) == pytest.approx(1, rel=4e-3)  # of 8 bits
 
     def error(counts: dict[str, torch.Tensor]) -> float:
         def made(key: str, tensor: torch.Tensor):

@@ -25,7 +25,7 @@ _LEAST = 1e-3
 
 def importance_of(module: Transformer, ids: Sequence[int]) -> dict[str, Tensor]:
     """For each matrix of ``module`` that read activations at ``ids``, by its name: positive,
-    (cols,), 1 in the mean but for rounding to three digits."""
+    (cols,), 1 in the mean but for rounding to 8 bits."""
     ops = observed(module, ids)
     found = {}
     for name, matrix in module.named_modules():
