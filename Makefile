@@ -45,11 +45,11 @@ fuzz: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --sanitize --jobs $(or $(JOBS),2) \
 	  --start $(or $(START),0) --seeds $(or $(SEEDS),20500)
 
-# Puts small faults into the code, one at a time, and counts those that the tests notice: 200 of
-# them, in an hour or more of processor time, most of it for engine. MUTANTS=all: every one.
+# Puts small faults into the code, one at a time, and counts those that the tests notice: 360 of
+# them, in hours of processor time, most of it for engine and train. MUTANTS=all: every one.
 # MODULES="safety serve": only theirs.
 mutants: $(VENV)/.dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.run $(MODULES) --mutants $(or $(MUTANTS),200) --jobs $(or $(JOBS),2)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants.run $(MODULES) --mutants $(or $(MUTANTS),360) --jobs $(or $(JOBS),2)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check -q src tests benchmarks examples

@@ -68,7 +68,7 @@ def test_known_faults_do_not_count_and_others_do() -> None:
     row = run.counted(sample, results, {sample[2].key, sample[4].key})
     assert row == Counter(killed=2, timeout=1, survived=1, known=1)
     assert run.share(row) == 3 / 4
-    assert "75.0%  below 85%" in run.shown({"engine": row})
+    assert "75.0%  below 90%" in run.shown({"engine": row})
     assert run.share(Counter()) == 1
 
 
