@@ -23,16 +23,18 @@ demo: $(VENV)/.base
 # Processes of one thread each, JOBS of them: a file of tests stays in one. One more than there are
 # processors on a small machine, because tests wait for processes that they start.
 # Bytecode is kept even where the environment says otherwise: tests start hundreds of processes,
-# and each would compile lmstack anew. Files run in the order of their names: sorted by the number
-# of their tests, the slow ones, which have few, would come last and leave processors idle.
+# and each would compile lmstack anew. Files are not sorted by the number of their tests: the slow
+# ones, which have few, would come last and leave processors idle.
 # mypy, one process, runs beside them for the same reason; what it finds is printed at the end.
 # Properties are tried on the same draws each time, so that a change fails for what it changed;
-# pytest alone, and the long suite, draw anew.
+# pytest alone, and the long suite, draw anew. Files and the tests in them run in random order, so
+# that none needs another: each commit has an order of its own. SEED=7: another one.
+SEED ?= $(shell printf '%d' 0x0$$(git rev-parse HEAD 2>/dev/null | cut -c1-7))
 test: $(VENV)/.dev chromium postgresql bubblewrap
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@types=$$(mktemp); $(BIN)/mypy --no-error-summary >$$types 2>&1 & checking=$$!; \
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=ci -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder; tested=$$?; \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=ci -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED); tested=$$?; \
 	wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	exit $$((tested ? tested : checked))
 

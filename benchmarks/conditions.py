@@ -129,6 +129,10 @@ def _ipv6(setting: Setting) -> None:
     setting.without_ipv4 = True
 
 
+def _empty_cache(setting: Setting) -> None:
+    setting.env["LMSTACK_TEST_HOME"] = str(setting.scratch / "test-store")
+
+
 def _background(setting: Setting) -> None:
     setting.before += ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
 
@@ -179,6 +183,11 @@ CONDITIONS = {
         "started by a script in the background, so that Ctrl-C is ignored",
         _background,
         "signal.getsignal(signal.SIGINT) is signal.SIG_IGN",
+    ),
+    "empty-cache": Condition(
+        "no model that tests pulled before",
+        _empty_cache,
+        "not os.path.exists(os.environ['LMSTACK_TEST_HOME'])",
     ),
     "one-core": Condition("one core", _one_core, "len(os.sched_getaffinity(0)) == 1"),
 }

@@ -64,6 +64,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError(f"ids of tests that hold an address: {strange[:3]}")
 
 
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """How to run the tests in the same order again: `-q` leaves out the header that says it."""
+    if config.pluginmanager.hasplugin("randomly"):
+        seed = config.getoption("randomly_seed")
+        terminalreporter.write_line(f"in the order of: --randomly-seed={seed}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def checked_scratch() -> None:
     """Whoever keeps logits after the call that ends them finds NaN there."""

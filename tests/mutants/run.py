@@ -82,6 +82,8 @@ pytest_add_cli_args =
     not long and not weights and not browser
     -p
     no:cacheprovider
+    -p
+    no:randomly
     --hypothesis-seed=14
 also_copy =
     docs

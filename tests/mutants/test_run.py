@@ -90,6 +90,6 @@ def test_tests_named_in_any_order_run_as_they_are_written(tmp_path: Path) -> Non
     (tmp_path / "test_a.py").write_text("def test_2(): pass\ndef test_1(): pass\n")
     (tmp_path / "test_b.py").write_text("def test_3(): pass\n")
     named = ["test_b.py::test_3", "test_a.py::test_1", "test_a.py::test_2"]
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *named]
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--collect-only", "-q", *named]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split()[:3] == named[::-1]

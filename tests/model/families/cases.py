@@ -75,7 +75,7 @@ class Case:
         return self.config("plain").is_encoder_decoder and not self.architecture.endswith(encoder)
 
     def theirs(self, variant: str) -> transformers.PreTrainedModel:
-        return _theirs(self.family, self.architecture, variant, _Held(self))
+        return _as_new(_theirs(self.family, self.architecture, variant, _Held(self)))
 
     def ours(self, variant: str) -> Transformer:
         return _saved(self.family, self.architecture, variant, _Held(self))[0]
@@ -154,6 +154,19 @@ def _theirs(family: str, architecture: str, variant: str, held: _Held) -> Any:
     if held.case.edit is not None:
         with torch.no_grad():
             held.case.edit(model)
+    return model
+
+
+def _as_new(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """A model of theirs whose dynamic rotary angles are again those of no input: they stay at the
+    longest input read, and each test would get those of the ones before it."""
+    for module in model.modules():
+        if hasattr(module, "original_max_seq_len"):
+            for name, angles in list(module.named_buffers(recurse=False)):
+                if name.endswith("original_inv_freq"):
+                    setattr(module, name.replace("original_", ""), angles.clone())
+            for name in [each for each in vars(module) if each.endswith("max_seq_len_cached")]:
+                setattr(module, name, module.original_max_seq_len)
     return model
 
 
