@@ -178,3 +178,30 @@ async def test_answers_are_drawn_for_every_prompt_each_with_a_seed_of_its_own() 
     assert await draw(model, prompts, drawing) == found
     assert await draw(model, prompts, drawing.replace(seed=6)) != found
     assert all(math.isfinite(answer.tokens) for answers in found for answer in answers)
+
+
+def test_a_win_rate_is_tested_against_a_half() -> None:
+    tied, won = Verdict(1.0, -1.0), Verdict(1.0, 1.0)
+    pairings = paired_answers(words_of, seed=3)
+
+    def p(verdicts: list[Verdict]) -> float:
+        found = compare(pairings, verdicts=verdicts).wins["judge"].p
+        assert found is not None
+        return found
+
+    assert p([tied] * 24) == 1
+    assert p([won] * 12 + [Verdict(-1.0, -1.0)] * 12) > 0.9
+    assert p([won] * 24) < 0.001
+
+
+def test_the_answers_that_changed_most_are_shown_first() -> None:
+    pairings = [
+        Pairing((Message("user", f"prompt {n}"),), (Answer("a", 1),), (Answer("b", 1),))
+        for n in range(6)
+    ]
+    ones = np.ones(6)
+    found = compare(
+        pairings, scores=AnswerScores(np.array([3.0, 1, 6, 2, 5, 4]), ones, ones, ones, ones, ones)
+    )
+    changed = [(e.prompt[-1], e.size) for e in found.examples if e.why == "changed"]
+    assert changed == [("2", 6.0), ("4", 5.0), ("5", 4.0), ("0", 3.0)]

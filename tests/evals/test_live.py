@@ -12,7 +12,7 @@ import pytest
 
 from lmstack.evals.clustered import cluster_sums
 from lmstack.evals.live import FailureWatch, LiveAnswer, _so_far, compare_live
-from lmstack.evals.sequential import BettingMean, capitals
+from lmstack.evals.sequential import BettingMean, capitals, quantile_limits
 from lmstack.evals.statistics import wilson
 
 SHARE = 0.2
@@ -214,3 +214,42 @@ def test_it_is_the_test_of_the_report() -> None:
     values = [sign * (each.outcome == "failed") for sign, each in zip(signs, data, strict=True)]
     test = BettingMean(cluster_sums(values), -1 / (1 - SHARE), 1 / SHARE)
     assert watch._test.capital == pytest.approx(1 / test.p_above(0.0), rel=1e-6)
+
+
+def test_half_of_what_may_be_wrong_of_a_quantile_goes_to_each_version() -> None:
+    data = answers(600, 0, 0)
+    by_side = {
+        side: [each.first_token_s for each in data if each.side == side]
+        for side in ("stable", "candidate")
+    }
+    least, most = quantile_limits(by_side["stable"], 0.5, 0.05 / 2)
+    low, high = quantile_limits(by_side["candidate"], 0.5, 0.05 / 2)
+    found = difference(compare_live("canary", data), "first token s p50")
+    assert (found.low, found.high) == (low - most, high - least)
+
+
+def test_the_mean_so_far_is_of_what_came_before() -> None:
+    assert _so_far(np.array([1.0, 0.0, 1.0])).tolist() == [0.5, 0.75, 0.5]
+    assert _so_far(np.array([1.0, 0.0, 0.0])).tolist() == [0.5, 0.75, 0.5]
+
+
+def test_each_request_of_a_conversation_has_its_thumb() -> None:
+    one = LiveAnswer("candidate", 0, "u", SHARE, "r0", "answered", thumb=True)
+    other = dataclasses.replace(one, order=1, request="r1", thumb=False)
+    assert compare_live("canary", [one, other]).arms["candidate"].thumbs == (1, 1)
+
+
+@pytest.mark.parametrize(("seconds", "failures"), [(10.0, 1), (10.5, 0)])
+def test_a_failure_counts_within_the_patience_alone(seconds: float, failures: int) -> None:
+    watch = FailureWatch(SHARE, patience_s=10)
+    watch.begun(0, "u", 0.0)
+    watch.ended(0, "candidate", failed=True, now=seconds)
+    assert watch.failures["candidate"] == failures
+    assert (watch.p < 1) == bool(failures)
+
+
+def test_an_answer_that_did_not_fail_is_no_failure_however_late() -> None:
+    watch = FailureWatch(SHARE, patience_s=10)
+    watch.begun(0, "u", 0.0)
+    watch.ended(0, "candidate", failed=False, now=20.0)
+    assert watch.failures == {"stable": 0, "candidate": 0}

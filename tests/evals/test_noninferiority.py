@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
+from lmstack.evals.distributions import student_cdf
 from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
 from lmstack.evals.statistics import wilson
 
@@ -177,3 +178,36 @@ def test_no_number_of_samples_shows_what_is_not_so() -> None:
     test = shares(np.random.default_rng(0).random(50))
     assert test.needed(0.6, ALPHA, 0.8, 0.55) is None
     assert StudentizedMean(np.array([1.0]), 1).needed(0.0, ALPHA, 0.8, 1.0) is None
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=6), st.floats(-1, 1))
+def test_the_bootstrap_never_claims_more_than_student(values: list[float], bound: float) -> None:
+    test = StudentizedMean(np.array(values), len(values))
+    if test.error > 0:
+        t = (test.value - bound) / test.error
+        assert test.p_above(bound) >= student_cdf(-t, len(values) - 1)
+        assert test.p_below(bound) >= student_cdf(t, len(values) - 1)
+
+
+def test_four_values_prove_no_more_than_student_says() -> None:
+    """Hardly a resample of them is as far from their mean as the bound is."""
+    test = StudentizedMean(np.array([1.0, 0.1, 0.1, 0.1]), 4)
+    t = (test.value + 0.14) / test.error
+    assert (
+        test.p_above(-0.14) == pytest.approx(student_cdf(-t, 3)) == pytest.approx(0.0646, abs=1e-3)
+    )
+    mirrored = StudentizedMean(-test.values, 4)
+    assert mirrored.p_below(0.14) == test.p_above(-0.14)
+
+
+def test_samples_that_are_needed_are_rounded_up() -> None:
+    test = shares(np.random.default_rng(0).binomial(1, 0.8, 100).astype(float))
+    needed = test.needed(0.7, ALPHA, 0.8, 0.8)
+    assert needed is not None
+    reach, cost = test.detectable(0.7, ALPHA, 0.8), test.cost
+
+    def effect(samples: int) -> float:
+        """What so many samples show with that power."""
+        return cost * 100 / samples + (reach - cost) * math.sqrt(100 / samples)
+
+    assert effect(needed) <= 0.1 < effect(needed - 1)

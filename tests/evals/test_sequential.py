@@ -145,3 +145,10 @@ def test_equal_values_are_bet_upon_together(values: list[float]) -> None:
     once = BettingMean(cluster_sums(values), -1.0, 1.0)
     capital = capitals(values, 0.0)[-1]
     assert once.p_above(0.0) == pytest.approx(min(1.0, 1 / capital), rel=1e-9)
+
+
+def test_each_side_of_a_confidence_sequence_has_half_of_alpha() -> None:
+    values = np.random.default_rng(3).uniform(-0.5, 1, 80)
+    test = BettingMean(cluster_sums(values), -1.0, 1.0)
+    [(low, high)] = confidence_sequence(values, [80], alpha=0.1)
+    assert (low, high) == (test.lower(0.05), test.upper(0.05))

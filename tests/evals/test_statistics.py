@@ -132,3 +132,7 @@ def test_values_whose_sums_overflow_have_a_figure_and_what_bound_there_is() -> N
     assert found.value == pytest.approx(1.7976931348623157e308 / 4)
     assert found.low == 0
     assert math.isnan(found.high)
+
+
+def test_random_signs_never_give_a_p_of_nought() -> None:
+    assert sign_flip(np.ones(40), draws=99) == 1 / 100

@@ -78,3 +78,12 @@ def test_worked_examples_are_read_from_a_task_file() -> None:
     assert (shot.text, shot.metadata["worked"]) == ("q", "w")
     with pytest.raises(FormatError, match="no samples"):
         yaml_shots(b"task: t")
+
+
+def test_whose_examples_they_are_is_a_part_of_the_protocol() -> None:
+    one, two = SHOTS[:2], SHOTS[2:]
+    prompt = FewShot("{question}", count=1, shots={"one": one, "two": two})
+    dealt = replace(prompt, shots={"one": two, "two": one})
+    assert prompt.protocol["shots"] != dealt.protocol["shots"]
+    alike = replace(prompt, shots={"one": one, "two": one})  # with the same ids
+    assert alike.protocol["shots"] != prompt.protocol["shots"]

@@ -224,3 +224,25 @@ def test_intervals_leave_out_the_bounds_of_rules_that_pass() -> None:
         result = ask(NON_INFERIOR, on=pairs(gained, lost, 300)).results[0]
         assert (result.interval[0] > -0.05) == (result.outcome == "passed")
         assert (result.interval[1] < -0.05) == (result.outcome == "broken")
+
+
+def test_a_claim_that_passes_alone_is_undecided_beside_another() -> None:
+    """Between alpha / 2 and alpha: the adjusted p decides, not the plain one."""
+    tasks = [pairs(20, 10, 300, task=name) for name in ("a", "b")]
+    rules = [GateRule(name, kind="superior") for name in ("a", "b")]
+    assert ask(rules[0], on=tasks[0]).verdict == "PROMOTE"
+    both = ask(*rules, on=tasks)
+    assert all(r.alpha / 2 < r.p <= r.alpha < r.p_adjusted for r in both.results)
+    assert [r.outcome for r in both.results] == ["undecided", "undecided"]
+    assert both.verdict == "HOLD"
+
+
+def test_a_threshold_beside_a_claim_adjusts_neither() -> None:
+    threshold = GateRule("b", kind="at_least", threshold=0.9)
+    tasks = [
+        pairs(20, 10, 300, task="a"),
+        GateComparison(scores([1.0] * 280 + [0.0] * 20, task="b")),
+    ]
+    found = ask(GateRule("a", kind="superior"), threshold, on=tasks)
+    assert all(r.alpha / 2 < r.p == r.p_adjusted <= r.alpha for r in found.results)
+    assert found.verdict == "PROMOTE"

@@ -212,3 +212,13 @@ def test_other_judges_hold_the_quality_where_no_one_labelled() -> None:
     (found,) = (bias for bias in find_biases(swayed)[0] if bias.is_named)
     assert (found.name, found.held) == ("self-preference", "other judges")
     assert isinstance(found, Bias)
+
+
+def test_a_judge_whose_own_answers_always_come_first_is_found_out() -> None:
+    """Pairs have no intercept, which would take all that does not vary."""
+    rng = np.random.default_rng(6)
+    label = rng.choice([-1.0, 1.0], 60)
+    value = label + 1 + 0.3 * rng.normal(size=60)
+    found, missing = find_biases(table(value, own=np.ones(60), label=label))
+    assert "self-preference" not in missing
+    assert [bias.name for bias in found if bias.is_named] == ["self-preference"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,16 @@ def test_judges_that_err_together_are_worth_one() -> None:
 def test_one_judge_is_no_jury() -> None:
     with pytest.raises(InputError, match="two judges"):
         jury_of(*pairs(["1"]), PAIR)
+
+
+def test_repeats_of_a_judge_are_no_further_votes() -> None:
+    items, said = pairs(["11", "12", "21", "22", "1="], label="first")
+    again = [replace(each, verdict=WAYS["2"], repeat=n) for n in (1, 2) for each in said[::2]]
+    assert jury_of(items, said + again, PAIR) == jury_of(items, said, PAIR)
+
+
+def test_an_item_that_a_judge_left_undecided_says_nothing_of_errors() -> None:
+    items, said = pairs(["11", "12", "21", "22", "11"], label="first")
+    more, undecided = pairs(["11"] * 5 + ["2?"], label="first")
+    both = jury_of(items + more[5:], said + undecided[10:], PAIR)
+    assert both.error_correlation == jury_of(items, said, PAIR).error_correlation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.evals.judging.judges import FENCED, Judge, letters
 
-from lmstack.core import ChatModel, InputError, Message, Request, ScriptedModel, UnsupportedError
+from lmstack.core import (
+    ChatModel,
+    Delta,
+    InputError,
+    Message,
+    ModelInfo,
+    Request,
+    ScriptedModel,
+    TokenLogprob,
+    UnsupportedError,
+)
 from lmstack.evals.judging import LabelJudge, PairJudge, RatingJudge, Verdict
 from lmstack.evals.judging.options import OptionReader
 
@@ -177,3 +188,22 @@ def test_a_drawn_verdict_is_drawn_by_its_seed_and_has_no_probability() -> None:
 def test_labels_are_two(labels: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="labels"):
         LabelJudge(ScriptedModel(), "Which?", labels)
+
+
+@pytest.mark.parametrize("order", [("A", " A", "B"), (" A", "A", "B")])
+def test_tokens_that_differ_in_white_space_are_one_reply(order: tuple[str, ...]) -> None:
+    share = {"A": 0.2, " A": 0.5, "B": 0.3}
+    top = tuple(TokenLogprob(t, t.encode(), math.log(share[t])) for t in order)
+
+    class Model:
+        info = ModelInfo("listing")
+
+        async def stream(self, request: Request) -> AsyncIterator[Delta]:
+            first = TokenLogprob(" A", b" A", math.log(0.5), top=top)
+            yield Delta(" A", logprobs=(first,))
+            yield Delta(finish_reason="stop")
+
+    found = asyncio.run(OptionReader(Model(), ("A", "B")).ask(ASKED)).logprobs
+    assert found is not None
+    shares = {name: math.exp(value) for name, value in found.items()}
+    assert shares == pytest.approx({"A": 0.7, "B": 0.3})

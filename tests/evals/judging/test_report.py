@@ -26,6 +26,7 @@ from lmstack.evals.judging import (
     judgement_from_json,
 )
 from lmstack.evals.judging.judgements import TOO_LONG, rules_from_json
+from lmstack.evals.judging.report import _others
 
 PAIR = Rules("pair", "Which is better?")
 LABEL = Rules("label", "Which fits?", ("refuses", "complies"))
@@ -227,3 +228,28 @@ def test_each_repeat_is_drawn_by_a_seed_of_its_own() -> None:
     drawn = [(r.sampling.temperature, r.sampling.seed) for r in model.requests if r.sampling.seed]
     assert {temperature for temperature, _ in drawn} == {0.5}
     assert len({seed for _, seed in drawn}) == 2
+
+
+def test_a_judge_is_held_against_the_others_alone() -> None:
+    each = item(0)
+    judgements = [
+        said(each, Verdict(1.0, 1.0)),
+        said(each, Verdict(-1.0, -1.0), judge="other"),
+        said(each, Verdict(1.0, 1.0), judge="other", repeat=1),
+    ]
+    assert _others(judgements, "j", PAIR) == {each.key: -1.0}
+    assert _others(judgements, "other", PAIR) == {each.key: 1.0}
+
+
+def test_half_a_point_is_rounded_up() -> None:
+    """As people round, and not to the even number."""
+    items = [item(n, answers=("a",), label=label) for n, label in enumerate((3.0, 5.0, 4.0))]
+    rules = Rules("rubric", criteria=RUBRIC.criteria[:2])
+    names = [c.name for c in rules.criteria]
+    judged = [
+        said(each, rating=RubricRating(dict(zip(names, marks, strict=True)), {}))
+        for each, marks in zip(items, [(2, 3), (4, 5), (3, 4)], strict=True)
+    ]
+    report = judge_report(items, judged, "j", rules)
+    assert report.agreement is not None
+    assert report.agreement.accuracy.value == 1

@@ -145,8 +145,9 @@ def test_accuracy_at_a_coverage_is_that_of_the_surest() -> None:
     assert curve.accuracy_at(0.2) == 0.5
     assert curve.accuracy_at(0.001) == 1
     assert curve.accuracy_at(1) == pytest.approx(0.1)
-    for share in range(1, 101):
-        assert risk_coverage(np.ones(100), np.ones(100)).accuracy_at(share / 100) == 1
+    falling = risk_coverage(-np.arange(100), [1] * 7 + [0] * 93)
+    for count in range(7, 101):  # 0.07 * 100 is more than 7, and 0.29 * 100 less than 29
+        assert falling.accuracy_at(count / 100) == pytest.approx(7 / count)
     with pytest.raises(InputError, match="coverage"):
         curve.accuracy_at(0)
 
