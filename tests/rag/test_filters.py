@@ -21,6 +21,7 @@ from lmstack.rag.filters import (
     Not,
     Or,
     all_of,
+    check_names,
     parse_condition,
     parse_filter,
 )
@@ -315,3 +316,69 @@ def test_nothing_asked_is_true_and_nothing_offered_is_false():
 @given(FILTERS)
 def test_filters_can_be_keys(where: Filter):
     assert {where: 1}[parse_filter(where.to_json())] == 1
+
+
+HELD = (
+    {"path": "/n/a/plan.md", "source": "/n", "format": "markdown", "tags": ("x",)},
+    {"path": "/n/b.pdf", "source": "/n", "format": "pdf", "author": "Ada"},
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "exist"),
+    [
+        ("athor = Ada", "did you mean 'author'?"),
+        ("formt = pdf", "author, format, path, source, tags"),
+        ("format = docx", "markdown, pdf"),
+        ("format != pfd", "did you mean 'pdf'?"),
+        ("format in docx, html", "markdown, pdf"),
+        ("path = plan.md", "did you mean '/n/a/plan.md'?"),
+        ("path under /n/c", "/n/a/plan.md, /n/b.pdf"),
+        ("source = /m", "/n"),
+    ],
+)
+def test_a_name_that_no_document_has_is_an_error_that_says_which_exist(asked: str, exist: str):
+    for where in (parse_condition(asked), Not(Or((And((parse_condition(asked),)),)))):
+        with pytest.raises(InputError) as error:
+            check_names(where, HELD)
+        assert exist in (error.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "author = Grace",
+        "format in docx, pdf",
+        "format > m",
+        "path under /n/a",
+        "path != /n/b.pdf",
+        "tags has y",
+    ],
+)
+def test_a_value_that_no_document_has_is_looked_for(asked: str):
+    check_names(parse_condition(asked), HELD)
+
+
+def test_a_name_is_looked_for_as_people_write_paths():
+    with pytest.raises(InputError, match="no file or folder 'c'") as error:
+        check_names(Condition("path", "under", "/n/c"), HELD, lambda path: path.removeprefix("/n/"))
+    assert error.value.hint == "there are: a/plan.md, b.pdf"
+
+
+def test_nothing_can_be_chosen_among_no_documents():
+    with pytest.raises(InputError, match="no document"):
+        check_names(parse_condition("format = pdf"), ())
+
+
+def test_an_error_names_some_of_many():
+    many = [{"path": f"/n/{number:03}"} for number in range(40)]
+    with pytest.raises(InputError) as error:
+        check_names(parse_condition("path = x"), many)
+    assert (error.value.hint or "").endswith("/n/011 and 28 more")
+
+
+@pytest.mark.parametrize("asked", ["format == pdf", "date => 2024", "format ~ pdf", "title is x"])
+def test_an_unknown_comparison_is_no_part_of_the_value(asked: str):
+    with pytest.raises(InputError, match="no comparison") as error:
+        parse_condition(asked)
+    assert ">=, in, has, under" in (error.value.hint or "")

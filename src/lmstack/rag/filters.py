@@ -2,8 +2,9 @@
 
 Two-valued logic: a condition on a field that a document lacks is false, and `Not` is the exact
 complement, so ``!=`` holds for a document without the field. Text compares by code points, so
-ISO 8601 dates compare as dates. Covers the language; where filters are applied is `retrieve`'s
-and the stores' business.
+ISO 8601 dates compare as dates. `check_names` refuses a filter that names what no document has:
+it would find nothing, whatever is asked. Covers the language; where filters are applied is
+`retrieve`'s and the stores' business.
 
     format = pdf        date >= 2024-06     tags has budget     path under contracts/2024
     author in ["Ada", "Grace"]
@@ -14,11 +15,11 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, nearest, shown
 
 __all__ = [
     "And",
@@ -30,6 +31,7 @@ __all__ = [
     "Scalar",
     "Value",
     "all_of",
+    "check_names",
     "parse_condition",
     "parse_filter",
 ]
@@ -39,10 +41,14 @@ Value = Scalar | tuple[str, ...]
 Fields = Mapping[str, Value]
 Op = Literal["=", "!=", "<", "<=", ">", ">=", "in", "has", "under"]
 MAX_NODES, MAX_LISTED = 200, 1_000
+# How many of the names that exist an error gives.
+MAX_NAMED = 12
+# Fields that hold a path.
+PATHS = ("path", "source")
 _NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
-_CONDITION = re.compile(
-    rf"\s*({_NAME})\s*(!=|<=|>=|=|<|>|\bin\b|\bhas\b|\bunder\b)\s*(.*?)\s*", re.S
-)
+# Signs or a word between the name and the value, whether or not they are an `Op`.
+_CONDITION = re.compile(rf"\s*({_NAME})(?:\s*([=<>!~:&|]+)|\s+([A-Za-z]+)\b)\s*(.*?)\s*", re.S)
+_FORM = f'write it like "format = pdf", with one of {", ".join(get_args(Op))}'
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -65,7 +71,7 @@ class Condition:
         if not re.fullmatch(_NAME, self.name):
             raise _bad(f"{shown(self.name)} is no field name", "letters, digits, _ . and -")
         if self.op not in get_args(Op):
-            raise _bad(f"unknown comparison {shown(self.op)}", f"known: {', '.join(get_args(Op))}")
+            raise _bad(f"there is no comparison {shown(self.op)}", _FORM)
         if isinstance(self.value, tuple) != (self.op == "in"):
             raise _bad(
                 f"{self.name} {self.op} {shown(str(self.value))}",
@@ -154,8 +160,9 @@ def parse_condition(text: str) -> Condition:
     ``true``, ``false`` and numbers are what they look like; all else is text. `InputError`."""
     match = _CONDITION.fullmatch(text)
     if match is None:
-        raise _bad(f"cannot read the filter {shown(text)}", 'write it like "format = pdf"')
-    name, op, raw = match.groups()
+        raise _bad(f"cannot read the filter {shown(text)}", _FORM)
+    name, sign, word, raw = match.groups()
+    op = sign or word
     if op == "in":
         return _condition(name, op, _list(raw))
     value = raw if op in ("has", "under") and not raw.startswith('"') else _value(raw)
@@ -167,6 +174,55 @@ def parse_filter(data: object) -> Filter:
     ``{"not": {...}}``, or a text for `parse_condition`. `InputError`."""
     budget = [MAX_NODES]
     return _parse(data, budget)
+
+
+def check_names(
+    where: Filter, documents: Collection[Fields], named: Callable[[str], str] = str
+) -> None:
+    """`InputError` if a condition names a field, a format, a path or a source that none of
+    ``documents`` has; of several after ``in`` one is enough. It says which there are, with paths
+    as ``named`` gives them."""
+    if not documents:
+        raise _bad("there is no document to filter", "add some, or wait until they are indexed")
+    fields = {name for each in documents for name in each}
+    for condition in _conditions(where):
+        name, op = condition.name, "=" if condition.op == "!=" else condition.op
+        if name not in fields:
+            raise _unknown("field", name, fields)
+        if name not in ("format", *PATHS) or op not in ("=", "in", "under"):
+            continue
+        held = {str(each[name]) for each in documents if name in each}
+        value = condition.value
+        wanted = [str(one) for one in (value if isinstance(value, tuple) else (value,))]
+        if op == "under":
+            found = any(condition.matches({name: one}) for one in held)
+        else:
+            found = not held.isdisjoint(wanted)
+        if not found:
+            told = named if name in PATHS else str
+            kind = "file or folder" if name == "path" else name
+            raise _unknown(kind, ", ".join(map(told, wanted)), map(told, held))
+
+
+def _conditions(where: Filter) -> Iterator[Condition]:
+    match where:
+        case Condition():
+            yield where
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _conditions(part)
+        case Not(part):
+            yield from _conditions(part)
+
+
+def _unknown(kind: str, wanted: str, known: Iterable[str]) -> InputError:
+    names = sorted(known)
+    ending = [name for name in names if name.endswith(f"/{wanted}")]
+    guess = ending[0] if ending else nearest(wanted, names)
+    listed = ", ".join(names[:MAX_NAMED])
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    hint = f"did you mean {guess!r}? " if guess else ""
+    return _bad(f"the documents have no {kind} {shown(wanted)}", f"{hint}there are: {listed}{more}")
 
 
 def _parse(data: object, budget: list[int]) -> Filter:

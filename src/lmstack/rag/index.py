@@ -303,6 +303,7 @@ class Index(IndexView):
                 for source_id, rules in snapshot.rules.items()
                 if str(rules)
             ),
+            formats=dict(sorted(Counter(info.format for info in counts).items())),
             fields=dict(sorted(names.items())),
             labels={display_path(path): tuple(sorted(given[path])) for path in sorted(given)},
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
 from lmstack.rag.catalogue.columns import with_absolute_paths
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.labels import check_labels
+from lmstack.rag.catalogue.labels import check_labels, may_see
 from lmstack.rag.catalogue.listing import (
     DocumentInfo,
     list_documents,
@@ -32,10 +32,10 @@ from lmstack.rag.catalogue.listing import (
 from lmstack.rag.catalogue.snapshot import display_path
 from lmstack.rag.catalogue.spaces import Space, active_space, current_state
 from lmstack.rag.documents import Document, ProblemError
-from lmstack.rag.filters import Fields, Filter, all_of
+from lmstack.rag.filters import Fields, Filter, all_of, check_names
 from lmstack.rag.formats.load import read_file
 from lmstack.rag.formats.parsed import LoadConfig
-from lmstack.rag.retrieve.corpus import Corpus, CorpusCache
+from lmstack.rag.retrieve.corpus import Corpus, CorpusCache, Facts
 from lmstack.rag.retrieve.hybrid import (
     Hit,
     Mode,
@@ -103,11 +103,22 @@ class IndexView:
         """This view, within ``labels`` besides its own. None changes nothing."""
         return IndexView(self._opened, self._within(labels), self.where)
 
-    def matching(self, where: Filter | None) -> IndexView:
+    def matching(
+        self, where: Filter | None, *, named: Callable[[str], str] = display_path
+    ) -> IndexView:
         """This view, of the documents that match ``where`` besides. Paths in it are as they
-        open from the current folder."""
-        both = all_of(self.where, with_absolute_paths(where))
-        return IndexView(self._opened, self.labels, both)
+        open from the current folder. `InputError` if ``where`` names what no document of this
+        view has (`check_names`), with absolute paths as ``named`` gives them."""
+        where = with_absolute_paths(where)
+        if where is not None:
+            with self._opened.database.reading() as connection:
+                facts = self._corpus(connection).facts.values()
+            check_names(where, [each.fields for each in facts if self._sees(each)], named)
+        return IndexView(self._opened, self.labels, all_of(self.where, where))
+
+    def _sees(self, facts: Facts) -> bool:
+        within = self.where is None or self.where.matches(facts.fields)
+        return within and may_see(self.labels, facts.labels)
 
     def search(
         self,

@@ -16,7 +16,7 @@ from lmstack.app import cli, wiring
 from lmstack.app.cli import output
 from lmstack.app.wiring import retrieval
 from lmstack.core import Embedder, ScriptedModel
-from lmstack.rag import NOTHING, Answerer, Index, TextDelta, UpdateResult
+from lmstack.rag import FORMATS, NOTHING, Answerer, Index, TextDelta, UpdateResult
 from lmstack.rag.answer import confidence
 
 if TYPE_CHECKING:
@@ -218,12 +218,29 @@ def test_an_older_edition_that_says_otherwise_is_named_below(
     )
 
 
-def test_an_empty_folder_answers_nothing(run: Run, tmp_path: Path, model: ScriptedModel) -> None:
-    (tmp_path / "empty").mkdir()
-    ran = run("ask", QUESTION, "--docs", str(tmp_path / "empty"))
-    assert ran.code == 0
-    assert ran.out.startswith("No answer\n")
-    assert "no passage was found" in ran.out
+@pytest.mark.parametrize("command", ["ask", "search"])
+def test_a_folder_without_a_document_is_an_error_that_says_what_is_read(
+    run: Run, tmp_path: Path, model: ScriptedModel, command: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    empty = run(command, QUESTION, "--docs", str(folder))
+    assert (empty.code, empty.out) == (1, "")
+    assert "is empty\n" in empty.err
+    assert ", ".join(ending for ending in FORMATS if FORMATS[ending] != "code") in empty.err
+    (folder / "photo.png").write_bytes(b"x")
+    photos = run(command, QUESTION, "--docs", str(folder))
+    assert photos.code == 1
+    assert "has no file that can be read: 1 file of another kind (.png)" in photos.err
+
+
+def test_a_document_that_is_not_there_is_an_error_that_names_those_that_are(
+    run: Run, docs: Path, model: ScriptedModel
+) -> None:
+    ran = run("ask", QUESTION, "--docs", "docs", "--document", "docs/leters.md")
+    assert ran.code == 1
+    assert "did you mean 'docs/letters.md'? there are: docs/letters.md, docs/ports.txt" in ran.err
+    assert run("ask", QUESTION, "--docs", "docs", "--document", "docs").code == 0
 
 
 def test_the_index_is_kept_and_updated_not_rebuilt(

@@ -65,7 +65,7 @@ def test_a_folder_of_which_nothing_is_read_says_so_at_every_question(
         path.rename(path.with_suffix(".png"))
     for _ in range(2):
         err = run("search", "letters", "--docs", "docs").err
-        assert "not read: 2 files of other kinds (.png)" in err
+        assert "has no file that can be read: 2 files of other kinds (.png)" in err
 
 
 def test_status_lists_what_is_not_read_with_the_reason(

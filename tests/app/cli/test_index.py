@@ -16,7 +16,7 @@ from lmstack.app.cli.commands import index as index_command
 from lmstack.app.cli.indexing import told
 from lmstack.app.wiring import documents
 from lmstack.core import ModelInfo
-from lmstack.rag import Progress
+from lmstack.rag import FORMATS, Progress
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -65,6 +65,24 @@ def test_status_and_verify_need_no_model(
     monkeypatch.setattr(wiring, "embedder", None)
     assert run("index", "status", "--index", index, "--json").json["documents"] == 2
     assert run("index", "verify", "--index", index, "--json").json["ok"] is True
+
+
+def test_status_and_help_name_the_formats(run: Run, docs: Path, index: str) -> None:
+    ran = run("index", "status", "--index", index)
+    assert "formats            markdown (1), text (1)" in ran.out
+    endings = [ending for ending, form in FORMATS.items() if form != "code"]
+    assert f"endings read       {', '.join(endings)} and source code\n" in ran.out
+    help_text = " ".join(run("index", "--help").out.split())
+    assert f"({', '.join(endings)} and source code)" in help_text
+
+
+def test_adding_a_folder_without_documents_says_what_is_read(
+    run: Run, tmp_path: Path, embedder: HashEmbedder
+) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = run("index", "add", "--docs", str(tmp_path / "empty"))
+    assert ran.code == 0
+    assert "no document was found; these are read: .txt" in ran.err
 
 
 def test_status_says_when_files_have_changed_and_what_to_do(
@@ -168,7 +186,7 @@ def test_neither_docs_nor_index_is_a_usage_error(run: Run) -> None:
 
 
 def test_a_filter_that_lets_nothing_through_is_named(run: Run, docs: Path, index: str) -> None:
-    ran = run("search", "ports", "--index", index, "--where", "format = pdf")
+    ran = run("search", "ports", "--index", index, "--where", "modified > 2090")
     assert "nothing was found in the documents that --where lets through" in ran.err
 
 

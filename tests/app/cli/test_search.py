@@ -72,6 +72,15 @@ def test_filter_that_cannot_be_read_is_the_users_mistake(run, index):
     assert "format = pdf" in ran.err
 
 
+def test_a_filter_by_what_no_document_has_says_what_there_is(run, index):
+    wrong = run("search", "letters", "--index", index, "--where", "formt = pdf")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "did you mean 'format'?" in wrong.err
+    absent = run("search", "letters", "--index", index, "--where", "format = pdf")
+    assert absent.code == 1
+    assert "there are: markdown" in absent.err
+
+
 @pytest.mark.parametrize("asked", [("--rerank",), ("--preset", "best")])
 def test_model_that_was_asked_for_and_is_missing_is_an_error(run, index, asked):
     ran = run("search", "letters", "--index", index, *asked)

@@ -133,7 +133,7 @@ class ScriptedWorkspace:
     def judge(self, request_id: str, judgement: Judgement, client: str = "") -> None:
         self.judged.append((request_id, judgement))
 
-    def filter_of(self, data: Any) -> Filter | None:
+    def filter_of(self, data: Any, client: str = "") -> Filter | None:
         return None if data is None else parse_filter(data)
 
     def facets(self, client: str = "") -> dict[str, Any]:

@@ -114,6 +114,26 @@ def test_wrong_filter_is_a_plain_400(wrong: Any, workspace: Any, serve: Any) -> 
     assert workspace.asked == []
 
 
+async def test_names_that_nobody_sees_are_an_error_with_paths_as_the_page_names_them(
+    filled: PageView,
+) -> None:
+    for asked, there in (
+        ("formt = pdf", "did you mean 'format'?"),
+        ("path = docs/pay.md", "did you mean 'docs/notes/pay.md'?"),
+    ):
+        with pytest.raises(InputError) as error:
+            filled.filter_of(asked)
+        assert there in (error.value.hint or "")
+
+
+def test_what_a_caller_may_not_see_is_not_named_as_what_exists(filled: PageView) -> None:
+    filled.workspace._access = Access((), (KeyEntry(b"1" * 32, None),))
+    for path in ("docs/notes/pay.md", "docs/nowhere.md"):
+        with pytest.raises(InputError) as error:
+            filled.filter_of(f"path = {path}", "key:of nobody")
+        assert "pay" not in (error.value.hint or "")
+
+
 @pytest.mark.parametrize("text", ["{", "[" * 5000, '{"a": NaN}'])
 def test_filter_that_is_no_json_is_a_400(text: str, workspace: Any, serve: Any) -> None:
     response = httpx.get(serve(workspace).url + "/api/documents", params={"where": text})

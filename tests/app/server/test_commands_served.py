@@ -301,9 +301,12 @@ def test_a_filter_means_the_same_from_another_folder(
     with up(home):
         monkeypatch.chdir(docs)
         ran = run("ask", "Which port is it?", "--docs", ".", "--where", "path = ports.txt")
+        wrong = run("ask", "Which port is it?", "--docs", ".", "--document", "port.txt")
     assert asked_here == []
     assert "ports.txt" in ran.out
     assert "letters.md" not in ran.out
+    assert wrong.code == 1
+    assert "did you mean 'ports.txt'? there are: letters.md, ports.txt" in wrong.err
 
 
 def test_stopping_the_server_deletes_its_socket(home: Path, docs: Path) -> None:

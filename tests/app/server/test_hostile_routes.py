@@ -344,7 +344,7 @@ def test_canary_of_a_hidden_document_leaves_nowhere(
         told = server.ask("visitor", *request).text
         question = json.dumps(request[2]) if request[2] else request[1]
         assert CANARY not in told.replace(SECRET, "") or CANARY in question, request
-        assert "salaries" not in told
+        assert "salaries" not in told or "salaries" in question, request
         assert "ninety" not in told
     assert len(server.model.requests) >= 4
     for prompt in server.model.requests:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmstack.app import wiring
 from lmstack.app.cli.output import Output, Progress
 from lmstack.app.formats import count, printable, seconds, size
-from lmstack.app.server.not_read import not_read_note, not_read_text
+from lmstack.app.server.not_read import not_read_note, not_read_text, nothing_to_read
 from lmstack.app.wiring import documents
 from lmstack.app.wiring.embedders import is_remote_embedder
 from lmstack.core import LmstackError
@@ -192,8 +192,10 @@ def open_source(
         ):
             result = opened.update([source], progress=progress)
         tell_of_problems(out, result, progress)
+        if not opened.documents():
+            raise nothing_to_read(str(docs), not_read_text(result.plan.not_read, result.problems))
         # Not at every question: who has been told once can look it up.
-        if result.changed_anything or not opened.documents():
+        if result.changed_anything:
             tell_of_not_read(out, result, f"--docs {shlex.quote(str(docs))}")
         yield opened
         tell_of_store(out, opened)

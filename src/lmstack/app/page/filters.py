@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.rag import DocumentInfo
-from lmstack.rag.filters import And, Condition, Filter, Not, Or, Scalar, Value, parse_filter
+from lmstack.rag.filters import PATHS, And, Condition, Filter, Not, Or, Scalar, Value, parse_filter
 
 __all__ = ["facets_of", "read_filter"]
 
 MAX_VALUES = 24
 MAX_FIELDS = 12
 MAX_VALUE_CHARS = 60
-_PATHS = ("path", "source")
 # Different for nearly every document, or nothing to choose by.
 _NOT_OFFERED = frozenset(
-    {*_PATHS, "title", "size", "modified", "date", "format", "language", "access", "warnings"}
+    {*PATHS, "title", "size", "modified", "date", "format", "language", "access", "warnings"}
 )
 
 Counts = Counter[Scalar]
@@ -42,9 +41,9 @@ def _opened(where: Filter, folder: Path) -> Filter:
         return os.path.normpath(os.path.join(folder.parent, path))
 
     match where:
-        case Condition(name, "=" | "!=" | "under", str(path)) if name in _PATHS:
+        case Condition(name, "=" | "!=" | "under", str(path)) if name in PATHS:
             return replace(where, value=opened(path))
-        case Condition(name, "in", tuple(paths)) if name in _PATHS:
+        case Condition(name, "in", tuple(paths)) if name in PATHS:
             return replace(where, value=tuple(map(opened, paths)))
         case And(parts) | Or(parts):
             return replace(where, parts=tuple(_opened(part, folder) for part in parts))

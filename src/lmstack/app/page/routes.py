@@ -176,7 +176,7 @@ class _Routes:
     async def documents(self, request: Request) -> Response:
         wanted = request.query_params.get("find", "")[:200]
         client = caller_of(request).client
-        where = self._view.filter_of(_where(request))
+        where = await asyncio.to_thread(self._view.filter_of, _where(request), client)
         return _json(await asyncio.to_thread(self._view.documents, wanted, client, where))
 
     async def facets(self, request: Request) -> Response:
@@ -239,7 +239,8 @@ class _Routes:
         asked = await read_json(request, Ask, MAX_BODY_BYTES)
         history = tuple(Message(past.role, past.content) for past in asked.history)
         # Before the stream begins: a wrong one is an answer of its own.
-        where = self._view.filter_of(asked.where)
+        caller = caller_of(request)
+        where = await asyncio.to_thread(self._view.filter_of, asked.where, caller.client)
 
         def failed(error: Exception) -> LmstackError:
             return unexpected(error, request.scope)
@@ -247,7 +248,6 @@ class _Routes:
         def left() -> None:
             request.state.gone = True
 
-        caller = caller_of(request)
         return AnswerStream(
             self._view.ask(
                 asked.question,

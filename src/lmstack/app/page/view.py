@@ -127,10 +127,14 @@ class PageView:
             "revision": standing.revision,
         }
 
-    def filter_of(self, data: object) -> Filter | None:
+    def filter_of(self, data: object, client: str = OWNER) -> Filter | None:
         """The filter that is meant by JSON in which paths are as the page names them;
-        `InputError` for one that cannot be read."""
-        return read_filter(data, self.workspace.folder)
+        `InputError` for one that cannot be read, or that names what no document has of those
+        that ``client`` sees."""
+        where = read_filter(data, self.workspace.folder)
+        if where is not None:
+            self.workspace.view_of(client).matching(where, named=self._named)
+        return where
 
     def facets(self, client: str = OWNER) -> dict[str, Any]:
         """What ``client`` can filter by, with counts of the documents that it sees."""
@@ -220,8 +224,10 @@ class PageView:
             known = self._suggested.get(key)
         if known is None or known[0] != revision:
             candidates = await asyncio.to_thread(candidate_questions, view)
-            answerer = self.workspace.answerer_of(client)
-            found = await answerable(answerer, candidates[:MAX_TRIED], SUGGESTED)
+            found: list[str] = []
+            if candidates:
+                answerer = self.workspace.answerer_of(client)
+                found = await answerable(answerer, candidates[:MAX_TRIED], SUGGESTED)
             known = (revision, found)
             with self._lock:
                 self._suggested[key] = known

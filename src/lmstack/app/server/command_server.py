@@ -195,10 +195,13 @@ async def _events(workspace: Workspace, asking: Asking, asked: Mapping[str, Any]
     if standing.failure is not None:
         raise standing.failure
     open_from = shown_from(folder)
+    view = workspace.view_of(COMMAND)
     now = standing.round
+    if standing.indexed:
+        view.matching(where, named=open_from)
     yield {"event": "indexed", "not_read": not_read_text(now.plan.not_read, now.problems)}
     answer = asking(Question(prompt=question, client=COMMAND, where=where, wishes=wishes))
-    async with aclosing(told(answer, workspace.view_of(COMMAND), open_from)) as events:
+    async with aclosing(told(answer, view, open_from)) as events:
         async for event in events:
             yield event
 

@@ -1,4 +1,5 @@
-"""What is said of the files that an index does not hold: one line that counts them by reason.
+"""What is said of the files that an index does not hold: one line that counts them by reason, and
+an error where nothing else is there.
 
 Does not cover the list of them, which `lmstack index status` prints.
 """
@@ -10,11 +11,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmstack.core import NotFoundError, shown
+
 if TYPE_CHECKING:
     from lmstack.rag import Problem, UpdateResult
     from lmstack.rag.ingest.scan import NotRead
 
-__all__ = ["NotReadNotes", "not_read_note", "not_read_text"]
+__all__ = ["NotReadNotes", "not_read_note", "not_read_text", "nothing_to_read"]
 
 # How many endings of files that are not read are named.
 MOST_ENDINGS = 3
@@ -23,6 +26,19 @@ MOST_ENDINGS = 3
 def not_read_note(text: str, option: str) -> str:
     """The line that says so; empty where all was read."""
     return f"not read: {text}; lmstack index status {option} lists them" if text else ""
+
+
+def nothing_to_read(place: str, text: str = "") -> NotFoundError:
+    """For a question to the documents of ``place`` where there are none; ``text``: what is not
+    read there, as of `not_read_text`."""
+    from lmstack.rag.formats.load import ENDINGS_READ
+
+    why = f"has no file that can be read: {text}" if text else "is empty"
+    return NotFoundError(
+        f"{shown(place)} {why}",
+        hint=f"put documents there; these are read: {ENDINGS_READ}",
+        param="docs",
+    )
 
 
 class NotReadNotes:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lmstack.app.server.access import Access
 from lmstack.app.server.kept_index import FixedIndex, KeptIndex, Standing
+from lmstack.app.server.not_read import not_read_text, nothing_to_read
 from lmstack.app.server.uploads import Uploads
 from lmstack.core import (
     ChatModel,
@@ -293,7 +294,9 @@ class Workspace:
         writer: Writer | None = None,
     ) -> Answerer:
         """What answers ``client`` as it ``wishes``: from documents that it may see and that match
-        ``where``. ``writer``: what there was when the answer began; else what there is now."""
+        ``where``. ``writer``: what there was when the answer began; else what there is now.
+        `NotFoundError` for a folder in which no document is."""
+        self._need_documents()
         labels, index, writer = self.labels_of(client), self.index, writer or self.writer
 
         def made(view: IndexView) -> Answerer:
@@ -309,6 +312,12 @@ class Workspace:
             if key not in self._answerers:
                 self._answerers[key] = made(index.seen_by(labels))
             return self._answerers[key]
+
+    def _need_documents(self) -> None:
+        standing = self.standing()
+        if standing.state == "ready" and not standing.indexed:
+            now = standing.round
+            raise nothing_to_read(self._named, not_read_text(now.plan.not_read, now.problems))
 
     def events(self, asked: Question) -> AsyncGenerator[AnswerEvent, None]:
         """The events of an answer, guarded."""

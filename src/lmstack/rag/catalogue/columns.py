@@ -28,7 +28,7 @@ from lmstack.core import InputError, IntegrityError, nearest, shown
 from lmstack.rag.catalogue.database import index_option
 from lmstack.rag.catalogue.snapshot import get_meta
 from lmstack.rag.documents import Block, Page, Section
-from lmstack.rag.filters import And, Condition, Fields, Filter, Not, Or, Value
+from lmstack.rag.filters import PATHS, And, Condition, Fields, Filter, Not, Or, Value
 
 __all__ = [
     "FORM_KEY",
@@ -158,9 +158,6 @@ def load_pages(data: str) -> tuple[Page, ...]:
     return tuple(Page(*page) for page in json.loads(data))
 
 
-_PATHS = ("path", "source")
-
-
 def all_fields(row: Any, own: Fields, root: str, path: str) -> dict[str, Value]:
     """The fields of the document in the ``row`` of `schema.documents`, whose source is ``root``
     and whose absolute path is ``path``."""
@@ -189,9 +186,9 @@ def load_fields(data: str) -> dict[str, Value]:
 def with_absolute_paths(where: Filter | None) -> Filter | None:
     """``where`` with the paths in it as they open from the current folder."""
     match where:
-        case Condition(name, "=" | "!=" | "under", str(path)) if name in _PATHS:
+        case Condition(name, "=" | "!=" | "under", str(path)) if name in PATHS:
             return replace(where, value=os.path.abspath(path))
-        case Condition(name, "in", tuple(paths)) if name in _PATHS:
+        case Condition(name, "in", tuple(paths)) if name in PATHS:
             return replace(where, value=tuple(map(os.path.abspath, paths)))
         case And(parts) | Or(parts):
             return replace(where, parts=tuple(filter(None, map(with_absolute_paths, parts))))

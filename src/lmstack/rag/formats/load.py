@@ -34,6 +34,7 @@ from lmstack.rag.formats.plain import (
 )
 
 __all__ = [
+    "ENDINGS_READ",
     "FORMATS",
     "PARSER_VERSION",
     "Fingerprint",
@@ -80,6 +81,8 @@ FORMATS: dict[str, Format] = {
     ".ipynb": "notebook",
     **dict.fromkeys(ENDINGS, "code"),
 }
+# All of them for people, but for the dozens of source code.
+ENDINGS_READ = ", ".join(e for e, form in FORMATS.items() if form != "code") + " and source code"
 # Part of what an indexed document was made with: raise it when a parser's output changes.
 PARSER_VERSION = 3
 

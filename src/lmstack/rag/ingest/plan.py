@@ -35,8 +35,9 @@ __all__ = ["IndexStatus", "Plan", "attempt", "is_under", "make_plan", "not_found
 class IndexStatus:
     """``bytes`` on disk; ``sources`` and problem paths as they open from the current folder;
     ``rules`` say what is read of those that have some. ``plan`` is what an update would do and
-    what it passes over, None if not asked for. ``fields``: the names that filters may use, with
-    the number of documents that have each. ``labels``: those given to paths. ``store`` keeps the
+    what it passes over, None if not asked for. ``formats``: how many documents there are of each.
+    ``fields``: the names that filters may use, with the number of documents that have each.
+    ``labels``: those given to paths. ``store`` keeps the
     vectors besides. ``embedder_weights``: the form of weights that made the vectors, None for a
     remote model."""
 
@@ -52,6 +53,7 @@ class IndexStatus:
     problems: tuple[Problem, ...]
     plan: Plan | None
     rules: tuple[str, ...] = ()
+    formats: Mapping[str, int] = field(default_factory=dict)
     fields: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     store: str | None = None

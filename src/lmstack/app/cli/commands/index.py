@@ -57,8 +57,10 @@ KEPT = "the documents indexed so far are kept"
 
 def register(app: typer.Typer) -> None:
     index = group(
-        "Make and keep an index of documents.\n\nAn index holds documents (.txt, .md, .html),"
-        " their passages, words and vectors in one SQLite file. `lmstack ask` and"
+        "Make and keep an index of documents.\n\nAn index holds documents (.txt, .text, .md,"
+        " .markdown, .html, .htm, .xhtml, .pdf, .docx, .eml, .csv, .tsv, .tab, .jsonl, .ndjson,"
+        " .ipynb and source code), their passages, words and vectors in one SQLite file. `lmstack"
+        " ask` and"
         " `lmstack up` keep one for each folder by themselves, under $LMSTACK_HOME/indexes, named"
         " by a hash of the folder's absolute path: --docs names that one, --index one of your own.",
         example="lmstack index add --docs ~/notes\n"
@@ -277,3 +279,7 @@ def _print_result(
     )
     indexing.tell_of_problems(out, result, progress)
     indexing.tell_of_not_read(out, result, chosen.option)
+    if not (added or changed or result.plan.unchanged or result.removed):
+        from lmstack.rag.formats.load import ENDINGS_READ
+
+        out.note(f"no document was found; these are read: {ENDINGS_READ}")

@@ -77,6 +77,8 @@ def status(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     read, left out by a pattern, in a folder of programs), each with the reason. Hidden files and
     folders are not counted.
     """
+    from lmstack.rag.formats.load import ENDINGS_READ
+
     chosen = chosen_index(docs, index, "lmstack index status")
     with documents.open_index(chosen.place, None, create=False, embeds=False) as opened:
         found = wiring.as_json(opened.status())
@@ -85,14 +87,15 @@ def status(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
         out.result(found)
         return
     problems, plan, not_read = (found.pop(name) for name in ("problems", "plan", "not_read"))
-    for name in ("fields", "labels"):
+    for name in ("formats", "fields", "labels"):
         found[name] = [f"{key} ({_cell(name, value)})" for key, value in found[name].items()]
     rows = [
         (name.replace("_", " "), _cell(name, value))
         for name, value in found.items()
         if value not in (None, [])
     ]
-    out.lines(columns([*rows, ("state", _state(plan, chosen))]))
+    rows += [("endings read", ENDINGS_READ), ("state", _state(plan, chosen))]
+    out.lines(columns(rows))
     _print_not_read(out, problems, not_read)
 
 

@@ -130,7 +130,7 @@ def search(
     config = _config(out, preset, rerank, changes)
     embeds = mode != "lexical" or docs is not None or mmr is not None
     with indexing.open_source(out, docs, index, embedder, rebuild=rebuild, embeds=embeds) as opened:
-        found = retrieval.retriever(opened, config).search(query, k, where=wanted)
+        found = retrieval.retriever(opened.matching(wanted), config).search(query, k)
     if out.as_json:
         hits = [hit.to_json() for hit in found.hits]
         out.result({"hits": hits, "explain": found.trace.to_json()} if explain else hits)
