@@ -77,6 +77,35 @@ def test_thai_ends_sentences_at_spaces_between_its_letters():
     assert _sentences(text) == ["สวัสดีครับ", "ผมชื่อสมชาย", "อายุ 30 ปี"]
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["Wir treffen uns am 3. Mai im Rathaus.", "Der Termin steht."],
+        ["Der 2. Absatz regelt die Fristen.", "Er gilt ab sofort."],
+        ["Siehe Nr. 5 der Liste.", "Dort steht es."],
+        ["Bis zum 31. 12. 2024 gilt die Satzung der Gemeinde.", "Danach nicht."],
+        ["Im 18. Jahrhundert, am 1.\nJanuar 1750, starb er.", "Im Jahr 2024."],
+        ["Das Haus im 6. Stock steht leer.", "Es war das Haus Nr. 3.", "Das Dach ist neu."],
+        ["Die Zahl stieg im Jahr 2024.", "Menschen aus der Stadt zogen weg."],
+    ],
+)
+def test_german_ordinals_end_no_sentence(sentences):
+    assert _sentences(" ".join(sentences)) == sentences
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["It opened in 2024.", "The town grew."],
+        ["The rules are in chapter 3.", "London is not one of them."],
+        ["We counted them, and there were 12.", "2024 was the last of those years."],
+        ["Le phare se trouve au numéro 3.", "Elle est très visible de la ville."],
+    ],
+)
+def test_a_number_ends_a_sentence_in_other_languages(sentences):
+    assert _sentences(" ".join(sentences)) == sentences
+
+
 def test_long_text_without_spaces_is_cut_after_a_full_stop():
     text = "これは長い段落の文です。" * 4000
     assert set(_sentences(text)) == {"これは長い段落の文です。"}
@@ -97,4 +126,5 @@ def test_megabyte_without_a_break_is_quick():
     sentence_spans("x" * 1_000_000)
     sentence_spans("- " * 300_000)
     sentence_spans("「。" * 100_000)
+    sentence_spans("am 3. Mai\n\n" * 5_000)
     assert time.process_time() - started < 5

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # Part of what an indexed document was made with: raise it when the same text cuts differently.
-CHUNKER_VERSION = 3
+CHUNKER_VERSION = 4
 Strategy = Literal["structure", "fixed", "sentence", "recursive", "semantic"]
 Context = Literal["title", "model", "none"]
 # From the coarsest on, each kept at the end of its piece; between words is always tried last.
