@@ -14,7 +14,10 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +339,30 @@ def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     while not true():
         assert time.monotonic() < deadline, f"waited {seconds} s"
         time.sleep(0.01)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A sync browser runs the loop of its thread as long as its module: whichever test comes
+    after it there, in random order, can start none."""
+    with_browser = {i.path for i in items if "browser" in getattr(i, "fixturenames", ())}
+    for item in items:
+        if item.path in with_browser and iscoroutinefunction(getattr(item, "function", None)):
+            raise pytest.UsageError(f"{item.nodeid} starts a loop beside a browser: see last_event")
+
+
+@pytest.fixture
+def last_event() -> Callable[[Callable[[], AsyncGenerator[tuple[str, Any], None]]], Any]:
+    """The data of the last event of an answer, which a thread of its own waits for."""
+
+    async def heard(ask: Callable[[], AsyncGenerator[tuple[str, Any], None]]) -> Any:
+        async with aclosing(ask()) as events:
+            return [data async for _, data in events][-1]
+
+    def run(ask: Callable[[], AsyncGenerator[tuple[str, Any], None]]) -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: asyncio.run(heard(ask))).result()
+
+    return run
 
 
 @pytest.fixture

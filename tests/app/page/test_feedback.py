@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
-from contextlib import aclosing, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,13 @@ def test_file_of_the_version_before_is_kept_and_nobody_has_agreed(tmp_path: Path
     assert Judgement(None, consent=True).is_empty
 
 
-async def test_asker_judges_a_real_answer(make: Any, until: Any, tmp_path: Path) -> None:
+def test_asker_judges_a_real_answer(make: Any, until: Any, last_event: Any, tmp_path: Path) -> None:
     workspace = make()
     workspace.start_indexing()
     until(lambda: workspace.status()["state"] == "ready")
-    asked = workspace.ask("When do roses need water?", client="key:ada", request_id="r7")
-    async with aclosing(asked) as events:
-        [done] = [data async for name, data in events if name == "done"]
+    done = last_event(
+        lambda: workspace.ask("When do roses need water?", client="key:ada", request_id="r7")
+    )
     assert done["request_id"] == "r7"
     with pytest.raises(NotFoundError):
         workspace.judge("r7", Judgement("helpful"), "key:bob")

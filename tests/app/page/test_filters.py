@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,11 @@ def test_choice_that_all_documents_meet_is_not_offered() -> None:
     assert facets_of(infos, lambda path: path.lstrip("/")) == []
 
 
-async def test_answer_under_a_filter_comes_from_matching_documents_only(
-    filled: PageView,
+def test_answer_under_a_filter_comes_from_matching_documents_only(
+    filled: PageView, last_event: Any
 ) -> None:
     where = filled.filter_of({"all": [{"field": "date", "op": ">=", "value": "2025"}]})
-    async with aclosing(filled.ask("What is the budget for pay?", where=where)) as events:
-        [done] = [data async for name, data in events if name == "done"]
+    done = last_event(lambda: filled.ask("What is the budget for pay?", where=where))
     places = {source["path"] for source in done["citations"]}
     assert places == {"docs/notes/pay.md"}
     assert done["searched"]["files"] == 1
@@ -114,7 +112,7 @@ def test_wrong_filter_is_a_plain_400(wrong: Any, workspace: Any, serve: Any) -> 
     assert workspace.asked == []
 
 
-async def test_names_that_nobody_sees_are_an_error_with_paths_as_the_page_names_them(
+def test_names_that_nobody_sees_are_an_error_with_paths_as_the_page_names_them(
     filled: PageView,
 ) -> None:
     for asked, there in (
