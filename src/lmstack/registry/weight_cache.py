@@ -43,6 +43,7 @@ __all__ = [
     "embedding_form",
     "has_blocks",
     "image_file",
+    "is_of",
     "load_form",
     "most_of_gguf",
     "most_weights",
@@ -237,6 +238,11 @@ def delete_cached(root: Path, digest: str) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise store_error(error, path, "deleting") from error
+
+
+def is_of(path: Path, digest: str) -> bool:
+    """Whether the file ``path`` of the cache is a form of the model with ``digest``."""
+    return path.name.startswith(f"{_start(digest)}-")
 
 
 def cached_file(root: Path, digest: str, form: str) -> Path:

@@ -93,7 +93,7 @@ def test_a_mistyped_command_names_the_nearest(run: Run) -> None:
         ("rm", "models rm"),
         ("Serve", "up"),
         ("index ls", "index status"),
-        ("models list", "models"),
+        ("models ls", "models list"),
         ("serach", "search"),
         ("xyzzy", "--help"),
     ],
@@ -104,6 +104,17 @@ def test_a_command_of_another_program_names_the_one_that_does_it(
     ran = run(*typed.split())
     assert ran.code == 2
     assert ran.err.splitlines()[1] == f"try:   lmstack {meant}"
+
+
+@pytest.mark.parametrize("typed", ["", "index", "models list", "index add"])
+def test_help_is_a_command_too(run: Run, typed: str) -> None:
+    asked = run("help", *typed.split())
+    assert (asked.code, asked.out) == (0, run(*typed.split(), "--help").out)
+
+
+def test_help_of_an_unknown_command_names_the_nearest(run: Run) -> None:
+    ran = run("help", "doctro")
+    assert (ran.code, ran.err.splitlines()[1]) == (2, "try:   lmstack doctor")
 
 
 def test_stop_says_that_nothing_runs_but_up(run: Run) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ import torch
 from lmstack.app import wiring
 from lmstack.app.inspect.inspection import inspect_config
 from lmstack.model import Transformer, TransformerConfig
-from lmstack.registry import ModelFolder, Store
+from lmstack.registry import KNOWN, ModelFolder, Store
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
@@ -49,6 +51,92 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text("{}")
     return folder
+
+
+def test_what_can_be_pulled_is_listed_with_size_licence_and_use(run: Run, home: Path) -> None:
+    found = {each["name"]: each for each in run("models", "--available", "--json").json}
+    assert set(found) == set(KNOWN)
+    assert found["gemma3-270m"]["bytes"] == KNOWN["gemma3-270m"].download
+    assert all(each["licence"] and each["about"] for each in found.values())
+    assert {name for name, each in found.items() if each["default"]} == set(wiring.PURPOSES)
+    assert not any(each["here"] for each in found.values())
+    lines = run("models", "list", "--available").out.splitlines()
+    assert lines == run("models", "--available").out.splitlines()
+    [at] = [n for n, line in enumerate(lines) if line.startswith("bge-small-en-v1.5")]
+    assert lines[at].split() == ["bge-small-en-v1.5", "embed", "72.5", "MB", "-", "MIT"]
+    assert lines[at + 1].startswith("    sentence embeddings for search")
+
+
+def test_a_model_that_is_here_is_said_to_be(run: Run, home: Path, tiny: Path) -> None:
+    shutil.copytree(tiny, home / "models" / "albert-smiles")
+    run("pull", str(tiny))
+    shutil.copy(home / "models" / "tiny" / "card.json", home / "models" / "albert-smiles")
+    listed = {each["name"]: each["here"] for each in run("models", "--available", "--json").json}
+    assert [name for name, here in listed.items() if here] == ["albert-smiles"]
+
+
+def test_several_models_are_pulled_at_once(run: Run, home: Path, tiny: Path) -> None:
+    other = shutil.copytree(tiny, tiny.parent / "other")
+    pulled = run("pull", str(tiny), str(other), "--json").json
+    assert [each["name"] for each in pulled] == ["tiny", "other"]
+
+
+def _filled(path: Path, size: int, age_s: float = 0.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+@pytest.fixture
+def kept(
+    run: Run, home: Path, tiny: Path, docs: Path, embedder: None, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Path]:
+    """Of each cache something that is in use and something that is not."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home.parent / "cache"))
+    [model] = run("pull", str(tiny), "--json").json
+    digest = model["digest"].removeprefix("sha256:")[:32]
+    shutil.copytree(docs, home.parent / "gone")
+    for folder in ("docs", "gone"):
+        assert run("index", "add", "--docs", folder).code == 0
+    shutil.rmtree(home.parent / "gone")
+    return {
+        "of a model": _filled(home / "packed" / f"{digest}-int8.safetensors", 3_000),
+        "of none": _filled(home / "packed" / f"{'0' * 32}-int8.safetensors", 5_000),
+        "part": _filled(home / "downloads" / "a.whl.part", 7_000, 7_200),
+        "running": _filled(home / "downloads" / "b.whl.part", 11_000),
+        "of docs": wiring.index_of(docs),
+        "of gone": wiring.index_of(home.parent / "gone"),
+        "of tests": _filled(home.parent / "cache" / "lmstack-tests" / "x", 13_000).parent,
+        "of others": _filled(home.parent / "cache" / "other" / "x", 17_000).parent,
+    }
+
+
+def test_caches_are_shown_and_nothing_is_deleted_unasked(run: Run, kept: dict[str, Path]) -> None:
+    found = {each["path"]: each for each in run("models", "caches", "--json").json}
+    assert set(found) == {str(path) for name, path in kept.items() if name != "of others"}
+    assert found[str(kept["part"])]["bytes"] == 7_000
+    unused = {name for name, path in kept.items() if found.get(str(path), {}).get("unused")}
+    assert unused == {"of none", "part", "of gone"}
+    assert "of which nothing uses" in run("models", "caches").out
+    assert all(path.exists() for path in kept.values())
+
+
+def test_pruning_deletes_what_nothing_uses(run: Run, kept: dict[str, Path]) -> None:
+    ran = run("models", "caches", "--prune")
+    assert ran.code == 0
+    assert re.search(r"^deleted [\d.]+ kB of [\d.]+ kB$", ran.out, re.M)
+    left = {name for name, path in kept.items() if path.exists()}
+    assert left == set(kept) - {"of none", "part", "of gone"}
+
+
+def test_pruning_all_leaves_models_and_the_indexes_of_folders(
+    run: Run, home: Path, kept: dict[str, Path]
+) -> None:
+    assert run("models", "caches", "--all").code == 2
+    assert run("models", "caches", "--prune", "--all").code == 0
+    assert {name for name, path in kept.items() if path.exists()} == {"of docs", "of others"}
+    assert (home / "models" / "tiny").is_dir()
 
 
 def test_a_folder_can_be_pulled_listed_and_removed(run: Run, home: Path, tiny: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import lmstack
+from lmstack.app import wiring
 from lmstack.registry import ModelFolder, Store
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ def full_store(
     weights_store: Store,
     smollm2: ModelFolder,
     minilm: ModelFolder,
+    reranker: ModelFolder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A home of its own with the default models in it, and no way out of this machine."""
+    assert {smollm2.name, minilm.name, reranker.name} == set(wiring.PURPOSES)
     home.mkdir()
     (home / "models").symlink_to(weights_store.folder)
 

@@ -66,7 +66,9 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
         *("add", "create", "download", "fetch", "get", "import", "install", "models add"),
         *("models create", "models download", "models get", "models install", "models pull"),
     ),
-    "models": ("list", "ls", "model", "models list", "models ls", "ps", "store"),
+    "models": ("list", "ls", "model", "ps", "store"),
+    "models caches": ("caches", "models cache", "models prune", "prune"),
+    "models list": ("models available", "models ls"),
     "models rm": ("delete", "models delete", "models remove", "remove", "rm", "uninstall"),
     "inspect": ("describe", "info", "models info", "models inspect", "models show", "show"),
     "convert": ("copy", "cp", "export", "models convert", "models export", "save"),
@@ -100,7 +102,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "feedback": ("judgements",),
     "feedback clear": ("feedback delete", "feedback reset", "feedback rm"),
     "feedback list": ("feedback ls", "feedback show"),
-    "--help": ("commands", "help", "man", "usage"),
+    "--help": ("commands", "man", "usage"),
     "--version": ("version",),
 }
 _STOPPING = ("down", "exit", "kill", "quit", "shutdown", "stop", "unload")
@@ -212,7 +214,7 @@ def overview(group: Any) -> str:
         lines += [f"  {name:<{pad}}   {_summary(visible[name])}" for name in names]
     lines += ["", "Options"]
     lines += _definitions(_options(group))
-    lines += ["", "lmstack COMMAND --help shows how a command is used, with an example."]
+    lines += ["", "lmstack help COMMAND shows how a command is used, with an example."]
     return "\n".join(lines) + "\n"
 
 

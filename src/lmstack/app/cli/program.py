@@ -68,6 +68,8 @@ def _root() -> Any:
 
 def run(given: list[str], started: float) -> int:
     """Run one command line; the exit code. ``started``: when it was, by `time.monotonic`."""
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
     out = Output(tuple(given), as_json="--json" in given, started=started)
     try:
         code = _invoke(given, out)

@@ -57,6 +57,7 @@ __all__ = [
     "adapter_facts",
     "as_json",
     "audit_path",
+    "available",
     "broken_models",
     "checks",
     "close",
@@ -92,6 +93,7 @@ PURPOSES = {
     retrieval.DEFAULT_RERANKER: "is the default for choosing what answers",
 }
 REMOTE = ("openai", "anthropic")
+_PULL = "lmstack pull "
 PullProgress = Callable[[str, int, int | None], None]
 
 
@@ -155,6 +157,25 @@ def models() -> list[ModelFolder]:
     from lmstack.registry import Store
 
     return Store().models()
+
+
+def available() -> list[dict[str, Any]]:
+    """What can be pulled by a short name: ``bytes`` to download, and whether it is ``here``."""
+    from lmstack.registry.sources.known import KNOWN
+
+    return [
+        {
+            "name": name,
+            "kind": known.kind,
+            "about": known.about,
+            "default": PURPOSES.get(name),
+            "bytes": known.download,
+            "licence": known.licence,
+            "source": known.source,
+            "here": retrieval.is_here(name),
+        }
+        for name, known in KNOWN.items()
+    ]
 
 
 def pull(reference: str, progress: PullProgress) -> ModelFolder:
@@ -297,10 +318,11 @@ def require_models(
     draft: str | None = None,
     adapters: Adapters | None = None,
 ) -> None:
-    """All models are here, before anything slow begins."""
+    """All models are here, before anything slow begins; `NotFoundError` names each that is not."""
     wanted = model or DEFAULT_MODEL
-    if not is_remote(wanted):
-        generator_folder(wanted)
+    names = [] if is_remote(wanted) else [wanted]
+    needed = [partial(generator_folder, name) for name in (*names, *([draft] if draft else ()))]
+    _all_here([*needed, partial(embedder, embedder_name)])
     for option, value in (("weights", weights), ("draft", draft), ("adapter", adapters)):
         if value and is_remote(wanted):
             raise InputError(
@@ -311,9 +333,27 @@ def require_models(
     release = None if is_remote(wanted) else releases.released(wanted)
     if release is not None:
         releases.check_options(wanted, release, weights=weights, adapter=adapters)
-    if draft is not None:
-        generator_folder(draft)
-    embedder(embedder_name)
+
+
+def _all_here(needed: Sequence[Callable[[], object]]) -> None:
+    """Of several that can be pulled, and of the reranker that the defaults have besides."""
+    errors: list[NotFoundError] = []
+    for find in needed:
+        try:
+            find()
+        except NotFoundError as error:
+            if not (error.hint or "").startswith(_PULL):
+                raise
+            errors.append(error)
+    if not errors:
+        return
+    names = list(dict.fromkeys((error.hint or "").removeprefix(_PULL) for error in errors))
+    if not retrieval.is_here(retrieval.DEFAULT_RERANKER):
+        names.append(retrieval.DEFAULT_RERANKER)
+    if len(names) == 1:
+        raise errors[0]
+    hint = "lmstack pull" if set(names) == set(PURPOSES) else _PULL + " ".join(names)
+    raise NotFoundError(f"{len(names)} models are not in the store: {', '.join(names)}", hint=hint)
 
 
 def require_candidate(candidate: Candidate) -> None:

@@ -38,7 +38,7 @@ def feasible(config: RetrievalConfig, note: Callable[[str], None]) -> RetrievalC
     settings that nobody asked for by name."""
     changes = {}
     for setting, name in (("rerank_depth", DEFAULT_RERANKER), ("late_depth", DEFAULT_LATE)):
-        if getattr(config, setting) and not _is_here(name):
+        if getattr(config, setting) and not is_here(name):
             changes[setting] = 0
             note(f"passages are not reranked, for {name} is not here: lmstack pull {name}")
     return config.replace(**changes)
@@ -81,7 +81,7 @@ def answer_reranker_ahead(
 
 
 def _has_answer_reranker(note: Callable[[str], None]) -> bool:
-    found = _is_here(DEFAULT_RERANKER)
+    found = is_here(DEFAULT_RERANKER)
     if not found:
         note(
             f"what is quoted is chosen without a reranker, for {DEFAULT_RERANKER} is not here:"
@@ -108,7 +108,7 @@ def _reranker(reader: str | None = None) -> Reranker:
     return reranker
 
 
-def _is_here(name: str) -> bool:
+def is_here(name: str) -> bool:
     from lmstack.registry import Store
 
     try:

