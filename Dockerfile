@@ -18,6 +18,7 @@ RUN useradd --create-home --uid 10001 lmstack \
     && chown lmstack:lmstack /data
 WORKDIR /app
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
+COPY recipes ./recipes
 COPY src ./src
 # The compiler is for the native ops, and goes again once they are built.
 RUN apt-get update \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.core import FormatError, InputError
+from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.model.families import config_from_json
 from lmstack.train import Recipe, read_recipe
+from lmstack.train import settings_file as shipped
 from lmstack.train.assembly import check_recipe
 from lmstack.train.recipe import USUAL, warnings_of
 from lmstack.train.settings_file import read_settings
@@ -49,6 +51,42 @@ def test_every_recipe_is_whole(path: Path) -> None:
     assert first[0].startswith("# ")
     assert any(f"lmstack train recipes/{path.name}" in line for line in first[:8])
     assert Recipe.from_mapping(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("named", ["sft-lora", "recipes/sft-lora.yaml"])
+def test_a_recipe_is_found_by_its_name_wherever_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe(named, ["lr=1"]) == read_recipe(ROOT / "recipes" / "sft-lora.yaml", ["lr=1"])
+    Path(named).parent.mkdir(exist_ok=True)
+    Path(named).write_text(SMALL)
+    assert read_recipe(named).base == "b"
+
+
+def test_a_recipe_that_is_not_there_names_one_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFoundError) as error:
+        read_recipe("sft-lroa")
+    assert error.value.hint == "did you mean sft-lora?"
+    # Only a recipe has a name: any other file is where it is said to be.
+    with pytest.raises(NotFoundError):
+        read_settings("sft-lora", what="file of principles")
+
+
+def test_recipes_and_gates_are_in_the_package() -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = package["tool"]["setuptools"]["package-data"]["lmstack"]
+    packed = {path for pattern in patterns for path in (ROOT / "src" / "lmstack").glob(pattern)}
+    inside = {path.relative_to(shipped.RECIPES).as_posix() for path in packed if _is_recipe(path)}
+    written = (ROOT / "recipes").rglob("*")
+    assert inside == {p.relative_to(ROOT / "recipes").as_posix() for p in written if p.is_file()}
+
+
+def _is_recipe(path: Path) -> bool:
+    return path.is_relative_to(shipped.RECIPES)
 
 
 def test_every_objective_has_a_recipe() -> None:

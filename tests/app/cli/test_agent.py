@@ -98,7 +98,7 @@ def test_documents_and_files_become_tools(
     embedder: HashEmbedder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retrieval, "_is_here", lambda name: True)
+    monkeypatch.setattr(retrieval, "is_here", lambda name: True)
     monkeypatch.setattr(retrieval, "_reranker", WordReranker)
     replies[:] = [
         called("search", query="letters"),

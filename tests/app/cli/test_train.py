@@ -130,3 +130,12 @@ def test_a_recipe_that_is_not_there_names_the_nearest(run: Run, folder: Path) ->
     done = run("train", "recipes.yaml")
     assert done.code == 1
     assert "did you mean recipe.yaml?" in done.err
+
+
+def test_recipes_are_listed_with_what_they_do(run: Run, folder: Path) -> None:
+    found = run("train", "--list", "--json").json
+    assert {each["name"]: Path(each["path"]).is_file() for each in found}["sft-lora"]
+    line = next(line for line in run("train", "--list").out.splitlines() if "sft-lora" in line)
+    assert line.endswith("   Fine-tune the default chat model on your own conversations with LoRA")
+    nothing = run("train")
+    assert (nothing.code, nothing.err.splitlines()[1]) == (2, "try:   lmstack train --list")

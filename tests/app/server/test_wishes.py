@@ -50,7 +50,7 @@ def model(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> ScriptedModel:
     fake = ScriptedModel([lambda _: said[-1]], name="tiny")
     monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
-    monkeypatch.setattr(retrieval, "_is_here", lambda name: False)
+    monkeypatch.setattr(retrieval, "is_here", lambda name: False)
     return fake
 
 

@@ -83,7 +83,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     fake = ScriptedModel([reply], name="strong")
     monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
-    monkeypatch.setattr(retrieval, "_is_here", lambda name: False)
+    monkeypatch.setattr(retrieval, "is_here", lambda name: False)
     return fake
 
 
@@ -267,7 +267,7 @@ def test_a_remote_model_writes_without_being_told_to(
     provider: Provider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retrieval, "_is_here", lambda name: False)
+    monkeypatch.setattr(retrieval, "is_here", lambda name: False)
     ran = run("ask", QUESTION, "--docs", "docs", "--model", "openai:gpt-x", "--json")
     assert f"are sent to {provider.url}/v1" in ran.err
     told = ran.json
@@ -290,7 +290,7 @@ def test_a_remote_model_that_sees_a_comparison_reads_both_documents_whole(
     provider: Provider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retrieval, "_is_here", lambda name: False)
+    monkeypatch.setattr(retrieval, "is_here", lambda name: False)
     provider.plan = json.dumps({"task": "compare", "documents": [1, 2]})
     asked = "How do contracts differ from renewals?"
     told = run("ask", asked, "--docs", "docs", "--model", "openai:gpt-x", "--json").json

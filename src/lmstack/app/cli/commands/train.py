@@ -16,12 +16,13 @@ from lmstack.app.cli.commands._run_plan import print_plan
 from lmstack.app.cli.commands._run_report import made_report, planned_report
 from lmstack.app.cli.commands.compare import report_lines
 from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
+from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import InputError
 from lmstack.train.constitution.recipe import read_constitutional
 from lmstack.train.recipe import warnings_of
-from lmstack.train.settings_file import read_settings
+from lmstack.train.settings_file import RECIPES, read_settings, shipped_recipes
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
@@ -42,14 +43,22 @@ _TASKS = {
 }
 # Objectives that read conversations: what they make is asked as one.
 _OF_CHATS = ("sft", "dpo", "ipo", "kto", "orpo", "simpo")
-EXAMPLE = "lmstack train recipes/sft-lora.yaml data=my.jsonl lr=1e-4"
+EXAMPLE = (
+    "lmstack train --list\nlmstack train sft-lora data=my.jsonl lr=1e-4\n"
+    "lmstack train recipes/sft-lora.yaml data=my.jsonl lora.r=8"
+)
 
 
 def register(app: typer.Typer) -> None:
     @command(app, "train", example=EXAMPLE)
     def train(
         out: Output,
-        recipe: Annotated[Path, typer.Argument(help="A YAML file.", metavar="RECIPE")],
+        recipe: Annotated[
+            Path | None,
+            typer.Argument(
+                help="A YAML file, or the name of a recipe that lmstack brings.", metavar="RECIPE"
+            ),
+        ] = None,
         overrides: Annotated[
             list[str] | None, typer.Argument(help="key=value", metavar="KEY=VALUE...")
         ] = None,
@@ -59,6 +68,9 @@ def register(app: typer.Typer) -> None:
         dry_run: Annotated[
             bool,
             typer.Option("--dry-run", help="Say what the run would take, and do not start it."),
+        ] = False,
+        listed: Annotated[
+            bool, typer.Option("--list", help="Name the recipes that lmstack brings.")
         ] = False,
         price: Annotated[
             float | None,
@@ -72,6 +84,13 @@ def register(app: typer.Typer) -> None:
         model asks about documents; recipes/constitutional.yaml trains by principles, in stages.
         --dry-run reads the data, runs a step or two for the speed of this machine, and prints
         tokens, memory, operations, time and cost."""
+        if listed:
+            _list(out)
+            return
+        if recipe is None:
+            raise CommandLineError(
+                "lmstack train needs RECIPE", hint="lmstack train --list", param="recipe"
+            )
         if "pipeline" in read_settings(recipe):
             from lmstack.app.cli.commands._constitutional import train_by_principles
 
@@ -110,6 +129,16 @@ def register(app: typer.Typer) -> None:
             watch.draw()
             report = made_report(out, plan, settings.folder) if plan is not None else None
             _print(out, result, settings, report)
+
+
+def _list(out: Output) -> None:
+    found = shipped_recipes()
+    if out.as_json:
+        rows = [(name, str(RECIPES / f"{name}.yaml"), about) for name, about in found.items()]
+        out.result([{"name": n, "path": path, "about": about} for n, path, about in rows])
+        return
+    out.lines(columns([("RECIPE", "WHAT IT DOES"), *found.items()]))
+    out.note(f"the files, to be copied and changed, and gates: {RECIPES}")
 
 
 def _trained(out: Output, start: Callable[[], Result]) -> Result:
