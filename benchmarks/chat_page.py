@@ -102,6 +102,20 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"lmstack up did not answer at {url} within {START_S:.0f} s")
 
 
+PROGRAM = f"""\
+```python
+from openai import OpenAI
+
+client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="unused")  # lmstack up docs
+question = "What is the capital of France?"
+answer = client.chat.completions.create(
+    model="{MODEL}", messages=[{{"role": "user", "content": question}}]
+)
+print(answer.choices[0].message.content)
+```
+"""
+
+
 def page(questions: Sequence[str], typed: Sequence[Said], sent: Sequence[Said]) -> str:
     babbling = sum(babbles(said.text, said.reason) for said in (*typed, *sent))
     parts = [
@@ -110,8 +124,7 @@ def page(questions: Sequence[str], typed: Sequence[Said], sent: Sequence[Said]) 
         f"does not end by itself, or if {RUN} words in a row come {REPEATS} times "
         "(`benchmarks/babble.py`). <!-- measured: benchmarks/chat_page.py -->\n",
         "```sh\nlmstack run chat --file benchmarks/questions/chat.txt\n```\n",
-        "```python\nclient.chat.completions.create(\n"
-        f'    model="{MODEL}", messages=[{{"role": "user", "content": question}}]\n)\n```\n',
+        PROGRAM,
         "Where the two roads were given different answers, both are shown.\n",
     ]
     for question, by_command, by_client in zip(questions, typed, sent, strict=True):

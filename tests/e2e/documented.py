@@ -31,6 +31,8 @@ SHOWN_FILE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 EXAMPLE = re.compile(r"^#{3,4} (.+?)$|^Example\n((?:  .*\n)+)", re.M)
+# A file that a command of a page makes: ``cat > FILE <<'EOF'``, to the line EOF.
+MADE = re.compile(r"cat > (\S+) <<'EOF'\n(.*\n)EOF", re.DOTALL)
 NAME_ALONE = re.compile(r"lmstack( [a-z][a-z-]*)*")
 
 
@@ -50,6 +52,12 @@ class Sequence:
     commands: list[Command] = field(default_factory=list)
     programs: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def made(self) -> dict[str, str]:
+        """Files that the commands write down themselves, by path."""
+        found = (MADE.fullmatch(command.text) for command in self.commands)
+        return {match[1]: match[2] for match in found if match}
 
 
 def sequences(root: Path) -> list[Sequence]:
@@ -111,6 +119,8 @@ def _lines(block: str) -> Iterator[str]:
 
 
 def _complete(command: str) -> bool:
+    if "<<'EOF'" in command:
+        return command.endswith("\nEOF")
     try:
         shlex.split(command, comments=True)
     except ValueError:

@@ -39,7 +39,7 @@ def write_models(work: Path, store: Store, minilm: ModelFolder, smollm2: ModelFo
     model = load(smollm2, store)
     model.save(work / "my-model")
     _write_reward(work / "my-reward", work / "my-model")
-    for other in ("my-fine-tune", "model-folder", "base", "tuned"):
+    for other in ("base", "tuned"):
         (work / other).symlink_to("my-model")
     add_adapter(model.module, LoraConfig(r=4, alpha=8, targets=("q_proj", "v_proj")))
     for folder in ("my-adapter", "adapters/sql", "adapters/legal", "adapters/mails"):

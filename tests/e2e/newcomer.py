@@ -7,7 +7,6 @@ capitals, get the values of `PLACEHOLDERS`; everything else runs as typed.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -214,12 +213,9 @@ def build(folder: Path, root: Path, models: Path, speeches: list[Path]) -> None:
     (work / "notes").symlink_to(notes)
     (work / ".venv").symlink_to(sys.prefix)
     _write_inputs(work)
-    for name in ("corpus", "books/old", "texts"):
-        (work / name).mkdir(parents=True)
-        for path in speeches:
-            shutil.copy(path, work / name)
-    text = b"".join(path.read_bytes() for path in speeches)
-    (work / "corpus.gz").write_bytes(gzip.compress(text))
+    (work / "corpus").mkdir()
+    for path in speeches:
+        shutil.copy(path, work / "corpus")
     write_training_inputs(work)
     (work / "Llama-3-8B").mkdir()
     (work / "Llama-3-8B/config.json").write_text(json.dumps(LLAMA_3_8B))
@@ -249,7 +245,6 @@ def _write_inputs(work: Path) -> None:
     rows = "".join(json.dumps(line) + "\n" for line in lines.splitlines())
     question = {"question": "Who wrote the program?", "context": story}
     for name, text in {
-        "notes.md": PLAN,
         "notes.txt": lines,
         "report.txt": story,
         "letter.txt": "Dear Anna, the house is wonderful. I like coffee.",

@@ -7,7 +7,6 @@ run in order; `lmstack up` serves at the port that the page names. What cannot b
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
@@ -117,20 +116,6 @@ for question in ("What does lmstack quantize do?", "Which processors have native
     said = {"verdict": "helpful", "edit": "It says so in the documents [1].", "consent": True}
     post("/api/feedback", {"request_id": asked, **said})
 """
-# What programs on the pages take for granted.
-GIVEN = {
-    "docs/chat.md": (
-        "from openai import OpenAI\n"
-        'client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="unused")\n'
-        'question = "What is the capital of France?"'
-    ),
-    "docs/tasks/reranking.md": 'documents = ["Jupiter is the largest planet.", "Bread is baked."]',
-    "docs/scale.md": (
-        "from lmstack.serve import LocalEmbedder\n"
-        'def make_embedder(): return LocalEmbedder.load("all-minilm-l6-v2")\n'
-        "index = Index.open('notes.idx', make_embedder())"
-    ),
-}
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]\d+)?")
 IDS = re.compile(r"(?<=-)[0-9a-f]{32}")
 
@@ -152,7 +137,6 @@ def test_the_pages_hold_commands_and_each_exception_is_still_needed() -> None:
     assert len({page.name for page in PAGES}) == len(PAGES)
     for exception in (*NOT_RUN, *REFUSED):
         assert any(exception in text for text in commands), exception
-    assert set(GIVEN) <= {page.name for page in PAGES}
     for name in PLACEHOLDERS:
         assert any(filled(text) != text and name in text for text in commands), name
 
@@ -250,6 +234,7 @@ def template(
     speeches = sorted(package(cache, "speeches").rglob("*.txt"))[::8]
     build(folder, ROOT, cache / "models", speeches)
     write_models(folder / "work", weights_store, models["minilm"], models["smollm2"])
+    # The examples of `lmstack tokenizer convert --help` take a vocabulary from elsewhere.
     mistral, openai = package(cache, "mistral"), package(cache, "openai")
     shutil.copy(next(mistral.rglob("*.v1")), folder / "work/tokenizer.model")
     shutil.copy(next(openai.rglob("9b5ad*")), folder / "work/ranks.tiktoken")
@@ -295,8 +280,8 @@ def newcomer(template: Path, page: Sequence, request: pytest.FixtureRequest) -> 
 
 
 def _files(page: str) -> dict[str, str]:
-    """Those that ``page`` shows, and copies by the names that the help has."""
-    shown = next(each.files for each in PAGES if each.name == page)
+    """Those that ``page`` shows or makes, and copies by the names that the help has."""
+    shown = next({**each.files, **each.made} for each in PAGES if each.name == page)
     if "prompts/mood-short.md" in shown:
         return {**shown, "drafts/mood.md": shown["prompts/mood-short.md"]}
     return shown
@@ -317,7 +302,7 @@ def _copy(source: str, target: str) -> None:
 def test_what_a_page_shows_can_be_typed(page: Sequence, newcomer: Newcomer) -> None:
     wrong = [problem for command in page.commands if (problem := tried(newcomer, page, command))]
     if page.programs:
-        source = filled("\n".join((*_imports(page), GIVEN.get(page.name, ""), *page.programs)))
+        source = filled("\n".join(page.programs))
         if SERVER in source and not newcomer.serving:
             newcomer.serve("lmstack up docs")
         ended = newcomer.program(source)
@@ -325,14 +310,6 @@ def test_what_a_page_shows_can_be_typed(page: Sequence, newcomer: Newcomer) -> N
             wrong.append(f"the programs of the page: exit code {ended.code}\n{ended.said}")
     wrong += [f"a server ended with {code}" for code in newcomer.leave() if code not in (0, 130)]
     assert not wrong, "\n\n".join(wrong)
-
-
-def _imports(page: Sequence) -> list[str]:
-    """Of what is given before the programs that import it."""
-    statements = ast.parse("\n".join(page.programs)).body
-    return [
-        ast.unparse(each) for each in statements if isinstance(each, ast.Import | ast.ImportFrom)
-    ]
 
 
 def tried(newcomer: Newcomer, page: Sequence, command: Command) -> str:

@@ -68,9 +68,9 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="FORM",
-        help=f"How the language model's weights are held: {', '.join(FORMS[:-1])}, or"
-        " file for the blocks of a GGUF file. [default: file for GGUF, else bfloat16, or float32"
-        " where that is faster]",
+        help=f"How the language model's weights are held: {', '.join(FORMS)};"
+        " file and file8 are the blocks of a GGUF file. [default: file for GGUF, else bfloat16,"
+        " or float32 where that is faster]",
     ),
 ]
 DraftName = Annotated[

@@ -66,8 +66,9 @@ PlannedWeights = Annotated[
     typer.Option(
         "--weights",
         metavar="FORM",
-        help=f"How weights are held: {', '.join(FORMS[:-1])}, or file: as they are stored."
-        " [default: file for GGUF, else bfloat16, or float32 where that is faster]",
+        help=f"How weights are held: {', '.join(FORMS)}; file and file8 are the"
+        " blocks of a GGUF file. [default: file for GGUF, else bfloat16, or float32 where that is"
+        " faster]",
     ),
 ]
 KvType = Annotated[

@@ -56,8 +56,8 @@ TaskWeights = Annotated[
     _text(
         "--weights",
         "FORM",
-        f"How the model's weights are held: {', '.join(FORMS[:-1])}, or file for the"
-        " blocks of a GGUF file. [default: as lmstack up for what writes text, else float32]",
+        f"How the model's weights are held: {', '.join(FORMS)}; file and file8 are"
+        " the blocks of a GGUF file. [default: as lmstack up for what writes text, else float32]",
     ),
 ]
 InputFile = Annotated[

@@ -84,15 +84,15 @@ def register(app: typer.Typer) -> None:
     tokenizers = group(
         "Train and convert vocabularies.\n\nWhat is written is a folder that transformers loads"
         " with the same ids: tokenizer.json and its configuration.",
-        example="lmstack tokenizer train corpus/ --vocab-size 8192 --out my-tokenizer\n"
+        example="lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer\n"
         "lmstack tokenizer convert tokenizer.model --out my-tokenizer",
     )
     command(
         tokenizers,
         "train",
-        example="lmstack tokenizer train corpus/ --vocab-size 8192 --out my-tokenizer\n"
-        "lmstack tokenizer train 'books/**/*.txt' --kind wordpiece --lowercase --out my-bert\n"
-        "zcat corpus.gz | lmstack tokenizer train - --chat-template chatml --out my-tokenizer",
+        example="lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer\n"
+        "lmstack tokenizer train 'docs/**/*.md' --kind wordpiece --lowercase --out my-bert\n"
+        "cat docs/*.md | lmstack tokenizer train - --chat-template chatml --out my-tokenizer",
     )(train)
     command(
         tokenizers,

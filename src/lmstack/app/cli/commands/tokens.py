@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         "tokens",
         example="lmstack tokens README.md\n"
         'lmstack tokens "Größe matters" --compare smollm2-135m-instruct all-minilm-l6-v2\n'
-        "lmstack tokens notes.md --compare ./tokenizer.json --price 2.50 --html tokens.html",
+        "lmstack tokens README.md --compare all-minilm-l6-v2 --price 2.50 --html tokens.html",
         many=("--compare",),
     )(tokens)
 
