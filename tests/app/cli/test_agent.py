@@ -18,7 +18,7 @@ from tests.word_reranker import WordReranker
 from lmstack.app import wiring
 from lmstack.app.cli.commands import _agent_view
 from lmstack.app.wiring import retrieval
-from lmstack.app.wiring.agents import mcp_server_of
+from lmstack.app.wiring.agents import mcp_server_of, run_store
 from lmstack.core import InputError, Message, ScriptedModel, ToolCall
 
 if TYPE_CHECKING:
@@ -59,6 +59,24 @@ def test_an_answer_is_printed_and_its_steps_beside(run: Run, replies: list[Any])
 def test_json_is_the_run(run: Run, replies: list[Any]) -> None:
     replies[:] = ["Yes."]
     assert run("agent", "run", "Is it?", "--json").json["steps"]
+
+
+@pytest.mark.parametrize(
+    ("words", "must_call"),
+    [
+        (("run", "How much?"), True),
+        (("run", "How much?", "--no-must-call"), False),
+        (("run", "How much?", "--model", "larger"), False),
+        (("run", "How much?", "--model", "larger", "--must-call"), True),
+    ],
+)
+def test_the_default_model_has_to_call_a_tool_first(
+    run: Run, replies: list[Any], words: tuple[str, ...], must_call: bool
+) -> None:
+    replies[:] = [called("calculator", expression="1 + 1"), "Two."]
+    run("agent", *words)
+    [kept] = run("agent", "show", "--json").json
+    assert run_store(None).load(kept["id"]).spec.must_call is must_call
 
 
 def test_a_dangerous_call_waits_where_nobody_sits_and_goes_on(

@@ -78,3 +78,9 @@ def test_load_gives_each_kind_its_object(full_store: None) -> None:
     model = lmstack.load("smollm2-135m-instruct")
     assert isinstance(model, lmstack.LocalModel)
     model.close()
+
+
+def test_the_example_of_agent_run_answers_right(run: Run, full_store: None) -> None:
+    ran = run("agent", "run", "How much is 17 % of 2,340?")
+    assert ran.code == 0, ran.err
+    assert "397.8" in ran.out

@@ -1,7 +1,8 @@
 """A calculator as a tool.
 
 Covers what `arithmetic` evaluates, and writing the value. An exact value is written out, any other
-has fifteen significant digits after ``≈``.
+has fifteen significant digits after ``≈``. Where a % can be read in two ways, both values are
+given.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from fractions import Fraction
 from lmstack.agents.tools.arithmetic import Number, evaluate
 from lmstack.agents.tools.function import FunctionTool
 from lmstack.agents.tools.tool import ToolResult
+from lmstack.core import InputError
 
 __all__ = ["calculator"]
 
@@ -26,17 +28,37 @@ def calculator() -> FunctionTool:
     def calculate(expression: str) -> ToolResult:
         """Evaluate an arithmetic expression, exactly where that is possible.
 
-        It knows + - * / // % ** and parentheses, pi, e and tau, and the functions sqrt, abs, round,
-        floor, ceil, min, max, exp, ln, log (base 10, or log(x, base)), log2, sin, cos, tan, asin,
-        acos, atan (in radians), degrees, radians, factorial, comb, gcd and lcm.
+        It knows + - * / // ** and parentheses, % as in 7 % 3 and in 5% of 80, pi, e and tau, and
+        the functions sqrt, abs, round, floor, ceil, min, max, exp, ln, log (base 10, or log(x,
+        base)), log2, sin, cos, tan, asin, acos, atan (in radians), degrees, radians, factorial,
+        comb, gcd and lcm.
 
         Args:
-            expression: For example "(17 * 23 + 4) / 5" or "round(sqrt(2), 3)".
+            expression: For example "(17 * 23 + 4) / 5", "5% of 80" or "round(sqrt(2), 3)".
         """
-        text, exact = _written(evaluate(expression))
-        return ToolResult(text if exact else f"≈ {text}", data={"value": text, "exact": exact})
+        value = evaluate(expression)
+        text, exact = _written(value)
+        shown = _shown(value)
+        percent = _as_percentage(expression)
+        if percent is not None and percent != value:
+            shown = f"{_shown(percent)} with % as a percentage, {shown} as a remainder"
+        return ToolResult(shown, data={"value": text, "exact": exact})
 
     return FunctionTool.of(calculate, name="calculator", timeout_s=10)
+
+
+def _as_percentage(expression: str) -> Number | None:
+    """What ``expression`` is where people would read its % as a percentage: only who asked knows
+    which of the two is meant."""
+    try:
+        return evaluate(expression, percent=True) if "%" in expression else None
+    except InputError:
+        return None
+
+
+def _shown(value: Number) -> str:
+    text, exact = _written(value)
+    return text if exact else f"≈ {text}"
 
 
 def _written(value: Number) -> tuple[str, bool]:

@@ -80,8 +80,12 @@ How = Annotated[
     ),
 ]
 MustCall = Annotated[
-    bool,
-    typer.Option("--must-call", help="The first turn has to call a tool, which small models need."),
+    bool | None,
+    typer.Option(
+        "--must-call/--no-must-call",
+        help="Whether the first turn has to call a tool, which small models need. [default: that"
+        " of a task for the default model has to]",
+    ),
 ]
 Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Turns of the model, at most.")]
 Tokens = Annotated[int | None, typer.Option("--tokens", metavar="N", help="At most so many.")]
@@ -139,7 +143,7 @@ def run(
     allow: Allow = None,
     instructions: Instructions = "",
     protocol: How = "tools",
-    must_call: MustCall = False,
+    must_call: MustCall = None,
     steps: Steps = 20,
     tokens: Tokens = None,
     seconds: Seconds = None,
@@ -171,7 +175,7 @@ def run(
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions, "protocol": protocol}
-    spec["must_call"] = must_call
+    spec["must_call"] = model is None if must_call is None else must_call
     limits = {"steps": steps, "tokens": tokens, "seconds": seconds}
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
@@ -197,7 +201,7 @@ def chat(
     allow: Allow = None,
     instructions: Instructions = "",
     protocol: How = "tools",
-    must_call: MustCall = False,
+    must_call: MustCall = None,
     steps: Steps = 20,
     store: Store = None,
     model: ModelName = None,
@@ -209,7 +213,7 @@ def chat(
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions, "protocol": protocol}
-    spec["must_call"] = must_call
+    spec["must_call"] = bool(must_call)
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights)
