@@ -31,6 +31,7 @@ class FakeTool:
     reply: Reply = "done"
     is_dangerous: bool = False
     is_untrusted: bool = False
+    is_foreign: bool = False
     timeout_s: float = 30.0
     parameters: Mapping[str, Any] = field(default_factory=lambda: TEXT)
     description: str = "A tool of a test."

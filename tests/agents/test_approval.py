@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lmstack.agents import (
     Agent,
     ApprovalRequest,
     ApprovalStep,
+    Decided,
     Decision,
     Member,
     Rights,
@@ -195,3 +197,25 @@ async def test_text_of_a_trusted_tool_is_shown_and_takes_no_approval_away() -> N
 def test_a_scripted_approver_needs_a_decision() -> None:
     with pytest.raises(InputError):
         ScriptedApprover()
+
+
+async def test_approving_one_agents_call_does_not_run_anothers_of_the_same_id() -> None:
+    pay, wipe = FakeTool("pay", is_dangerous=True), FakeTool("wipe", is_dangerous=True)
+    one = Agent(ScriptedModel([call("pay", "5"), "paid"]), name="one", tools=[pay])
+    two = Agent(ScriptedModel([call("wipe", "/home"), "wiped"]), name="two", tools=[wipe])
+    script = [calls(("one", {"task": "pay"}), ("two", {"task": "tidy"})), "done"]
+    agent = Agent(ScriptedModel(script), team=[Member("one", one), Member("two", two)])
+    waiting = await agent.run("go")
+    asked = {request.tool: request for request in waiting.pending}
+    assert {request.call_id for request in asked.values()} == {"call_1"}
+    decided = Decided({asked["pay"].digest: Decision("approved")})
+    still = await agent.resume(waiting, approver=decided)
+    assert (still.end, pay.ran, wipe.ran) == ("waiting", [{"text": "5"}], [])
+
+
+@pytest.mark.parametrize("part", ["run_id", "call_id", "tool", "arguments", "reason"])
+async def test_what_was_decided_holds_for_exactly_what_was_asked(part: str) -> None:
+    seen = ApprovalRequest("call_1", "pay", '{"to":"a"}', "pay is dangerous", run_id="r")
+    decided = Decided({seen.digest: Decision("approved")})
+    assert (await decided.decide(seen)).verdict == "approved"
+    assert (await decided.decide(replace(seen, **{part: "another"}))).verdict == "later"

@@ -337,5 +337,6 @@ def _fitting_tool(stored: ToolSpec, equipment: Equipment) -> ToolSpec:
         stored,
         is_dangerous=stored.is_dangerous or now.is_dangerous,
         is_untrusted=stored.is_untrusted or now.is_untrusted,
+        is_foreign=stored.is_foreign or now.is_foreign,
         timeout_s=now.timeout_s,
     )

@@ -6,10 +6,12 @@ or a page is their own. An approver that fails has approved nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from lmstack.agents.arguments import canonical_json
 from lmstack.agents.dataflow import Flow
 from lmstack.core import InputError
 
@@ -45,6 +47,13 @@ class ApprovalRequest:
     def is_tainted(self) -> bool:
         """Whether arguments hold text that others wrote."""
         return any(flow.is_untrusted for flow in self.flows)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is asked: the run, the call, its tool and arguments, and the reason. A
+        call's id alone is that of another call in another run."""
+        asked = [self.run_id, self.call_id, self.tool, self.arguments, self.reason]
+        return hashlib.sha256(canonical_json(asked).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +92,14 @@ class ScriptedApprover:
 
 
 class Decided:
-    """Decisions that were made already, by the id of the call; every other call waits. For a page
-    or a command that resumes a run once somebody has decided."""
+    """Decisions that were made already, by the `digest` of the request that somebody saw; every
+    other call waits. For a page or a command that resumes a run once somebody has decided."""
 
     def __init__(self, decisions: Mapping[str, Decision]) -> None:
         self._decisions = dict(decisions)
 
     async def decide(self, request: ApprovalRequest) -> Decision:
-        return self._decisions.get(request.call_id, Decision("later"))
+        return self._decisions.get(request.digest, Decision("later"))
 
 
 def untrusted_first(found: Sequence[Flow]) -> tuple[Flow, ...]:

@@ -2,18 +2,20 @@
 
 A person who approves a call has to know when its arguments were not the user's words nor the
 model's own, but those of a page that the model has just read. Text is compared as letters and
-digits alone (NFKC, without case, percent signs decoded), so other spaces, quotes or punctuation do
-not hide it. Arguments hold an origin's text if
+digits alone (NFKD, without case, accents and percent signs; Cyrillic and Greek letters that look
+like Latin ones as these), so other spaces, quotes or punctuation do not hide it. Arguments hold an
+origin's text if
 
 - a run of 20 letters and digits is in both, or
+- of a value, or of a command in one (``;``, ``|`` and ``&`` end it), words in a row that have half
+  of its letters or more, and three at least, are words in a row in the origin, or
 - a word of the arguments that looks like a name in a machine (with a digit or one of ``@.:_/-``
-  inside: an address, a host, a path, a number) and has 6 or more is in the origin, or
-- a whole value of 8 or more, or of 4 or more with a digit or sign in it, is in the origin, from
-  the beginning of a word to the end of one,
+  inside: an address, a host, a path, a number) and has 6 or more is in the origin,
 
 and the user did not write it too. What this does not see: text that the model has put into other
-words, another language or another encoding. A tool that must never act on what others wrote has to
-ask a person each time, or `Rights.ask_after_untrusted` be set.
+words, another language or another encoding, or written backwards, and a short one in a long value.
+A tool that must never act on what others wrote has to ask a person each time, or
+`Rights.ask_after_untrusted` be set.
 """
 
 from __future__ import annotations
@@ -28,12 +30,17 @@ from urllib.parse import unquote
 
 __all__ = ["Flow", "Origin", "flows"]
 
-RUN = 20
-WHOLE, WHOLE_MARKED, NAME = 8, 4, 6
+RUN, NAME, WORDS = 20, 6, 3
 EXCERPT = 120
 _APART = re.compile(r"[\s/?&=,;()<>\[\]{}|\"'`\\]+")
 _BETWEEN = re.compile(r"[^\w@.:-]+")
 _MARKED = re.compile(r"\d|\w[@.:_/\\-]\w")
+_COMMANDS = re.compile(r"[;|&]+")
+# Of the "confusables" of Unicode's report 39 the letters that can spell a Latin word.
+_LOOK_ALIKE = str.maketrans(
+    "аеорсухіјѕһԁԛԝвкмнтгѵӏ" + "αορνικυχτηωϲ" + "ıɡɑ",
+    "aeopcyxijshdqwbkmhtrvl" + "aopvikuxtnwc" + "iga",
+)
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 
 
@@ -63,8 +70,9 @@ def flows(arguments: Any, origins: Sequence[Origin], own_words: str) -> tuple[Fl
     own = _text(own_words)
     found = []
     for path, value in _values(arguments):
+        parts = [value, *_COMMANDS.split(value)]
         for origin in origins:
-            excerpt = _shared(_text(value), _text(origin.text), own)
+            excerpt = _shared(_text(value), parts, _text(origin.text), own)
             if excerpt:
                 found.append(Flow(origin.name, path, excerpt[:EXCERPT], origin.is_untrusted))
     return tuple(found)
@@ -74,7 +82,9 @@ class _Text:
     """A text, and its forms to compare, each made when it is first needed."""
 
     def __init__(self, text: str) -> None:
-        plain = unicodedata.normalize("NFKC", unquote(text, errors="replace"))
+        plain = unicodedata.normalize("NFKD", unquote(text, errors="replace"))
+        # Accents and hidden characters inside a word must not make two of it.
+        plain = "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Me", "Cf"))
         self.plain = _THOUSANDS.sub("", plain)
 
     @cached_property
@@ -95,13 +105,14 @@ class _Text:
 _text = lru_cache(maxsize=256)(_Text)
 
 
-def _shared(value: _Text, origin: _Text, own: _Text) -> str:
-    """What of ``value`` is in ``origin`` and not in ``own``; empty if nothing is."""
+def _shared(value: _Text, parts: Sequence[str], origin: _Text, own: _Text) -> str:
+    """What of ``value`` is in ``origin`` and not in ``own``; empty if nothing is. ``parts``: the
+    value, and the commands in it."""
     if _has_run(value.folded, origin.folded, own.folded):
         return value.plain.strip()
-    least = WHOLE_MARKED if _MARKED.search(value.plain) else WHOLE
-    if len(value.folded) >= least and value.line in origin.line and value.line not in own.line:
-        return value.plain.strip()
+    for part in parts:
+        if _has_most_words(_text(part), origin, own):
+            return part.strip()
     for word in value.plain.split():
         if _is_name(word) and (line := _line(word)) in origin.line and line not in own.line:
             return word
@@ -109,6 +120,21 @@ def _shared(value: _Text, origin: _Text, own: _Text) -> str:
         if _is_name(word) and (name := _folded(word)) in origin.names and name not in own.names:
             return word
     return ""
+
+
+def _has_most_words(part: _Text, origin: _Text, own: _Text) -> bool:
+    """Whether words in a row that have half of the letters of ``part`` are in ``origin``, and not
+    in ``own``. Half of a longer part is a run that is found as such."""
+    words, letters = part.line.split(), len(part.folded)
+    for start in range(len(words) if letters < 2 * RUN else 0):
+        for end in range(len(words), start, -1):
+            size = sum(map(len, words[start:end]))
+            if size < max(WORDS, letters / 2):
+                break
+            line = f" {' '.join(words[start:end])} "
+            if line in origin.line and line not in own.line:
+                return True
+    return False
 
 
 def _is_name(word: str) -> bool:
@@ -157,4 +183,4 @@ def _values(arguments: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _folded(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
+    return "".join(c for c in text.casefold() if c.isalnum()).translate(_LOOK_ALIKE)

@@ -64,7 +64,7 @@ def new_child(share: Share, call: ToolCall, tool: ToolSpec, spec: AgentSpec) -> 
 
 def task_of(above: Run, task: str) -> TaskStep:
     progress = Progress.of(above.steps, above.spec.price)
-    return TaskStep((Span(task),), tuple(progress.origins()), progress.user_words)
+    return TaskStep((Span(task),), tuple(progress.origins(above.spec)), progress.user_words)
 
 
 def reported(call: ToolCall, run: Run) -> ToolStep | EndStep:
@@ -72,7 +72,7 @@ def reported(call: ToolCall, run: Run) -> ToolStep | EndStep:
     end."""
     if run.end in ("waiting", "cancelled"):
         return EndStep(run.end, reason=f"{call.name}: {run.reason}", can_resume=True)
-    origins = Progress.of(run.steps, None).origins()
+    origins = Progress.of(run.steps, None).origins(run.spec)
     step = ToolStep(
         call,
         "ok",

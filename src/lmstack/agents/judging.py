@@ -91,8 +91,8 @@ def _by_a_person(
         return Refused("unfinished", begun + text)
     if verdict == "approved":
         return Go(arguments, is_alone=True)
-    found = call_flows(progress, arguments)
-    read = tuple(origin.name for origin in progress.origins() if origin.is_untrusted)
+    found = call_flows(spec, progress, arguments)
+    read = tuple(origin.name for origin in progress.origins(spec) if origin.is_untrusted)
     reason = _reason(spec, call, found, read, has_begun=has_begun)
     if reason is None:
         return Go(arguments, is_alone=True)
@@ -126,6 +126,6 @@ def _reason(
     return None
 
 
-def call_flows(progress: Progress, arguments: Any) -> tuple[Flow, ...]:
+def call_flows(spec: AgentSpec, progress: Progress, arguments: Any) -> tuple[Flow, ...]:
     """What of ``arguments`` came from tools and documents."""
-    return flows(arguments, tuple(progress.origins()), progress.user_words)
+    return flows(arguments, tuple(progress.origins(spec)), progress.user_words)

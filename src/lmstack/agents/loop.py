@@ -195,7 +195,7 @@ class Loop:
         assert tool is not None  # it was judged
         arguments = parse_json(call.arguments or "{}")
         progress = Progress.of(self._journal.steps, self._spec.price)
-        tainted = any(flow.is_untrusted for flow in call_flows(progress, arguments))
+        tainted = any(flow.is_untrusted for flow in call_flows(self._spec, progress, arguments))
         with self._span(lambda t: t.tool(tool.tool, call.id, call.arguments)) as mark:
             started = time.monotonic()
             if call.name in self._equipment.members:

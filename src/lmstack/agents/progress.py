@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from lmstack.agents.budget import Spent
 from lmstack.agents.dataflow import Origin
+from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import (
     ApprovalStep,
     BegunStep,
@@ -111,8 +112,11 @@ class Progress:
         """Whether the loop has said one of ``kinds`` since the last task."""
         return any(notice.kind in kinds for notice in self.notices)
 
-    def origins(self) -> Iterator[Origin]:
-        """Every text that the model was shown and the user did not write."""
+    def origins(self, spec: AgentSpec) -> Iterator[Origin]:
+        """Every text that the model was shown and neither the user nor the program wrote."""
+        for tool in spec.shown_tools:
+            if tool.is_foreign:
+                yield Origin(f"the description of {tool.tool.name}", tool.shown_text)
         for task in self.tasks:
             yield from task.inherited
             for span in task.spans:

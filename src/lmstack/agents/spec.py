@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lmstack.agents.arguments import check_value_schema
+from lmstack.agents.arguments import canonical_json, check_value_schema
 from lmstack.agents.budget import Budget
 from lmstack.agents.rights import Rights
 from lmstack.agents.tools.tool import AgentTool
@@ -25,7 +25,8 @@ PROTOCOLS = ("tools", "react")
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """``tool``: what the model is shown. ``is_agent``: the call is a task for an agent below, which
-    gets ``share`` of what is left of the budget. ``reach``: every name that it can call."""
+    gets ``share`` of what is left of the budget. ``reach``: every name that it can call.
+    ``is_foreign``: others wrote what the model is shown of it."""
 
     tool: Tool
     is_dangerous: bool = False
@@ -34,11 +35,23 @@ class ToolSpec:
     is_agent: bool = False
     share: float = 1.0
     reach: tuple[str, ...] = ()
+    is_foreign: bool = False
 
     @classmethod
     def of(cls, tool: AgentTool) -> ToolSpec:
         check_value_schema(f"the tool {tool.tool.name}", tool.tool.parameters)
-        return cls(tool.tool, tool.is_dangerous, tool.is_untrusted, tool.timeout_s)
+        return cls(
+            tool.tool,
+            tool.is_dangerous,
+            tool.is_untrusted,
+            tool.timeout_s,
+            is_foreign=bool(getattr(tool, "is_foreign", False)),
+        )
+
+    @property
+    def shown_text(self) -> str:
+        """All that the model is shown of it."""
+        return f"{self.tool.description}\n{canonical_json(self.tool.parameters)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.agents.mcp.conftest import Example, Started
 
+from lmstack.agents import ToolSpec
 from lmstack.agents.mcp import McpServer, McpTool, Offer, Pins, mcp_tools
 from lmstack.agents.tools import Picture, Toolbox, ToolContext, ToolResult
 from lmstack.core import GuardError, InputError, RemoteError
@@ -68,6 +69,7 @@ async def test_tools_over_stdio_until_a_description_changes(
             "required": ["a", "b"],
         }
         assert (add.is_dangerous, add.is_untrusted, add.timeout_s) == (False, True, TIMEOUT_S)
+        assert ToolSpec.of(add).is_foreign, "what it says about itself is no word of ours"
         assert box["example__fail"].is_dangerous, "only what the user names is safe"
         names = (await called(tools, "names")).data["result"]
         assert "MY_KEY" in names

@@ -49,6 +49,7 @@ class McpTool:
     server: McpServer
     connection: Connection = field(repr=False, compare=False)
     is_untrusted: bool = True
+    is_foreign: bool = True
 
     @property
     def timeout_s(self) -> float:

@@ -115,7 +115,7 @@ class Run:
     @property
     def untrusted_read(self) -> tuple[str, ...]:
         """What the run has read that others wrote: tools and their calls, documents."""
-        return tuple(o.name for o in self._progress.origins() if o.is_untrusted)
+        return tuple(o.name for o in self._progress.origins(self.spec) if o.is_untrusted)
 
     @property
     def pending(self) -> tuple[ApprovalRequest, ...]:

@@ -51,7 +51,10 @@ class ToolContext:
 class AgentTool(Protocol):
     """``tool``: what the model is shown. ``is_dangerous``: a person has to approve each call.
     ``is_untrusted``: what it returns was written by others (a page, a file, another server), and
-    may hold orders that are not the user's. ``timeout_s``: how long a call may take."""
+    may hold orders that are not the user's. ``timeout_s``: how long a call may take.
+
+    A tool whose name, description and schema were written by others, too, has a further attribute
+    ``is_foreign``, which is true: those of a server, not those of a function here."""
 
     @property
     def tool(self) -> Tool: ...

@@ -45,7 +45,7 @@ def _flows(run: Run, number: int, call: ToolCall) -> tuple[Flow, ...]:
         arguments = parse_json(call.arguments or "{}")
     except ValueError:
         return ()
-    return call_flows(Progress.of(run.steps[:number], run.spec.price), arguments)
+    return call_flows(run.spec, Progress.of(run.steps[:number], run.spec.price), arguments)
 
 
 def timeline(run: Run, axis: Axis, flows: ArgumentFlows) -> Node:
