@@ -45,8 +45,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(
                 200, "für".encode("latin-1"), {"Content-Type": "text/plain; charset=latin-1"}
             )
-        elif name == "odd":
-            self.answer(200, b"odd", {"Content-Type": "text/plain; charset=no-such"})
+        elif name == "sjis":
+            data = "日本".encode("shift_jis")
+            self.answer(200, data, {"Content-Type": "text/plain; charset=Shift_JIS"})
+        elif name == "charset":
+            self.answer(200, b"a" * 300_000, {"Content-Type": f"text/plain; charset={rest}"})
         elif name == "json":
             self.answer(200, b'{"a": 1}', {"Content-Type": "application/json"})
         elif name == "long":
@@ -145,7 +148,23 @@ async def test_a_page_is_readable_text(server: tuple[int, list[Any]]) -> None:
     assert not {"Cookie", "Authorization"} & set(headers)
 
 
-@pytest.mark.parametrize(("path", "text"), [("latin", "für"), ("json", '{"a": 1}'), ("odd", "odd")])
+@pytest.mark.parametrize("charset", ["punycode", "idna", "utf-7", "no-such", "undefined"])
+async def test_a_page_cannot_choose_a_slow_or_odd_charset(
+    server: tuple[int, list[Any]], charset: str
+) -> None:
+    """Punycode takes time by the square of the length, on the loop that everybody waits for."""
+    started = time.thread_time()
+    is_error, text = await got(
+        getter(server[0]), f"http://example.test:{server[0]}/charset/{charset}"
+    )
+    assert time.thread_time() - started < 1
+    assert not is_error
+    assert f"[its charset {charset} is not read, and UTF-8 was taken in its place]" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("latin", "für"), ("json", '{"a": 1}'), ("sjis", "日本")]
+)
 async def test_other_text_is_as_it_is(server: tuple[int, list[Any]], path: str, text: str) -> None:
     port, _ = server
     is_error, found = await got(getter(port), f"http://example.test:{port}/{path}")

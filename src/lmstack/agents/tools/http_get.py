@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from encodings import aliases, normalize_encoding
 
 import httpx
 
@@ -26,6 +27,13 @@ __all__ = ["HttpGetConfig", "http_get_tool"]
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HTML = ("text/html", "application/xhtml+xml")
 _TEXT = ("application/json", "application/xml", "application/x-ndjson", "application/yaml")
+# Each is decoded in time that grows with the length alone, unlike others that a page could choose
+# (punycode, idna).
+_CHARSETS = (
+    *("utf_8", "ascii", "latin_1", "cp1252", "utf_16", "utf_16_le", "utf_16_be"),
+    *("iso8859_2", "iso8859_15", "cp1250", "cp1251", "koi8_r", "shift_jis", "cp932", "euc_jp"),
+    *("iso2022_jp", "gb2312", "gbk", "gb18030", "big5", "euc_kr"),
+)
 _HEADERS = {
     "User-Agent": "lmstack",
     "Accept": "text/html, text/*, application/json, application/xml;q=0.9",
@@ -51,7 +59,7 @@ class _Answer:
     status: int
     media_type: str
     body: str
-    cut: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,9 +126,15 @@ class _Getter:
             body += part
             if len(body) > self.config.max_bytes:
                 break
-        cut = len(body) > self.config.max_bytes
-        text = _decoded(bytes(body[: self.config.max_bytes]), response.charset_encoding)
-        return _Answer(url, response.status_code, media_type, text, cut)
+        charset, is_known = _charset(response.charset_encoding or "utf-8")
+        text = bytes(body[: self.config.max_bytes]).decode(charset, "replace")
+        notes = []
+        if not is_known:
+            named = one_line(response.charset_encoding or "", 40)
+            notes.append(f"its charset {named} is not read, and UTF-8 was taken in its place")
+        if len(body) > self.config.max_bytes:
+            notes.append("the answer was longer, and its end was not read")
+        return _Answer(url, response.status_code, media_type, text, tuple(notes))
 
 
 def http_get_tool(
@@ -167,7 +181,7 @@ def http_get_tool(
 
 def _shown(answer: _Answer) -> ToolResult:
     text = page_text(answer.body) if answer.media_type in _HTML else answer.body
-    note = "\n[the answer was longer, and its end was not read]" if answer.cut else ""
+    note = "".join(f"\n[{each}]" for each in answer.notes)
     if answer.status >= 400:
         return ToolResult(f"{answer.url} answers {answer.status}.\n{text[:1000]}", is_error=True)
     return ToolResult(f"{answer.url}\n\n{text}{note}")
@@ -191,8 +205,8 @@ def _is_text(media_type: str) -> bool:
     )
 
 
-def _decoded(data: bytes, charset: str | None) -> str:
-    try:
-        return data.decode(charset or "utf-8", "replace")
-    except LookupError:
-        return data.decode("utf-8", "replace")
+def _charset(name: str) -> tuple[str, bool]:
+    """The codec of the charset ``name``, or UTF-8, and whether it is that of the name."""
+    normalized = normalize_encoding(name.lower())
+    found = aliases.aliases.get(normalized, normalized)
+    return (found, True) if found in _CHARSETS else ("utf_8", False)
