@@ -219,7 +219,7 @@ async def test_malicious_descriptions(raw: Example, pins: Pins) -> None:
     names = {each["name"].replace("\n", " ") for each in UNUSABLE}
     assert set(offers[0].refused) == names
     text = offers[0].text()
-    assert "\\u{e0073}\\u{e0065}" in text, "a person sees what is hidden"
+    assert "\\U000e0073\\U000e0065" in text, "a person sees what is hidden"
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "! fetch cannot be used: its schema refers to 'https://evil.test/schema'" in text

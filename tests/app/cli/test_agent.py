@@ -15,8 +15,11 @@ import httpx
 import pytest
 from tests.word_reranker import WordReranker
 
+from lmstack.agents import ApprovalRequest, Decision, Flow
+from lmstack.agents.mcp import Offer
 from lmstack.app import wiring
 from lmstack.app.cli.commands import _agent_view
+from lmstack.app.cli.output import Output
 from lmstack.app.wiring import retrieval
 from lmstack.app.wiring.agents import mcp_server_of, run_store
 from lmstack.core import InputError, Message, ScriptedModel, ToolCall
@@ -107,6 +110,72 @@ def test_denying_is_told_to_the_model(
     ran = run("agent", "run", "How much?", "--ask", "calculator")
     assert ran.out == "Then not.\n"
     assert "not today" in ran.err
+
+
+@pytest.fixture
+def person(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What somebody at the terminal types, to be filled by the test."""
+    lines: list[str] = []
+    monkeypatch.setattr(_agent_view.Person, "is_here", True)
+    monkeypatch.setattr(sys.stdin, "readline", lambda: lines.pop(0), raising=False)
+    return lines
+
+
+def test_what_cannot_be_seen_in_arguments_is_shown_by_its_code_point(
+    run: Run, replies: list[Any], person: list[str]
+) -> None:
+    hidden = "1+1\u200b\U000e0072\u00ad\u2028\u3164\u2800\ufe01\x1b[2J"
+    replies[:] = [called("calculator", expression=hidden), "Two."]
+    person += ["n\n", "\n"]
+    ran = run("agent", "run", "How much?", "--ask", "calculator")
+    assert "1+1\\u200b\\U000e0072\\xad\\u2028\\u3164\\u2800\\ufe01\\u001b[2J" in ran.err
+    assert not set(hidden[3:-3]) & set(ran.err)
+
+
+def test_long_arguments_do_not_push_the_question_away_and_are_shown_before_they_are_approved(
+    run: Run, replies: list[Any], person: list[str]
+) -> None:
+    long = "1+" * 20_000 + "SECRET" + "+1" * 20_000
+    replies[:] = [called("calculator", expression=long), "Two."]
+    person += ["y\n"]
+    folded = run("agent", "run", "How much?", "--ask", "calculator")
+    assert "waiting for a person" in folded.err  # a yes to what was not shown counts for nothing
+    _, _, asked = folded.err.partition("arguments:")
+    assert len(asked.partition("[s]how all")[0]) < 3_000
+    assert "SECRET" not in asked
+    person += ["s\n", "Y\n"]
+    whole = run("agent", "run", "How much?", "--ask", "calculator")
+    assert "SECRET" in whole.err
+    assert whole.err.rpartition("SECRET")[2].count("May agent call calculator?") == 1
+    assert whole.out == "Two.\n"
+
+
+async def test_many_origins_are_counted_and_not_all_listed(
+    person: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flows = tuple(Flow("page", f"/{n}", "x") for n in range(500))
+    person += ["l\n"]
+    asked = ApprovalRequest("call_1", "send", "{}", "send is dangerous", flows)
+    assert (await _agent_view.Person(Output()).decide(asked)).verdict == "later"
+    shown = capsys.readouterr().err
+    assert shown.count("holds text of page") == 10
+    assert "and 490 more like these" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "verdict"), [("y", True), ("Y", True), ("Yes", True), ("", False)]
+)
+async def test_a_capital_y_is_a_yes_to_the_tools_of_a_server(
+    person: list[str], typed: str, verdict: bool
+) -> None:
+    person += [f"{typed}\n"]
+    assert await _agent_view.Person(Output()).approve(Offer("files")) is verdict
+
+
+async def test_a_reason_keeps_its_capitals(person: list[str]) -> None:
+    person += ["NO\n", "Ask Ada\n"]
+    asked = ApprovalRequest("call_1", "send", "{}", "send is dangerous")
+    assert await _agent_view.Person(Output()).decide(asked) == Decision("denied", "Ask Ada")
 
 
 def test_documents_and_files_become_tools(

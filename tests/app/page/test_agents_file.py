@@ -31,10 +31,11 @@ from lmstack.agents import (
     run_to_json,
 )
 from lmstack.agents.tools import Picture
+from lmstack.agents.tools.texts import exact
 from lmstack.app.page.agents import run_page
 from lmstack.app.page.agents.axis import Axis
 from lmstack.app.page.agents.markup import node, to_html, to_json
-from lmstack.app.page.agents.texts import MOST, exact
+from lmstack.app.page.agents.texts import MOST
 from lmstack.core import Span, ToolCall
 
 

@@ -11,13 +11,12 @@ import difflib
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lmstack.agents.arguments import check_value_schema
-from lmstack.agents.tools.texts import bounded, plain
+from lmstack.agents.tools.texts import bounded, exact, plain
 from lmstack.core import InputError, Tool, shown
 
 __all__ = ["Description", "Offer", "describe"]
@@ -162,11 +161,4 @@ def _json(value: Any) -> str:
 
 
 def _visible(text: str) -> str:
-    return "".join(
-        letter if letter == " " or unicodedata.category(letter)[0] not in "CZ" else _code(letter)
-        for letter in text
-    )
-
-
-def _code(letter: str) -> str:
-    return f"\\u{{{ord(letter):x}}}"
+    return exact(text, keep="")

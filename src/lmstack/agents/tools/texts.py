@@ -1,6 +1,7 @@
 """The text that a tool hands to a model: bounded, and free of what no reader can see.
 
-Covers cutting out the middle of a long text and dropping control and hidden characters. Does not
+Covers cutting out the middle of a long text, dropping control and hidden characters, and showing
+these to a person. Does not
 cover secrets (`secret`), nor what a model makes of orders in a text.
 """
 
@@ -10,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["bounded", "one_line", "plain", "plain_data"]
+__all__ = ["bounded", "exact", "one_line", "plain", "plain_data"]
 
 # Of a text that is cut, two thirds of what is kept are from its beginning.
 _HEAD = 2 / 3
@@ -22,6 +23,24 @@ _HIDDEN = re.compile(
     "\ufe00-\ufe0d"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
+
+# Letters and marks that are drawn as nothing, though Unicode calls them printable.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
+def exact(text: str, keep: str = "\n\t") -> str:
+    """``text`` for a person to approve: every character that cannot be seen, or looks like a space
+    and is none, is its escape, except those to ``keep``."""
+    return "".join(c if c in keep or _is_seen(c) else _escape(c) for c in text)
+
+
+def _is_seen(c: str) -> bool:
+    selects = "\ufe00" <= c <= "\ufe0f" or "\U000e0100" <= c <= "\U000e01ef"
+    return c.isprintable() and c not in _BLANK and not selects
+
+
+def _escape(c: str) -> str:
+    return c.encode("unicode_escape").decode("ascii")
 
 
 def plain(text: str) -> str:

@@ -17,12 +17,15 @@ from lmstack.agents import (
     ToolStep,
 )
 from lmstack.agents.mcp import Offer
+from lmstack.agents.tools.texts import bounded, exact
 from lmstack.app.cli.output import Output
-from lmstack.app.formats import printable
 
 __all__ = ["Person", "shown_event"]
 
 _TEXT = 300  # characters of a result in its line
+# Of arguments and their origins that a person is shown at once: more would push them, or the
+# question, off the screen.
+_ARGUMENTS, _FLOWS = 2_000, 10
 
 
 def shown_event(out: Output, event: Event) -> None:
@@ -49,7 +52,7 @@ def shown_event(out: Output, event: Event) -> None:
 
 
 def _line(text: str) -> str:
-    flat = printable(" ".join(text.split()), one_line=True)
+    flat = exact(" ".join(text.split()))
     return flat if len(flat) <= _TEXT else f"{flat[:_TEXT]} ..."
 
 
@@ -63,18 +66,8 @@ class Person:
     async def decide(self, request: ApprovalRequest) -> Decision:
         if not self.is_here:
             return Decision("later")
-        lines = [
-            "",
-            f"May {_line(request.agent or 'the agent')} call {_line(request.tool)}?",
-            f"  arguments: {printable(request.arguments)}",
-            f"  because: {_line(request.reason)}",
-        ]
-        lines += [
-            f"  ! {_line(flow.path)} holds text of {_line(str(flow.origin))}"
-            for flow in request.flows
-        ]
         async with self._asking:
-            answer = await self._ask("\n".join(lines), "[y]es, [n]o or [l]ater? ")
+            answer = await self._answer(request)
             if answer in ("y", "yes"):
                 return Decision("approved")
             if answer in ("n", "no"):
@@ -82,21 +75,48 @@ class Person:
                 return Decision("denied", reason)
         return Decision("later")
 
+    async def _answer(self, request: ApprovalRequest) -> str:
+        """To the question, which comes last. Long arguments are shown whole before they can be
+        approved."""
+        question = f"May {_line(request.agent or 'the agent')} call {_line(request.tool)}?"
+        arguments = exact(request.arguments)
+        folded = bounded(arguments, _ARGUMENTS)
+        if folded != arguments:
+            about = _about(request, folded)
+            answer = await self._word(about, f"{question} [s]how all, [n]o or [l]ater? ")
+            if answer not in ("s", "show"):
+                return answer if answer in ("n", "no") else "later"
+        return await self._word(_about(request, arguments), f"{question} [y]es, [n]o or [l]ater? ")
+
     async def approve(self, offer: Offer) -> bool:
         """Whether an MCP server's tools may be used as they are described."""
         if not self.is_here:
             return False
         async with self._asking:
-            answer = await self._ask(f"\n{offer.text()}", "Use these tools as described? [y/N] ")
+            answer = await self._word(f"\n{offer.text()}", "Use these tools as described? [y/N] ")
         return answer in ("y", "yes")
 
     @property
     def is_here(self) -> bool:
         return sys.stdin.isatty() and sys.stderr.isatty()
 
+    async def _word(self, text: str, prompt: str) -> str:
+        return (await self._ask(text, prompt)).lower()
+
     async def _ask(self, text: str, prompt: str) -> str:
         if text:
             print(text, file=sys.stderr)
         print(prompt, end="", file=sys.stderr, flush=True)
         line: str = await asyncio.to_thread(sys.stdin.readline)
-        return line.strip().lower() if len(prompt) < 30 else line.strip()
+        return line.strip()
+
+
+def _about(request: ApprovalRequest, arguments: str) -> str:
+    lines = ["", f"  arguments: {arguments}", f"  because: {_line(request.reason)}"]
+    lines += [
+        f"  ! {_line(flow.path)} holds text of {_line(str(flow.origin))}"
+        for flow in request.flows[:_FLOWS]
+    ]
+    if len(request.flows) > _FLOWS:
+        lines.append(f"  ! and {len(request.flows) - _FLOWS} more like these")
+    return "\n".join(lines)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from lmstack.agents.tools.texts import exact
 from lmstack.agents.tools.tool import Picture
 from lmstack.app.formats import size
 from lmstack.app.page.agents.markup import Node, node
@@ -22,31 +23,12 @@ __all__ = ["arguments_block", "data_block", "exact", "line", "picture", "text_bl
 LINE = 160
 FIRST, MOST = 2_000, 200_000
 _KINDS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
-# Letters and marks that are drawn as nothing, though Unicode calls them printable.
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def line(text: str, most: int = LINE) -> str:
     """The beginning of ``text`` on one line."""
     start = " ".join(text[: 4 * most].split())
     return start if len(start) <= most else start[: most - 1] + "…"
-
-
-def exact(text: str) -> str:
-    """``text`` with every character that cannot be seen, or looks like a space and is none, as an
-    escape."""
-    return "".join(c if _is_seen(c) else _escape(c) for c in text)
-
-
-def _is_seen(c: str) -> bool:
-    if c.isascii():
-        return c.isprintable() or c in "\n\t"
-    selects = "\ufe00" <= c <= "\ufe0f" or "\U000e0100" <= c <= "\U000e01ef"
-    return c.isprintable() and c not in _BLANK and not selects
-
-
-def _escape(c: str) -> str:
-    return c.encode("unicode_escape").decode("ascii")
 
 
 def text_block(text: str, **attributes: str) -> Iterator[Node]:
