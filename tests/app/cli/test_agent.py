@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import socket
 import sys
 import threading
@@ -249,32 +250,44 @@ def test_nothing_to_serve_is_said(run: Run) -> None:
     assert "there is nothing to serve" in ran.err
 
 
-def test_a_call_is_approved_on_the_page(run: Run, replies: list[Any]) -> None:
+def test_a_call_is_approved_on_the_page_by_who_has_its_key(
+    run: Run, replies: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda: "sesame")
+    refused: list[int] = []
     replies[:] = [called("calculator", expression="1 + 1"), "Two."]
     port = free_port()
 
     def approve() -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            while not (found := ids(client)):
+            key = {"Authorization": "Bearer sesame"}
+            while not (found := ids(client, key)):
                 time.sleep(0.02)
-            client.post(f"/api/approvals/{found[0]}", json={"verdict": "approved"})
+            approved = (f"/api/approvals/{found[0]}", {"verdict": "approved"})
+            for headers in ({}, {"Authorization": "Bearer guess"}):
+                refused.append(client.get("/api/agents", headers=headers).status_code)
+                said = client.post(approved[0], json=approved[1], headers=headers)
+                refused.append(said.status_code)
+            assert client.get("/api/status", headers=key).status_code == 200
+            client.post(approved[0], json=approved[1], headers=key)
 
     person = threading.Thread(target=approve, daemon=True)
     person.start()
     ran = run("agent", "run", "How much?", "--ask", "calculator", "--page", str(port))
     person.join()
     assert ran.out == "Two.\n"
-    assert f"the run is at http://127.0.0.1:{port}/agents" in ran.err
+    assert refused == [401] * 4
+    assert f"the run is at http://127.0.0.1:{port}/agents#key=sesame" in ran.err
     with socket.create_server(("127.0.0.1", port)):
         taken = run("agent", "run", "How much?", "--page", str(port))
     assert taken.code == 1
     assert f"port {port} cannot be used" in taken.err
 
 
-def ids(client: httpx.Client) -> list[str]:
+def ids(client: httpx.Client, key: dict[str, str]) -> list[str]:
     """Of what waits for a person."""
     try:
-        shown = client.get("/api/agents").text
+        shown = client.get("/api/agents", headers=key).text
     except httpx.TransportError:
         return []
     return re.findall(r'"value": "([0-9a-f]{32})"', shown)

@@ -282,6 +282,19 @@ def test_a_server_with_keys_asks_for_one_and_refuses_who_does_not_operate_it(
     expect(page.get_by_role("heading", name="secret task")).to_be_visible()
 
 
+def test_the_key_in_an_address_is_kept_and_taken_out_of_it(
+    workspace: Any, serve: Any, open_page: Any, store: RunStore
+) -> None:
+    agent, _ = sender()
+    ran(lambda: agent.run("secret task", store=store, run_id="r"))
+    server = serve(workspace, api_keys=["sesame"], agents=LiveRuns(store))
+    page = open_page(server, path="/agents#key=sesame")
+    expect(page.locator(".runs li")).to_have_count(1)
+    assert page.url == f"{server.url}/agents"
+    page.goto(f"{server.url}/agents/r")
+    expect(page.get_by_role("heading", name="secret task")).to_be_visible()
+
+
 def test_a_run_that_is_not_there_says_so(show: Show) -> None:
     page = show("none", expect=REFUSED)
     expect(page.get_by_role("alert")).to_contain_text("There is no run 'none'")

@@ -6,6 +6,7 @@ Like `wiring`, imports what it wires when it is called.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
@@ -66,9 +67,10 @@ def run_store(path: Path | None) -> RunStore:
 
 
 @asynccontextmanager
-async def page_of(store: RunStore, port: int, log: Path) -> AsyncIterator[PageApprover]:
-    """The runs of ``store`` at http://127.0.0.1:``port``/agents, and who is asked there, while the
-    block runs. ``log``: where decisions are recorded. `InputError` where the port is taken."""
+async def page_of(store: RunStore, port: int, log: Path) -> AsyncIterator[tuple[PageApprover, str]]:
+    """Who is asked at the page of ``store``'s runs while the block runs, and its address, with the
+    key that it wants. ``log``: where decisions are recorded. `InputError` where the port is
+    taken."""
     import uvicorn
 
     from lmstack.app.page.agents.live import LiveRuns
@@ -83,7 +85,8 @@ async def page_of(store: RunStore, port: int, log: Path) -> AsyncIterator[PageAp
             f"port {port} cannot be used: {error.strerror}", hint="--page with another one"
         ) from error
     approver = PageApprover(timeout_s=None)
-    app = agents_app(LiveRuns(store, approver), AuditLog(log).append)
+    key = secrets.token_urlsafe()
+    app = agents_app(LiveRuns(store, approver), AuditLog(log).append, key)
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -93,7 +96,7 @@ async def page_of(store: RunStore, port: int, log: Path) -> AsyncIterator[PageAp
     server = Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     serving = asyncio.create_task(server.serve([listener]))
     try:
-        yield approver
+        yield approver, f"http://127.0.0.1:{port}/agents#key={key}"
     finally:
         approver.close()
         server.should_exit = True

@@ -98,7 +98,7 @@ Page = Annotated[
         "--page",
         metavar="PORT",
         help="Show the run at http://127.0.0.1:PORT/agents while it goes on, and ask there before"
-        " dangerous calls.",
+        " dangerous calls. The page wants the key in the address that is printed.",
     ),
 ]
 Store = Annotated[
@@ -338,8 +338,9 @@ async def _run(
         agent, person = await _agent(out, stack, model, index, given, spec, limits)
         approver: Approver = person
         if page is not None:
-            approver = await stack.enter_async_context(page_of(store, page, wiring.audit_path()))
-            out.note(f"the run is at http://127.0.0.1:{page}/agents")
+            shown = page_of(store, page, wiring.audit_path())
+            approver, address = await stack.enter_async_context(shown)
+            out.note(f"the run is at {address}")
         if resume is not None:
             whole = _whole_id(store, resume)
             return await agent.resume(whole, approver=approver, store=store, on_event=tell)

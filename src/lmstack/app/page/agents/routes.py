@@ -44,15 +44,21 @@ class Decide(Body):
     reason: Annotated[str, StringConstraints(max_length=MAX_REASON, strip_whitespace=True)] = ""
 
 
-def agents_app(runs: LiveRuns, record: Callable[[Mapping[str, Any]], object]) -> FastAPI:
-    """The pages of ``runs`` by themselves, for a process that serves nothing else."""
+def agents_app(runs: LiveRuns, record: Callable[[Mapping[str, Any]], object], key: str) -> FastAPI:
+    """The pages of ``runs`` by themselves, for a process that serves nothing else. ``key``: whoever
+    has it sees them and decides; other users of the machine reach its ports too."""
     assets = read_assets()
-    app = create_app(models={}, public_paths=("/static/*", "/agents", "/agents/*"))
+    public = ("/static/*", "/agents", "/agents/*")
+    app = create_app(models={}, api_keys=[key], public_paths=public)
     add_agents(app, runs, assets, record)
+
+    async def status(request: Request) -> Response:
+        return _fresh(request, b"{}")  # the page tries a key that somebody types on it
 
     async def static(request: Request) -> Response:
         return serve_asset(request, assets, request.path_params["name"])
 
+    app.add_route("/api/status", status, methods=["GET"], include_in_schema=False)
     app.add_route("/static/{name}", static, methods=["GET", "HEAD"], include_in_schema=False)
     return app
 

@@ -1,6 +1,6 @@
 // Agents' runs as they go on: the list, or one run with its timeline and what waits for a person.
 
-import { ApiError, changed, json } from "/static/api.js";
+import { ApiError, changed, json, useKey } from "/static/api.js";
 import { askForKey } from "/static/key.js";
 import { build, patch } from "/static/nodes.js";
 import { element, sentence } from "/static/text.js";
@@ -10,6 +10,13 @@ const LIVE_MS = 1000;
 const ENDED_MS = 5000;
 // A button that has just appeared under the pointer, or the finger, is not pressed by mistake.
 const SETTLE_MS = 700;
+
+// `lmstack agent run --page` prints an address with the key of its run, which no server is sent.
+const given = /^#key=([\w-]+)$/.exec(location.hash);
+if (given) {
+  useKey(given[1]);
+  history.replaceState(null, "", location.pathname);
+}
 
 const byId = (id) => document.getElementById(id);
 const run = location.pathname.replace(/^\/agents\/?/, "");

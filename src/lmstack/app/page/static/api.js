@@ -19,7 +19,7 @@ const lost = () =>
   });
 
 /** Keep the API key for as long as this tab is open. */
-function useKey(key) {
+export function useKey(key) {
   try {
     sessionStorage.setItem(KEY, key);
   } catch {
