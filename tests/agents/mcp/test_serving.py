@@ -119,6 +119,27 @@ async def test_only_the_servers_own_names_and_origins_are_answered(started: Star
         assert client.post("/mcp", content=large, headers=HEADERS).status_code == 413
 
 
+async def test_a_client_that_opens_hundreds_of_sessions_takes_none_from_others(
+    started: Started,
+) -> None:
+    port = started("our_server.py")
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        for _ in range(150):
+            answer = client.post("/mcp", json=INITIALIZE, headers=HEADERS)
+            assert answer.status_code == 200
+    async with mcp.Client(f"http://127.0.0.1:{port}/mcp", mode="legacy") as other:
+        assert (await other.list_tools()).tools
+
+
+async def test_no_stream_can_be_left_open(started: Started) -> None:
+    """We never send anything that was not asked for, so nobody has to wait for it."""
+    port = started("our_server.py")
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        for method in ("GET", "DELETE"):
+            answer = client.request(method, "/mcp", headers={"Accept": "text/event-stream"})
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
 async def test_with_a_key_nothing_is_answered_without_it(started: Started) -> None:
     port = started("our_server.py", "the-key-of-ours")
     url = f"http://127.0.0.1:{port}"

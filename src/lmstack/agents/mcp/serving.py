@@ -29,7 +29,6 @@ App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Any]], Any], Aw
 
 MAX_CHARS = 100_000
 MAX_BODY_BYTES = 4 << 20
-MAX_SESSIONS = 100
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -162,9 +161,31 @@ def http_app(
         host=host,
         transport_security=settings,
         max_request_body_size=MAX_BODY_BYTES,
-        max_sessions=MAX_SESSIONS,
+        # No call of ours needs another: without sessions no client can use up those of others.
+        stateless_http=True,
     )
-    return _keyed(app, key) if key else app
+    return _keyed(_posted(app), key) if key else _posted(app)
+
+
+def _posted(app: App) -> App:
+    """``app`` without its streams of what nobody asked for: we send none, and a client that left
+    many of them open would take the server's connections."""
+
+    async def checked(
+        scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[Any]], send: Any
+    ) -> None:
+        if scope["type"] == "http" and scope["method"] != "POST":
+            await _refuse(send, 405, (b"allow", b"POST"))
+        else:
+            await app(scope, receive, send)
+
+    return checked
+
+
+async def _refuse(send: Any, status: int, header: tuple[bytes, bytes]) -> None:
+    headers = [header, (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _keyed(app: App, key: str) -> App:
@@ -178,12 +199,8 @@ def _keyed(app: App, key: str) -> App:
         sent = dict(scope.get("headers", ())).get(b"authorization", b"")
         if scope["type"] == "lifespan" or hmac.compare_digest(sent, wanted):
             await app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        headers = [(b"www-authenticate", b"Bearer"), (b"content-length", b"0")]
-        await send({"type": "http.response.start", "status": 401, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        elif scope["type"] == "http":
+            await _refuse(send, 401, (b"www-authenticate", b"Bearer"))
 
     return checked
 
