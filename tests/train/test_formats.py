@@ -97,6 +97,10 @@ def test_tool_calls_keep_their_arguments_as_text(arguments: object) -> None:
     [
         ({"text": "x"}, "has the columns 'text', and no conversation"),
         ({"messages": []}, "messages is [], not a list of turns"),
+        (
+            {"messages": [{"role": "user", "content": "x"}] * 100_000},
+            "messages has 100,000 turns, at most 10,000",
+        ),
         ({"messages": ["Hi"]}, "a turn is 'Hi', not an object"),
         ({"messages": [{"role": "user"}]}, "it needs a role and a content"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "the role 'narrator'"),

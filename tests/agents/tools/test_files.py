@@ -184,6 +184,7 @@ async def test_an_empty_file_and_an_offset_behind_the_end_are_said_so(root: Path
     (root / "empty").touch()
     assert await call(root, "read_file", path="empty") == (False, "[empty is empty]")
     behind = await call(root, "read_file", path="a.md", offset=99)
+    assert await call(root, "read_file", path="a.md", offset=10**30) == behind
     assert behind == (False, "[a.md ends at byte 6]")
     assert (await call(root, "read_file", path="a.md", offset=-1))[0]
 

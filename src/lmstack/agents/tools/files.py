@@ -230,7 +230,7 @@ def _window(file: int, path: str, offset: int) -> str:
     if stat.S_ISDIR(os.fstat(file).st_mode):
         raise InputError(f"{shown(path)} is a folder", hint="list it, and read a file in it")
     size = os.fstat(file).st_size
-    data = os.pread(file, WINDOW_BYTES, offset)
+    data = os.pread(file, WINDOW_BYTES, offset) if offset < size else b""
     if not data:
         return f"[{path} ends at byte {size}]" if size else f"[{path} is empty]"
     text, end = _decoded(data, path, size, is_first=offset == 0)

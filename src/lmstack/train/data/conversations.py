@@ -14,6 +14,9 @@ from lmstack.core import InputError, Message, ToolCall, shown
 
 __all__ = ["conversation", "role_of"]
 
+# Templates render a conversation whole, again for each prefix; no model reads so many turns.
+MAX_TURNS = 10_000
+
 # Names that the field's data sets give the roles of a conversation, ShareGPT's first.
 _ROLES = {
     **{"human": "user", "gpt": "assistant", "observation": "tool"},
@@ -25,6 +28,8 @@ def conversation(turns: Any, column: str) -> list[Message]:
     """The messages of ``turns``; `InputError` for what is none. ``column``: where they stand."""
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{column} is {shown(turns)}, not a list of turns")
+    if len(turns) > MAX_TURNS:
+        raise InputError(f"{column} has {len(turns):,} turns, at most {MAX_TURNS:,}")
     return [_message(turn) for turn in turns]
 
 
