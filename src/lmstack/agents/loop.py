@@ -95,6 +95,10 @@ class Loop:
             run = journal.run
             if mark is not None:
                 mark.ended(run.end, run.spent)
+        if not run.can_resume:
+            for tool in self._equipment.tools.values():
+                if run_ended := getattr(tool, "run_ended", None):
+                    run_ended(run.id)
         journal.ended()
         return run
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 from typing import Any
 
 import pytest
 from tests.agents.outside import leftovers
+from tests.agents.scripted_tools import calls
 from tests.agents.test_hostile_sessions import marker_of
 from tests.agents.test_session import png
 from tests.sandboxes import made_or_skipped
 
-from lmstack.agents.sandbox import Sandbox, SandboxConfig, bubblewrap, landlocked
+from lmstack.agents import Agent, Member
+from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, bubblewrap, landlocked
 from lmstack.agents.tools import AgentTool, Picture, PythonTool, ToolContext, ToolResult
-from lmstack.core import ExtraMissingError, InputError, OverloadedError
+from lmstack.core import (
+    ExtraMissingError,
+    InputError,
+    OverloadedError,
+    RemoteError,
+    ScriptedModel,
+)
 
 CONFIG = SandboxConfig(cpu_s=10, wall_s=60.0, memory_mib=192)
 
@@ -125,21 +134,135 @@ def test_a_long_result_is_cut_in_its_middle_and_orders_to_a_terminal_are_shown(
     assert orders.text == "\\x1b[2J\\x00\\x202eabc\nnext\ttab"
 
 
-def test_each_run_has_its_own_state_and_there_are_only_so_many(sandbox: Sandbox) -> None:
+def test_each_run_has_its_own_state(sandbox: Sandbox) -> None:
     async def two() -> tuple[ToolResult, ToolResult]:
-        async with PythonTool(sandbox, most_sessions=2) as tool:
+        async with PythonTool(sandbox) as tool:
             await tool.call({"code": "x = 1"}, ToolContext("a"))
             other = await tool.call({"code": "x"}, ToolContext("b"))
-            with pytest.raises(OverloadedError, match="2 runs"):
-                await tool.call({"code": "x"}, ToolContext("c"))
-            await tool.end("b")
-            await tool.end("b")
-            await tool.call({"code": "1"}, ToolContext("c"))
             return other, await tool.call({"code": "x"}, ToolContext("a"))
 
     other, same = asyncio.run(two())
     assert other.is_error
     assert same.text == "[value]\n1"
+
+
+class FakeSession:
+    """Of a `FakeSandbox`: its code is held up by ``hold`` if it says so."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.is_closed = number, False
+        self.hold = threading.Event()
+
+    def run(self, code: str) -> Execution:
+        if code == "wait":
+            self.hold.wait(30)
+        return Execution("ok", value=str(self.number))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def stop(self) -> None:
+        self.hold.set()
+
+
+class FakeSandbox:
+    """Says which session answered."""
+
+    config = CONFIG
+
+    def __init__(self) -> None:
+        self.sessions: list[FakeSession] = []
+
+    def session(self, files: Any, inputs: Any) -> FakeSession:
+        time.sleep(0.02)  # so that whoever else comes meanwhile is not too late
+        self.sessions.append(FakeSession(len(self.sessions)))
+        return self.sessions[-1]
+
+    @property
+    def open(self) -> list[int]:
+        return [each.number for each in self.sessions if not each.is_closed]
+
+
+@pytest.fixture
+def fake() -> Any:
+    return FakeSandbox()
+
+
+async def called(tool: PythonTool, run_id: str, code: str = "1") -> str:
+    return (await tool.call({"code": code}, ToolContext(run_id))).text
+
+
+async def test_two_calls_at_once_in_a_new_run_make_one_session(fake: Any) -> None:
+    async with PythonTool(fake) as tool:
+        texts = await asyncio.gather(called(tool, "a"), called(tool, "a"))
+    assert texts == ["[value]\n0"] * 2
+    assert len(fake.sessions) == 1
+    assert fake.open == []
+
+
+async def test_the_ninth_run_takes_the_place_of_the_one_that_rested_longest(fake: Any) -> None:
+    async with PythonTool(fake, most_sessions=3) as tool:
+        for run_id in ("a", "b", "c", "a", "d"):
+            await called(tool, run_id)
+        assert fake.open == [0, 2, 3]  # not b's
+        tool.run_ended("d")
+        await called(tool, "e")  # one that has ended goes first
+        assert fake.open == [0, 2, 4]
+        again = await called(tool, "b")
+        assert again == (
+            "[Python was restarted: what earlier calls defined is gone.]\n[value]\n5"
+        ), "it is told that its session was closed"
+        assert await called(tool, "b") == "[value]\n5"
+        for number in range(2_000):
+            await tool.end(f"r{number}")
+
+
+async def test_a_run_whose_code_is_running_keeps_its_session(fake: Any) -> None:
+    async with PythonTool(fake, most_sessions=1) as tool:
+        await called(tool, "a")
+        busy = asyncio.create_task(called(tool, "a", "wait"))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="1 runs are running Python code"):
+            await called(tool, "b")
+        fake.sessions[0].hold.set()
+        assert await busy == "[value]\n0"
+        assert await called(tool, "b") == "[value]\n1"
+
+
+async def test_a_session_is_kept_for_the_next_task_and_then_ends(fake: Any) -> None:
+    async with PythonTool(fake, keep_s=0.05) as tool:
+        await called(tool, "a")
+        tool.run_ended("a")
+        assert await called(tool, "a") == "[value]\n0"  # in time: nothing is due any more
+        await asyncio.sleep(0.15)
+        assert fake.open == [0]
+        tool.run_ended("a")
+        tool.run_ended("a")
+        tool.run_ended("another")
+        while fake.open:
+            await asyncio.sleep(0.01)
+        assert "restarted" in await called(tool, "a")
+
+
+async def test_the_session_of_an_agents_run_ends_with_it(fake: Any) -> None:
+    tool = PythonTool(fake, keep_s=0)
+    code = calls(("python", {"code": "1"}))
+    for _ in range(20):
+        run = await Agent(ScriptedModel([code, "done"]), tools=[tool]).run("go")
+        assert run.end == "answered"
+    below = Agent(ScriptedModel([code, "done"]), name="below", tools=[tool])
+    script = [calls(("below", {"task": "go"})), "done"]
+    await Agent(ScriptedModel(script), team=[Member("below", below)]).run("go")
+    await asyncio.sleep(0.05)
+    assert (len(fake.sessions), fake.open) == (21, [])
+    # One that failed for a moment can be resumed, and finds what it had.
+    agent = Agent(ScriptedModel([code, RemoteError("down"), code, "done"]), tools=[tool])
+    failed = await agent.run("go")
+    await asyncio.sleep(0.05)
+    assert (failed.end, fake.open) == ("failed", [21])
+    assert (await agent.resume(failed)).end == "answered"
+    await tool.aclose()
+    assert (len(fake.sessions), fake.open) == (22, [])
 
 
 def test_calls_of_one_run_come_one_after_the_other(sandbox: Sandbox) -> None:
@@ -203,7 +326,7 @@ def test_where_nothing_isolates_a_call_raises_and_runs_nothing(no_isolation: Non
         run(PythonTool(), "1")
 
 
-@pytest.mark.parametrize("setting", [{"most_text": 1}, {"most_sessions": 0}])
+@pytest.mark.parametrize("setting", [{"most_text": 1}, {"most_sessions": 0}, {"keep_s": -1}])
 def test_a_setting_out_of_range_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(setting))):
         PythonTool(**setting)

@@ -1,9 +1,9 @@
 """Python as a tool: the code of a model, in a sandbox that keeps its state while a run lasts.
 
-Covers one session for each run (`ToolContext.run_id`), what of a call's outcome the model is told,
-and the end of a call that is cancelled. The isolation, its limits and what it does not protect from
-are those of `lmstack.agents.sandbox`; where nothing isolates, a call raises what `Sandbox.check`
-does, and runs nothing.
+Covers one session for each run (`ToolContext.run_id`) and its end, what of a call's outcome the
+model is told, and the end of a call that is cancelled. The isolation, its limits and what it does
+not protect from are those of `lmstack.agents.sandbox`; where nothing isolates, a call raises what
+`Sandbox.check` does, and runs nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import contextlib
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from lmstack.agents.sandbox import Execution, FolderFile, Sandbox, Session
 from lmstack.agents.sandbox.isolation import Input
 from lmstack.agents.tools.tool import ToolContext, ToolResult
-from lmstack.core import InputError, OverloadedError, Tool, check_whole
+from lmstack.core import InputError, OverloadedError, Tool, check_range, check_whole
 
 __all__ = ["PythonTool"]
 
@@ -32,6 +32,7 @@ _PARAMETERS = {
 # To begin a session and to answer, on a machine that has much else to do.
 _MORE_S = 90.0
 _MOST_NAMED = 20  # files
+_MOST_REMEMBERED = 1_000  # runs whose session was closed, to be told so when they go on
 # Control characters but tabs and ends of lines, and those that turn the direction of text: an
 # output must not be able to steer a terminal or to look like another one.
 _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -42,6 +43,8 @@ class _Run:
     session: Session
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     files: tuple[FolderFile, ...] = ()
+    is_restarted: bool = False
+    closing: asyncio.TimerHandle | None = None
 
 
 class PythonTool:
@@ -52,8 +55,11 @@ class PythonTool:
 
     ``files``: put into the working folder of each run; ``inputs``: to be read there, under
     ``inputs/``. ``is_dangerous``: whether a person has to approve each call. ``most_text``:
-    characters of a result. ``most_sessions``: runs at a time; more are an `OverloadedError`. What
-    it returns counts as untrusted: it may come from any file that the code read."""
+    characters of a result. ``most_sessions``: runs at a time. One more takes the place of a run
+    that has ended, or else of the one whose last call is longest ago; where all of them are running
+    code it is an `OverloadedError`. ``keep_s``: how long the session of a run that has ended is
+    kept for another task in its conversation. What it returns counts as untrusted: it may come from
+    any file that the code read."""
 
     def __init__(
         self,
@@ -64,14 +70,19 @@ class PythonTool:
         is_dangerous: bool = False,
         most_text: int = 10_000,
         most_sessions: int = 8,
+        keep_s: float = 600.0,
     ) -> None:
         check_whole("most_text", most_text, 100, 1_000_000)
         check_whole("most_sessions", most_sessions, 1, 1000)
+        check_range("keep_s", keep_s, 0, 1e9)
         self._sandbox = Sandbox() if sandbox is None else sandbox
         self._files, self._inputs = dict(files or {}), dict(inputs or {})
         self._most_text, self._most_sessions = most_text, most_sessions
         self._is_dangerous = is_dangerous
-        self._runs: dict[str, _Run] = {}
+        self._keep_s = keep_s
+        self._runs: dict[str, _Run] = {}  # the one whose last call is longest ago is the first
+        self._closed: dict[str, None] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -103,8 +114,9 @@ class PythonTool:
                 done = await _finished(run.session, arguments["code"])
             except InputError as error:
                 return ToolResult(str(error), is_error=True)
+            done = replace(done, is_restarted=done.is_restarted or run.is_restarted)
             text = self._text(done, run.files)
-            run.files = done.files
+            run.files, run.is_restarted = done.files, False
         data = {
             "ended": done.ended,
             "value": done.value,
@@ -113,29 +125,62 @@ class PythonTool:
         }
         return ToolResult(text, done.ended != "ok", data, done.pictures)
 
+    def run_ended(self, run_id: str) -> None:
+        """The run has ended: its session is closed in ``keep_s``, unless the run goes on."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._stop_closing(run)
+            loop = asyncio.get_running_loop()
+            run.closing = loop.call_later(self._keep_s, self._end_later, run_id)
+
     async def end(self, run_id: str) -> None:
         """Close the session of a run, if it has one."""
         run = self._runs.pop(run_id, None)
-        if run is not None:
-            await asyncio.to_thread(run.session.close)
+        if run is None:
+            return
+        self._stop_closing(run)
+        self._closed[run_id] = None
+        if len(self._closed) > _MOST_REMEMBERED:
+            del self._closed[next(iter(self._closed))]
+        await asyncio.to_thread(run.session.close)
 
     async def aclose(self) -> None:
         """Close all sessions."""
         for run_id in list(self._runs):
             await self.end(run_id)
+        await asyncio.gather(*self._ending)
+
+    def _end_later(self, run_id: str) -> None:
+        task = asyncio.ensure_future(self.end(run_id))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _stop_closing(self, run: _Run) -> None:
+        if run.closing is not None:
+            run.closing.cancel()
+            run.closing = None
 
     async def _run_of(self, run_id: str) -> _Run:
         async with self._opening:
-            found = self._runs.get(run_id)
+            found = self._runs.pop(run_id, None)
             if found is None:
                 if len(self._runs) >= self._most_sessions:
-                    raise OverloadedError(
-                        f"{len(self._runs)} runs have a Python session, the most there may be",
-                        hint="wait until one of them ends",
-                    )
+                    await self._make_room()
                 session = await asyncio.to_thread(self._sandbox.session, self._files, self._inputs)
-                found = self._runs[run_id] = _Run(session)
+                found = _Run(session, is_restarted=run_id in self._closed)
+                self._closed.pop(run_id, None)
+            self._stop_closing(found)
+            self._runs[run_id] = found
             return found
+
+    async def _make_room(self) -> None:
+        idle = [run_id for run_id, run in self._runs.items() if not run.lock.locked()]
+        if not idle:
+            raise OverloadedError(
+                f"{len(self._runs)} runs are running Python code, the most there may be",
+                hint="wait until one of them ends",
+            )
+        await self.end(min(idle, key=lambda run_id: self._runs[run_id].closing is None))
 
     def _description(self) -> str:
         config = self._sandbox.config

@@ -54,7 +54,9 @@ class AgentTool(Protocol):
     may hold orders that are not the user's. ``timeout_s``: how long a call may take.
 
     A tool whose name, description and schema were written by others, too, has a further attribute
-    ``is_foreign``, which is true: those of a server, not those of a function here."""
+    ``is_foreign``, which is true: those of a server, not those of a function here. A tool that
+    keeps something for a run has a method ``run_ended(run_id)``, which is called when the run has
+    ended and cannot be resumed; another task may still follow in its conversation."""
 
     @property
     def tool(self) -> Tool: ...
