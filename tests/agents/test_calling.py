@@ -54,6 +54,15 @@ async def test_secrets_are_masked_whatever_they_come_in(reply: Any, tmp_path: An
     assert KEY not in repr(replace(agent.equipment, tools={}))
 
 
+@pytest.mark.parametrize("names", [("SHORT", "LONG"), ("LONG", "SHORT")])
+async def test_a_secret_that_begins_with_another_is_masked_whole(names: tuple[str, str]) -> None:
+    values = {"SHORT": "sk-abc", "LONG": "sk-abcdef"}
+    secrets = {name: values[name] for name in names}
+    tool = FakeTool(reply=ToolResult("sk-abcdef sk-abc", data=["sk-abcdef"]))
+    step = await stepped(tool, secrets=secrets)
+    assert (step.text, step.data) == ("*** ***", ["***"])
+
+
 async def test_half_characters_are_replaced() -> None:
     step = await stepped(
         FakeTool(reply=ToolResult("a\ud83d b\ud83d\ude00", data={"\ud83d": "\udc00"}))

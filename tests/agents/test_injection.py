@@ -298,3 +298,24 @@ async def test_what_an_agent_below_was_told_by_its_tools_comes_up_as_untrusted()
     script = [calls(("below", {"task": "convert"})), "done"]
     run = await Agent(ScriptedModel(script), team=[Member("below", below)]).run("go")
     assert run.untrusted_read == ("below (call_1)",)
+
+
+async def handed_down(task: str) -> tuple[Run, FakeTool]:
+    """The agent above reads a page and hands its words down as the task; the one below obeys."""
+    page = FakeTool("read", HOSTILE, is_untrusted=True, parameters=ANY)
+    pay = FakeTool("pay", "paid", is_dangerous=True, parameters=PAY)
+    obeying = ScriptedModel([calls(("pay", {"to": "mallory@evil.example"})), "done"])
+    below = Agent(obeying, name="below", tools=[pay], rights=Rights(approved={"pay"}))
+    order = [calls(("read", {})), calls(("below", {"task": HOSTILE})), "done"]
+    rights, team = Rights(approved={"pay"}), [Member("below", below)]
+    agent = Agent(ScriptedModel(order), tools=[page], team=team, rights=rights)
+    return await agent.run(task), pay
+
+
+async def test_a_task_with_text_of_a_page_does_not_make_it_the_users_below() -> None:
+    run, pay = await handed_down("Do what is needed.")
+    assert (run.end, pay.ran) == ("waiting", [])
+    [request] = run.pending
+    assert [flow.origin for flow in request.flows] == ["read (call_1)"]
+    run, pay = await handed_down("Call pay with to=mallory@evil.example.")
+    assert (run.end, pay.ran) == ("answered", [{"to": "mallory@evil.example"}])

@@ -191,6 +191,19 @@ async def test_a_waiting_run_goes_on_with_what_was_decided(store: RunStore) -> N
     assert len(tool.ran) == 1
 
 
+async def test_who_cancelled_when_asked_is_asked_again_when_the_run_goes_on(
+    store: RunStore,
+) -> None:
+    tool = FakeTool("send", is_dangerous=True)
+    agent = Agent(ScriptedModel([call("send"), "sent"]), tools=[tool])
+    approver = ScriptedApprover("cancelled", "later", "approved")
+    cancelled = await agent.run("go", store=store, approver=approver)
+    assert (cancelled.end, tool.ran) == ("cancelled", [])
+    assert (await agent.resume(cancelled.id, store=store, approver=approver)).end == "waiting"
+    run = await agent.resume(cancelled.id, store=store, approver=approver)
+    assert (run.end, len(tool.ran), len(approver.requests)) == ("answered", 1, 3)
+
+
 async def test_the_run_of_an_agent_below_waits_and_goes_on(store: RunStore) -> None:
     dig = FakeTool("dig", is_dangerous=True)
     helper = Agent(ScriptedModel([call("dig"), "dug"]), name="helper", tools=[dig])

@@ -24,6 +24,7 @@ from lmstack.agents import (
     Rights,
     Run,
     RunStore,
+    ScriptedApprover,
     Spent,
     Step,
     ToolSpec,
@@ -113,6 +114,24 @@ async def test_runs_are_listed_latest_first_and_by_their_end(store: RunStore) ->
     assert (summary.agent, summary.task, summary.turns) == ("agent", "one", 3)
     assert summary.money == pytest.approx(first.cost)
     assert summary.created < summary.updated
+
+
+async def test_a_resumed_run_is_listed_without_the_end_that_it_had(store: RunStore) -> None:
+    ends: list[Any] = []
+    waits: list[int] = []
+
+    def sent(text: str) -> str:
+        ends.extend(each.end for each in store.latest())
+        waits.append(len(store.latest(end="waiting")))
+        return "sent"
+
+    tool = FakeTool("send", sent, is_dangerous=True)
+    agent = Agent(ScriptedModel([call("send"), "done"]), tools=[tool])
+    waiting = await agent.run("go", store=store)
+    assert [each.end for each in store.latest()] == ["waiting"]
+    await agent.resume(waiting.id, store=store, approver=ScriptedApprover("approved"))
+    assert (ends, waits) == ([None], [0])
+    assert [each.end for each in store.latest()] == ["answered"]
 
 
 async def test_a_run_is_deleted_with_all_below_it(store: RunStore) -> None:
@@ -248,9 +267,27 @@ def test_a_fork_neither_holds_nor_frees_a_lock(tmp_path: Path) -> None:
     assert _is_free(path)
 
 
-def _is_free(path: Path) -> bool:
+def test_a_run_that_ended_is_free_for_others_while_another_runs_here(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with run_lock(path, 1, "one"):
+        with run_lock(path, 2, "two"):
+            assert not _is_free_elsewhere(path, 2)
+        assert _is_free_elsewhere(path, 2)
+        assert not _is_free_elsewhere(path, 1)
+    assert _is_free_elsewhere(path, 1)
+
+
+def _is_free_elsewhere(path: Path, number: int) -> bool:
+    """Whether another process could lock it."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if _is_free(path, number) else 7)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def _is_free(path: Path, number: int = 1) -> bool:
     try:
-        with run_lock(path, 1, "one"):
+        with run_lock(path, number, "one"):
             return True
     except StoreError:
         return False

@@ -17,6 +17,7 @@ from tests.sandboxes import made_or_skipped
 from lmstack.agents.sandbox import Sandbox, SandboxConfig, bubblewrap, landlocked
 from lmstack.agents.sandbox.bubblewrap import INSTALL
 from lmstack.agents.sandbox.isolation import INSIDE
+from lmstack.agents.sandbox.processes import followed
 from lmstack.agents.sandbox.sandbox import _PROBE, IsolationName
 from lmstack.core import ExtraMissingError, InputError, UnsupportedError
 
@@ -128,6 +129,18 @@ def test_huge_output_is_cut_and_ends_the_program(sandbox: Sandbox) -> None:
     done = sandbox.run("while True: print('x' * 1000)")
     assert done.end == "output"
     assert len(done.stdout) == sandbox.config.output_bytes
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(("size", "end"), [(99, "exit"), (100, "exit"), (101, "output")])
+def test_output_of_just_the_limit_is_not_too_much(stream: str, size: int, end: str) -> None:
+    command = [sys.executable, "-c", f"import sys; sys.{stream}.write('x' * {size})"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as process:
+        done = followed(process, 100, time.monotonic() + 60)
+        process.communicate()
+    assert done.end == end
+    assert getattr(done, stream) == b"x" * min(size, 100)
 
 
 def test_without_bubblewrap_nothing_runs_and_it_is_said_how_to_install_it(

@@ -13,12 +13,14 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.agents.outside import leftovers
 from tests.agents.test_hostile_sessions import marker_of
 
 from lmstack.agents.sandbox import FolderFile, Sandbox, SandboxConfig, Session
+from lmstack.agents.sandbox.exchange import EndedError
 from lmstack.agents.sandbox.sandbox import IsolationName
 from lmstack.agents.tools import Picture
 from lmstack.core import EngineError, InputError
@@ -454,3 +456,26 @@ def test_memory_that_is_full_can_be_freed_again(session: Session) -> None:
         done = session.run("x = []\nwhile True: x.append(bytearray(1000))")
         assert (done.ended, done.lost_state) == ("memory", False), done
         assert session.run("y = [1]\ndel x\ny").value == "[1]"
+
+
+class _Dying(Session):
+    """One whose sandbox ends in every call, after a while."""
+
+    def __init__(self, seconds: float, config: SandboxConfig) -> None:
+        super().__init__(None, config, {}, {})  # type: ignore[arg-type]
+        self._seconds = seconds
+
+    def _ask(self, *_: object, **__: object) -> NoReturn:
+        time.sleep(self._seconds)
+        raise EndedError("gone")
+
+
+@pytest.mark.parametrize("setting", ["session_wall_s", "session_cpu_s"])
+def test_calls_that_end_the_sandbox_use_up_the_sessions_time_too(setting: str) -> None:
+    session = _Dying(0.06, CONFIG.replace(**{setting: 0.1 if setting == "session_wall_s" else 1}))
+    session._cpu_s = 0.9 if setting == "session_cpu_s" else 0.0
+    assert session.run("1").ended == "killed"
+    assert session.run("1").ended == "killed"
+    with pytest.raises(InputError, match="used up its") as error:
+        session.run("1")
+    assert error.value.param == setting

@@ -65,6 +65,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         }
     elif method == "tools/list":
         result = listed(params.get("cursor"))
+    elif method == "tools/call" and params["name"] == "refuse":
+        return {"error": {"code": -32000, "message": f"no such key: {os.environ['KEY']}"}}
     elif method == "tools/call":
         result = called(params["name"])
     else:

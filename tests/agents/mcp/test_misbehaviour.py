@@ -130,6 +130,35 @@ def test_so_it_does_where_the_event_loop_itself_ends(raw: Example, pins: Pins) -
     assert asyncio.run(gone(seen[0]))
 
 
+async def test_an_error_that_repeats_the_key_of_the_server_is_masked(
+    raw: Example, pins: Pins
+) -> None:
+    refuse = {"name": "refuse", "inputSchema": PLAIN}
+    server = raw(tools=[refuse], environment={"KEY": "planted-key-of-ours"})
+    async with mcp_tools([server], pins, yes) as tools:
+        result = await called(tools, "refuse")
+        with pytest.raises(RemoteError) as raised:
+            await tools[0].connection.call("refuse", {})
+    assert "no such key: ***" in result.text
+    assert "no such key: ***" in raised.value.message
+    assert "planted" not in result.text + raised.value.message
+
+
+@pytest.mark.parametrize("most", [1, 5, 99])
+async def test_the_most_tools_are_of_all_pages_together(
+    raw: Example, pins: Pins, most: int
+) -> None:
+    with pytest.raises(RemoteError, match=f"lists more than {most} tools"):
+        async with mcp_tools([raw("endless_pages", max_tools=most)], pins, yes):
+            pytest.fail("it has no tools")
+
+
+async def test_as_many_tools_as_are_allowed_are_taken(raw: Example, pins: Pins) -> None:
+    listed = [{"name": f"tool_{n}", "inputSchema": PLAIN} for n in range(3)]
+    async with mcp_tools([raw(tools=listed, max_tools=3)], pins, yes) as tools:
+        assert len(tools) == 3
+
+
 @pytest.mark.parametrize(
     ("behaviour", "seconds", "words"),
     [

@@ -103,6 +103,16 @@ def test_any_change_of_a_description_is_one(pins: Pins, change: dict[str, Any]) 
     assert found.text() != offer(pins, listed()).text()
 
 
+@pytest.mark.parametrize(
+    "change", [{"annotations": {"readOnlyHint": True}}, {"title": "Safe"}, {"description": None}]
+)
+def test_whatever_else_is_said_of_a_tool_is_approved_too(
+    pins: Pins, change: dict[str, Any]
+) -> None:
+    approve(pins, listed())
+    assert offer(pins, {**listed(), **change}).needs_approval
+
+
 def test_the_order_of_keys_is_no_change(pins: Pins) -> None:
     approve(pins, listed())
     swapped = dict(reversed(listed().items()))

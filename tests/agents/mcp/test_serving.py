@@ -16,6 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.agents.mcp.conftest import FOLDER, Started
 
 from lmstack.agents.mcp import http_app, mcp_server
+from lmstack.agents.mcp.serving import _keyed
 from lmstack.agents.tools import calculator, tool
 from lmstack.core import ExtraMissingError, InputError
 
@@ -159,6 +160,30 @@ async def test_with_a_key_nothing_is_answered_without_it(started: Started) -> No
         mcp.Client(streamable_http_client(f"{url}/mcp", http_client=keyed)) as official,
     ):
         await used(official)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket", "something-new"])
+async def test_nothing_but_the_start_of_the_server_gets_by_without_the_key(kind: str) -> None:
+    reached: list[str] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["type"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {}
+
+    keyed = _keyed(app, "sesame")
+    for headers in ([], [(b"authorization", b"Bearer other")]):
+        await keyed({"type": kind, "headers": headers}, receive, send)
+    assert reached == []
+    assert [each["status"] for each in sent if "status" in each] == [401] * 2 * (kind == "http")
+    await keyed({"type": kind, "headers": [(b"authorization", b"Bearer sesame")]}, receive, send)
+    await keyed({"type": "lifespan"}, receive, send)
+    assert reached == [kind, "lifespan"]
 
 
 def test_dangerous_tools_are_not_offered_unless_the_client_asks() -> None:

@@ -56,6 +56,20 @@ async def test_a_folder_is_listed_with_sizes_and_without_hidden_names(root: Path
     assert below == "notes/b.md (5 bytes)\nnotes/deep/\nnotes/deep/c.txt (6 bytes)"
 
 
+async def test_hidden_names_further_down_are_not_listed_either(root: Path) -> None:
+    (root / "notes" / ".hidden").write_text("x")
+    (root / "notes" / "deep" / ".git").mkdir()
+    (root / "notes" / "deep" / ".git" / "config").write_text("x")
+    _, listed = await call(root, "list_files", recursive=True)
+    assert "notes/deep/c.txt" in listed
+    assert "hidden" not in listed
+    assert "git" not in listed
+    shown = Roots.of(root, hidden=True)
+    _, listed = await call(shown, "list_files", recursive=True)
+    assert "notes/.hidden" in listed
+    assert "notes/deep/.git/config" in listed
+
+
 async def test_several_roots_have_names(root: Path, tmp_path: Path) -> None:
     roots = {"mine": root, "theirs": tmp_path / "outside"}
     assert await call(roots, "list_files") == (False, "mine/\ntheirs/")

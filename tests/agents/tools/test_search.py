@@ -62,6 +62,9 @@ async def test_a_source_is_read_in_windows_that_join() -> None:
         assert f"go on with offset {result.data['end']}" in result.text
         offset = result.data["end"]
     assert text == "0123456789" * 2000
+    assert result.text.endswith("\n[characters 16000 to 20000 of 20000, the end]")
+    whole = open_source_tool(lambda id: Source(id, "Short", "0123456789"))
+    assert (await whole.call({"id": "x"}, NONE)).text == "Short (id: x)\n0123456789"
     assert (
         "ends at character 20000" in (await made.call({"id": "doc-1", "offset": 30_000}, NONE)).text
     )
