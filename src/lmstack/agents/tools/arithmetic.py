@@ -238,7 +238,11 @@ def _gcd(*values: Number) -> Number:
 
 
 def _lcm(*values: Number) -> Number:
-    return functools.reduce(lambda a, b: _fits(Fraction(math.lcm(_whole(a), _whole(b)))), values, 1)
+    result = Fraction(1)
+    for value in values:
+        result = Fraction(math.lcm(result.numerator, _whole(value)))
+        _fits(result)
+    return result
 
 
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
