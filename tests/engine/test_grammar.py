@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,6 @@ from tests.engine.conftest import EOS, Outcome, byte_vocabulary, drive, generate
 from lmstack.core import Grammar, InputError, UnsupportedError
 from lmstack.engine import Engine, Vocabulary
 from lmstack.engine.constraints.grammar import GrammarCompiler
-from lmstack.engine.constraints.grammar_trial import try_grammar
 
 SCHEMA = {
     "type": "object",
@@ -248,24 +248,26 @@ def test_a_grammar_that_takes_longer_than_the_limits_is_refused(
 ) -> None:
     # A clock that counts in steps may find that a mask took no time at all.
     monkeypatch.setattr(
-        f"lmstack.engine.constraints.grammar_trial.{limit}", -1 if "MASK" in limit else 0.02
+        f"lmstack.engine.constraints.isolated.{limit}", -1 if "MASK" in limit else 0.02
     )
     compiler = GrammarCompiler(byte_vocabulary(), 1 << 20)
     with pytest.raises(InputError, match=says):
         compiler.compile(many_patterns(600))
 
 
-def test_a_large_grammar_within_the_limits_is_tried_once_and_obeyed(
+def test_a_large_grammar_within_the_limits_is_compiled_once_and_obeyed(
     monkeypatch: pytest.MonkeyPatch, make_engine: Callable[..., Engine]
 ) -> None:
-    tried: list[Grammar] = []
-
-    def counted(grammar: Grammar, vocabulary: Vocabulary) -> None:
-        tried.append(grammar)
-        try_grammar(grammar, vocabulary)
-
-    monkeypatch.setattr("lmstack.engine.constraints.grammar.try_grammar", counted)
     engine = make_engine()
+    compiled: list[Grammar] = []
+    isolated = engine.grammars._isolated
+    compile_once = isolated.compile
+
+    def counted(grammar: Grammar, *others: Any) -> Any:
+        compiled.append(grammar)
+        return compile_once(grammar, *others)
+
+    monkeypatch.setattr(isolated, "compile", counted)
     large = Grammar.json_schema({"enum": [f"value {i}" for i in range(1000)]})
     small = Grammar.json_schema({"enum": [1, 2]})
     assert engine.grammars.takes_long(large)
@@ -273,7 +275,7 @@ def test_a_large_grammar_within_the_limits_is_tried_once_and_obeyed(
     for grammar in (large, small, large):
         outcome = generate(engine, [1, 2], grammar=grammar, max_tokens=60)
         assert json.loads(text(outcome)) in json.loads(grammar.source)["enum"]
-    assert tried == [large]
+    assert compiled == [large]
     assert not engine.grammars.takes_long(large)
 
 
@@ -282,8 +284,9 @@ def test_a_grammar_is_kept_for_the_scope_that_sent_it_alone(
 ) -> None:
     compiler = GrammarCompiler(byte_vocabulary(), 1 << 20)
     compiled: list[Grammar] = []
-    compile_once = compiler._compile
-    monkeypatch.setattr(compiler, "_compile", lambda g: compiled.append(g) or compile_once(g))
+    builder = compiler._builder
+    build = builder.build
+    monkeypatch.setattr(builder, "build", lambda g: compiled.append(g) or build(g))
     for scope in ("one", "one", "other", "one", "other"):
         compiler.compile(Grammar.json_schema({"enum": [1, 2]}), scope)
     assert len(compiled) == 2

@@ -13,11 +13,8 @@ from hypothesis import strategies as st
 from tests.engine.conftest import byte_vocabulary
 
 from lmstack.core import Grammar
-from lmstack.engine.constraints.grammar import (
-    MAX_INDENT,
-    GrammarCompiler,
-    GrammarMatcher,
-)
+from lmstack.engine.constraints.automaton import MAX_INDENT
+from lmstack.engine.constraints.grammar import GrammarCompiler, GrammarMatcher
 
 LONGEST = MAX_INDENT + len("\r\n")
 LIST = {"type": "array", "items": {"type": "object"}}

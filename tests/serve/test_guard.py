@@ -353,3 +353,14 @@ async def test_a_guards_refusal_is_403(http):
         answer = await client.post(CHAT, json=BODY)
     assert answer.status_code == 403
     assert answer.json()["error"]["type"] == "permission_error"
+
+
+@pytest.mark.parametrize(("compile_s", "status"), [(0.0, 200), (60.0, 200), (91.0, 503)])
+async def test_healthz_says_when_compiling_is_stuck(http, compile_s, status):
+    figures = {"grammar_compile_s": compile_s, "dtype": "float32"}
+    app = create_app(models={"m": ScriptedModel(["a"])}, metrics=lambda: figures)
+    async with http(app) as client:
+        answer = await client.get("/healthz")
+    assert answer.status_code == status
+    if status == 503:
+        assert "a grammar has been compiled for 91 s" in answer.json()["error"]["message"]

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -574,3 +575,76 @@ async def test_grammars_that_take_long_to_compile_keep_no_other_client_waiting(
             hog.cancel()
         gate.set()
         await asyncio.gather(*hogs, return_exceptions=True)
+
+
+def _exploding(number: int) -> Grammar:
+    """1 kB that takes minutes and gigabytes to compile."""
+    each = [{"type": "string", "pattern": f".*{n}2345{number}.*"} for n in range(24)]
+    return Grammar.json_schema({"allOf": each})
+
+
+async def test_a_client_that_leaves_ends_the_compiling_of_its_grammar(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstack.engine.constraints.isolated.MAX_COMPILE_S", 600.0)
+    with tiny(tokenizer) as model:
+        task = asyncio.create_task(gather(model, ask(grammar=_exploding(0))))
+        while not model.stats().grammar_compile_s:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        end = asyncio.get_running_loop().time() + 10
+        while model.stats().grammar_compile_s and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
+        assert not model.stats().grammar_compile_s
+        # The thread that compiles is free again.
+        grammar = Grammar.json_schema({"type": "string", "pattern": "^ab$", "maxLength": 2})
+        deltas = await asyncio.wait_for(gather(model, ask(grammar=grammar)), 30)
+        assert "".join(delta.text for delta in deltas) == '"ab"'
+
+
+async def test_grammars_of_one_client_that_explode_leave_another_its_turn(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstack.engine.constraints.isolated.MAX_COMPILE_S", 0.3)
+    with tiny(tokenizer) as model:
+        attacks = [
+            asyncio.create_task(
+                gather(model, dataclasses.replace(ask(grammar=_exploding(n)), client="a"))
+            )
+            for n in range(6)
+        ]
+        await asyncio.sleep(0)
+        small = Grammar.json_schema({"type": "string", "pattern": "^ab$", "maxLength": 2})
+        others = [
+            gather(model, dataclasses.replace(ask(), client="b")),
+            gather(model, dataclasses.replace(ask(grammar=small), client="c")),
+        ]
+        await asyncio.wait_for(asyncio.gather(*others), 30)
+        assert sum(not attack.done() for attack in attacks) >= 3
+        ends = await asyncio.gather(*attacks, return_exceptions=True)
+    assert all(isinstance(end, InputError) and "too complex" in end.message for end in ends)
+
+
+def test_closing_does_not_wait_for_a_grammar(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstack.engine.constraints.isolated.MAX_COMPILE_S", 600.0)
+    model = tiny(tokenizer)
+    errors: list[LmstackError] = []
+
+    def attack() -> None:
+        try:
+            complete_sync(model, ask(grammar=_exploding(0)))
+        except LmstackError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=attack)
+    thread.start()
+    while not model.stats().grammar_compile_s:
+        time.sleep(0.01)
+    start = time.monotonic()
+    model.close()
+    thread.join(30)
+    assert time.monotonic() - start < 10
+    assert isinstance(errors[0], EngineError)

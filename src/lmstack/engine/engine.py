@@ -217,6 +217,7 @@ class Engine:
                 num_invariant_failures=self._num_invariant_failures,
                 num_adapters=len(self._adapters),
                 num_adapter_bytes=self._adapter_bytes(),
+                grammar_compile_s=self.grammars.compiling_s(),
                 num_finished=dict(self._inbox.finished),
             )
 
@@ -231,6 +232,7 @@ class Engine:
         self._inbox.close(EngineError("the engine is closed"))
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self.grammars.close()
         self._masks.close()
         self._take_in()
         self._end_all(

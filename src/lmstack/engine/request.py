@@ -134,7 +134,8 @@ class EngineStats:
     """A snapshot; ``num_*`` without further words count since the start. ``num_adapters``: those
     that somebody holds. ``prefix_hit_rate``: the
     share of prompt tokens that came out of the prefix cache; ``draft_acceptance_rate``: that of
-    drafted tokens which were right."""
+    drafted tokens which were right; ``grammar_compile_s``: how long the grammar that is being
+    compiled longest has been."""
 
     dtype: str
     context_length: int
@@ -157,4 +158,5 @@ class EngineStats:
     num_invariant_failures: int
     num_adapters: int
     num_adapter_bytes: int
+    grammar_compile_s: float
     num_finished: Mapping[str, int]

@@ -351,11 +351,15 @@ class LocalModel:
         """Prompt ids and the engine's requests, one a choice. Tokenizing and compiling a grammar
         take time, so they run beside the loop."""
         scope, grammars = request.cache_scope, self._engine.grammars
-        if grammar is not None and grammars.takes_long(grammar, scope):
-            compiled = partial(grammars.compile, grammar, scope)
-            await asyncio.wrap_future(self._compiling.submit(request.client, compiled))
-        number = next(self._numbers)
         abandoned = threading.Event()
+        if grammar is not None and grammars.takes_long(grammar, scope):
+            compiled = partial(grammars.compile, grammar, scope, abandoned)
+            try:
+                await asyncio.wrap_future(self._compiling.submit(request.client, compiled))
+            except asyncio.CancelledError:
+                abandoned.set()  # in the middle of it, too
+                raise
+        number = next(self._numbers)
 
         def submit() -> tuple[tuple[int, ...], list[EngineRequest]]:
             ids = prompt_ids(request, self.tokenizer, self.template, encodes=self._encodes)

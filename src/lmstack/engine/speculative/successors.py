@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from lmstack.core import EngineError
+from lmstack.core import LmstackError
 from lmstack.engine.constraints.grammar import GrammarMatcher
 from lmstack.engine.speculative.acceptance import Acceptance
 
@@ -134,7 +134,7 @@ class _Ahead:
         try:
             for token in draft[self._taken :]:
                 self._matcher.accept(token)
-        except EngineError:
+        except LmstackError:  # not in the grammar, or too complex there
             self._over = True
         self._taken = len(draft)
         self._over = self._over or (self._own and self._matcher.finished)

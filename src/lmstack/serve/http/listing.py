@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lmstack.core import ModelInfo
-from lmstack.serve.http.errors import operator_only
+from lmstack.serve.http.errors import HttpError, operator_only
 from lmstack.serve.http.responses import Out
 from lmstack.serve.http.routes import documented, json_of, plain_errors
 from lmstack.serve.http.state import AppState, state_of
@@ -40,6 +40,10 @@ class ModelList(Out):
     data: list[ModelItem]
 
 
+# A grammar takes less, however busy the machine (`engine.constraints.isolated.MAX_WAIT_S`).
+COMPILE_IS_STUCK_S = 90.0
+
+
 class Health(Out):
     status: Literal["ok"]
 
@@ -67,8 +71,18 @@ async def one_model(request: Request, model: str) -> Response:
 
 
 @router.get("/healthz", **documented(None, Health))
-async def health(_: Request) -> Response:
-    """Answers when the server is ready; needs no key."""
+async def health(request: Request) -> Response:
+    """Answers when the server is ready; needs no key. 503 where compiling a grammar is stuck."""
+    engine = state_of(request).metrics.engine
+    figures = {} if engine is None else engine()
+    compile_s = figures.get("grammar_compile_s", 0.0)
+    if isinstance(compile_s, float) and compile_s > COMPILE_IS_STUCK_S:
+        raise HttpError(
+            503,
+            "stuck",
+            f"a grammar has been compiled for {compile_s:.0f} s",
+            hint="restart the server",
+        )
     return json_of(Health(status="ok"))
 
 

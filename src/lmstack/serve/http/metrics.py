@@ -58,6 +58,7 @@ class Metrics:
 
     def __init__(self, engine: EngineStats | None = None) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self.engine = engine
 
         def made(kind: type[M], name: str, about: str, *labels: str, **more: Any) -> M:
             return kind(f"lmstack_{name}", about, labels, registry=self.registry, **more)
