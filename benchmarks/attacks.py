@@ -1,14 +1,15 @@
 """How long others wait while somebody attacks: `lmstack up` under each attack of a table.
 
-    make bench-attacks                                     this tree, less than two minutes
+    make bench-attacks                                     this tree, some four minutes
     python benchmarks/attacks.py --before OLDER/src        also an older tree, before this one
     python benchmarks/attacks.py --only beams              one attack, by its name
 
 The server holds two API keys. With one of them a client sends a short chat every half second, each
 on a connection of its own; an attack uses the other key, or none, from a process of its own on the
 same cores. The figure is the longest wait of a chat that was sent while the attack lasted; a chat
-that gets no answer within `PATIENCE_S` counts as that long. The server starts with the soft limit
-of descriptors that systems usually set. Writes results/attacks.json.
+that gets no answer within `PATIENCE_S` counts as that long, beside what the memory of the server
+and its processes grows by meanwhile. The server starts with the soft limit of descriptors that
+systems usually set. Writes results/attacks.json.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Target:
 
     port: int
     answers: ctypes.Array[ctypes.c_int]
+    pid: int
 
     def count(self, status: int) -> None:
         with _COUNTING:
@@ -162,12 +164,94 @@ def contrastive(target: Target) -> None:
     _repeat(target, 2, lambda _: _body(**fields))
 
 
+def _schemas(target: Target, at_once: int, schema: Callable[[int], dict[str, Any]]) -> None:
+    """`_repeat` of chats that are held to ``schema``, which is given the number of the request."""
+
+    def body(number: int) -> bytes:
+        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema(number)}}
+        return _body(response_format=form, max_tokens=16)
+
+    _repeat(target, at_once, body)
+
+
+def _all_of(number: int) -> dict[str, Any]:
+    """24 patterns of one string, 1.2 kB."""
+    patterns = [{"type": "string", "pattern": f".*{n}2345x{number}.*"} for n in range(24)]
+    return {"allOf": patterns}
+
+
+def all_of(target: Target) -> None:
+    """Schemas of 24 short patterns for one string, one at a time."""
+    _schemas(target, 1, _all_of)
+
+
+def all_of_six(target: Target) -> None:
+    """The same, six at once."""
+    _schemas(target, 6, _all_of)
+
+
+def keywords(target: Target) -> None:
+    """Strings with a pattern, a format, two lengths and several alternatives each, six at once."""
+
+    def schema(number: int) -> dict[str, Any]:
+        one = {"type": "string", "minLength": 5, "maxLength": 5000 + number}
+        each = {**one, "pattern": "^(.*a.{90}|.*b.{80}|.*c.{70}){1,40}$"}
+        return {"allOf": [each, {"pattern": ".*e.*f.*"}, {"pattern": ".*g.{60}h.*"}]}
+
+    _schemas(target, 6, schema)
+
+
+def counts(target: Target) -> None:
+    """Patterns of few letters that force a million, six at once."""
+    _schemas(target, 6, lambda n: {"type": "string", "pattern": f"x{{{1_000_000 + n}}}"})
+
+
+def optional_properties(target: Target) -> None:
+    """Objects of 2,300 optional properties, six at once."""
+
+    def schema(number: int) -> dict[str, Any]:
+        names = {f"property_{n}_{number}": {"type": "string"} for n in range(2300)}
+        return {"type": "object", "properties": names}
+
+    _schemas(target, 6, schema)
+
+
+def leaving(target: Target) -> None:
+    """Twenty clients a second that send such a schema and leave after a tenth of a second."""
+
+    def send(number: int) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "s", "schema": _all_of(number)}}
+        target.count(target.chat(_body(response_format=form), timeout_s=0.1))
+
+    for number in itertools.count():
+        threading.Thread(target=send, args=(number,), daemon=True).start()
+        time.sleep(0.05)
+
+
+def long_prompts(target: Target) -> None:
+    """Six prompts of 6,000 tokens at once, no two alike."""
+
+    def body(number: int) -> bytes:
+        words = " ".join(f"{(number * 7919 + n) % 997}" for n in range(2000))
+        message = {"role": "user", "content": words}
+        return json.dumps({"model": MODEL, "messages": [message], "max_tokens": 8}).encode()
+
+    _repeat(target, 6, body)
+
+
 ATTACKS: dict[str, Callable[[Target], None]] = {
     "unfinished_heads": unfinished_heads,
     "unknown_fields": unknown_fields,
     "patterns": patterns,
     "beams": beams,
     "contrastive": contrastive,
+    "all_of": all_of,
+    "all_of_six": all_of_six,
+    "keywords": keywords,
+    "counts": counts,
+    "optional_properties": optional_properties,
+    "leaving": leaving,
+    "long_prompts": long_prompts,
 }
 
 
@@ -241,15 +325,50 @@ def attacking(name: str, target: Target) -> Iterator[None]:
 def under(name: str, target: Target, guest: Guest, seconds: float) -> dict[str, Any]:
     """What the guest sees of one attack. ``answers``: what the attacker got, by status."""
     ctypes.memset(target.answers, 0, ctypes.sizeof(target.answers))
-    with attacking(name, target):
+    before = _memory_mb(target.pid)
+    with Memory(target.pid) as memory, attacking(name, target):
         found = guest.during(seconds)
     answers = {str(status): n for status, n in enumerate(target.answers) if n}
-    return {**found, "answers": answers}
+    return {**found, "answers": answers, "memory_growth_mb": round(memory.most_mb - before)}
+
+
+class Memory:
+    """Watches what a process and its children hold; ``most_mb`` is the most at once."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._over = pid, threading.Event()
+        self.most_mb = 0.0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            self.most_mb = max(self.most_mb, _memory_mb(self._pid))
+
+
+def _memory_mb(pid: int) -> float:
+    """Of a process and all that descend from it; pages that several of them share count once."""
+    found, left = 0.0, [pid]
+    while left:
+        folder = pathlib.Path("/proc", str(left.pop()))
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            rollup = folder.joinpath("smaps_rollup").read_text()
+            found += int(rollup.partition("\nPss:")[2].split()[0]) / 1024
+            for task in folder.joinpath("task").iterdir():
+                left += [int(each) for each in task.joinpath("children").read_text().split()]
+    return found
 
 
 @contextlib.contextmanager
-def serving(source: pathlib.Path) -> Iterator[int]:
-    """The port of `lmstack up` from ``source``, ready, with the usual limit of descriptors."""
+def serving(source: pathlib.Path) -> Iterator[tuple[int, int]]:
+    """The port and the process of `lmstack up` from ``source``, ready, with the usual limit of descriptors."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
@@ -266,18 +385,23 @@ def serving(source: pathlib.Path) -> Iterator[int]:
             line = process.stdout.readline()
             if " at http://" not in line:
                 raise SystemExit("lmstack up ended before it was ready")
-            yield int(line.partition(" at http://127.0.0.1:")[2].split()[0])
+            yield int(line.partition(" at http://127.0.0.1:")[2].split()[0]), process.pid
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                print("the server does not end when it is told to", flush=True)
+                process.kill()
+                process.wait()
 
 
 def measure(source: pathlib.Path, names: list[str], seconds: float) -> dict[str, Any]:
     """The waits alone and under each attack. Servers under attack keep nothing from the one
     before: the guest waits until it is answered at once again."""
     answers = multiprocessing.sharedctypes.RawArray(ctypes.c_int, 600)
-    with serving(source) as port:
-        target = Target(port, answers)
+    with serving(source) as (port, pid):
+        target = Target(port, answers, pid)
         guest = Guest(target)
         guest.until_calm()
         found = {"alone": guest.during(min(seconds, 5))}
@@ -294,7 +418,9 @@ def _row(name: str, found: dict[str, Any]) -> str:
     got = ", ".join(f"{count} x {status}" for status, count in sorted(answers.items()))
     return (
         f"{name:>18}: longest wait {found['longest_s']:6.2f} s, median {found['median_s']:6.2f} s,"
-        f" {found['failed']} of {found['chats']} failed" + (f"; attacker: {got}" if got else "")
+        f" {found['failed']} of {found['chats']} failed"
+        + (f", memory {found['memory_growth_mb']:+} MB" if "memory_growth_mb" in found else "")
+        + (f"; attacker: {got}" if got else "")
     )
 
 

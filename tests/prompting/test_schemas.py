@@ -13,7 +13,8 @@ from llguidance import LLMatcher
 from pydantic import BaseModel, Field, TypeAdapter
 
 from lmstack.core import InputError
-from lmstack.prompting import check_keywords, type_schema
+from lmstack.core.schemas import check_keywords
+from lmstack.prompting import type_schema
 
 
 class Colour(enum.Enum):

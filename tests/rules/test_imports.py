@@ -35,7 +35,8 @@ ORDERS = {
     "core": (
         "errors json_text processor",
         "config files yaml_text",
-        "sampling schemas usage",
+        "schemas usage",
+        "sampling",
         "types prompts",
         "scripted",
     ),

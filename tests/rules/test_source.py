@@ -12,7 +12,7 @@ import pytest
 
 FILE_SOFT, FILE_HARD = 400, 600
 FUNCTION_SOFT, FUNCTION_HARD = 40, 80
-CORE_LINES = 1_500
+CORE_LINES = 1_600
 # How many may be over the soft sizes: a habit, not an accident.
 FILES_OVER_SOFT, FUNCTIONS_OVER_SOFT = 0.10, 0.03
 

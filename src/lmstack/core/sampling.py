@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lmstack.core.config import Config, allowed, check_range, check_text, check_whole
 from lmstack.core.errors import InputError, shown
+from lmstack.core.schemas import check_keywords
 
 __all__ = ["Grammar", "SamplingParams"]
 
@@ -125,9 +126,12 @@ class Grammar:
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any]) -> Grammar:
+        """Of ``schema``, whose keywords have to be known."""
         try:
-            return cls("json_schema", json.dumps(schema, allow_nan=False))
+            source = json.dumps(schema, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 f"the JSON Schema {shown(schema)} is not JSON: {error}", param="response_format"
             ) from error
+        check_keywords(schema)
+        return cls("json_schema", source)

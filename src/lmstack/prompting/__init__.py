@@ -10,7 +10,7 @@ from lmstack.prompting.forms import Form, NotOfFormError, form_of
 from lmstack.prompting.json_reader import JsonReader
 from lmstack.prompting.prompt_file import PromptFile, load_prompt
 from lmstack.prompting.prompt_folder import PromptFolder
-from lmstack.prompting.schemas import check_keywords, type_schema
+from lmstack.prompting.schemas import type_schema
 from lmstack.prompting.structuring import (
     Partial,
     Structured,
@@ -52,7 +52,6 @@ __all__ = [
     "Variable",
     "Vote",
     "Votes",
-    "check_keywords",
     "explain",
     "form_of",
     "load_prompt",

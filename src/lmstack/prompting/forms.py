@@ -21,9 +21,9 @@ from typing import Any, Generic, TypeVar
 
 from lmstack.core import Grammar, InputError, check_text, shown
 from lmstack.core.json_text import parse_json
-from lmstack.core.schemas import json_validator
+from lmstack.core.schemas import check_keywords, json_validator
 from lmstack.prompting.embedded_json import json_texts
-from lmstack.prompting.schemas import check_keywords, type_schema
+from lmstack.prompting.schemas import type_schema
 
 __all__ = ["Form", "NotOfFormError", "form_of"]
 

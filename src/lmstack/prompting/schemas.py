@@ -2,9 +2,8 @@
 
 A type's schema is made for writing, not for reading: every field has to come, no others may,
 definitions stand where they are used unless they are recursive, and what says nothing about a value
-(titles, defaults) is left out. OpenAI's SDK does the same, and grammar compilers take it. Covers
-also which keywords there are: a misspelled one constrains nothing, and nobody would notice. Which
-of them a model can be held to is for its engine or provider to say, and it names the keyword.
+(titles, defaults) is left out. OpenAI's SDK does the same, and grammar compilers take it. Which
+keywords a model can be held to is for its engine or provider to say, and it names the keyword.
 """
 
 from __future__ import annotations
@@ -12,31 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lmstack.core import InputError, nearest, shown
+from lmstack.core import InputError
+from lmstack.core.schemas import schema_parts
 
-__all__ = ["check_keywords", "type_schema"]
+__all__ = ["type_schema"]
 
-# Where schemas stand in a schema: as values of a mapping, in a list, by themselves.
-_IN_MAPPINGS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_IN_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_ALONE = (
-    *("items", "additionalItems", "additionalProperties", "contains", "propertyNames", "not"),
-    *("if", "then", "else", "unevaluatedItems", "unevaluatedProperties", "contentSchema"),
-)
-_NO_SCHEMA = (
-    *("type", "enum", "const", "required", "dependentRequired", "dependencies", "format"),
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-    *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
-    *("minContains", "maxContains", "minProperties", "maxProperties"),
-    *("$schema", "$id", "id", "$ref", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary"),
-    *("$comment", "title", "description", "default", "example", "examples", "deprecated"),
-    *("readOnly", "writeOnly", "contentEncoding", "contentMediaType", "discriminator"),
-)
-_KEYWORDS = frozenset((*_IN_MAPPINGS, *_IN_LISTS, *_ALONE, *_NO_SCHEMA))
 # They say nothing about the value, so they may move to where a definition is used.
 _ABOUT = frozenset(("title", "description", "default", "example", "examples", "deprecated"))
 _DROPPED = ("title", "default", "discriminator")
-_NULLABLE = 'write {"anyOf": [{...}, {"type": "null"}]}'
 _MOST_INLINED = 500
 
 Schema = dict[str, Any]
@@ -57,53 +39,24 @@ def type_schema(adapter: Any, name: str) -> Schema:
     return _inlined(_rewritten(schema, _strict))
 
 
-def check_keywords(schema: Any, name: str = "the JSON Schema") -> None:
-    """`InputError` that names the first keyword in ``schema`` that there is not."""
-    for place, keyword in _unknown(schema, ()):
-        where = f" at {'/'.join(place)}" if place else ""
-        guess = nearest(keyword, _KEYWORDS)
-        hint = f"did you mean {guess!r}?" if guess else "leave it out, or begin it with x-"
-        raise InputError(
-            f"{name} has the keyword {shown(keyword)}{where}, which JSON Schema does not know",
-            hint=_NULLABLE if keyword == "nullable" else hint,
-            param="response_format",
-        )
-
-
-def _unknown(schema: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    if not isinstance(schema, Mapping):
-        return
-    for keyword in schema:
-        if keyword not in _KEYWORDS and not str(keyword).startswith("x-"):
-            yield place, str(keyword)
-    for step, inner in _parts(schema):
-        yield from _unknown(inner, (*place, *step))
-
-
-def _parts(schema: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The schemas right inside of ``schema``, and where."""
-    for keyword, value in schema.items():
-        if keyword in _IN_MAPPINGS and isinstance(value, Mapping):
-            yield from (((keyword, str(name)), inner) for name, inner in value.items())
-        elif keyword in _IN_LISTS and isinstance(value, list):
-            yield from (((keyword, str(n)), inner) for n, inner in enumerate(value))
-        elif keyword in _ALONE:
-            yield (keyword,), value
-
-
 def _rewritten(schema: Any, change: Callable[[Schema], Schema]) -> Any:
     """A copy with ``change`` made to every schema in it, the inner ones first."""
     if not isinstance(schema, Mapping):
         return schema
     copy = dict(schema)
-    for keyword, value in schema.items():
-        if keyword in _IN_MAPPINGS and isinstance(value, Mapping):
-            copy[keyword] = {name: _rewritten(inner, change) for name, inner in value.items()}
-        elif keyword in _IN_LISTS and isinstance(value, list):
-            copy[keyword] = [_rewritten(inner, change) for inner in value]
-        elif keyword in _ALONE:
-            copy[keyword] = _rewritten(value, change)
+    for (keyword, *below), inner in schema_parts(schema):
+        changed = _rewritten(inner, change)
+        if not below:
+            copy[keyword] = changed
+            continue
+        if copy[keyword] is schema[keyword]:
+            copy[keyword] = _copied(schema[keyword])
+        copy[keyword][below[0]] = changed
     return change(copy)
+
+
+def _copied(inside: Any) -> Any:
+    return dict(inside) if isinstance(inside, Mapping) else list(inside)
 
 
 def _strict(schema: Schema) -> Schema:
@@ -171,7 +124,7 @@ def _references(schema: Any) -> Iterator[str]:
         name = _named(schema.get("$ref"))
         if name is not None:
             yield name
-        for _, inner in _parts(schema):
+        for _, inner in schema_parts(schema):
             yield from _references(inner)
 
 

@@ -22,6 +22,7 @@ from lmstack.core import (
     ToolCall,
     shown,
 )
+from lmstack.core.schemas import check_keywords
 from lmstack.registry import SamplingDefaults
 from lmstack.serve.http.chat_messages import (
     AllowedChoice,
@@ -160,7 +161,9 @@ def tool_of(
     strict: bool | None,
 ) -> Tool:
     given = {} if parameters is None else {"parameters": parameters}
-    return Tool(name, description or "", strict=bool(strict), **given)
+    tool = Tool(name, description or "", strict=bool(strict), **given)
+    check_keywords(tool.parameters, f"the schema of the tool {name}", param="tools")
+    return tool
 
 
 def narrowed(tools: Sequence[Tool], names: Collection[str]) -> tuple[Tool, ...]:
