@@ -368,7 +368,8 @@ def _memory_mb(pid: int) -> float:
 
 @contextlib.contextmanager
 def serving(source: pathlib.Path) -> Iterator[tuple[int, int]]:
-    """The port and the process of `lmstack up` from ``source``, ready, with the usual limit of descriptors."""
+    """The port and the process of `lmstack up` from ``source``, ready, with the usual limit of
+    descriptors."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")

@@ -45,6 +45,9 @@ def test_the_answer_is_what_stands_after_the_last_marker(text: str, answer: str 
         ("Answer: 12\nThat is", "length", "12"),
         ("Answer:\n12\nsince", "length", "12"),
         ("Answer: 12", "stop", "12"),
+        ("3 and 9 are\nmore than 10.\nAnswer: 1", "length", None),
+        ("3 and 9 are\nmore than 10.\nAnswer:\n1", "length", None),
+        ("3 and 9 are\nmore than 10.\nAnswer:\n12\nsince", "length", "12"),
     ],
 )
 def test_an_answer_that_was_cut_is_none(

@@ -52,6 +52,15 @@ async def asked(http, extra, model=None):
     return model.requests[0], answer.json()
 
 
+@pytest.mark.parametrize(
+    ("stated", "parallel"), [({}, True), (None, True), (True, True), (False, False)]
+)
+async def test_calls_are_parallel_unless_that_is_turned_off(http, stated, parallel):
+    extra = {} if stated == {} else {"parallel_tool_calls": stated}
+    request, answer = await asked(http, {"tools": [WEATHER], **extra})
+    assert (request.parallel_tool_calls, answer["parallel_tool_calls"]) == (parallel, parallel)
+
+
 async def test_the_loop_of_the_sdks_guide_runs_as_it_is(connect):
     model = ScriptedModel([BOTH, "It is 15 degrees."])
     async with connect(app_of(model)) as client:
@@ -186,6 +195,7 @@ async def test_an_answer_that_was_cut_is_incomplete_and_says_why(connect, told, 
         assert answer.status == "incomplete"
         assert answer.incomplete_details.reason == reason
         assert [item.status for item in answer.output] == ["completed", "incomplete"]
+        assert answer.completed_at is None
         assert answer.output[1].arguments == '{"a": '
 
 
@@ -270,6 +280,7 @@ async def test_an_error_in_mid_stream_is_a_response_that_failed(connect, told, e
     assert (last.response.status, last.response.error.code) == ("failed", code)
     assert "secret" not in last.response.error.message
     assert last.response.output[0].status == "incomplete"
+    assert last.response.completed_at is None
     assert last.response.output[0].content[0].text == "some"
 
 

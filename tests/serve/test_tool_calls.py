@@ -24,6 +24,7 @@ from lmstack.core import (
     complete_sync,
 )
 from lmstack.serve import LocalModel
+from lmstack.serve.tool_calls import calls_of
 from lmstack.text import ChatTemplate
 
 WEATHER = Tool(
@@ -67,6 +68,28 @@ def plain() -> Iterator[LocalModel]:
 def marked() -> Iterator[LocalModel]:
     with model_with(MARKED) as model:
         yield model
+
+
+def test_calls_of_a_later_turn_have_ids_of_their_own(marked: LocalModel) -> None:
+    """In one conversation, in which the results of both are told apart by them."""
+    question = Message("user", "How is it in Oslo?")
+
+    def ids(*messages: Message) -> tuple[str, ...]:
+        calls = calls_of(
+            Request(messages, tools=TOOLS), marked.template, marked.tokenizer, encodes=False
+        )
+        assert calls is not None
+        return calls.ids
+
+    first = ids(question)
+    call = ToolCall(first[0], "now", "{}")
+    later = (
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "9:00", tool_call_id=call.id),
+    )
+    assert ids(question) == first
+    assert set(ids(question, *later)).isdisjoint(first)
+    assert len(set(first)) == len(first)
 
 
 def ask(model: LocalModel, *, max_tokens: int = 700, **fields: Any) -> Completion:
