@@ -52,7 +52,7 @@ ORDERS = {
         "template_doctor",
     ),
     "registry": (
-        "home lineage sampling_defaults",
+        "held home lineage sampling_defaults",
         "signing",
         "releases",
         "verdicts",

@@ -9,9 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import hmac
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
@@ -23,8 +28,11 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import store_error, write_atomic
+from lmstack.core.json_text import canonical_json
+from lmstack.registry.held import file_state, held_files
 from lmstack.registry.lineage import Training
 from lmstack.registry.sampling_defaults import SamplingDefaults
+from lmstack.registry.signing import cache_key
 from lmstack.text.files import json_file
 
 __all__ = [
@@ -47,6 +55,10 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _SHA1_DIGITS = 40
 _MOST_HASHES = 500
+# The hash of a file that was changed so lately is not kept: another change might look like this
+# one, where the clock of the disk has steps of two seconds.
+_SETTLED_S = 2.0
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class FileFacts(TypedDict):
@@ -94,7 +106,7 @@ class Card:
         """Checks every field, so that a damaged card is an error here and nowhere else."""
         try:
             files = {
-                _inside(str(name)): FileFacts(sha256=str(facts["sha256"]), size=int(facts["size"]))
+                str(name): FileFacts(sha256=str(facts["sha256"]), size=int(facts["size"]))
                 for name, facts in values["files"].items()
             }
             texts = {
@@ -185,6 +197,18 @@ class ModelFolder:
                     f"{self.file(name)} has {size} bytes instead of {facts['size']}"
                 )
 
+    @contextmanager
+    def held(self) -> Iterator[ModelFolder]:
+        """This one with the files of its card alone, each the one that it is now (`held_files`):
+        what is verified in the block is what is loaded in it."""
+        self.check_sizes()
+        if self.path.is_file():
+            with held_files(self.path.parent, [self.path.name]) as place:
+                yield replace(self, path=place / self.path.name)
+        else:
+            with held_files(self.path, self.card.files) as place:
+                yield replace(self, path=place)
+
     def verify(self, sha256: Callable[[Path], str] | None = None) -> None:
         """Hash every file again; a changed byte is an `IntegrityError` that names the file.
         ``sha256``: how, for one who remembers hashes."""
@@ -204,7 +228,12 @@ class ModelFolder:
 
 
 def content_digest(files: Mapping[str, FileFacts]) -> str:
-    """``sha256:`` and 64 hex digits over the lines ``<sha256>  <name>`` in order of name."""
+    """``sha256:`` and 64 hex digits over the lines ``<sha256>  <name>`` in order of name.
+    `FormatError` for names and hashes with which other files could have the same lines."""
+    for name, facts in files.items():
+        _check_name(name)
+        if not _SHA256.match(facts["sha256"]):
+            raise FormatError(f"the hash of {shown(name)} is {shown(facts['sha256'])}")
     lines = "".join(f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
@@ -222,48 +251,66 @@ def file_hash(path: Path, like: str = "") -> str:
 
 
 class FileHashes:
-    """The memory in ``$LMSTACK_HOME/hashes.json``. Whoever can write there can also replace
-    the card of a model: it guards against damage and mistakes, not against its owner."""
+    """The memory in ``$LMSTACK_HOME/hashes.json``, of files by their `file_state`. It is believed
+    where it was written with the key of this user's caches (`cache_key`)."""
 
     def __init__(self, root: Path) -> None:
-        self._path = root / "hashes.json"
+        self._root, self._path = root, root / "hashes.json"
 
     def sha256(self, path: Path) -> str:
-        """Hex SHA-256 of the bytes of ``path``."""
+        """Hex SHA-256 of the bytes of ``path``. `IntegrityError` where it changes meanwhile."""
         try:
-            stat = path.stat()
+            with path.open("rb") as file:
+                start, before = time.time(), os.fstat(file.fileno())
+                key = ":".join(map(str, (path.resolve(), *file_state(before))))
+                secret = cache_key(self._root)
+                known = {} if secret is None else self._read(secret)
+                if key in known:
+                    return known[key]
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                if file_state(os.fstat(file.fileno())) != file_state(before):
+                    raise IntegrityError(f"{path} was changed while it was read", hint="try again")
         except OSError as error:
             raise store_error(error, path, "reading") from error
-        # A change cannot keep the time of the last change of status, whatever it does to mtime.
-        times = f"{stat.st_mtime_ns}:{stat.st_ctime_ns}"
-        key = f"{path.resolve()}:{stat.st_size}:{times}:{stat.st_ino}"
-        known = self._read()
-        if key not in known:
-            known[key] = file_hash(path)
-            self._write(known)
-        return known[key]
+        if secret is not None and start - before.st_ctime > _SETTLED_S:
+            self._write({**known, key: found}, secret)
+        return found
 
-    def _read(self) -> dict[str, str]:
+    def _read(self, secret: bytes) -> dict[str, str]:
         try:
             values = json.loads(self._path.read_text(encoding="utf-8"))
-            return {str(key): str(value) for key, value in values.items()}
-        except (OSError, ValueError, AttributeError, RecursionError):
-            return {}
+            kept, mac = values["hashes"], str(values["hmac"])
+            if hmac.compare_digest(mac.encode(), _mac(kept, secret).encode()):
+                return {str(key): str(value) for key, value in kept.items()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            pass
+        return {}
 
-    def _write(self, known: dict[str, str]) -> None:
+    def _write(self, known: dict[str, str], secret: bytes) -> None:
+        kept = dict(list(known.items())[-_MOST_HASHES:])
         with contextlib.suppress(StoreError):  # a memory that cannot be kept only costs time
-            write_atomic(self._path, json.dumps(dict(list(known.items())[-_MOST_HASHES:])).encode())
+            text = json.dumps({"hashes": kept, "hmac": _mac(kept, secret)})
+            write_atomic(self._path, text.encode())
+
+
+def _mac(hashes: dict[str, str], secret: bytes) -> str:
+    return hmac.new(secret, b"hashes 1\n" + canonical_json(hashes).encode(), "sha256").hexdigest()
 
 
 def _reason(error: Exception) -> str:
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _inside(name: str) -> str:
+def _check_name(name: str) -> None:
+    """`FormatError` unless ``name`` is of a file in a folder, spelled in the one way there is. No
+    control or format characters: a line break would make two files one line of the digest's list,
+    and what cannot be seen would hide a file in it."""
     parts = name.split("/")
-    if not name or name.startswith("/") or "\\" in name or ".." in parts or ":" in name:
-        raise ValueError(f"file name {shown(name)}")
-    return name
+    if not name.isprintable() or any(c in name for c in ":\\") or {"", ".", ".."} & {*parts}:
+        raise FormatError(
+            f"the model has a file with the name {shown(name)}",
+            hint="give it a name of letters, digits, dots and dashes, or take it away",
+        )
 
 
 def _text(value: object, key: str) -> str:

@@ -6,13 +6,15 @@ that is the engine's and the embedder's part.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
+from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError, shown
 from lmstack.core.files import write_atomic
 from lmstack.registry.card import Kind, ModelFolder
 from lmstack.registry.defaults import (
@@ -27,6 +29,7 @@ from lmstack.registry.defaults import (
 from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.saving import write_settings
 from lmstack.registry.sources.known import Traits, traits_of
+from lmstack.registry.sources.local import content
 from lmstack.registry.store import Store
 from lmstack.registry.weight_cache import load_form, requested_form, served_digest, stored_form
 from lmstack.text import ChatTemplate, Tokenizer
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     import torch
 
     from lmstack.model import Form, Transformer
+
+log = logging.getLogger("lmstack.registry")
 
 __all__ = ["LoadedModel", "ModelText", "load", "load_text"]
 
@@ -203,20 +208,42 @@ def load(
     ``weights``: the form that they are brought to (`lmstack.model.forms`): float32, bfloat16,
     float16, int8, q4, nf4, or file for the blocks of a GGUF file; unless given, that of a folder
     that holds a quantized form already, else float32. Quantized forms are kept in the store for
-    the next start. ``dtype``: another way to name a float form."""
+    the next start. ``dtype``: another way to name a float form.
+
+    Each file is opened once for its hash and for use, and those of the card alone are seen."""
     store = store or Store()
     folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
-    folder.verify(store.hashes.sha256)
+    form = requested_form(weights, dtype)
+    _note_others(folder)
+    with folder.held() as held:
+        held.verify(store.hashes.sha256)
+        return _loaded(held, folder.path, form, store)
+
+
+def _note_others(folder: ModelFolder) -> None:
+    """Say what a folder holds beside the files of its card, where a model would be read from it."""
+    if folder.path.is_dir():
+        with contextlib.suppress(LmstackError):
+            for name in sorted({*content(folder.path)} - {*folder.card.files}):
+                log.warning(
+                    "%s holds %s, which is not of the model that was made there and is not read",
+                    folder.path,
+                    shown(name),
+                )
+
+
+def _loaded(folder: ModelFolder, place: Path, form: Form | None, store: Store) -> LoadedModel:
+    """``folder`` was verified. ``place``: where it lies, for messages."""
     path, kind, config = folder.path, folder.kind, _config(folder.path)
     tokenizer = None
     try:
         text = load_text(folder, store)
         tokenizer = text.tokenizer
     except NotFoundError:
-        bare = _NoTokenizer(path)
+        bare = _NoTokenizer(place)
         text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     own = stored_form(folder)
-    form = requested_form(weights, dtype) or own or "float32"
+    form = form or own or "float32"
     module = load_form(folder, form, store.root, tokenizer)
     late = late_interaction(path) if kind == "late-interaction" else None
     if late is not None:

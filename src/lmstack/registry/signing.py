@@ -2,10 +2,11 @@
 
     $LMSTACK_HOME/keys/signing.pem          the private key, mode 0600, made when it is first needed
     $LMSTACK_HOME/keys/trusted/*.pem        public keys whose records are believed
+    $LMSTACK_HOME/cache-UID.key             the secret of `cache_key`, mode 0600
 
 A machine that only serves needs ``trusted`` and no private key: it can verify and not sign.
 Whoever can write to ``trusted`` decides what is believed; the folder is the root of trust. Not
-covered: what a record says (`verdicts`, `aliases`).
+covered: what a record says (`verdicts`, `aliases`), what a cache holds (`card`, `weight_cache`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import os
+import re
+import secrets
 import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import FormatError, IntegrityError, NotFoundError, shown
+from lmstack.core import FormatError, IntegrityError, NotFoundError, StoreError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.core.json_text import canonical_json
 from lmstack.registry.home import home, locked
@@ -30,11 +35,15 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-__all__ = ["Keys", "fields", "sha256_of"]
+log = logging.getLogger("lmstack.registry")
+
+__all__ = ["Keys", "cache_key", "fields", "sha256_of"]
 
 # So that a signature by this key over anything else is never one over a record.
 _PREFIX = b"lmstack record 1\n"
 _SEALED = {"body": dict, "key": str, "signature": str}
+# So that no other file of this user, moved to its place, is a key that somebody knows.
+_CACHE_KEY = re.compile(rb"lmstack cache key 1\n([0-9a-f]{64})\n\Z")
 
 
 def sha256_of(value: Any) -> str:
@@ -187,6 +196,47 @@ class Keys:
                 hint="copy the public key of the machine that promotes into that folder",
             )
         return found
+
+
+def cache_key(root: Path) -> bytes | None:
+    """What tells the caches that this user wrote under ``root`` from those of others (HMAC). Made
+    when it is first needed. None where that fails: then no cache is believed, and none is written.
+
+    Only a file that is this user's and that nobody else can read is the key, so that one who can
+    write to ``root`` cannot bring his own; another is replaced, and all that is kept made anew."""
+    user = getattr(os, "geteuid", lambda: 0)()
+    path = root / f"cache-{user}.key"
+    found = _cache_key(path, user)
+    if found is not None:
+        return found
+    try:
+        with locked(root / "locks" / f"{path.name}.lock"):
+            found = _cache_key(path, user)
+            if found is None:
+                if path.exists():
+                    _warn_once(path)
+                _write_private(path, b"lmstack cache key 1\n%s\n" % secrets.token_hex(32).encode())
+                found = _cache_key(path, user)
+    except StoreError as error:
+        log.info("nothing is kept for the next start: %s", error)
+    return found
+
+
+@lru_cache
+def _warn_once(path: Path) -> None:
+    """A disk without modes would have it said at every file."""
+    log.warning("%s is replaced: it could be read or written by others", path)
+
+
+def _cache_key(path: Path, user: int) -> bytes | None:
+    try:
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            facts = os.fstat(file.fileno())
+            found = _CACHE_KEY.match(file.read(1000))
+    except OSError:
+        return None
+    others = os.name == "posix" and (facts.st_uid != user or stat.S_IMODE(facts.st_mode) & 0o077)
+    return None if found is None or others else bytes.fromhex(found[1].decode("ascii"))
 
 
 def _name_of(key: Ed25519PublicKey) -> str:

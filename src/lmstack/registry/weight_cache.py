@@ -2,10 +2,11 @@
 
     $LMSTACK_HOME/packed/DIGEST-FORM.safetensors
 
-Such a file is used through a memory map: nothing is read before it is needed, and processes
-share what they read. It says which model it was made from; one that says another thing, is of an
-older layout, or whose bytes are not those that were written is made anew. Does not cover how it
-lies (`lmstack.model`).
+Such a file is read whole into memory of the process, so that no later change of it reaches what
+answers; the price is that processes do not share it. It says which model it was made from, and has
+an HMAC with a key of this user's (`signing.cache_key`): one that says another thing, is of an older
+layout, or whose bytes are not those that this user wrote is made anew from the model's files. Does
+not cover how it lies (`lmstack.model`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.recipes import RECIPES
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.home import locked
-from lmstack.registry.signing import sha256_of
+from lmstack.registry.signing import cache_key, sha256_of
 from lmstack.registry.sources.known import known_of
 
 if TYPE_CHECKING:
@@ -201,8 +202,8 @@ def load_form(
 
     if not is_quantized(form) or stored_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), source=str(folder.path))
-    path = cached_file(root, folder.digest, form)
-    stamp = stamp_of(folder, form)
+    path, stamp = cached_file(root, folder.digest, form), stamp_of(folder, form)
+    key = cache_key(root)
 
     def read() -> tuple[TransformerConfig, dict[str, Weight]]:
         ids = None if tokenizer is None else tokenizer.encode(calibration_text())
@@ -210,7 +211,7 @@ def load_form(
 
     def kept() -> Transformer | None:
         try:
-            return build_module(*read_mapped(path, stamp, verified=True))
+            return build_module(*read_mapped(path, stamp, verified=True, key=key))
         except FormatError as error:
             log.warning("made anew: %s", error)
             return None
@@ -218,17 +219,23 @@ def load_form(
             return None
 
     def made() -> Transformer:
-        try:
-            with locked(root / "locks" / f"{path.name}.lock"):
-                module = kept()  # which another process may have made meanwhile
-                if module is None:
-                    write_mapped(path, *read(), stamp)
-                    module = build_module(*read_mapped(path, stamp))
+        with locked(root / "locks" / f"{path.name}.lock"):
+            module = kept()  # which another process may have made meanwhile
+            if module is not None:
                 return module
-        except StoreError:  # a home that cannot be written only costs time at the next start
-            return build_module(*read())
+            config, weights = read()
+            try:
+                write_mapped(path, config, weights, stamp, key)
+            except StoreError as error:  # only costs time at the next start
+                log.info("not kept: %s", error)
+            return build_module(config, weights)
 
-    return kept() or made()
+    if key is None:
+        return build_module(*read())
+    try:
+        return kept() or made()
+    except StoreError:  # a home that cannot be written, not even its locks
+        return build_module(*read())
 
 
 def delete_cached(root: Path, digest: str) -> None:

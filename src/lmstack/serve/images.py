@@ -17,6 +17,7 @@ from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.engine.cpu.image import write_image
 from lmstack.registry import LoadedModel, ModelFolder, Store
 from lmstack.registry.home import locked
+from lmstack.registry.signing import cache_key
 from lmstack.registry.weight_cache import cached_file, image_file, stamp_of
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.tasks.catalog import LocalReranker
@@ -48,9 +49,13 @@ def keep_reranker(reranker: LocalReranker, folder: ModelFolder, form: str, store
 def _keep(encoder: NativeEncoder, head: Head, folder: ModelFolder, form: str, store: Store) -> None:
     path = image_file(store.root, folder.digest, form)
     weights = cached_file(store.root, folder.digest, form)
+    key = cache_key(store.root)
+    if key is None:
+        log.info("%s has no image: there is no key of caches", folder.name)
+        return
     try:
         with locked(store.root / "locks" / f"{path.name}.lock"):
-            write_image(path, encoder.parts(head), weights, stamp_of(folder, form))
+            write_image(path, encoder.parts(head), weights, stamp_of(folder, form), key)
     except LmstackError as error:
         log.info("%s has no image: %s", folder.name, error)
 

@@ -9,10 +9,11 @@ Legend: N tokens of a batch, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from lmstack.engine.cpu.image import ImageEncoder, read_image
 from lmstack.engine.cpu.library import problem
 from lmstack.registry import ModelFolder, Store
 from lmstack.registry.defaults import pooling_of
+from lmstack.registry.signing import cache_key
 from lmstack.registry.sources.known import traits_of
 from lmstack.registry.weight_cache import cached_file, image_file, served_digest, stamp_of
 from lmstack.serve.activations import Activation, probabilities, score_activation
@@ -33,6 +35,7 @@ from lmstack.text.windows import Window, encode_windows, has_segments, model_lim
 __all__ = ["LightEmbedder", "LightReranker", "light_embedder", "light_reranker"]
 
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 class LightEmbedder(TextEmbedder):
@@ -104,30 +107,34 @@ def light_embedder(
 ) -> LightEmbedder | None:
     """None where there is no image of that form. ``shape``: ``max_tokens`` and ``dimensions``, see
     `LocalEmbedder`."""
-    found = _kept(folder, form, store or Store())
-    return None if found is None else LightEmbedder(*found, **shape)
+    return _from_image(folder, form, store, partial(LightEmbedder, **shape))
 
 
 def light_reranker(
     folder: ModelFolder, form: str | None, store: Store | None = None
 ) -> LightReranker | None:
     """None where there is no image of that form."""
-    found = _kept(folder, form, store or Store())
-    return None if found is None else LightReranker(*found)
+    return _from_image(folder, form, store, LightReranker)
 
 
-def _kept(
-    folder: ModelFolder, form: str | None, store: Store
-) -> tuple[ImageEncoder, ModelInfo, Path] | None:
-    """The image, of files that are those of the model's card."""
-    if form is None or problem():
+def _from_image(
+    folder: ModelFolder,
+    form: str | None,
+    store: Store | None,
+    make: Callable[[ImageEncoder, ModelInfo, Path], T],
+) -> T | None:
+    """``make`` of an image that this user wrote, and of files that are those of the card."""
+    store = store or Store()
+    key = None if form is None or problem() else cache_key(store.root)
+    if form is None or key is None:
         return None
     weights = cached_file(store.root, folder.digest, form)
     path = image_file(store.root, folder.digest, form)
     try:
-        image = read_image(path, weights, stamp_of(folder, form))
+        image = read_image(path, weights, stamp_of(folder, form), key)
     except (FormatError, NotFoundError, StoreError):
         return None
-    folder.verify(store.hashes.sha256)
     info = traits_of(folder).info(folder.name, served_digest(folder, form))
-    return image, info, folder.path
+    with folder.held() as held:
+        held.verify(store.hashes.sha256)
+        return make(image, info, held.path)

@@ -23,6 +23,7 @@ from lmstack.core import IntegrityError
 from lmstack.engine import native_problem
 from lmstack.registry import ModelFolder, Store, load
 from lmstack.registry.home import locked
+from lmstack.registry.signing import cache_key
 from lmstack.registry.weight_cache import cached_file, delete_cached, image_file
 from lmstack.serve import images, light_models
 from lmstack.serve.embedder import LocalEmbedder
@@ -177,7 +178,8 @@ def test_an_image_is_written_while_its_lock_is_held_and_replaces_an_older_one(
         return locked(lock)
 
     def written(*given: Any) -> None:
-        target, _, weights, stamp = given
+        target, _, weights, stamp, key = given
+        assert key == cache_key(store.root)
         assert (target, weights) == (path, cached_file(store.root, bert.digest, "int8"))
         assert (stamp["model"], stamp["form"]) == (bert.digest, "int8")
         held.append(target)

@@ -44,7 +44,7 @@ def model_named(name: str) -> str:
 def merged(path: Path) -> ModelFolder:
     """The model that the adapter ``path``, which `lmstack train` made, gives with its base.
     `UnsupportedError` where it was trained to write."""
-    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.model.lora.folder import adapter_digest
     from lmstack.registry import Store
 
     (facts, kind), store = _facts(path), Store()

@@ -218,7 +218,7 @@ def check_files(folder: ModelFolder) -> None:
 
 
 def _check_adapter(release: Release) -> None:
-    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.model.lora.folder import adapter_digest
 
     folder = Path(release.adapter)
     if not folder.is_dir():

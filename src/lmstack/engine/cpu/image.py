@@ -1,10 +1,11 @@
 """An encoder's native program as a file, to be run without torch, which takes a second to load.
 
-Holds the structs of `program.h` as bytes, the floats that they point to, and where in the file
-of mapped weights the rest lies; that file is used through a memory map, as torch uses it. An image
-is refused where the native build, the file of weights, or its own bytes are not those that it was
-written with. Only for encoders whose positions are counted from 0 and not rotated: `write_image`
-refuses others. Not covered: making programs (`program`).
+Holds the structs of `program.h` as bytes, the floats that they point to, and where in the file of
+weights (`lmstack.model.formats.mapped`) the rest lies. An image is refused where the native build,
+the file of weights, or its own bytes are not those that it was written with; what it says of places
+is believed, so whoever wrote it must have had the key that the reader gives. Only for encoders
+whose positions are counted from 0 and not rotated: `write_image` refuses others. Not covered:
+making programs (`program`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ from lmstack.engine.cpu.mirrors import (
     StepStruct,
 )
 from lmstack.engine.cpu.structs import ALIGNMENT, Int32s, address_of, run_step, varlen_spans
-from lmstack.model.formats.mapped.header import Stored, mapped, read_header, verify, write_container
+from lmstack.model.formats.mapped.header import (
+    Stored,
+    read_bytes,
+    read_header,
+    verify,
+    write_container,
+)
 
 __all__ = ["ImageEncoder", "ImageFacts", "Parts", "read_image", "write_image"]
 
@@ -83,10 +90,13 @@ class Parts:
     more: Mapping[str, Floats]
 
 
-def write_image(path: Path, parts: Parts, weights: Path, stamp: Mapping[str, str]) -> None:
-    """``path`` whole or not at all. What ``parts`` point to and ``weights``, a file of mapped
-    weights, holds as well is not written again."""
-    held = _Held(parts.kept, mapped(weights), weights)
+def write_image(
+    path: Path, parts: Parts, weights: Path, stamp: Mapping[str, str], key: bytes = b""
+) -> None:
+    """``path`` whole or not at all. What ``parts`` point to and ``weights``, a file of weights,
+    holds as well is not written again. ``key``: of the hash of both files."""
+    in_file = read_bytes(weights)
+    held = _Held(parts.kept, in_file, weights)
     pointers = [
         [name, index, field, *held.place(getattr(struct, field))]
         for name, fields in _POINTERS.items()
@@ -102,31 +112,34 @@ def write_image(path: Path, parts: Parts, weights: Path, stamp: Mapping[str, str
         arrays[name] = np.frombuffer(raw or b"\0", np.uint8)
     metadata = {
         **stamp,
-        **_build(weights),
+        **_build(in_file),
         "facts": json.dumps({**vars(parts.facts), "rows": dict(parts.facts.rows)}),
         "pointers": json.dumps(pointers),
     }
-    write_container(path, {name: _stored(array) for name, array in arrays.items()}, metadata)
+    stored = {name: _stored(array) for name, array in arrays.items()}
+    write_container(path, stored, metadata, key)
 
 
-def read_image(path: Path, weights: Path, stamp: Mapping[str, str]) -> ImageEncoder:
-    """`FormatError`, `NotFoundError` or `StoreError` where there is none that is of use."""
+def read_image(
+    path: Path, weights: Path, stamp: Mapping[str, str], key: bytes = b""
+) -> ImageEncoder:
+    """`FormatError`, `NotFoundError` or `StoreError` where there is none that is of use, or one
+    that was written without ``key``."""
     native()
-    buffer = mapped(path)
+    buffer, held = read_bytes(path), read_bytes(weights)
     tensors, metadata, base = read_header(buffer, path)
-    wanted = {**stamp, **_build(weights)}
+    wanted = {**stamp, **_build(held)}
     wrong = [key for key, value in wanted.items() if metadata.get(key) != value]
     if wrong:
         raise FormatError(
             f"{path} was made for another {wrong[0]}", hint="delete it; it is made again"
         )
-    verify(buffer, metadata, path)
+    verify(buffer, metadata, path, key)
+    verify(held, read_header(held, weights)[1], weights, key)
     try:
         arrays = {name: _array(buffer, base, facts) for name, facts in tensors.items()}
         pointers = json.loads(metadata["pointers"])
         facts = ImageFacts(**json.loads(metadata["facts"]))
-        held = mapped(weights)
-        verify(held, read_header(held, weights)[1], weights)
         return ImageEncoder(facts, arrays, pointers, held)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{path} is damaged: {error!r}", hint="delete it") from error
@@ -246,10 +259,9 @@ def _without_pointers(name: str, struct: ctypes.Structure) -> bytes:
     return bytes(copy)
 
 
-def _build(weights: Path) -> dict[str, str]:
+def _build(weights: mmap.mmap) -> dict[str, str]:
     """What an image depends on beside its model: the structs' layout, and the file of weights."""
-    buffer = mapped(weights)
-    header = bytes(buffer[: 8 + int.from_bytes(buffer[:8], "little")])
+    header = weights[: 8 + int.from_bytes(weights[:8], "little")]
     return {
         "image": _VERSION,
         "headers": str(headers_fingerprint()),

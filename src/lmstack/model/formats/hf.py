@@ -30,7 +30,14 @@ from lmstack.model.lora.layers import refuse_terms
 from lmstack.model.quant.matrix import float_state
 from lmstack.model.transformer import Transformer
 
-__all__ = ["plan_folder", "read_folder", "read_json", "write_folder", "write_tensors"]
+__all__ = [
+    "parsed_json",
+    "plan_folder",
+    "read_folder",
+    "read_json",
+    "write_folder",
+    "write_tensors",
+]
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -42,13 +49,20 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _CONFIG_LIMIT:
             raise FormatError(f"{path} has {path.stat().st_size} bytes, too many for a config")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(
             f"{path.parent} has no {path.name}", hint="give the folder of a model"
         ) from None
     except OSError as error:
         raise store_error(error, path, "reading") from error
+    return parsed_json(text, path)
+
+
+def parsed_json(text: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object that ``text``, read from ``path``, is."""
+    try:
+        value = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):

@@ -6,6 +6,7 @@ Pickled adapters are refused. Does not cover where tensors belong (`slots`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,29 +15,30 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from lmstack.core import FormatError, NotFoundError, UnsupportedError, shown
 from lmstack.core.files import store_error, write_atomic
-from lmstack.model.formats.hf import read_json, write_tensors
+from lmstack.model.formats.hf import parsed_json, write_tensors
 from lmstack.model.lora.config import LoraConfig
 
-__all__ = ["ADAPTER_FILES", "StoredAdapter", "read_adapter", "write_adapter"]
+__all__ = ["StoredAdapter", "adapter_digest", "read_adapter", "write_adapter"]
 
 _PREFIX = "base_model.model."
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
-ADAPTER_FILES = (_CONFIG, _WEIGHTS)
 _KINDS = ("lora_A", "lora_B", "lora_magnitude_vector")
 
 
 @dataclass(frozen=True)
 class StoredAdapter:
     """``factors``: module name, then kind (``lora_A`` ...), to tensor. ``whole``: parameters of
-    modules that were trained whole. ``label`` names the folder in messages."""
+    modules that were trained whole. ``label`` names the folder in messages. ``digest``: of the
+    bytes that all of it was read from."""
 
     label: str
+    digest: str
     config: LoraConfig
     factors: Mapping[str, Mapping[str, Tensor]]
     whole: Mapping[str, Tensor]
@@ -73,10 +75,12 @@ class StoredAdapter:
 def read_adapter(path: Path | str) -> StoredAdapter:
     """Everything in the folder, checked as far as that needs no model."""
     folder = Path(path)
-    config = LoraConfig.from_peft(read_json(folder / _CONFIG), str(folder / _CONFIG))
+    contents = _contents(folder)
+    values = parsed_json(contents[_CONFIG], folder / _CONFIG)
+    config = LoraConfig.from_peft(values, str(folder / _CONFIG))
     factors: dict[str, dict[str, Tensor]] = defaultdict(dict)
     whole: dict[str, Tensor] = {}
-    for stored, tensor in sorted(_load(folder).items()):
+    for stored, tensor in sorted(_tensors(contents[_WEIGHTS], folder / _WEIGHTS).items()):
         name = stored.removeprefix(_PREFIX)
         if ".lora_" not in name:
             whole[name] = tensor
@@ -87,26 +91,47 @@ def read_adapter(path: Path | str) -> StoredAdapter:
         factors[module][f"lora_{kind}"] = tensor
     if not factors and not whole:
         raise FormatError(f"{folder} holds no tensors", hint="the adapter is damaged")
-    return StoredAdapter(str(folder), config, factors, whole)
+    return StoredAdapter(str(folder), _digest(contents), config, factors, whole)
 
 
-def _load(folder: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_file(folder / _WEIGHTS)
-    except FileNotFoundError:
-        if any(folder.glob("adapter_model.bin")):
-            raise UnsupportedError(
-                f"{folder} has a pickled adapter, which can run code when opened",
-                hint="convert it where you trust it: save_pretrained(NEW) with PEFT",
+def adapter_digest(folder: Path) -> str:
+    """Of the names and contents of the files that make up an adapter."""
+    return _digest(_contents(folder))
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of the adapter's files, each read once."""
+    found = {}
+    for name in (_CONFIG, _WEIGHTS):
+        try:
+            found[name] = (folder / name).read_bytes()
+        except FileNotFoundError:
+            if name == _WEIGHTS and any(folder.glob("adapter_model.bin")):
+                raise UnsupportedError(
+                    f"{folder} has a pickled adapter, which can run code when opened",
+                    hint="convert it where you trust it: save_pretrained(NEW) with PEFT",
+                ) from None
+            raise NotFoundError(
+                f"{folder} has no {name}", hint="give the folder of an adapter"
             ) from None
-        raise NotFoundError(
-            f"{folder} has no {_WEIGHTS}", hint="give the folder of an adapter"
-        ) from None
-    except OSError as error:
-        raise store_error(error, folder / _WEIGHTS, "reading") from error
+        except OSError as error:
+            raise store_error(error, folder / name, "reading") from error
+    return found
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load(content)
     except SafetensorError as error:
         raise FormatError(
-            f"{folder / _WEIGHTS} is not a safetensors file: {error}", hint="fetch it again"
+            f"{path} is not a safetensors file: {error}", hint="fetch it again"
         ) from error
     return tensors
 

@@ -9,7 +9,6 @@ those alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,15 +18,14 @@ import torch
 from torch import Tensor
 
 from lmstack.core import UnsupportedError
-from lmstack.core.files import store_error
 from lmstack.model.lora.adapter import factors_at, linear_at, stored_term
-from lmstack.model.lora.folder import ADAPTER_FILES, StoredAdapter, read_adapter
+from lmstack.model.lora.folder import StoredAdapter, read_adapter
 from lmstack.model.lora.layers import LowRank, refuse_terms
 from lmstack.model.lora.slots import Names, Slot, names_for
 from lmstack.model.quant.matrix import rows_of
 from lmstack.model.transformer import Transformer
 
-__all__ = ["AdapterTerms", "Term", "adapter_digest", "read_terms"]
+__all__ = ["AdapterTerms", "Term", "read_terms"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +87,7 @@ def read_terms(module: Transformer, folder: Path | str) -> AdapterTerms:
         slot = names.linears[spelling]
         found[slot.path].append(_term(stored_term(module, stored, name, slot), module, slot))
     matrices = {path: tuple(sorted(each, key=lambda t: t.start)) for path, each in found.items()}
-    return AdapterTerms(adapter_digest(Path(folder)), matrices)
+    return AdapterTerms(stored.digest, matrices)
 
 
 @torch.no_grad()
@@ -117,15 +115,3 @@ def _refuse_unsupported(stored: StoredAdapter, names: Names) -> None:
                 f"{stored.label} {what}, which is not added for one request alone",
                 hint="merge it into a model of its own: merge_adapter(module, keep=False)",
             )
-
-
-def adapter_digest(folder: Path) -> str:
-    """Of the names and contents of the files that make up an adapter."""
-    digest = hashlib.sha256()
-    for name in ADAPTER_FILES:
-        try:
-            content = (folder / name).read_bytes()
-        except OSError as error:
-            raise store_error(error, folder / name, "reading") from error
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return f"sha256:{digest.hexdigest()}"

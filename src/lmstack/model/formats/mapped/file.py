@@ -1,11 +1,11 @@
-"""A model in one form, config and weights, in a file that is used through a memory map.
+"""A model in one form, config and weights, in a file whose bytes are used as they lie.
 
-A safetensors file whose data begin at a multiple of 64 bytes, codes first, so that the kernels
-read them where they lie. Its metadata hold the config, so that opening it needs no other file,
+A safetensors file whose data begin at a multiple of 64 bytes, codes first, so that the kernels read
+them where they lie in memory. Its metadata hold the config, so that opening it needs no other file,
 and say what it was made from (``stamp``). A file with another stamp, of another layout, or cut
-short is a `FormatError`, and where the hash is asked for (``verified``) one with a bit flipped.
-Not covered: where such files are kept (the registry's part), other programs, which find names in
-it that they do not know.
+short is a `FormatError`, and where the hash is asked for (``verified``) one with a bit flipped, and
+with a ``key`` one that was written without it. Not covered: where such files are kept (the
+registry's part), other programs, which find names in it that they do not know.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lmstack.model.formats.mapped.header import (
     BROKEN_JSON,
     Stored,
     damaged,
-    mapped,
+    read_bytes,
     read_header,
     verify,
     write_container,
@@ -50,8 +50,9 @@ def write_mapped(
     config: TransformerConfig,
     weights: Mapping[str, Weight],
     stamp: Mapping[str, str],
+    key: bytes = b"",
 ) -> None:
-    """``path`` whole or not at all, also across a power cut."""
+    """``path`` whole or not at all, also across a power cut. ``key``: of its hash (`header`)."""
     matrices = {key: m for key, m in weights.items() if isinstance(m, QuantizedMatrix)}
     tensors = {
         f"{key}.{name}": tensor
@@ -66,7 +67,8 @@ def write_mapped(
         "config": json.dumps(dataclasses.asdict(config)),
         "matrices": json.dumps(described),
     }
-    write_container(path, {name: _stored(tensor) for name, tensor in tensors.items()}, metadata)
+    stored = {name: _stored(tensor) for name, tensor in tensors.items()}
+    write_container(path, stored, metadata, key)
 
 
 def _stored(tensor: Tensor) -> Stored:
@@ -75,18 +77,19 @@ def _stored(tensor: Tensor) -> Stored:
 
 
 def read_mapped(
-    path: Path, stamp: Mapping[str, str], *, verified: bool = False
+    path: Path, stamp: Mapping[str, str], *, verified: bool = False, key: bytes = b""
 ) -> tuple[TransformerConfig, dict[str, Weight]]:
-    """Config and weights in ``path``, these as views of the file. `FormatError`: its stamp lacks
-    something of ``stamp``, or it is damaged. `NotFoundError`: there is none. ``verified``: all
-    bytes are read and compared with their hash."""
-    buffer = mapped(path)
+    """Config and weights in ``path``, these as views of its bytes in memory, which no change of the
+    file reaches. `FormatError`: its stamp lacks something of ``stamp``, or it is damaged.
+    `NotFoundError`: there is none. ``verified``: the bytes are compared with their hash, that with
+    ``key`` where one is given."""
+    buffer = read_bytes(path)
     tensors, metadata, base = read_header(buffer, path)
     wrong = [key for key, value in stamp.items() if metadata.get(key) != value]
     if wrong:
         raise FormatError(f"{path} is of another {wrong[0]}: {shown(metadata.get(wrong[0]))}")
     if verified:
-        verify(buffer, metadata, path)
+        verify(buffer, metadata, path, key)
     views = {name: _view(buffer, base, facts, name, path) for name, facts in tensors.items()}
     weights: dict[str, Weight] = {}
     try:

@@ -1,16 +1,22 @@
-"""Files of tensors that are used through a memory map, without torch, which takes a second to load.
+"""Files of tensors that kernels read as they lie, without torch, which takes a second to load.
 
 The layout is that of safetensors; the header says what the file was made from and what is in it,
-and holds a hash of all bytes, its own included (with zeros in the place of the hash).
-Not covered: what the tensors mean (`file` for weights).
+and holds a hash of all bytes, its own included (with zeros in the place of the hash). Anybody can
+write a file whose SHA-256 is right; with a key it is an HMAC (RFC 2104), which says that a holder
+of the key wrote these bytes. Files are read and not mapped: a map, also a private one, shows what
+others write to the file afterwards. Not covered: what the tensors mean (`file` for weights).
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
+import io
 import json
 import mmap
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +30,7 @@ __all__ = [
     "QUANTIZED_FILE",
     "Stored",
     "damaged",
-    "mapped",
+    "read_bytes",
     "read_header",
     "read_stamp",
     "verify",
@@ -52,10 +58,12 @@ class Stored:
     data: memoryview
 
 
-def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
+def write_container(
+    path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str], key: bytes = b""
+) -> None:
     """``path`` whole or not at all, also across a power cut. The first of ``tensors`` begins at a
-    multiple of 64 bytes."""
-    header: dict[str, Any] = {"__metadata__": {**metadata, "layout": LAYOUT, "sha256": _NO_HASH}}
+    multiple of 64 bytes. ``key``: of the hash, if it is to have one."""
+    header: dict[str, Any] = {"__metadata__": {**metadata, "layout": LAYOUT, _kind(key): _NO_HASH}}
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.data.nbytes
@@ -66,45 +74,68 @@ def write_container(path: Path, tensors: Mapping[str, Stored], metadata: Mapping
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
-    digest = hashlib.sha256(text)
+    digest = _hasher(key, text)
     for tensor in tensors.values():
         digest.update(tensor.data)
-    text = text.replace(_field(_NO_HASH), _field(digest.hexdigest()), 1)
+    text = text.replace(_field(key, _NO_HASH), _field(key, digest.hexdigest()), 1)
     with replaced_file(path) as partial, partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
             file.write(tensor.data)
 
 
-def _field(digest: str) -> bytes:
-    return f'"sha256":"{digest}"'.encode()
+def _kind(key: bytes) -> str:
+    return "hmac" if key else "sha256"
 
 
-def verify(buffer: mmap.mmap, metadata: Mapping[str, str], path: Path) -> None:
-    """`FormatError` unless the bytes are those that were written. Reads all of them."""
+def _hasher(key: bytes, start: bytes) -> Any:
+    return hmac.new(key, start, "sha256") if key else hashlib.sha256(start)
+
+
+def _field(key: bytes, digest: str) -> bytes:
+    return f'"{_kind(key)}":"{digest}"'.encode()
+
+
+def verify(buffer: mmap.mmap, metadata: Mapping[str, str], path: Path, key: bytes = b"") -> None:
+    """`FormatError` unless the bytes are those that were written, with ``key`` if one is given:
+    then a plain hash is not enough."""
     size = 8 + int.from_bytes(buffer[:8], "little")
-    found = metadata.get("sha256", "")
-    digest = hashlib.sha256(buffer[8:size].replace(_field(found), _field(_NO_HASH), 1))
+    found = metadata.get(_kind(key), "")
+    start = buffer[8:size].replace(_field(key, found), _field(key, _NO_HASH), 1)
+    digest = _hasher(key, start)
     with memoryview(buffer) as view, view[size:] as data:
         digest.update(data)
-    if digest.hexdigest() != found:
-        raise damaged(path, "its bytes are not those that were written")
+    if not hmac.compare_digest(digest.hexdigest().encode(), found.encode()):
+        by = " with the key of this home" if key else ""
+        raise damaged(path, f"its bytes are not those that were written{by}")
 
 
 def read_stamp(path: Path) -> dict[str, str]:
-    """What the file says that it was made from."""
-    return read_header(mapped(path), path)[1]
+    """What the file says that it was made from. The rest of it is not read."""
+    with _opened(path) as file:
+        return read_header(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)[1]
 
 
-def mapped(path: Path) -> mmap.mmap:
+def read_bytes(path: Path) -> mmap.mmap:
+    """All bytes of ``path``, in memory of this process alone, from the start of a page on."""
+    with _opened(path) as file:
+        buffer = mmap.mmap(-1, os.fstat(file.fileno()).st_size)
+        with memoryview(buffer) as view:
+            if file.readinto(view) < len(view):
+                raise damaged(path, "it was cut while it was read")
+        return buffer
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """``path``, which is not empty."""
     try:
         with path.open("rb") as file:
-            # Copy on write: torch wants writable memory, and nothing may reach the file.
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if not os.fstat(file.fileno()).st_size:
+                raise damaged(path, "it is empty")
+            yield file
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
-    except ValueError:
-        raise damaged(path, "it is empty") from None
     except OSError as error:
         raise store_error(error, path, "reading") from error
 
