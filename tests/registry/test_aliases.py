@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from tests.registry.releases import digest, documented, release, verdict
 
 from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
-from lmstack.registry.aliases import Aliases
+from lmstack.registry.aliases import Alias, Aliases
+from lmstack.registry.releases import Release
 from lmstack.registry.store import Store
 
 
@@ -99,6 +101,111 @@ def test_a_rollback_goes_to_the_release_before_or_to_the_one_named(aliases: Alia
     assert aliases.roll_back("prod", digest("c")).release == release("c")
     kinds = [event.kind for event in aliases.read("prod").events]
     assert kinds == ["promoted"] * 3 + ["rolled back"] * 3
+
+
+def promoted(aliases: Aliases, letters: str) -> None:
+    """One after the other."""
+    for letter in letters:
+        now = aliases.read("prod").release if aliases.has("prod") else None
+        aliases.record(replace(verdict(letter), baseline=None if now is None else now.digest))
+
+
+def letter(found: Release | None) -> str:
+    return "" if found is None else found.model[-1]
+
+
+def test_a_second_rollback_goes_further_back_and_never_to_what_was_withdrawn(
+    aliases: Aliases,
+) -> None:
+    promoted(aliases, "abc")
+    assert [letter(aliases.roll_back("prod").release) for _ in range(2)] == ["b", "a"]
+    with pytest.raises(InputError, match="nothing before that was not rolled back") as caught:
+        aliases.roll_back("prod")
+    assert caught.value.hint is not None
+    assert release("b").short in caught.value.hint
+    assert letter(aliases.roll_back("prod", digest("c")).release) == "c"
+
+
+@pytest.mark.parametrize(
+    ("history", "before"),
+    [
+        ("a", ""),
+        ("ab", "a"),
+        ("abb", "a"),  # promoted again where it stands
+        ("aba", "b"),
+        ("abc<", "a"),
+        ("abc<c", "b"),  # promoted again, it is no longer withdrawn
+        ("abc<d", "b"),
+        ("abc<d<", "a"),
+        ("aba<", ""),  # the first a is the release that was withdrawn
+        ("abca<", "b"),
+        ("abac<", "b"),
+        ("abc<<", ""),
+        ("abc<<d", "a"),
+        ("abc=a", ""),
+        ("abc=ad", "a"),
+        ("abc<=c", "a"),  # named, what was withdrawn stands; b was withdrawn for it
+        ("abcd=b", "a"),
+        ("abcd=b<", ""),
+    ],
+)
+def test_where_a_rollback_goes(aliases: Aliases, history: str, before: str) -> None:
+    """``<``: rolled back; ``=x``: rolled back to x; a letter: promoted."""
+    steps = list(history)
+    while steps:
+        step = steps.pop(0)
+        if step in "<=":
+            aliases.roll_back("prod", digest(steps.pop(0)) if step == "=" else None)
+        else:
+            promoted(aliases, step)
+    assert letter(aliases.read("prod").before) == before
+
+
+def test_a_rollback_that_is_not_to_be_leaves_the_alias(aliases: Aliases) -> None:
+    promoted(aliases, "ab")
+
+    def refused(target: Release) -> None:
+        raise IntegrityError(f"{target.model} is gone")
+
+    with pytest.raises(IntegrityError, match="model-a is gone"):
+        aliases.roll_back("prod", check=refused)
+    assert letter(aliases.read("prod").release) == "b"
+
+
+def test_a_look_moves_nothing_and_is_kept(aliases: Aliases) -> None:
+    promoted(aliases, "a")
+    seen: list[Alias] = []
+    alias = aliases.record(verdict("b", "a"), check=seen.append, moves=False)
+    assert (letter(alias.release), alias.events[-1].kind) == ("a", "looked at")
+    assert [letter(each.release) for each in alias.verdicts()] == ["a", "b"]
+    assert [len(each.events) for each in seen] == [1]
+    with pytest.raises(NotFoundError, match="never stood for"):
+        aliases.roll_back("prod", digest("b"))
+    with pytest.raises(IntegrityError, match="no passing verdict"):
+        alias.verdict_of(release("b"))
+
+
+def test_one_digest_promoted_at_two_places_goes_back_to_the_first_by_its_own_verdict(
+    aliases: Aliases,
+) -> None:
+    places = [replace(release("a"), model=place) for place in ("/one", "/two")]
+    aliases.record(verdict("a", release=places[0]))
+    aliases.record(verdict("a", "a", release=places[1]))
+    alias = aliases.roll_back("prod")
+    assert alias.release == places[0]
+    assert [alias.verdict_of(place).release for place in places] == places
+
+
+def test_a_verdict_of_a_key_that_is_gone_hides_no_other(aliases: Aliases) -> None:
+    """Three keys, of which the middle one is removed."""
+    baseline, trusted, keys = None, aliases.keys.trusted, []
+    for name in "abc":
+        aliases.record(verdict(name, baseline))
+        aliases.keys.private.unlink()
+        keys += [path for path in trusted.glob("*.pem") if path not in keys]
+        baseline = name
+    keys[1].unlink()
+    assert [letter(each.release) for each in aliases.read("prod").verdicts()] == ["a", "c"]
 
 
 def test_a_rollback_to_what_was_never_promoted_is_refused(aliases: Aliases) -> None:
@@ -291,7 +398,8 @@ _KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 from tests.registry.releases import verdict
-from lmstack.registry.aliases import Aliases
+from lmstack.registry.aliases import Alias, Aliases
+from lmstack.registry.releases import Release
 
 def killing(function):
     def call(*arguments, **options):

@@ -9,6 +9,7 @@ import logging
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -84,12 +85,13 @@ def openai(server: Any, **options: Any) -> OpenAIModel:
     return OpenAIModel("gpt", base_url=server.url + "/v1", max_retries=0, timeout_s=5, **options)
 
 
-def anthropic(server: Any) -> AnthropicModel:
-    return AnthropicModel("claude", base_url=server.url, max_retries=0, timeout_s=5)
+def anthropic(server: Any, **options: Any) -> AnthropicModel:
+    return AnthropicModel("claude", base_url=server.url, max_retries=0, timeout_s=5, **options)
 
 
-def model_of(server: Any, provider: str) -> ChatModel:
-    return openai(server) if provider == "openai" else anthropic(server)
+def model_of(server: Any, provider: str, **options: Any) -> ChatModel:
+    make = openai if provider == "openai" else anthropic
+    return make(server, **options)
 
 
 def asked(*messages: Message, **more: Any) -> Request:
@@ -363,20 +365,50 @@ async def test_anthropic_says_what_it_lacks(server: Any, request_: Request) -> N
 # Errors.
 
 
-@both
-async def test_a_model_that_takes_no_temperature_of_0_is_asked_without_one_from_then_on(
-    server: Any, provider: str
-) -> None:
-    def reply() -> Any:
-        if "temperature" in server.bodies[-1]:
-            said = "Unsupported value: 'temperature' does not support 0 with this model."
-            return JSONResponse({"error": {"type": "invalid_request_error", "message": said}}, 400)
-        return HELLO if provider == "openai" else BONJOUR
+@pytest.fixture
+def refuses_greedy(server: Any) -> Callable[[str], None]:
+    """The server refuses each temperature, as for models that reason."""
 
-    server.reply, model = reply, model_of(server, provider)
+    def begin(provider: str) -> None:
+        def reply() -> Any:
+            if "temperature" in server.bodies[-1]:
+                said = "Unsupported value: 'temperature' does not support 0 with this model."
+                error = {"type": "invalid_request_error", "message": said}
+                return JSONResponse({"error": error}, 400)
+            return HELLO if provider == "openai" else BONJOUR
+
+        server.reply = reply
+
+    return begin
+
+
+@both
+async def test_a_model_that_takes_no_temperature_of_0_is_not_drawn_from_in_silence(
+    server: Any, provider: str, refuses_greedy: Callable[[str], None]
+) -> None:
+    """A result that says 0 would be another each time."""
+    refuses_greedy(provider)
+    model = model_of(server, provider)
+    for _ in range(2):
+        with pytest.raises(InputError, match="temperature") as caught:
+            await complete(model, asked(temperature=0))
+        assert "ask at the temperature 1" in (caught.value.hint or "")
+    assert ["temperature" in body for body in server.bodies] == [True, True]
+
+
+@both
+async def test_where_it_may_be_it_is_asked_without_one_from_then_on_and_that_is_said(
+    server: Any,
+    provider: str,
+    refuses_greedy: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refuses_greedy(provider)
+    model = model_of(server, provider, may_draw=True)
     for _ in range(2):
         assert (await complete(model, asked(temperature=0))).text in ("Hello", "Bonjour")
     assert ["temperature" in body for body in server.bodies] == [True, False, False]
+    assert caplog.text.count("from now on its answers are drawn") == 1
     with pytest.raises(InputError, match="temperature"):
         await complete(model, asked(temperature=0.5))
     assert len(server.bodies) == 4

@@ -32,7 +32,7 @@ from lmstack.registry.verdicts import GateVerdict
 
 __all__ = ["Alias", "AliasEvent", "Aliases", "EventKind"]
 
-EventKind = Literal["promoted", "held", "rejected", "rolled back"]
+EventKind = Literal["promoted", "held", "rejected", "rolled back", "looked at"]
 _KINDS_OF: tuple[EventKind, ...] = get_args(EventKind)
 _OF_DECISION: Mapping[str, EventKind] = {
     "PROMOTE": "promoted",
@@ -57,7 +57,8 @@ _EVENT_FORMAT = "lmstack.alias_event/{}"  # version 2: of a release with documen
 
 @dataclass(frozen=True)
 class AliasEvent:
-    """``verdict``: signed, of all but a rollback."""
+    """``verdict``: signed, of all but a rollback. "looked at": the gate was asked, and its verdict
+    was to move nothing."""
 
     number: int
     kind: EventKind
@@ -86,9 +87,19 @@ class Alias:
 
     @property
     def before(self) -> Release | None:
-        """The release that it stood for before that one: where a rollback goes."""
-        past = [each.release for each in self.events if each.moves]
-        return next((each for each in reversed(past) if each != past[-1]), None)
+        """Where a rollback goes: the release that it stood for before that one, and that it was
+        not rolled back from since it was last promoted."""
+        past: list[Release] = []
+        for event in self.events:
+            if event.kind == "rolled back":
+                withdrawn = past.pop()
+                if event.release in past:
+                    while past[-1] != event.release:
+                        past.pop()
+                past = [each for each in past if each != withdrawn]
+            if event.moves and event.release not in past[-1:]:
+                past.append(event.release)
+        return past[-2] if len(past) > 1 else None
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
@@ -202,10 +213,15 @@ class Aliases:
         self,
         verdict: GateVerdict,
         keep: Callable[[dict[str, Any]], object] = lambda _signed: None,
+        *,
+        check: Callable[[Alias], object] = lambda _alias: None,
+        moves: bool = True,
     ) -> Alias:
         """Sign ``verdict``, hand it to ``keep``, and add it to its alias, which stands for the
-        release from then on if the verdict is PROMOTE. `InputError` where the alias no longer
-        stands for the verdict's baseline: somebody was faster."""
+        release from then on if the verdict is PROMOTE and is not only to be counted (``moves``).
+        ``check`` may refuse it by what the alias has been: nobody changes that meanwhile.
+        `InputError` where the alias no longer stands for the verdict's baseline: somebody was
+        faster."""
         name = verdict.alias
         self.check_name(name)
         with locked(self.folder / f"{name}.lock"):
@@ -218,27 +234,46 @@ class Aliases:
                     hint="run the command again: what was measured is kept",
                     param="to",
                 )
+            check(alias)
             signed = self.keys.seal(verdict.to_json())
             keep(signed)
-            kind = _OF_DECISION[verdict.decision]
+            kind = _OF_DECISION[verdict.decision] if moves else "looked at"
             return self._add(name, sealed, kind, verdict.release, signed)
 
-    def roll_back(self, name: str, digest: str | None = None) -> Alias:
-        """Let the alias stand for the release before this one, or for the one whose digest begins
-        so. `InputError` where there is none, `IntegrityError` where its verdict does not hold."""
+    def roll_back(
+        self,
+        name: str,
+        digest: str | None = None,
+        *,
+        check: Callable[[Release], object] = lambda _target: None,
+    ) -> Alias:
+        """Let the alias stand for the release before this one (`Alias.before`), or for the one
+        whose digest begins so. ``check`` may refuse it. `InputError` where there is none,
+        `IntegrityError` where its verdict does not hold."""
         self.read(name)  # says which there are
         with locked(self.folder / f"{name}.lock"):
             alias, sealed = self._read(name)
             target = alias.before if digest is None else alias.named(digest)
             if target is None:
-                raise InputError(
-                    f"{name} has stood for one release alone",
-                    hint="lmstack promote MODEL is the way to another",
-                )
+                raise self._nothing_before(alias)
             if target == alias.release:
                 raise InputError(f"{name} stands for {target.short} already")
             alias.verdict_of(target)
+            check(target)
             return self._add(name, sealed, "rolled back", target, None)
+
+    def _nothing_before(self, alias: Alias) -> InputError:
+        others = [each.short for each in alias.releases if each != alias.release]
+        if not others:
+            return InputError(
+                f"{alias.name} has stood for one release alone",
+                hint="lmstack promote MODEL is the way to another",
+            )
+        return InputError(
+            f"{alias.name} has stood for nothing before that was not rolled back from since",
+            hint="to serve one of them all the same, name it:"
+            f" lmstack rollback {alias.name} --to {' or '.join(others)}",
+        )
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"

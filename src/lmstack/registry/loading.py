@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError, shown
 from lmstack.core.files import write_atomic
-from lmstack.registry.card import Kind, ModelFolder
+from lmstack.registry.card import CARD, Kind, ModelFolder
 from lmstack.registry.defaults import (
     GenerationDefaults,
     LateInteraction,
@@ -224,7 +224,7 @@ def _note_others(folder: ModelFolder) -> None:
     """Say what a folder holds beside the files of its card, where a model would be read from it."""
     if folder.path.is_dir():
         with contextlib.suppress(LmstackError):
-            for name in sorted({*content(folder.path)} - {*folder.card.files}):
+            for name in sorted({*content(folder.path)} - {*folder.card.files, CARD}):
                 log.warning(
                     "%s holds %s, which is not of the model that was made there and is not read",
                     folder.path,

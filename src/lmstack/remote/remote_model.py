@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import logging
 import math
 import os
 from abc import ABC, abstractmethod
@@ -33,6 +34,8 @@ from lmstack.core import (
     require,
     shown,
 )
+
+log = logging.getLogger("lmstack.remote")
 
 __all__ = ["NEUTRAL", "Answer", "RemoteModel", "refuse", "schema_of"]
 
@@ -101,12 +104,17 @@ class RemoteModel(ABC):
         context_length: int | None = None,
         timeout_s: float = 600.0,
         max_retries: int = 2,
+        may_draw: bool = False,
     ) -> None:
         """``name``: the provider's name of the model. ``timeout_s``: longest wait for the next
-        piece of an answer. ``max_retries``: tries again before the first event, by the SDK."""
+        piece of an answer. ``max_retries``: tries again before the first event, by the SDK.
+        ``may_draw``: a model that refuses the temperature 0, as some that reason do, is asked
+        without one from then on, and that is logged; unless so, its refusal is an `InputError`,
+        since an evaluation that says 0 would not be what it says."""
         self.info = ModelInfo(name, None, context_length)
         self.base_url = base_url or self.default_url
         self._retries, self._timeout_s, self._refuses_greedy = max_retries, timeout_s, False
+        self._may_draw = may_draw
         self._make_client = getattr(require(self.sdk, "remote"), self.client)
         self.__key = os.environ.get(self.key_variable, "")
         if not self.__key:
@@ -123,7 +131,6 @@ class RemoteModel(ABC):
         raise InputError(f"{self!r} cannot be pickled or copied: it holds a key")
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
-        # Some models that reason refuse the temperature 0: they are asked without one from then on.
         drawn = dataclasses.replace(request, sampling=request.sampling.replace(temperature=1.0))
         greedy = request.sampling.temperature == 0 and not self._refuses_greedy
         body = self._body(request if greedy or request.sampling.temperature else drawn)
@@ -140,6 +147,17 @@ class RemoteModel(ABC):
                 except InputError as error:
                     if not greedy or error.param != "temperature":
                         raise
+                    if not self._may_draw:
+                        error.hint = (
+                            "it only draws its answers, so that they differ from time to time: ask"
+                            " at the temperature 1, or another model"
+                        )
+                        raise
+                    log.warning(
+                        "%s refuses the temperature 0: from now on its answers are drawn, and"
+                        " differ from time to time",
+                        self.info.name,
+                    )
                     self._refuses_greedy, body = True, self._body(drawn)
                     events = await self._sent(self._open(client, body))
                 iterator = aiter(events)

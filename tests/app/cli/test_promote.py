@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ import torch
 from tests.app.cli.made_once import made_once, new_home
 from tests.app.cli.numbers_task import TASK, hardly_trained, write_numbers
 
+from lmstack.app.cli.commands._served_folder import served
 from lmstack.app.wiring import promoting, releases
 from lmstack.core import LmstackError, Message
-from lmstack.registry import Store
+from lmstack.registry import Store, aliases
 from lmstack.registry.aliases import Aliases
 
 if TYPE_CHECKING:
@@ -176,11 +178,64 @@ def test_what_the_gate_does_not_pass_moves_nothing_and_is_kept(
     assert "never stood for" in refused.err
 
 
-def test_a_dry_run_says_what_would_be_and_keeps_nothing(promote: Promote, folder: Path) -> None:
+def test_a_dry_run_says_what_would_be_and_keeps_the_look_alone(
+    promote: Promote, folder: Path
+) -> None:
     done = promote("./one", "--first", "--dry-run", "--json")
     assert (done.code, done.json["verdict"], done.json["moved"]) == (0, "PROMOTE", False)
-    assert not Aliases().has("prod")
+    alias = Aliases().read("prod")
+    assert ([each.kind for each in alias.events], alias.release) == (["looked at"], None)
     assert "verdicts" not in Store().resolve(folder / "one").card.evaluation
+    served = promote("prod", "--first", to="staging")
+    assert (served.code, "stands for nothing yet" in served.err) == (1, True)
+    # The look is that of the promotion, which sees the same.
+    assert promote("./one", "--first").code == 0
+    assert stands_for() is not None
+
+
+def with_another_sample(folder: Path) -> None:
+    with (folder / "numbers.jsonl").open("a") as file:
+        file.write('{"n": 99, "endings": [" mat", " dog"], "right": 0}\n')
+
+
+@pytest.mark.usefixtures("first_release")
+def test_dry_runs_are_looks(promote: Promote, folder: Path) -> None:
+    """On other samples until one says PROMOTE, and then for good: the gate allows one look."""
+    words = ("./one", "--weights", "int8")
+    before = (folder / "numbers.jsonl").read_text()
+    assert promote(*words, "--dry-run").out.startswith("PROMOTE")
+    with_another_sample(folder)
+    for more in (["--dry-run"], []):
+        again = promote(*words, *more)
+        assert (again.code, again.out) == (1, "")
+        assert "the gate allows 1 look at a candidate, and this would be number 2" in again.err
+    assert stands_for() != "int8"
+    (folder / "numbers.jsonl").write_text(before)
+    assert promote(*words).code == 0  # the look that was taken
+    assert stands_for() == "int8"
+
+
+@pytest.mark.usefixtures("first_release")
+def test_looks_are_counted_while_nobody_else_can_take_one(
+    promote: Promote, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another look, recorded by another process just before this one takes the alias's lock."""
+    words = ("./one", "--weights", "int8")
+    locked, theirs = aliases.locked, []
+    with_another_sample(folder)
+
+    @contextlib.contextmanager
+    def late(path: Path) -> Iterator[None]:
+        monkeypatch.setattr(aliases, "locked", locked)
+        (folder / "numbers.jsonl").write_text((folder / "numbers.jsonl").read_text() * 2)
+        theirs.append(promote(*words, "--dry-run").code)
+        with locked(path):
+            yield
+
+    monkeypatch.setattr(aliases, "locked", late)
+    refused = promote(*words)
+    assert theirs == [0]
+    assert (refused.code, "this would be number 2" in refused.err) == (1, True)
 
 
 def test_another_alias_can_be_promoted(promote: Promote) -> None:
@@ -202,7 +257,7 @@ def test_a_promotion_that_was_stopped_goes_on(
 ) -> None:
     before = Aliases().read("prod").events
 
-    def stopped(*_: Any) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -359,14 +414,33 @@ def test_an_alias_that_never_passed_is_refused(run: Run, promote: Promote) -> No
 
 
 @pytest.mark.usefixtures("first_release")
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_folder_beside_an_alias_is_not_served_in_its_place(run: Run, kind: str) -> None:
+    """Nor the alias in that of a folder that was meant."""
+    if kind == "folder":
+        Path("prod").mkdir()
+    else:
+        Path("prod").write_text("a file")
+    done = run("up", "prod")
+    assert done.code == 2
+    assert f"prod is an alias, and there is a {kind} prod here, too" in done.err
+    assert "lmstack up --model prod serves the alias, lmstack up --docs prod the folder" in done.err
+    alone = served(None, None, "prod", has_adapters=False)
+    assert (alone.docs, alone.model) == (None, "prod")
+    docs = served(None, Path("prod"), None, has_adapters=False)
+    assert (docs.docs, docs.model) == (Path("prod"), None)
+    beside = served(Path("prod"), None, "prod", has_adapters=False)
+    assert (beside.docs, beside.model) == (Path("prod"), "prod")
+
+
+@pytest.mark.usefixtures("first_release")
 def test_the_gate_is_not_asked_again_until_it_agrees(promote: Promote, folder: Path) -> None:
     """A look is another result; the same one again is none."""
     Path("narrow.yaml").write_text(BOTH % 0.001)
     words = ("./one", "--weights", "float32", "--new-rules")
     assert promote(*words, gate="narrow.yaml").out.startswith("HOLD")
     assert promote(*words, gate="narrow.yaml").out.startswith("HOLD")
-    with (folder / "numbers.jsonl").open("a") as file:
-        file.write('{"n": 99, "endings": [" mat", " dog"], "right": 0}\n')
+    with_another_sample(folder)
     done = promote(*words, gate="narrow.yaml")
     assert done.code == 1
     assert "the gate allows 1 look at a candidate" in done.err

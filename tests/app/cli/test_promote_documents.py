@@ -228,15 +228,16 @@ def test_a_rollback_goes_to_the_earlier_documents_if_they_are_there(
     other = promote()
     assert other.code == 0, other.err
     assert "3000" in said(ask("wool"))
+    second = released()
     back = run("rollback", "prod")
     assert back.code == 0, back.err
     for done in (other, back):
         assert "its documents are others: start `lmstack up prod` again" in done.err
     assert released() == first
     assert "3000" not in said(ask("wool"))
-    assert run("rollback", "prod").code == 0
+    assert run("rollback", "prod", "--to", second.digest).code == 0
     shutil.rmtree(released_documents.place_of(first))
-    refused = run("rollback", "prod")
+    refused = run("rollback", "prod", "--to", first.digest)
     assert refused.code == 1
     assert "the index of" in refused.err
     assert "that was evaluated" in refused.err

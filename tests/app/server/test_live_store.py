@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def test_what_is_recorded_is_read_back(store: LiveStore) -> None:
     recorder.count("fell back: EngineError")
     recorder.close()
     first, second, third = store.answers(comparison.id, {"r0": True})
-    assert (first.side, first.order, first.unit, first.thumb) == ("stable", 0, "u0", True)
+    assert (first.side, first.unit, first.thumb) == ("stable", "u0", True)
     assert (first.prompt_tokens, first.completion_tokens, first.finish) == (3, 2, "stop")
     assert (second.side, second.outcome) == ("candidate", "failed")
     assert third.refusal
@@ -81,8 +83,89 @@ def test_a_comparison_goes_on_where_it_was(store: LiveStore) -> None:
     recorder.record(seen(4))
     recorder.close()
     again = begun(store)
-    assert (again.id, again.places, again.reason) == (first.id, 5, "it fails")
+    assert (again.id, again.reason) == (first.id, "it fails")
+    recorder = LiveRecorder(store, again)
+    recorder.record(seen(0))
+    recorder.close()
+    assert [each.unit for each in store.answers(again.id)] == ["u4", "u0"]
     assert begun(store, "shadow").id != first.id
+
+
+def test_two_servers_with_one_pair_lose_no_answer(store: LiveStore) -> None:
+    """Both count their requests from 0."""
+    recorders = [LiveRecorder(store, begun(store, "shadow")) for _ in range(2)]
+    for number in range(100):
+        for which, recorder in enumerate(recorders):
+            recorder.record(*(seen(number, arm, text=f"of {which}") for arm in (STABLE, CANARY)))
+    for recorder in recorders:
+        recorder.close()
+    [comparison] = store.comparisons()
+    found = store.answers(comparison.id)
+    assert (len(found), comparison.counts) == (400, {})
+    pairs = {(each.order, each.unit, each.digest) for each in found}
+    assert len(pairs) == 200  # the two of a pair are in one place, and those of one server
+
+
+def test_an_answer_is_placed_by_when_its_request_came(store: LiveStore) -> None:
+    recorder = LiveRecorder(store, begun(store))
+    for number, seconds in ((0, 0.1), (1, 50.0), (2, 5.0)):
+        recorder.record(replace(seen(number), total_s=seconds))
+    recorder.close()
+    assert [each.unit for each in store.answers(1)] == ["u1", "u2", "u0"]
+
+
+def test_an_answer_in_a_place_that_is_taken_is_counted_as_lost(store: LiveStore) -> None:
+    comparison = begun(store)
+    recorder = LiveRecorder(store, comparison)
+    rows = [recorder._row(seen(number), 7, "now") for number in range(3)]
+    store.write(comparison.id, rows, {LOST: 1})
+    assert store.comparisons()[0].counts == {LOST: 3}
+    assert len(store.answers(comparison.id)) == 1
+    recorder.close()
+
+
+def test_the_judgements_of_each_server_are_found(store: LiveStore, tmp_path: Path) -> None:
+    begun(store)
+    with sqlite3.connect(store.path) as connection:  # as it was written before
+        connection.execute("UPDATE comparisons SET feedback = '/old'")
+    connection.close()
+    for folder in ("one", "two", "one"):
+        store.begin("canary", STABLE, CANARY, 0.1, tmp_path / folder)
+    [comparison] = store.comparisons()
+    assert comparison.feedback == ("/old", str(tmp_path / "one"), str(tmp_path / "two"))
+
+
+def test_texts_that_nobody_asked_for_are_not_read(store: LiveStore) -> None:
+    comparison = begun(store)
+    recorder = LiveRecorder(store, comparison, keeps_texts=True)
+    recorder.record(seen(0))
+    recorder.close()
+    [whole], [bare] = (store.answers(1, with_texts=texts) for texts in (True, False))
+    assert (whole.text, bare) == ("a secret answer", replace(whole, text=None))
+
+
+def test_what_two_threads_lose_at_once_is_counted(store: LiveStore) -> None:
+    class Slow(LiveRecorder):
+        """One that is interrupted in the middle of counting."""
+
+        @property
+        def _lost(self) -> int:
+            found = self.__dict__.get("lost", 0)
+            time.sleep(0.001)
+            return int(found)
+
+        @_lost.setter
+        def _lost(self, value: int) -> None:
+            self.__dict__["lost"] = value
+
+    recorder = Slow(store, begun(store))
+    recorder.close()
+    threads = [threading.Thread(target=recorder._lose, args=(1,)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert recorder._lost == 20
 
 
 def test_a_stop_keeps_its_first_reason(store: LiveStore) -> None:

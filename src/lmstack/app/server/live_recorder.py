@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lmstack.app.server.live_store import Comparison, LiveStore, now
+from lmstack.app.server.live_store import LOST, Comparison, LiveStore, now
 from lmstack.core import LmstackError, Request
 from lmstack.evals.live import FailureWatch, LiveAnswer, Side
 from lmstack.evals.refusal import is_refusal
@@ -34,7 +34,6 @@ MAX_BATCH = 500
 # A text that is kept is cut there.
 MAX_KEPT_TEXT = 20_000
 CLOSE_S = 2.0
-LOST = "not recorded"
 
 
 class LiveRecorder:
@@ -45,14 +44,19 @@ class LiveRecorder:
     ) -> None:
         self._store, self._comparison, self._keeps_texts = store, comparison, keeps_texts
         self._waiting: queue.Queue[Callable[[], Any] | None] = queue.Queue(MAX_WAITING)
-        self._lost = 0
+        self._lost, self._losing = 0, threading.Lock()
         self._thread = threading.Thread(target=self._write, name="lmstack-live", daemon=True)
         self._thread.start()
 
     def record(self, *seen: Observation) -> None:
-        """One answer, or both of a pair. Returns at once."""
-        first, when = self._comparison.places, now()
-        self._put(lambda: [self._row(each, first + each.number, when) for each in seen])
+        """One answer, or both of a pair. Returns at once.
+
+        The place is when the request came, in nanoseconds, so that answers of several servers and
+        runs have one order; the last three digits are of its number, so that none have one place.
+        """
+        came = time.time() - max(each.total_s for each in seen)
+        place, when = int(came * 1e6) * 1000 + seen[0].number % 1000, now()
+        self._put(lambda: [self._row(each, place, when) for each in seen])
 
     def count(self, what: str) -> None:
         self._put(lambda: what)
@@ -73,7 +77,11 @@ class LiveRecorder:
         try:
             self._waiting.put(work, block=waits, timeout=CLOSE_S if waits else None)
         except queue.Full:
-            self._lost += 1
+            self._lose(1)
+
+    def _lose(self, number: int) -> None:
+        with self._losing:  # the loop's thread and the one that writes count
+            self._lost += number
 
     def _write(self) -> None:
         is_open = True
@@ -86,12 +94,13 @@ class LiveRecorder:
             counts: Counter[str] = Counter()
             for work in batch:
                 self._take(work, rows, counts)
-            self._lost, lost = 0, self._lost
+            with self._losing:
+                self._lost, lost = 0, self._lost
             counts[LOST] += lost
             try:
                 self._store.write(self._comparison.id, rows, +counts)
             except LmstackError as error:
-                self._lost += counts[LOST] + len(rows)
+                self._lose(counts[LOST] + len(rows))
                 logger.error("%d answers were not recorded: %s", len(rows), error)
 
     def _take(

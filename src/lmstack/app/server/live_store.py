@@ -9,8 +9,10 @@ follows from it (`evals.live`), and the thread that writes (`live_recorder`).
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,9 +25,11 @@ from lmstack.core.files import sqlite_error, sqlite_transaction
 from lmstack.evals.live import LiveAnswer
 from lmstack.safety.traffic import Arm
 
-__all__ = ["FILE", "Comparison", "LiveStore"]
+__all__ = ["FILE", "LOST", "Comparison", "LiveStore"]
 
 FILE = "live.sqlite"
+# The reason under which answers are counted that are not in the file.
+LOST = "not recorded"
 MAX_BYTES = 512 << 20
 Mode = Literal["canary", "shadow"]
 # "lmsv" in ASCII, in the header of the file: tells ours from any other SQLite file.
@@ -78,8 +82,8 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """``counts``: what was left out and what fell back, by reason. ``places``: how many requests
-    it has, or had with those left out: the number of the next."""
+    """``share``: of the server that began last; an answer has that of its own. ``feedback``: the
+    folders of all servers. ``counts``: what was left out and what fell back, by reason."""
 
     id: int
     mode: Mode
@@ -89,9 +93,8 @@ class Comparison:
     begun: str
     stopped: str | None
     reason: str | None
-    feedback: str
+    feedback: tuple[str, ...]
     counts: dict[str, int]
-    places: int
 
 
 class LiveStore:
@@ -104,11 +107,18 @@ class LiveStore:
     def begin(
         self, mode: Mode, stable: Arm, candidate: Arm, share: float, feedback: Path
     ) -> Comparison:
-        """Of the two versions, new or as it was left. ``feedback``: the folder of the file in which
-        people's judgements of answers are kept."""
-        values = (stable.model, candidate.model, share, str(feedback))
+        """Of the two versions, new or as it was left, perhaps by a server that goes on beside this
+        one. ``feedback``: the folder of the file in which people's judgements of answers are kept.
+        """
         key = (mode, stable.digest, candidate.digest)
         with self._writing() as connection:
+            known = connection.execute(
+                "SELECT feedback FROM comparisons"
+                " WHERE (mode, stable_digest, candidate_digest) = (?, ?, ?)",
+                key,
+            ).fetchone()
+            folders = {*(() if known is None else _folders(known[0])), str(feedback)}
+            values = (stable.model, candidate.model, share, json.dumps(sorted(folders)))
             connection.execute(
                 "INSERT INTO comparisons (mode, stable_digest, candidate_digest, stable, candidate,"
                 " share, feedback, begun) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -130,24 +140,21 @@ class LiveStore:
         with self._opened() as connection:
             rows = connection.execute("SELECT * FROM comparisons ORDER BY id").fetchall()
             counts = connection.execute("SELECT comparison, what, number FROM counts").fetchall()
-            places = dict(
-                connection.execute(
-                    "SELECT comparison, max(place) + 1 FROM answers GROUP BY comparison"
-                ).fetchall()
-            )
-        return [_comparison(row, counts, places) for row in rows]
+        return [_comparison(row, counts) for row in rows]
 
     def write(
         self, comparison: int, answers: Iterable[Mapping[str, Any]], counts: Mapping[str, int]
     ) -> None:
-        """All or nothing. An answer that is there already is left as it is."""
+        """All or nothing. An answer in whose place there is one already is counted as lost."""
         holes = ", ".join("?" * (1 + len(COLUMNS)))
+        rows = [(comparison, *(each[name] for name in COLUMNS)) for each in answers]
         with self._writing() as connection:
-            connection.executemany(
+            done = connection.executemany(
                 f"INSERT OR IGNORE INTO answers (comparison, {', '.join(COLUMNS)})"
                 f" VALUES ({holes})",
-                [(comparison, *(each[name] for name in COLUMNS)) for each in answers],
+                rows,
             )
+            counts = Counter(counts) + Counter({LOST: len(rows) - max(done.rowcount, 0)})
             connection.executemany(
                 "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (comparison, what)"
                 " DO UPDATE SET number = number + excluded.number",
@@ -162,14 +169,18 @@ class LiveStore:
             )
 
     def answers(
-        self, comparison: int, thumbs: Mapping[str, bool] | None = None
+        self,
+        comparison: int,
+        thumbs: Mapping[str, bool] | None = None,
+        *,
+        with_texts: bool = True,
     ) -> list[LiveAnswer]:
         """In the order in which requests came. ``thumbs``: by the id of the request."""
-        thumbs = thumbs or {}
+        thumbs, text = thumbs or {}, "text" if with_texts else "NULL"
         with self._opened() as connection:
             rows = connection.execute(
                 "SELECT side, place, unit, share, request, outcome, first_token_s, total_s,"
-                " prompt_tokens, completion_tokens, finish, refusal, output_digest, text"
+                f" prompt_tokens, completion_tokens, finish, refusal, output_digest, {text}"
                 " FROM answers WHERE comparison = ? ORDER BY place, side",
                 (comparison,),
             )
@@ -236,9 +247,12 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _comparison(
-    row: tuple[Any, ...], counts: Iterable[tuple[int, str, int]], places: Mapping[int, int]
-) -> Comparison:
+def _folders(text: str) -> tuple[str, ...]:
+    """One alone is how they were written before."""
+    return tuple(json.loads(text)) if text.startswith("[") else (text,)
+
+
+def _comparison(row: tuple[Any, ...], counts: Iterable[tuple[int, str, int]]) -> Comparison:
     number, mode, stable, stable_digest, candidate, candidate_digest, *rest = row
     share, begun, stopped, reason, feedback = rest
     return Comparison(
@@ -250,7 +264,6 @@ def _comparison(
         begun,
         stopped,
         reason,
-        feedback,
+        _folders(feedback),
         {what: found for comparison, what, found in counts if comparison == number},
-        places.get(number, 0),
     )

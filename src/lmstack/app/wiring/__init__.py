@@ -255,14 +255,17 @@ def generator(
     draft: str | None = None,
     engine: EngineConfig | None = None,
     release: Release | None = None,
+    *,
+    may_draw: bool = False,
 ) -> ChatModel:
     """The language model: remote if its name says so, the release of an alias, else local and
     loaded, its weights in the form ``weights``. ``draft``: a smaller one that drafts for it;
-    ``engine``: of a local one; ``release``: what the alias is known to stand for."""
+    ``engine``: of a local one; ``release``: what the alias is known to stand for; ``may_draw``: of
+    a remote one, where no figure is made of its answers (`RemoteModel`)."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
-        return _remote(provider, model)
+        return _remote(provider, model, may_draw=may_draw)
     smaller = None if draft is None else generator_folder(draft)
     release = release or releases.released(wanted)
     if release is not None:
@@ -274,11 +277,13 @@ def generator(
     return LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
 
 
-def lazy_generator(name: str | None, weights: str | None = None) -> ChatModel:
+def lazy_generator(
+    name: str | None, weights: str | None = None, *, may_draw: bool = False
+) -> ChatModel:
     """As `generator`, loaded when it is first asked."""
     wanted = name or DEFAULT_MODEL
     if is_remote(wanted):
-        return generator(name, weights)
+        return generator(name, weights, may_draw=may_draw)
     from lmstack.app.wiring.lazy import LazyModel
     from lmstack.registry import Store
     from lmstack.registry.weight_cache import served_digest, stored_form
@@ -368,11 +373,11 @@ def is_remote(name: str) -> bool:
     return provider in REMOTE and bool(model)
 
 
-def _remote(provider: str, model: str) -> ChatModel:
+def _remote(provider: str, model: str, *, may_draw: bool) -> ChatModel:
     from lmstack.remote import AnthropicModel, OpenAIModel
 
     kind = OpenAIModel if provider == "openai" else AnthropicModel
-    return kind(model, base_url=remote_address(provider))
+    return kind(model, base_url=remote_address(provider), may_draw=may_draw)
 
 
 def remote_address(provider: str) -> str | None:
@@ -421,7 +426,7 @@ def service(
     fixed = None if release is None else fixed_index(model, release, docs, reranker, note)
     place = index_of(docs) if fixed is None else fixed.place
     # Nothing but this holds the model: another may take its place.
-    chat = Followed(model, generator(model, weights, draft, config, release))
+    chat = Followed(model, generator(model, weights, draft, config, release, may_draw=True))
     chat.check = partial(check_same, fixed, reranker)
     others = tasks.load_also(also, config)
     traffic = None if candidate is None else _beside(candidate, chat.model, config, docs, note)
@@ -472,7 +477,7 @@ def _beside(
 ) -> Callable[..., Traffic]:
     from lmstack.app.wiring.traffic import beside
 
-    second = generator(candidate.model, candidate.weights, None, engine)
+    second = generator(candidate.model, candidate.weights, None, engine, may_draw=True)
     return beside(candidate, second, stable.info, home(), index_of(docs), note)
 
 

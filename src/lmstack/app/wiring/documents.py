@@ -129,7 +129,7 @@ def answering(
     from lmstack.app.wiring.usual_answers import usual_answers
     from lmstack.rag import Answerer, AnswerWishes
 
-    recording = RecordingModel(wiring.lazy_generator(model, weights))
+    recording = RecordingModel(wiring.lazy_generator(model, weights, may_draw=True))
     config = usual_answers(recording.info).wished(AnswerWishes.from_mapping(wishes or {}))
     if num_passages is not None:
         passages = min(num_passages, config.passages)

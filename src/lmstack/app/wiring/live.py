@@ -45,7 +45,8 @@ def report(found: Comparison) -> LiveReport:
 
     thumbs = {
         each["request_id"]: each["verdict"] == "helpful"
-        for each in FeedbackStore(Path(found.feedback)).all()
+        for folder in found.feedback
+        for each in FeedbackStore(Path(folder)).all()
         if each["verdict"] is not None
     }
     return compare_live(found.mode, LiveStore(live_path(home())).answers(found.id, thumbs))

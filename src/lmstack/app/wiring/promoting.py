@@ -4,7 +4,8 @@ gate, signed, and the alias moved where the gate says PROMOTE.
     1 the rules and the alias are read, before anything slow begins (`promotion_plan`)
     2 both sides run the rules' tasks; outputs that are in the store are not asked for again
     3 the gate decides
-    4 of what passed the index of documents is copied, so that it stays what passed
+    4 under the lock of the alias, looks at the candidate are counted, and of what passed the index
+      of documents is copied, so that it stays what passed
     5 the verdict is signed, kept in the model's card, and added to the alias
 
 A process that is killed before the last step leaves the alias as it was, and the next one goes on
@@ -70,7 +71,8 @@ OpenDocuments = Callable[[Path], AbstractContextManager["Index"]]
 @dataclass(frozen=True)
 class Promotion:
     """What came out. ``decision``: None where the alias stood for ``release`` before.
-    ``recorded``: whether it was signed and kept; ``in_card``: in the model's card, too."""
+    ``recorded``: whether it counts for the alias, and not as a look alone; ``in_card``: in the
+    model's card, too."""
 
     plan: Plan
     release: Release
@@ -87,7 +89,8 @@ def promoted(
     dry_run: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Promotion:
-    """Measure, decide, and unless it is a ``dry_run`` sign and record. ``on_progress``: is told
+    """Measure, decide, sign and record; a ``dry_run`` moves nothing, and counts as a look, because
+    whoever sees a verdict can go on until he sees another. ``on_progress``: is told
     which side runs which task, and how far it is. ``open_docs``: opens the index of a folder,
     brought up to date; ``note`` is told what is done without."""
     with _opened(plan.candidate, open_docs, note) as side:
@@ -104,7 +107,7 @@ def promoted(
             baseline = _results(plan, "production", side, tasks, on_progress)
     decision = _decided(plan, release, candidate, baseline)
     found = Promotion(plan, release, decision)
-    return found if dry_run else _recorded(found, candidate, baseline)
+    return _recorded(found, candidate, baseline, dry_run=dry_run)
 
 
 @dataclass(frozen=True)
@@ -277,15 +280,44 @@ def _decided(
 
 
 def _recorded(
-    found: Promotion, candidate: Mapping[str, TaskResult], baseline: Mapping[str, TaskResult]
+    found: Promotion,
+    candidate: Mapping[str, TaskResult],
+    baseline: Mapping[str, TaskResult],
+    *,
+    dry_run: bool,
 ) -> Promotion:
     from lmstack.registry import Store
     from lmstack.registry.aliases import Aliases
+
+    plan, decision, store = found.plan, found.decision, Store()
+    assert decision is not None
+    verdict = _verdict(found, decision, candidate, baseline)
+    folder = releases.folder_of(found.release)  # that was not changed meanwhile
+    kept: list[bool] = []
+
+    def check(alias: Alias) -> None:
+        _check_looks(plan, verdict, alias)
+        if decision.passed and not dry_run:
+            _keep_documents(found.release)
+
+    def keep(signed: Mapping[str, object]) -> None:
+        if not dry_run:
+            kept.append(store.keep_verdict(folder, signed))
+
+    Aliases().record(verdict, keep, check=check, moves=not dry_run)
+    return replace(found, recorded=not dry_run, in_card=kept == [True])
+
+
+def _verdict(
+    found: Promotion,
+    decision: Decision,
+    candidate: Mapping[str, TaskResult],
+    baseline: Mapping[str, TaskResult],
+) -> GateVerdict:
     from lmstack.registry.verdicts import GateVerdict
 
-    plan, decision, aliases, store = found.plan, found.decision, Aliases(), Store()
-    assert decision is not None
-    verdict = GateVerdict(
+    plan = found.plan
+    return GateVerdict(
         alias=plan.alias,
         release=found.release,
         baseline=None if plan.production is None else plan.production.digest,
@@ -305,14 +337,6 @@ def _recorded(
         untested=plan.untested,
         measured=tuple(result.to_json() for result in decision.results),
     )
-    if aliases.has(plan.alias):
-        _check_looks(plan, verdict, aliases.read(plan.alias))
-    folder = releases.folder_of(found.release)  # that was not changed meanwhile
-    if decision.passed:
-        _keep_documents(found.release)
-    kept = []
-    aliases.record(verdict, lambda signed: kept.append(store.keep_verdict(folder, signed)))
-    return replace(found, recorded=True, in_card=kept == [True])
 
 
 def _keep_documents(release: Release) -> None:

@@ -146,14 +146,13 @@ def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]
     from lmstack.app.wiring.released_documents import check_kept
     from lmstack.registry.aliases import Aliases
 
-    aliases = Aliases()
-    alias = aliases.read(name)
-    was = alias.release
-    target = alias.before if digest is None else alias.named(digest)
-    if target is not None and target != was:
+    def check(target: Release) -> None:
         folder_of(target)
         check_kept(target)
-    now = aliases.roll_back(name, digest).release
+
+    aliases = Aliases()
+    was = aliases.read(name).release
+    now = aliases.roll_back(name, digest, check=check).release
     assert was is not None
     assert now is not None
     return was, now

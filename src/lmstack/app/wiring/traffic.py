@@ -123,7 +123,7 @@ class Traffic:
             self._record({"event": "canary_stopped", "reason": reason, **self._versions()})
             self._note(f"the canary was stopped: {reason}; the stable version answers everything")
 
-        before = store.answers(self.comparison.id)
+        before = store.answers(self.comparison.id, with_texts=False)
         watch = CanaryWatch(wanted.share, stop, before)
         canary.observed_by(watch.begun, lambda seen: self._one(seen, watch))
         return canary

@@ -45,10 +45,19 @@ def served(
     **changes: object,
 ) -> Served:
     """An alias in the place of the folder is a model, with the documents of its release where it
-    has some. ``changes``: options that would make others of those."""
-    if folder is not None and docs is None and model is None and not folder.exists():
+    has some; beside a folder of that name it is an error. ``changes``: options that would make
+    others of those."""
+    if folder is not None and docs is None and model is None:
         name = str(folder)
         if wiring.releases.alias_named(name) is not None:
+            if folder.exists():
+                raise CommandLineError(
+                    f"{name} is an alias, and there is a {'folder' if folder.is_dir() else 'file'}"
+                    f" {name} here, too",
+                    hint=f"lmstack up --model {name} serves the alias, lmstack up --docs {name} the"
+                    " folder",
+                    param="docs",
+                )
             folder, model = None, name
     found = served_folder(folder, docs, names_models=has_adapters or bool(model))
     release = wiring.releases.with_documents(model)

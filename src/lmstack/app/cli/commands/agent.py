@@ -179,7 +179,7 @@ def run(
     limits = {"steps": steps, "tokens": tokens, "seconds": seconds}
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
-        chat_model = wiring.generator(model, weights)
+        chat_model = wiring.generator(model, weights, may_draw=True)
         try:
             done = asyncio.run(
                 _run(out, chat_model, opened, given, spec, limits, task, kept, resume, page)
@@ -216,7 +216,7 @@ def chat(
     spec["must_call"] = bool(must_call)
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
-        chat_model = wiring.generator(model, weights)
+        chat_model = wiring.generator(model, weights, may_draw=True)
         try:
             asyncio.run(_chat(out, chat_model, opened, given, spec, {"steps": steps}, kept))
         finally:

@@ -76,7 +76,8 @@ Results = Annotated[
     typer.Option("--results", metavar="FOLDER", help="Also write the results of both sides here."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Measure and decide; sign, record and move nothing.")
+    bool,
+    typer.Option("--dry-run", help="Measure and say the verdict; move nothing. Counts as a look."),
 ]
 
 
@@ -288,7 +289,7 @@ def _outcome(found: Promotion) -> str:
     plan, decision = found.plan, found.decision
     passed = decision is not None and decision.passed
     if not found.recorded:
-        return f"Nothing was recorded, and {plan.alias} is as it was."
+        return f"Nothing was recorded but this look, and {plan.alias} is as it was."
     if passed:
         back = "" if plan.production is None else f"   (lmstack rollback {plan.alias} goes back)"
         return f"{plan.alias} stands for {found.release.short} now{back}"
