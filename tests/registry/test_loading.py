@@ -408,3 +408,34 @@ def test_a_projection_of_tokens_must_fit_the_model(write, loaded, shape, fits):
         return
     with pytest.raises(FormatError, match=f"has shape {re.escape(str(shape))}.*8 wide"):
         loaded(folder)
+
+
+def test_only_the_files_of_a_card_are_read_and_others_are_named(write, tmp_path, caplog):
+    store = Store(tmp_path / "home")
+    folder = store.pull(write())
+    assert load("model", store).template is None
+    assert not caplog.records
+    (folder.path / "chat_template.jinja").write_text("hello")
+    (folder.path / "notes").write_text("of no model")
+    assert load("model", store).template is None
+    assert [record.args[1] for record in caplog.records] == ["'chat_template.jinja'"]
+
+
+def test_a_file_swapped_between_its_hash_and_its_use_is_not_read(write, tmp_path, monkeypatch):
+    store = Store(tmp_path / "home")
+    folder = store.pull(write())
+    weights = folder.path / "model.safetensors"
+    verify = card.ModelFolder.verify
+
+    def swapped(held, sha256):
+        verify(held, sha256)
+        zeros = {name: torch.zeros_like(t) for name, t in load_file(weights).items()}
+        save_file(zeros, tmp_path / "zeros", {"format": "pt"})
+        (tmp_path / "zeros").rename(weights)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(card.ModelFolder, "verify", swapped)
+        with pytest.raises(IntegrityError, match=f"{weights} was changed while"):
+            load("model", store)
+    with pytest.raises(IntegrityError, match=f"{weights} has changed"):
+        load("model", store)

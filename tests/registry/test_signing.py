@@ -50,6 +50,13 @@ def test_a_signature_is_that_of_the_standard_library_of_cryptography(keys: Keys)
     )
 
 
+@pytest.mark.parametrize("signature", ["", "AA==", "====", "A" * 88, "\u00e9", "a b"])
+def test_a_record_without_its_signature_is_refused(keys: Keys, signature: str) -> None:
+    sealed = keys.seal(BODY)
+    with pytest.raises(IntegrityError, match="changed after it was signed"):
+        keys.opened({**sealed, "signature": signature}, "it")
+
+
 def _paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
         return [found for key in value for found in _paths(value[key], (*at, key))]

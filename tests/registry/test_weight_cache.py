@@ -58,10 +58,12 @@ def stub(digest: str, **sampling: float) -> SimpleNamespace:
     return SimpleNamespace(digest=digest, card=card, kind="generate")
 
 
-def test_the_digest_says_how_the_card_tells_to_sample():
-    plain = kept_forms.served_digest(stub("sha256:x"), "int8")
+@pytest.mark.parametrize(("form", "own"), [("int8", None), ("float32", None), ("q4", "q4")])
+def test_the_digest_says_how_the_card_tells_to_sample(form, own):
+    """In the form that the files hold, too."""
+    plain = kept_forms.served_digest(stub("sha256:x"), form, own)
     warm, hot = (
-        kept_forms.served_digest(stub("sha256:x", temperature=t), "int8") for t in (0.5, 1.5)
+        kept_forms.served_digest(stub("sha256:x", temperature=t), form, own) for t in (0.5, 1.5)
     )
     assert warm.startswith(f"{plain}+sampling.")
     assert len({plain, warm, hot}) == 3
@@ -153,6 +155,78 @@ def test_the_file_of_another_model_is_not_believed(folder, store, tmp_path):
     path = kept_forms.cached_file(store.root, folder.digest, "int8")
     path.write_bytes(foreign.read_bytes())
     assert not same(load("tiny", store, weights="int8"), other)
+
+
+@pytest.mark.parametrize("key", [b"", b"another key"])
+def test_a_form_that_another_wrote_is_made_anew(folder, store, tmp_path, caplog, key):
+    """With the stamp of this model, the weights of another, and a hash that is right."""
+    from lmstack.model.formats.mapped.file import read_mapped, write_mapped
+
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
+    whole = path.read_bytes()
+    config, weights = read_mapped(path, {})
+    weights["final_norm.weight"] = torch.zeros(32)
+    write_mapped(path, config, weights, kept_forms.stamp_of(folder, "int8"), key)
+    assert same(load("tiny", store, weights="int8"), first)
+    assert path.read_bytes() == whole
+    assert "not those that were written with the key of this home" in caplog.text
+
+
+def test_a_form_changed_in_place_changes_no_model_that_is_loaded(folder, store):
+    load("tiny", store, weights="int8")
+    loaded, other = (load("tiny", store, weights="int8") for _ in range(2))
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
+    with path.open("r+b") as file:
+        file.seek(8 + int.from_bytes(path.read_bytes()[:8], "little"))
+        file.write(bytes(path.stat().st_size - file.tell()))
+    assert not any((tensor == 0).all() for tensor in loaded.module.state_dict().values())
+    assert same(loaded, other)
+    assert same(load("tiny", store, weights="int8"), other)
+
+
+def test_without_a_key_nothing_is_kept_or_believed(folder, store, monkeypatch):
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
+    monkeypatch.setattr(kept_forms, "cache_key", lambda _: None)
+    path.unlink()
+    assert same(load("tiny", store, weights="int8"), first)
+    assert kept(store) == []
+    path.write_bytes(b"nonsense")
+    assert same(load("tiny", store, weights="int8"), first)
+    assert path.read_bytes() == b"nonsense"
+
+
+def test_a_form_that_another_process_made_meanwhile_is_taken(folder, store, monkeypatch):
+    """While this one waited for the lock; nothing is made twice."""
+    first = load("tiny", store, weights="int8")
+    path = kept_forms.cached_file(store.root, folder.digest, "int8")
+    path.rename(path.with_name("made"))
+    locked = kept_forms.locked
+
+    def late(lock):
+        path.with_name("made").rename(path)
+        return locked(lock)
+
+    def never(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(kept_forms, "locked", late)
+    monkeypatch.setattr("lmstack.model.loading.read_weights", never)
+    assert same(load("tiny", store, weights="int8"), first)
+
+
+def test_a_full_disk_costs_only_time(folder, store, monkeypatch, caplog):
+    from lmstack.core import StoreError
+
+    def full(*_):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr("lmstack.model.formats.mapped.file.write_mapped", full)
+    with caplog.at_level("INFO", "lmstack.registry"):
+        assert load("tiny", store, weights="int8").form == "int8"
+    assert "not kept: the disk is full" in caplog.text
+    assert kept(store) == []
 
 
 def test_tensors_that_a_config_has_no_place_for_are_made_anew(folder, store):

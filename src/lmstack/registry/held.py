@@ -33,7 +33,8 @@ def file_state(facts: os.stat_result) -> tuple[int, int, int, int, int]:
 @contextmanager
 def held_files(folder: Path, names: Collection[str]) -> Iterator[Path]:
     """A folder with ``names`` of ``folder`` alone, each the file that it is now, whatever is
-    renamed meanwhile. `IntegrityError` at the end where one was changed in place.
+    renamed meanwhile. `IntegrityError` at the end where one was changed in place, or another took
+    its name: both show as a change of status.
 
     Of this process alone. Where there is no ``/proc`` it is ``folder`` itself, and the end is an
     `IntegrityError` for what was renamed, too."""
