@@ -36,6 +36,20 @@ def test_a_model_that_is_worse_is_rejected() -> None:
     assert "The gain is -0.133" in found.reasons[1]
 
 
+def test_of_two_rules_on_one_figure_the_verdict_says_which_it_means() -> None:
+    """And not twice the same name."""
+    rules = NON_INFERIOR, GateRule("mmlu", kind="at_least", threshold=0.95)
+    broken = ask(*rules, on=pairs(10, 90, 600)).reasons[0]
+    assert broken == (
+        "REJECT: shown to be broken: mmlu accuracy not worse than the baseline by 0.050 or more,"
+        " mmlu accuracy above 0.950."
+    )
+    held = ask(*rules, on=pairs(3, 3, 60)).reasons[0]
+    assert "by 0.050 or more is undecided" in held
+    assert "above 0.950 is undecided" in held
+    assert "mmlu accuracy." in ask(NON_INFERIOR, on=pairs(10, 90, 600)).reasons[0]
+
+
 def test_too_few_samples_are_held_with_how_many_more() -> None:
     found = ask(NON_INFERIOR, on=pairs(3, 3, 60))
     assert found.verdict == "HOLD"

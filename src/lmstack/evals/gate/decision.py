@@ -99,14 +99,14 @@ class RuleResult:
     @property
     def sentence(self) -> str:
         """What was asked, what was found, and what follows."""
-        return f"{self.title}: {self._asked}: {self._shown}. {self._measured}"
+        return f"{self.title}: {self.asked}: {self._shown}. {self._measured}"
 
     @property
     def title(self) -> str:
         return f"{self.comparison.task} {self.comparison.metric.name}"
 
     @property
-    def _asked(self) -> str:
+    def asked(self) -> str:
         rule, number = self.rule, self._number
         if rule.kind == "at_least":
             side = "above" if self.comparison.metric.better == "higher" else "below"
@@ -214,10 +214,15 @@ class Decision:
         if self.verdict == "PROMOTE":
             return f"PROMOTE: every rule is shown to hold ({len(self.results)} of them)."
         if self.verdict == "REJECT":
-            broken = [result.title for result in self.results if result.outcome == "broken"]
+            broken = [self._name(each) for each in self.results if each.outcome == "broken"]
             return f"REJECT: shown to be broken: {', '.join(broken)}."
-        missing = [_missing(result) for result in self.results if result.outcome == "undecided"]
-        return f"HOLD: {' '.join(missing)}"
+        undecided = [each for each in self.results if each.outcome == "undecided"]
+        return f"HOLD: {' '.join(_missing(each, self._name(each)) for each in undecided)}"
+
+    def _name(self, result: RuleResult) -> str:
+        """Its title, and what it asks where another rule has the same title."""
+        alike = sum(each.title == result.title for each in self.results)
+        return result.title if alike == 1 else f"{result.title} {result.asked}"
 
     def _notes(self) -> list[str]:
         said = []
@@ -250,7 +255,7 @@ class Decision:
         }
 
 
-def _missing(result: RuleResult) -> str:
+def _missing(result: RuleResult, name: str) -> str:
     if result.more is None:
         more = "no number of samples would show it if the truth is as measured"
     else:
@@ -259,7 +264,7 @@ def _missing(result: RuleResult) -> str:
             f"about {result.more:,} more samples would show it with probability"
             f" {result.power:.0%} if the candidate {truth}"
         )
-    return f"{result.title} is undecided; {more}."
+    return f"{name} is undecided; {more}."
 
 
 def decide(config: GateConfig, comparisons: Sequence[GateComparison]) -> Decision:
