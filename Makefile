@@ -9,7 +9,7 @@ NATIVE_MISSING = ls $(KERNELS)/_native*.so >/dev/null 2>&1 \
   || echo "The native ops were not built: models run on slower ones. $(LMSTACK) doctor says more."
 QUESTION ?= How do I open the web page?
 
-.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo bench-preferences bench-structured bench-agents
+.PHONY: bench bench-adapters bench-answers bench-questions bench-citations bench-attention bench-seq2seq bench-vocabularies bench-serving bench-latency bench-quantization bench-speculative bench-retrieval bench-lookalikes bench-speed bench-indexing bench-start bench-attacks bench-training bench-training-tasks bench-reward bench-constitutional bench-grpo bench-preferences bench-structured bench-agents
 .PHONY: demo test test-long fuzz mutants check format docs clean
 
 demo: $(VENV)/.base
@@ -114,6 +114,11 @@ bench-retrieval: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@for model in bge-small-en-v1.5 ms-marco-minilm-l12 colbert-small; do $(BIN)/lmstack pull $$model --quiet; done
 	@$(BIN)/python benchmarks/retrieval.py $(QUICKLY)
+
+bench-lookalikes: $(VENV)/.dev
+	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/lmstack pull ms-marco-minilm-l12 --quiet
+	@$(BIN)/python benchmarks/lookalikes.py $(QUICKLY)
 
 # About three minutes on a quiet machine. BEFORE=OLDER/src: also an older tree, in turns with this.
 bench-start: $(VENV)/.dev
