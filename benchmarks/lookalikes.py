@@ -199,8 +199,10 @@ def main() -> None:
             print_result(size, results[str(size)])
     if args.tune and not args.quick and args.json is None:
         return
-    record = {"machine": machine(), "cores": os.cpu_count(), "sizes": results}
-    result_file(args, "lookalikes").write_text(json.dumps(record, indent=1) + "\n")
+    path = result_file(args, "lookalikes")
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known |= {"machine": machine(), "cores": os.cpu_count(), "sizes": results}
+    path.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":
