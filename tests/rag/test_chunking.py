@@ -221,6 +221,29 @@ def test_lone_heading_takes_the_beginning_of_what_it_heads(by_word):
     assert chunks[0].text.endswith("five.")
 
 
+def test_sections_of_headings_alone_make_no_passage_of_their_own(by_word):
+    one = "# Report 7\n\n## Part 1\n\n### Findings\n\nAll was well."
+    other = "## Part 2\n\n### Notes\n\nNone."
+    text = f"{one}\n\n{other}\n"
+    chunks = Chunker(by_word).cut(parse_document("a.md", text.encode()))
+    assert [chunk.text for chunk in chunks] == [one, other]
+    assert [chunk.prefix for chunk in chunks] == ["", "Report 7"]
+
+
+def test_headings_take_the_beginning_of_what_follows_where_it_is_too_long(by_word):
+    text = "# A heading of some words\n\n## Another\n\n" + "One two three four five. " * 8
+    config = ChunkConfig(target_tokens=56)
+    chunks = Chunker(by_word, config).cut(parse_document("a.md", text.encode()))
+    assert chunks[0].text.startswith("# A heading of some words\n\n## Another\n\nOne two")
+    assert len(chunks) > 1
+
+
+def test_heading_at_the_end_goes_with_what_is_before(by_word):
+    text = "# A\n\nSome words.\n\n## To be written\n"
+    chunks = Chunker(by_word).cut(parse_document("a.md", text.encode()))
+    assert [chunk.text for chunk in chunks] == [text.strip()]
+
+
 def test_context_none_has_no_prefix(by_word):
     chunks = Chunker(by_word, ChunkConfig(context="none")).cut(
         parse_document("p.md", TABLE.encode())

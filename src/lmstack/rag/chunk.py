@@ -36,8 +36,9 @@ SEPARATORS = ("\n\n", "\n", "。", ". ", "! ", "? ", "; ", ", ")
 
 @dataclass(frozen=True)
 class ChunkConfig(Config):
-    """``strategy``: ``structure`` never mixes sections and keeps paragraphs, lists, code and
-    tables whole where they fit; ``fixed`` fills windows of words; ``sentence`` packs sentences;
+    """``strategy``: ``structure`` never mixes sections, but for those that are headings alone, and
+    keeps paragraphs, lists, code and tables whole where they fit; ``fixed`` fills windows of words;
+    ``sentence`` packs sentences;
     ``recursive`` cuts at ``separators``, the coarsest that helps; ``semantic`` begins a chunk
     where neighbouring sentences are least alike.
 

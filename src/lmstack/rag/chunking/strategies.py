@@ -98,17 +98,32 @@ class _Atom:
 
 
 def cut_structure(setting: Setting) -> Iterator[tuple[Span, str]]:
-    """Chunks in order, each with the header of a table for its prefix, or ``""``."""
+    """Chunks in order, each with the header of a table for its prefix, or ``""``. A section of
+    headings alone says nothing: it goes with what follows it, or at the end with what is before."""
     blocks = _blocks(setting)
     starts = np.array([a.start for _, a in blocks], np.int64)
     ends = np.array([a.end for _, a in blocks], np.int64)
     weights = setting.measure.upto(ends) - setting.measure.before(starts)
     fits = dict(zip(starts.tolist(), weights <= setting.budgets(starts), strict=True))
+    stretches: list[list[_Atom]] = []
     for _, group in groupby(blocks, key=lambda item: item[0].start):
         atoms: list[_Atom] = []
         for _, atom in group:
             atoms += [atom] if fits[atom.start] else _finer(setting, atom)
+        if stretches and _num_headings(stretches[-1]) == len(stretches[-1]):
+            stretches[-1] += atoms
+        else:
+            stretches.append(atoms)
+    if len(stretches) > 1 and _num_headings(stretches[-1]) == len(stretches[-1]):
+        last = stretches.pop()
+        stretches[-1] += last
+    for atoms in stretches:
         yield from _packed(setting, atoms)
+
+
+def _num_headings(atoms: Sequence[_Atom]) -> int:
+    """How many headings come before anything else."""
+    return next((n for n, atom in enumerate(atoms) if atom.kind != "heading"), len(atoms))
 
 
 def _blocks(setting: Setting) -> list[tuple[Section, _Atom]]:
@@ -175,10 +190,10 @@ def _absent(atom: _Atom) -> Span | None:
 
 
 def _packed(setting: Setting, atoms: Sequence[_Atom]) -> Iterator[tuple[Span, str]]:
-    groups = _groups(setting, atoms)
-    if len(groups) > 1 and groups[0][1] == 1 and atoms[0].kind == "heading":
+    groups, headings = _groups(setting, atoms), _num_headings(atoms)
+    if headings < len(atoms) and any(last == headings for _, last in groups):
         # A heading alone says nothing; it goes with the beginning of what it heads.
-        atoms = [atoms[0], *_finer(setting, atoms[1]), *atoms[2:]]
+        atoms = [*atoms[:headings], *_finer(setting, atoms[headings]), *atoms[headings + 1 :]]
         groups = _groups(setting, atoms)
     for first, last in groups:
         header = _absent(atoms[first])

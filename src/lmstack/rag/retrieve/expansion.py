@@ -44,12 +44,13 @@ def expand(
 
 
 def section_span(hit: Hit, document: Document, count: CountTokens, budget: int) -> Span:
-    """The section that the passage begins in; where it has more than ``budget`` tokens, as many
-    whole sentences around the passage as fit."""
-    own = [s for s in document.sections if s.start <= hit.start < s.end]
+    """The section of the passage, from that which it begins in (of headings alone, it may be) to
+    that which it ends in; where it has more than ``budget`` tokens, as many whole sentences around
+    the passage as fit."""
+    own = [s for s in document.sections if s.start < hit.end and hit.start < s.end]
     if not own:
         return hit.start, hit.end
-    start, end = own[-1].start, max(own[-1].end, hit.end)
+    start, end = min(own[0].start, hit.start), max(own[-1].end, hit.end)
     if count(document.text[start:end]) <= budget:
         return start, end
     return _sentences_around(hit, document, (start, end), count, budget)
