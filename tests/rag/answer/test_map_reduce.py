@@ -135,6 +135,31 @@ async def test_a_window_that_turns_out_too_long_is_halved(make_writer):
     assert answer.unread == 0
 
 
+def _of_one(request: Request) -> str:
+    if len(_shown(request)) > 1:
+        raise ContextLengthError("too long")
+    return _honest(request)
+
+
+@pytest.mark.parametrize(("max_calls", "read"), [(4, 0), (6, 2), (14, 6), (15, 8)])
+async def test_halving_windows_that_are_too_long_stays_within_the_calls(
+    make_writer, max_calls, read
+):
+    model = ScriptedModel([_of_one])
+    answer = await make_writer(model, task="list", max_calls=max_calls).answer("List duties.md")
+    assert len(model.requests) <= max_calls
+    assert sum(len(_shown(request)) == 1 for request in model.requests) == read
+    assert answer.unread == len(DUTIES) - read
+
+
+@pytest.mark.parametrize(("max_calls", "made"), [(2, 1), (3, 3)])
+async def test_no_window_is_halved_for_which_calls_are_not_left(make_writer, max_calls, made):
+    model = ScriptedModel([_of_one])
+    with pytest.raises(ContextLengthError):
+        await make_writer(model, task="list", max_calls=max_calls).answer("List duties.md")
+    assert len(model.requests) == made
+
+
 async def test_notes_are_the_text_where_the_model_makes_none_of_them(make_writer, assert_valid):
     def reply(request: Request) -> str:
         notes = "Take notes" in request.messages[0].content

@@ -58,6 +58,11 @@ class _Work:
     def progress(self) -> ReadingProgress:
         return ReadingProgress(self.done, self.total, self.composer.unread)
 
+    def leave_out(self, window: Sequence[Source]) -> ReadingProgress:
+        self.composer.unread += len(window)
+        self.total -= len(window)
+        return self.progress()
+
 
 async def map_reduce(task: WritingTask, composer: Composer) -> AsyncGenerator[AnswerEvent, None]:
     """Say what the model writes from all of ``task.sources``. Nothing said: as in `write`.
@@ -84,7 +89,10 @@ async def _read(
     work: _Work, job: Job, window: Sequence[Source]
 ) -> AsyncGenerator[AnswerEvent, None]:
     """Notes of a window, or what is said of it. One that turns out not to fit is halved, and its
-    halves are read for notes: two texts are none."""
+    halves are read for notes: two texts are none. It is left out where no calls are left."""
+    if not work.left:
+        yield work.leave_out(window)
+        return
     asked = work.asked(job, window)
     try:
         if job == "notes":
@@ -99,9 +107,7 @@ async def _read(
         if not half or work.left < 2:
             if work.total == len(window):
                 raise
-            work.composer.unread += len(window)
-            work.total -= len(window)
-            yield work.progress()
+            yield work.leave_out(window)
             return
         for part in (window[:half], window[half:]):
             each: Job = "list" if job == "list" else "notes"
