@@ -498,35 +498,35 @@ def corpus(size: int, *, tuned_on: bool, named: int, absent: int) -> Corpus:
     """``size`` look-alikes of one half of the templates and the ordinary pages; of each template
     ``named`` questions and ``absent`` ones. A smaller corpus is a part of a larger one."""
     templates = [each for each in TEMPLATES if each.tuned_on == tuned_on]
-    pages, questions = list[Page](), list[Question]()
+    held: dict[str, list[Key]] = {}
+    own: dict[str, list[Page]] = {}
     for n, template in enumerate(templates):
-        share = size // len(templates) + (n < size % len(templates))
         keys = _keys(template)
-        held = [next(keys) for _ in range(share)]
-        own = [template.page(key, place) for place, key in enumerate(held)]
-        pages += own
+        held[template.name] = [
+            next(keys) for _ in range(size // len(templates) + (n < size % len(templates)))
+        ]
+        own[template.name] = [
+            template.page(key, place) for place, key in enumerate(held[template.name])
+        ]
+    pages = [page for each in own.values() for page in each]
+    text = "\n".join(page.text for page in pages)
+    questions = list[Question]()
+    for template in templates:
         chance = random.Random(f"questions {template.name} {size}")
-        for place in chance.sample(range(share), min(named, share)):
-            said, page = template.said(held[place]), own[place]
-            wording, prop = _wording(template, chance)
-            questions.append(
-                Question(
-                    wording.format(key=said),
-                    "named",
-                    template.name,
-                    template.kind,
-                    page.path,
-                    page.values[prop],
-                )
-            )
-        for key in _absent(held, absent, chance):
-            wording, _ = _wording(template, chance)
-            text = wording.format(key=template.said(key))
-            questions.append(Question(text, "absent", template.name, template.kind))
-    for place, (text, question) in enumerate(ORDINARY.items()):
+        known, mine = held[template.name], own[template.name]
+        for place in chance.sample(range(len(mine)), min(named, len(mine))):
+            asked, prop = _wording(template, chance)
+            asked = asked.format(key=template.said(known[place]))
+            path, value = mine[place].path, mine[place].values[prop]
+            questions.append(Question(asked, "named", template.name, template.kind, path, value))
+        for key in _absent(known, absent, chance, lambda key, t=template: t.said(key) in text):
+            asked, _ = _wording(template, chance)
+            asked = asked.format(key=template.said(key))
+            questions.append(Question(asked, "absent", template.name, template.kind))
+    for place, (said, question) in enumerate(ORDINARY.items()):
         path = f"house/{place:02}.txt"
-        pages.append(Page(path, f"{text}\n", {}))
-        questions.append(Question(question, "ordinary", "house", "ordinary", path, text[:40]))
+        pages.append(Page(path, f"{said}\n", {}))
+        questions.append(Question(question, "ordinary", "house", "ordinary", path, said[:40]))
     return Corpus(tuple(pages), tuple(questions))
 
 
@@ -545,8 +545,11 @@ def _wording(template: Template, chance: random.Random) -> tuple[str, str]:
     return chance.choice(template.asked[prop]), prop
 
 
-def _absent(held: Sequence[Key], count: int, chance: random.Random) -> list[Key]:
-    """Keys like those that are held: a digit is another, or a part is that of another key."""
+def _absent(
+    held: Sequence[Key], count: int, chance: random.Random, is_there: Callable[[Key], bool]
+) -> list[Key]:
+    """Keys like those that are held, and nowhere in the pages: a digit is another, or a part is
+    that of another key."""
     known, found = set(held), list[Key]()
     while len(found) < count:
         key = list(chance.choice(held))
@@ -557,7 +560,7 @@ def _absent(held: Sequence[Key], count: int, chance: random.Random) -> list[Key]
             at = chance.choice([n for n, sign in enumerate(key[0]) if sign.isdigit()])
             other = chance.choice("0123456789")
             key[0] = key[0][:at] + other + key[0][at + 1 :]
-        if tuple(key) not in known:
+        if tuple(key) not in known and not is_there(tuple(key)):
             known.add(tuple(key))
             found.append(tuple(key))
     return found

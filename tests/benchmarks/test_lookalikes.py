@@ -49,7 +49,7 @@ def test_no_absent_key_is_that_of_a_page(data: ModuleType) -> None:
     for template in data.TEMPLATES:
         keys = data._keys(template)
         held = [next(keys) for _ in range(40)]
-        absent = data._absent(held, 10, data.random.Random(0))
+        absent = data._absent(held, 10, data.random.Random(0), lambda key: False)
         assert not set(absent) & set(held)
         assert len(set(absent)) == 10
 
