@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.words import covered_share, name_words
+from lmstack.rag.words import covered_share, name_groups, name_words
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,24 @@ def test_phrase_without_spaces_counts_by_its_pairs_of_characters():
     asked = {"图书馆几点开门": 1.0}
     assert covered_share(asked, "图书馆早上九点开门。") == pytest.approx(4 / 6)
     assert covered_share(asked, "今天下雨。") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("What is the code of report 48207?", [("48207",)]),
+        ("extension of Maria Keller", [("Maria", "Keller")]),
+        ("Maria Keller extension", [("Maria", "Keller")]),
+        ("Where is it?", []),
+        ("Restart the pump of hall B2", [("B2",)]),
+        ("Is Ed Wood as old as Scott Derrickson?", [("Ed", "Wood"), ("Scott", "Derrickson")]),
+        ("minutes of 14 March 2023, please", [("14", "March", "2023")]),
+        ("torque of AX-4471-B and 2004/9466", [("AX-4471-B",), ("2004", "9466")]),
+        ("checksum of Orbit 6.3.31?", [("Orbit", "6.3.31")]),
+        ("WHAT IS IT IN HALL 7", [("7",)]),
+        ("Keller's lamp and Vega's", [("Vega",)]),
+        ("", []),
+    ],
+)
+def test_names_and_numbers_that_follow_one_another_are_one(text, groups):
+    assert name_groups(text) == groups

@@ -37,6 +37,7 @@ __all__ = [
     "content_words",
     "covered_share",
     "is_of_other_version",
+    "name_groups",
     "name_words",
     "number_words",
     "pieces_of",
@@ -285,6 +286,41 @@ def name_words(text: str) -> list[str]:
         for n, word in enumerate(words)
         if any(c.isdigit() or (n and c.isupper()) for c in word) and word.lower() not in STOP_WORDS
     ]
+
+
+def name_groups(text: str) -> list[tuple[str, ...]]:
+    """Names and numbers, whole as they are written ("AX-4471-B"), those that follow one another
+    together. A capital makes a name within a sentence, at its beginning only before another name;
+    where there are only capitals it makes none."""
+    found = list(_TOKEN.finditer(_CLITIC.sub("", _fold(text))))
+    plain = any(match.group().islower() for match in found)
+    groups: list[list[str]] = []
+    last: re.Match[str] | None = None
+    for match in found:
+        if not _is_name(match.group(), plain):
+            last = None
+            continue
+        if last is not None and not _PARTED.search(match.string, last.end(), match.start()):
+            groups[-1].append(match.group())
+        else:
+            groups.append([match.group()])
+        last = match
+    if found and groups and groups[0] == [found[0].group()] and not _has_digit(groups[0][0]):
+        del groups[0]
+    return [tuple(group) for group in groups]
+
+
+_PARTED = re.compile(r"[\n,;:!?()]")
+
+
+def _is_name(token: str, plain: bool) -> bool:
+    if token.lower() in STOP_WORDS:
+        return False
+    return _has_digit(token) or (plain and any(map(str.isupper, token)))
+
+
+def _has_digit(token: str) -> bool:
+    return any(map(str.isdigit, token))
 
 
 def covered_share(words: Mapping[str, float], text: str) -> float:

@@ -25,7 +25,7 @@ from lmstack.rag.retrieve.rewriting import is_follow_up, retrieval_query, turns_
 
 QUESTION = "How many requests may a client send a minute?"
 # Some of its words are in the documents, and all of them together in no passage.
-UNANSWERED = "Who won the chess match in the winter of 1972?"
+UNANSWERED = "Who won the chess match in the winter of peace?"
 
 
 async def test_the_best_passage_is_quoted_and_no_model_is_asked(make_answerer, assert_valid):
@@ -204,6 +204,33 @@ async def test_the_second_passage_is_quoted_too_where_it_is_as_likely_to_answer(
     assert quoted == 2 or answer.citations[0].path == "docs/one.md"
     assert len(answer.citations) == len(answer.answer.split("\n\n")) == quoted
     assert_valid(answer)
+
+
+def _reports(docs, numbers):
+    for n in numbers:
+        text = f"The release code of report {n} is K{n % 100}K, and it is valid.\n"
+        (docs / f"r{n}.md").write_text(text)
+
+
+async def test_of_look_alikes_only_the_one_that_is_named_is_quoted(index, docs, make_answerer):
+    _reports(docs, range(48200, 48220))
+    index.update()
+    answer = await make_answerer().answer("What is the release code of report 48207?")
+    assert answer.outcome == "answer"
+    assert [c.path for c in answer.citations] == ["docs/r48207.md"]
+
+
+async def test_another_documents_value_is_no_answer_where_the_named_one_is_not_there(
+    index, docs, make_answerer
+):
+    _reports(docs, range(48200, 48220))
+    index.update()
+    answerer = make_answerer(min_closest=0)
+    events = [e async for e in answerer.stream("What is the release code of report 48307?")]
+    assert not answerer.may_answer(events[0])
+    assert events[0].confidence > 0.9  # what is found is about nothing else
+    known = next(e for e in events if isinstance(e, OutcomeKnown))
+    assert (known.outcome, known.reason.rpartition(": ")[2]) == ("closest", "48307")
 
 
 async def test_a_row_answers_with_the_names_of_its_columns(

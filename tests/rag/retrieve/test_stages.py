@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from lmstack.core import ModelInfo
 from lmstack.core.scripted import ScriptedModel
 from lmstack.rag.documents import Document, Section
+from lmstack.rag.formats.load import parse_document
 from lmstack.rag.retrieve.expansion import expand, neighbour_span, section_span
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.rewriting import query_variants, standalone_query
@@ -22,8 +24,22 @@ from lmstack.rag.retrieve.stages import (
     day_of,
     diversify,
     prefer_fresh,
+    rescore,
     scaled,
+    with_first_by_words,
 )
+
+
+class Known:
+    """Scores that are given."""
+
+    info = ModelInfo("known")
+
+    def __init__(self, scores: dict[str, float]) -> None:
+        self._scores = scores
+
+    def score(self, query: str, passages: Sequence[str]) -> np.ndarray:
+        return np.array([self._scores[text] for text in passages], np.float32)
 
 
 def hit(
@@ -243,3 +259,27 @@ def test_conversation_reaches_the_model_that_rewrites():
     said = model.requests[0].messages[-1].content
     assert "The tower?" in said
     assert said.endswith("Last question: Who built it?")
+
+
+def test_what_words_put_first_is_among_those_that_are_read():
+    found = [replace(hit(n), ranks={"lexical": rank}) for n, rank in enumerate((3, None, 2, 1))]
+    assert [h.chunk_id for h in with_first_by_words(found, 2)] == [0, 3, 1, 2]
+    assert with_first_by_words(found, 4) == found
+    assert with_first_by_words(found[:3], 2) == found[:3]
+
+
+def test_a_reranker_does_not_put_a_look_alike_before_what_is_named():
+    found = [replace(hit(1, "b"), named=8.5), hit(2, "a", document=2), hit(3, "c", document=3)]
+    scorer = Known({"a": 5.0, "b": 4.8, "c": -5.0})
+    for weight in (0.5, 1.0):
+        assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [1, 2, 3]
+    found[0] = replace(found[0], named=0.0)
+    for weight in (0.5, 1.0):
+        assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [2, 1, 3]
+
+
+def test_the_section_of_a_passage_that_begins_with_headings_alone_is_what_they_head():
+    text = "# A\n\n## B\n\nOne. Two. Three.\n\n## C\n\nFour."
+    document = parse_document("a.md", text.encode())
+    begun = hit(1, text[: text.index("Two")])
+    assert section_span(begun, document, words, 50) == (0, text.index("## C"))

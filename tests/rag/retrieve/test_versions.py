@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.stages import Described, newest_first, superseded_by
+from lmstack.rag.retrieve.stages import Described, newest_first, superseded_by, unless_named
 
 
 def doc(number: int, path: str, title: str = "", **fields: object) -> Described:
@@ -116,3 +116,10 @@ def test_newest_leads_its_family_and_the_others_keep_their_places(found, newest)
 def test_nothing_moves_without_versions():
     found = [hit(1, 1, 0.5), hit(2, 2, 0.4)]
     assert newest_first(found, {}) == [replace(each) for each in found]
+
+
+def test_a_version_that_is_asked_for_is_not_superseded():
+    old, new = replace(hit(1, 1, 0.9), named=3.0), hit(2, 2, 0.8)
+    assert unless_named({1: 2}, [old, new]) == {}
+    assert unless_named({1: 2}, [replace(old, named=0.0), new]) == {1: 2}
+    assert unless_named({1: 2}, [replace(old, named=0.0), replace(new, named=3.0)]) == {1: 2}

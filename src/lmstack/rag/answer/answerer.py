@@ -45,10 +45,11 @@ from lmstack.rag.answer.support import OverlapSupport, SupportScorer
 from lmstack.rag.answer.writing import WritingTask, write
 from lmstack.rag.catalogue.listing import DocumentInfo
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.naming import names_another
 from lmstack.rag.retrieve.retrieval import HitDocuments, RetrievalConfig, preset
 from lmstack.rag.retrieve.retriever import Retriever
 from lmstack.rag.retrieve.rewriting import Turn
-from lmstack.rag.retrieve.stages import newest_first
+from lmstack.rag.retrieve.stages import newest_first, unless_named
 from lmstack.rag.view import IndexView
 
 __all__ = ["NOTHING", "Answerer", "Found"]
@@ -299,7 +300,9 @@ class Answerer:
 
     def may_answer(self, found: PassagesFound) -> bool:
         """Whether an answer follows, for whoever asks no further than the first event."""
-        return bool(found.read) and self._is_enough(found.confidence)
+        if not found.read or names_another(found.query, found.read[0].names):
+            return False
+        return self._is_enough(found.confidence)
 
     def _may_show(self, confidence: float | None) -> bool:
         """Whether a passage that does not answer is shown as what comes closest."""
@@ -311,6 +314,11 @@ class Answerer:
         config, confidence = self.config, found.confidence
         if not found.read:
             return "nothing", "no passage was found"
+        first = found.read[0].hit
+        if names_another(found.question, first.names):
+            lacked = ", ".join(name for name, weight in first.names.items() if weight < 0)
+            reason = f"no document that was found holds all of the names asked for: {lacked}"
+            return "closest" if self._may_show(confidence) else "nothing", reason
         if confidence is None or self._is_enough(confidence):
             return "answer", ""
         reason = (
@@ -335,10 +343,13 @@ class Answerer:
         certain = {h.document_id for h in retrieved.hits if self._is_enough(certainty(h))}
         certain_editions = {number: e for number, e in editions.items() if number in certain}
         superseded = in_force(certain_editions, _year(retrieved.query))
+        superseded = unless_named(superseded, retrieved.hits)
         ordered = newest_first(retrieved.hits, superseded)
         hits = [replace(hit, rank=rank) for rank, hit in enumerate(ordered, 1)]
         passages = (read_passage(hit, documents) for hit in hits)
-        read = [passage for passage in passages if passage.readable][: config.passages]
+        readable = [passage for passage in passages if passage.readable]
+        named = [p for p in readable if not names_another(question, p.hit.names)]
+        read = (named or readable)[: config.passages]
         return Found(
             question,
             retrieved.query,

@@ -180,19 +180,21 @@ class Bm25:
         self._kept_bytes = 0
 
     def weights(self, words: Sequence[str]) -> dict[str, float]:
-        """How telling each word is: ln((N + 1) / (n + 0.5)), n of N visible rows holding it."""
-        return {
-            word: math.log((self.count + 1) / (self._holding(word) + 0.5))
-            for word in words[:MAX_TERMS]
-        }
+        """The IDF of each word: `weight` of the rows that hold it."""
+        return {word: self.weight(len(self.holding(word))) for word in words[:MAX_TERMS]}
 
-    def _holding(self, word: str) -> int:
-        """How many rows hold all terms of a word."""
+    def weight(self, count: int) -> float:
+        """How telling it is that a row is one of ``count``, of N visible ones:
+        ln((N + 1) / (count + 0.5))."""
+        return math.log((self.count + 1) / (count + 0.5))
+
+    def holding(self, word: str) -> Rows:
+        """The rows that hold all terms of a word."""
         lists = sorted((self._term(term).holding for term in word_terms(word)), key=len)
         held = lists[0] if lists else np.zeros(0, np.int64)
         for other in lists[1:]:
             held = np.intersect1d(held, other, assume_unique=True)
-        return len(held)
+        return held
 
     def search(self, terms: Sequence[int], depth: int, allowed: Mask | None = None) -> Ranked:
         """The best ``depth`` rows of those ``allowed`` that hold any of ``terms``, best first,

@@ -108,6 +108,13 @@ class Corpus:
             (held, where), lambda facts: may_see(held, facts.labels) and where.matches(facts.fields)
         )
 
+    def num_visible(self, held: frozenset[str] | None) -> int:
+        """How many documents a caller with the labels ``held`` may see."""
+        visible = self.visible(held)
+        if visible is None:
+            return len(self.document_ids)
+        return len(np.unique(self.owners[visible]))
+
     def words(self, held: frozenset[str] | None) -> Bm25:
         """Ranking by words for a caller with the labels ``held``."""
         visible = self.visible(held)

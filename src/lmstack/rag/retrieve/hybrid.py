@@ -13,15 +13,18 @@ single name nearly has, and one that shares some words with a question has not:
 
     score = dense_weight * cosine + lexical_weight * BM25 / (sum of idf)
 
-This is ``covered``. Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009) needs no
-scores to be comparable: sum over lists of weight / (rrf_k + rank).
+This is ``covered``. Among documents that look alike cosines say little, and a number or a name in
+the query says which is meant: to both sums lexical_weight * evidence / `NAMED` is added for what
+singles out the document of a passage (`naming`), and the passages of the document with the most of
+it are among those that are fused. Reciprocal rank fusion (Cormack, Clarke and Buettcher 2009) needs
+no scores to be comparable: sum over lists of weight / (rrf_k + rank).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -36,6 +39,7 @@ from lmstack.rag.documents import page_of
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Approximate, Ranked, Rows
+from lmstack.rag.retrieve.naming import Naming
 from lmstack.rag.words import query_terms
 
 __all__ = [
@@ -64,6 +68,8 @@ _WEIGHTS: Mapping[Fusion, tuple[float, float]] = {
     "covered": (1.0, 0.1),
     "rrf": (1.5, 1.0),
 }
+# Evidence of names (in nats) that weighs as much as the highest score by words.
+NAMED = 6.0
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
@@ -121,7 +127,9 @@ class Hit:
     ``document.text[start:end]``; ``page`` is None for formats without pages. ``ranks`` says at
     which place meaning (``dense``) and words (``lexical``) had it, None where they had not.
     ``similarity`` is the cosine with the query, None in lexical mode;
-    ``relevance`` what a reranker gave it, None for what it did not read."""
+    ``relevance`` what a reranker gave it, None for what it did not read. ``named``: evidence from
+    names in the query for its document (`naming`); ``names``: the IDF of each of them, below 0 for
+    those that the document lacks."""
 
     rank: int
     score: float
@@ -138,6 +146,8 @@ class Hit:
     prefix: str
     similarity: float | None
     relevance: float | None = None
+    named: float = 0.0
+    names: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``lmstack search --json`` prints."""
@@ -203,6 +213,7 @@ class Ranking:
     scores: npt.NDArray[np.float64]
     lists: Mapping[str, Rows]
     cosines: npt.NDArray[np.float32] | None
+    naming: Naming
 
 
 def rank_passages(
@@ -231,13 +242,16 @@ def rank_passages(
         terms = query_terms(query)
         found["lexical"] = words.search(terms, depth, allowed)
     lists = {name: rows for name, (rows, _) in found.items()}
+    naming = Naming(corpus, query, held)
     if len(found) == 2 and vector is not None and config.fusion != "rrf":
         rows = np.union1d(lists["dense"], lists["lexical"])
+        rows = np.union1d(rows, naming.singled_out(depth, allowed))
         both = corpus.dense.cosines(vector, rows), words.scores(terms, rows)
         if config.fusion == "covered":
             total = fuse_covered(*both, words.most(terms), config.weights)
         else:
             total = fuse_scores(*both, config.weights)
+        total += config.weights["lexical"] * naming.evidence[corpus.owners[rows]] / NAMED
         order = np.lexsort((corpus.places[rows], -total))[:k]
         rows, scores = rows[order], total[order]
     else:
@@ -247,7 +261,7 @@ def rank_passages(
         rows = corpus.rows_at([place for place, _ in best])
         scores = np.array([score for _, score in best])
     cosines = None if vector is None else corpus.dense.cosines(vector, rows)
-    return Ranking(rows, scores, lists, cosines)
+    return Ranking(rows, scores, lists, cosines, naming)
 
 
 def run_search(
@@ -309,6 +323,8 @@ def _hits(connection: sa.Connection, corpus: Corpus, found: Ranking) -> list[Hit
             section=tuple(json.loads(row.section)),
             prefix=row.prefix,
             similarity=None if found.cosines is None else float(found.cosines[n]),
+            named=float(found.naming.evidence[corpus.owners[found.rows[n]]]),
+            names=found.naming.of(int(found.rows[n])),
         )
         for n, item in enumerate(ids)
         for row in (passages[item],)

@@ -52,6 +52,8 @@ from lmstack.rag.retrieve.stages import (
     reads_most,
     rescore,
     superseded_by,
+    unless_named,
+    with_first_by_words,
 )
 
 __all__ = ["Retriever"]
@@ -238,6 +240,7 @@ class _Run:
         languages = [str(self._fields_of(hit).get("language", "")) for hit in hits[:depth]]
         if not reads_most(reranker.info, languages):
             return hits, {}, f"skipped: {reranker.info.name} does not read these passages"
+        hits = with_first_by_words(hits, depth)
         found = rescore(reranker, self.queries[0], hits, depth, config.rerank_weight)
         return found, {}, reranker.info.name
 
@@ -257,7 +260,7 @@ class _Run:
             Described(hit.document_id, hit.path, hit.title, self._fields_of(hit))
             for hit in {h.document_id: h for h in hits}.values()
         ]
-        self.newest = superseded_by(known)
+        self.newest = unless_named(superseded_by(known), hits)
         paths = {each.id: each.path for each in known}
         if self.config.versions == "only_newest":
             dropped = {

@@ -54,6 +54,8 @@ __all__ = [
     "rescore",
     "scaled",
     "superseded_by",
+    "unless_named",
+    "with_first_by_words",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -291,6 +293,13 @@ def superseded_by(documents: Iterable[Described]) -> dict[int, int]:
     return newest
 
 
+def unless_named(newest: Mapping[int, int], hits: Sequence[Hit]) -> dict[int, int]:
+    """``newest`` without documents that names in the query single out sooner than their newest
+    version: who asks for version 2.1 does not mean 2.4."""
+    named = {hit.document_id: hit.named for hit in hits}
+    return {old: new for old, new in newest.items() if named.get(old, 0) <= named.get(new, 0)}
+
+
 def newest_first(hits: Sequence[Hit], newest: Mapping[int, int]) -> list[Hit]:
     """``hits`` where the places that the versions of one document hold are filled with the
     newest version's first, each version in its own order. Places keep their scores."""
@@ -341,12 +350,27 @@ def _plain(text: str) -> str:
     return _SEPARATORS.sub(" ", text).strip().lower()
 
 
+def with_first_by_words(hits: Sequence[Hit], depth: int) -> list[Hit]:
+    """``hits`` with the one that words alone put first at ``depth`` or before, so that it is read:
+    where a query holds a number, it may be the only one with that number."""
+    place = next((n for n, hit in enumerate(hits) if hit.ranks.get("lexical") == 1), 0)
+    ordered = list(hits)
+    if place >= depth:
+        ordered.insert(depth - 1, ordered.pop(place))
+    return ordered
+
+
+# What each nat of evidence of names adds, of the range of the scores of what is ordered anew.
+NAMED = 0.1
+
+
 def rescore(
     scorer: Reranker, query: str, hits: Sequence[Hit], depth: int, weight: float
 ) -> list[Hit]:
     """The first ``depth`` of ``hits`` in the order of ``weight`` times the new score, and the
     rest times the old one, both scaled to [0, 1]; then the others as they were. Their scores are
-    lowered below, so that scores descend. The new score as it is becomes the first ones'
+    lowered below, so that scores descend. Where names in the query single out
+    documents, their passages come sooner (`NAMED`). The new score as it is becomes the first ones'
     ``relevance``."""
     first, rest = list(hits[:depth]), list(hits[depth:])
     if not first:
@@ -357,6 +381,9 @@ def rescore(
     if weight < 1:
         old = scaled([hit.score for hit in first])
         found = weight * scaled(found) + (1 - weight) * old
+    named = np.array([hit.named for hit in first])
+    if named.any():
+        found = scaled(found) + NAMED * named
     ordered = by_score(first, found)
     floor = ordered[-1].score
     return ordered + [

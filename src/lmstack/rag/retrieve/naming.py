@@ -1,0 +1,92 @@
+"""Which documents the names and numbers of a query single out.
+
+Among documents that look alike one is meant by its number, its date or somebody's name. A passage
+need not repeat what its document says once, so a name counts for all passages of a document that
+holds it. What n of N documents hold is evidence for each of them of
+
+    ln(N / n) / n^2
+
+in nats: one of thousands that has the number is meant, and what ten have chooses none of them.
+(Names that many hold made rankings of questions in whole sentences worse: docs/decisions.md.)
+
+Names are told by how they are written: with a digit, or with a capital within the sentence. Of a
+query without capitals only numbers are names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from lmstack.rag.retrieve.corpus import Corpus
+from lmstack.rag.retrieve.dense import Mask, Rows
+from lmstack.rag.words import name_groups
+
+__all__ = ["Naming", "names_another"]
+
+# Names that one passage in ten holds say little of which document is meant.
+RARE = math.log(10)
+
+
+class Naming:
+    """The names in ``query`` beside the documents of ``corpus`` that a caller with the labels
+    ``held`` may see. ``evidence[n]``: how much of it there is for the document at place ``n``."""
+
+    def __init__(self, corpus: Corpus, query: str, held: frozenset[str] | None) -> None:
+        self._corpus = corpus
+        self._words = corpus.words(held)
+        self._known: dict[str, tuple[Mask, float]] = {}
+        self.evidence: npt.NDArray[np.float64] = np.zeros(len(corpus.document_ids))
+        groups = name_groups(query)
+        seen = corpus.num_visible(held) if groups else 0
+        for group in groups:
+            holds = np.logical_and.reduce([self._holds(name) for name in group])
+            count = int(np.count_nonzero(holds))
+            if count:
+                self.evidence[holds] += math.log(seen / count) / count**2
+
+    def _holds(self, name: str) -> Mask:
+        """The documents that hold ``name``."""
+        if name not in self._known:
+            rows = self._words.holding(name)
+            holds = np.zeros(len(self.evidence), np.bool_)
+            holds[self._corpus.owners[rows]] = True
+            self._known[name] = holds, self._words.weight(len(rows))
+        return self._known[name][0]
+
+    def singled_out(self, most: int, allowed: Mask | None) -> Rows:
+        """The rows of the documents for which there is most evidence, if they are no more than
+        ``most``."""
+        if not self.evidence.any():
+            return np.zeros(0, np.int64)
+        evidence = self.evidence[self._corpus.owners]
+        if allowed is not None:
+            evidence = evidence * allowed
+        rows = np.flatnonzero((evidence > 0) & (evidence == evidence.max(initial=0)))
+        return rows if len(rows) <= most else rows[:0]
+
+    def of(self, row: int) -> dict[str, float]:
+        """The names, each with its IDF among the passages, below 0 where the document of ``row``
+        lacks it."""
+        owner = self._corpus.owners[row]
+        return {
+            name: weight if holds[owner] else -weight
+            for name, (holds, weight) in self._known.items()
+        }
+
+
+def names_another(question: str, names: Mapping[str, float]) -> bool:
+    """Whether ``question`` names, by something rare, another document than the one whose ``names``
+    are given (as `Naming.of` does), or one that is not there. Words in a row are one name, of which
+    a document must hold all ("Anna Keller" is not Maria Keller); of several names it may lack some,
+    as where two are compared, unless what it holds says far less than what it lacks."""
+    held = lacked = 0.0
+    for group in name_groups(question):
+        weights = [names[name] for name in group if name in names]
+        lack = -sum(weight for weight in weights if weight < 0)
+        lacked += lack
+        held += 0 if lack else sum(weights)
+    return lacked >= RARE and lacked > 2 * held

@@ -1,0 +1,97 @@
+"""Documents that look alike are told apart by the name or number that is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmstack.rag import Index
+from lmstack.rag.retrieve.naming import names_another
+
+REPORTS = 40
+# Where the code of a report stands among so many other words, its cosine is lower than those of
+# all other reports.
+FILLER = "The pump was opened and cleaned, and all seals were renewed before it was closed. "
+
+
+@pytest.fixture
+def reports(tmp_path, make_embedder):
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    for n in range(REPORTS):
+        filler = FILLER if n == 7 else ""
+        text = f"The release code of report {48200 + n} is K{n}K. {filler}"
+        (folder / f"{n:02}.txt").write_text(text)
+    with Index.open(tmp_path / "index", make_embedder(max_tokens=64)) as index:
+        index.update([folder])
+        yield index
+
+
+def test_the_number_that_one_document_has_is_not_drowned_by_cosines(reports):
+    question = "release code of report 48207?"
+    (first, *others) = reports.search(question, 10)
+    assert first.path.endswith("07.txt")
+    assert first.similarity < min(hit.similarity for hit in others)
+    assert first.names.keys() == {"48207"}
+    assert first.names["48207"] > 0 > others[0].names["48207"]
+    assert first.named > 0 == others[0].named
+
+
+def test_a_name_that_many_documents_hold_chooses_none_of_them(reports):
+    (first, *_) = reports.search("What does Report say of the release code?", 10)
+    assert first.names["Report"] > 0
+    assert first.named == 0
+
+
+def test_passages_of_the_named_document_are_found_that_do_not_repeat_its_name(
+    tmp_path, make_embedder
+):
+    folder = tmp_path / "invoices"
+    folder.mkdir()
+    for n in range(30):
+        (folder / f"{n:02}.txt").write_text(
+            f"Invoice number {7100 + n}. {FILLER * 2}\n\nTotal due: {n}.50 francs."
+        )
+    embedder = make_embedder(1024, max_tokens=48)
+    with Index.open(tmp_path / "index", embedder) as index:
+        index.update([folder])
+        hits = index.search("total due of invoice 7112", 2)
+        assert {hit.path.rpartition("/")[2] for hit in hits} == {"12.txt"}
+        assert any("12.50" in hit.text and "7112" not in hit.text for hit in hits)
+
+
+def test_hidden_documents_say_nothing_of_who_is_named(tmp_path, make_embedder):
+    """A second document with the number would halve the evidence, and tell that it exists."""
+    seen, hidden = tmp_path / "seen", tmp_path / "hidden"
+    for folder in (seen, hidden):
+        folder.mkdir()
+        for n in range(3):
+            (folder / f"{n}.txt").write_text(f"The code of report {900 + n} is K{n}.")
+    with Index.open(tmp_path / "both", make_embedder()) as index:
+        index.add([seen])
+        index.add([hidden], labels=["secret"])
+        of_both = index.seen_by(frozenset()).search("code of report 901?", 3)
+    with Index.open(tmp_path / "alone", make_embedder()) as index:
+        index.update([seen])
+        alone = index.search("code of report 901?", 3)
+    assert [hit.named for hit in of_both] == [hit.named for hit in alone] != [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("question", "names", "other"),
+    [
+        ("code of report 48207?", {"48207": 8.0}, False),
+        ("code of report 48207?", {"48207": -8.0}, True),
+        # What nearly every passage holds names nothing.
+        ("code of report 48207?", {"48207": -2.0}, False),
+        ("phone of Maria Keller?", {"Maria": 4.0, "Keller": 4.0}, False),
+        ("phone of Maria Keller?", {"Maria": -4.0, "Keller": 4.0}, True),
+        # A comparison: neither document holds both.
+        ("is Derrickson older than Wood?", {"Derrickson": 6.0, "Wood": -7.0}, False),
+        ("code of 48207 in Berlin?", {"48207": -9.0, "Berlin": 3.0}, True),
+        ("where is the code?", {}, False),
+        # Of a conversation only what is asked now counts.
+        ("and of 48208?", {"48207": -9.0, "48208": 9.0}, False),
+    ],
+)
+def test_a_document_is_another_than_the_one_asked_for_by_what_it_lacks(question, names, other):
+    assert names_another(question, names) == other
