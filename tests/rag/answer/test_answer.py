@@ -206,16 +206,20 @@ async def test_the_second_passage_is_quoted_too_where_it_is_as_likely_to_answer(
     assert_valid(answer)
 
 
+SHARED = "The old pump of the north hall was opened and cleaned on the same day"
+
+
 def _reports(docs, numbers):
     for n in numbers:
-        text = f"The release code of report {n} is K{n % 100}K, and it is valid.\n"
+        text = f"The release code of report {n} is K{n % 100}K. {SHARED}.\n"
         (docs / f"r{n}.md").write_text(text)
 
 
 async def test_of_look_alikes_only_the_one_that_is_named_is_quoted(index, docs, make_answerer):
     _reports(docs, range(48200, 48220))
     index.update()
-    answer = await make_answerer().answer("What is the release code of report 48207?")
+    question = f"What is the release code of report 48207? {SHARED}."
+    answer = await make_answerer().answer(question)
     assert answer.outcome == "answer"
     assert [c.path for c in answer.citations] == ["docs/r48207.md"]
 

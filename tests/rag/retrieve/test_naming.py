@@ -18,10 +18,10 @@ def reports(tmp_path, make_embedder):
     folder = tmp_path / "reports"
     folder.mkdir()
     for n in range(REPORTS):
-        filler = FILLER if n == 7 else ""
+        filler = FILLER * 3 if n == 7 else ""
         text = f"The release code of report {48200 + n} is K{n}K. {filler}"
         (folder / f"{n:02}.txt").write_text(text)
-    with Index.open(tmp_path / "index", make_embedder(max_tokens=64)) as index:
+    with Index.open(tmp_path / "index", make_embedder()) as index:
         index.update([folder])
         yield index
 
