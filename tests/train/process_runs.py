@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.train import read_recipe, throughput, train
+from lmstack.train.loop import Watch
+
+
+class Steps(Watch):
+    """Writes the numbers of the steps that this process goes through."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "steps"
+
+    def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        with self.file.open("a") as file:
+            file.write(f"{done}\n")
+
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -15,4 +30,4 @@ if __name__ == "__main__":
     for path in sys.argv[1:]:
         resume = path.startswith("resume:")
         recipe = read_recipe(path.removeprefix("resume:"))
-        train(recipe, resume=resume, services=OnlineServices())
+        train(recipe, resume=resume, watch=Steps(recipe.folder), services=OnlineServices())

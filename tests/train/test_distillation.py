@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import InputError
-from lmstack.model import ForwardContext, Transformer
+from lmstack.model import Dropout, ForwardContext, Transformer
 from lmstack.model.families import config_from_json
 from lmstack.registry import Store, load
 from lmstack.text import ChatTemplate, Tokenizer, VocabularyConfig, train_tokenizer
@@ -217,3 +217,19 @@ SIZES = {k: v for k, v in STUDENT.items() if k not in ("model_type", "architectu
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"lacks the setting 'teacher'|divergence is"):
         objective_named("distillation", settings)
+
+
+def test_the_dropout_of_the_student_is_none_of_the_teacher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    student, teacher = models()
+    objective = taught(teacher, alpha=0.0)
+    batch, seen = batch_of(objective), list[Tensor]()
+    logits = teacher.logits
+    monkeypatch.setattr(
+        teacher, "logits", lambda *given: seen.append(found := logits(*given)) or found
+    )
+    context = ForwardContext(dropout=Dropout(0.5, 1))
+    losses = [objective.loss(student, batch, each).total for each in (context, ForwardContext())]
+    assert losses[0] != losses[1]  # the student's own
+    assert torch.equal(seen[0], seen[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from lmstack.train.cross_entropy import chunked_cross_entropy, chunked_log_probs
 from lmstack.train.data.examples import IGNORED, Batch, Example, padded, varlen
 from lmstack.train.loader import Loader
 from lmstack.train.objectives.causal import CausalLM
-from lmstack.train.objectives.objective import token_loss
+from lmstack.train.objectives.objective import Loss, token_loss
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -255,3 +256,39 @@ def test_without_gradients_it_is_the_same_loss() -> None:
         still = chunked_cross_entropy(*parts)
     assert still[0].item() == pytest.approx(chunked_cross_entropy(*parts)[0].item(), rel=1e-12)
     assert still[1] == chunked_cross_entropy(*parts)[1]
+
+
+class Losses(CausalLM):
+    """Keeps the loss of each pass."""
+
+    kept: ClassVar[list[float]] = []
+
+    def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
+        found = super().loss(model, batch, context)
+        self.kept.append(float(found.total.detach()))
+        return found
+
+
+def test_passes_of_a_step_drop_other_places_and_the_same_ones_when_it_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one row twice, which without dropout has one loss."""
+    (row,) = tiny.examples(1, seed=4)
+    runs = []
+    for dropout in (0.3, 0.3, 0.0):
+        monkeypatch.setattr(Losses, "kept", [])
+        tiny.trainer(
+            tiny.model("llama"),
+            tmp_path,
+            [row, row],
+            objective=Losses(),
+            dropout=dropout,
+            micro_tokens=1,
+            pack=False,
+        ).step()
+        runs.append(Losses.kept)
+    one, again, without = runs
+    assert len(one) == 2
+    assert one[0] != one[1]
+    assert one == again
+    assert without[0] == without[1]

@@ -162,3 +162,22 @@ class Error(CausalLM):
 def test_the_objective_says_which_metrics_rise(tmp_path: Path) -> None:
     trainer, _ = scripted(tmp_path, [1.0, 2.0], steps=2, metric="accuracy", objective=Error())
     assert trainer.run() == {"loss": 2.0, "accuracy": -2.0}
+
+
+def test_an_evaluation_is_of_the_averaged_weights(tmp_path: Path) -> None:
+    """Whose loss a module has that is given them by hand."""
+    module, by_hand = tiny.model("llama"), tiny.model("llama")
+    trainer = tiny.trainer(module, tmp_path, FOUND, HELD, ema=0.9, steps=4, lr=0.1)
+    average = tiny.weights(module)
+    for n in range(1, 4):
+        trainer.step()
+        decay = min(0.9, (1 + n) / (10 + n))
+        for name, weight in tiny.weights(module).items():
+            average[name] = decay * average[name] + (1 - decay) * weight
+    by_hand.load_state_dict(average, strict=False)
+    found = trainer.evaluate()["loss"]
+    wanted, raw = (
+        tiny.trainer(each, tmp_path, FOUND, HELD).evaluate()["loss"] for each in (by_hand, module)
+    )
+    assert found == pytest.approx(wanted, rel=1e-9)
+    assert abs(found - raw) > 1e-3

@@ -223,3 +223,47 @@ def test_metrics_are_means_of_either_side() -> None:
     sides[1] = 0
     assert "margin" not in KTO().reported({"loss": 1.0}, {"sides": sides})
     assert math.isfinite(found["margin"])
+
+
+def test_the_point_of_reference_of_a_step_of_several_passes_is_never_below_zero() -> None:
+    """Where the policy has moved away from all answers, which their reference finds likely."""
+    module, objective = tiny.model("llama", 2).eval(), KTO(beta=BETA)
+    found = [*rated(6, 1, likely=-0.1)]
+    batches = [objective.collate(cut, tiny.reading()) for cut in (found[:2], found[2:])]
+    drifts = []
+
+    def embed(place: int, forward: Any) -> Tensor:
+        drifts.append(forward(module, batches[place], ForwardContext()).detach())
+        return drifts[-1]
+
+    linked = objective.linked(batches, embed, lambda tensor: [tensor])
+    assert sum(float(drift[0]) for drift in drifts) < 0
+    assert [float(batch.more["kl"]) for batch in linked] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("rating", "is_good"), [(2.9, 0.0), (3, 0.0), (3.1, 1.0)])
+def test_an_answer_is_desirable_above_the_threshold_alone(rating: float, is_good: float) -> None:
+    row = {"prompt": "cat?", "completion": "sat", "rating": rating}
+    reading = Reading(
+        tiny.reading().tokenizer,
+        ChatTemplate("{% for m in messages %}{{ m['content'] }}{% endfor %}"),
+        100,
+    )
+    (example,) = KTO(threshold=3).encode(Row(row, ""), reading)
+    assert example.scores.tolist() == [is_good]
+
+
+@pytest.mark.parametrize("sizes", [[(9, 1), (2, 3)], [(2, 3), (9, 1)], [(1, 9), (9, 2)]])
+def test_a_mismatched_answer_is_cut_to_the_longer_of_both(sizes: list[tuple[int, int]]) -> None:
+    """A short answer to a long prompt beside a longer answer to a short one, and the reverse."""
+    found = []
+    for asked, answered in sizes:
+        ids = np.arange(asked + answered, dtype=np.int32)
+        labels = np.where(ids < asked, IGNORED, ids).astype(np.int32)
+        found.append(Example((ids,), labels, scores=np.ones(1, np.float32)))
+    most = max(map(sum, sizes))
+    for place, example in enumerate(KTO().joined(found)):
+        other = parts_of(example)[1]
+        asked, answered = sizes[place][0], sizes[1 - place][1]
+        assert len(other.sequences[0]) == len(other.labels) == min(asked + answered, most)
+    assert max(one[0] + two[1] for one, two in (sizes, sizes[::-1])) > most

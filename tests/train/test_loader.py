@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.train import tiny
 
 from lmstack.core import InputError
+from lmstack.train.data.examples import Example
 from lmstack.train.loader import Loader, Share, pack
 from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.objective import Reading
 
 
 def one_by_one(lengths: list[int], capacity: int) -> list[int]:
@@ -136,3 +138,40 @@ def test_part_of_an_epoch_is_rounded_up() -> None:
 def test_no_examples_are_an_error() -> None:
     with pytest.raises(InputError, match="nothing to train on"):
         Loader([], [], CausalLM(), tiny.reading(), batch=1, micro_tokens=1, seed=0)
+
+
+class Noisy(CausalLM):
+    """Sees other tokens than the example has, as the generator draws them."""
+
+    def noised(self, example: Example, rng: np.random.Generator, reading: Reading) -> Example:
+        return Example((rng.integers(3, tiny.VOCAB, example.tokens).astype(np.int32),))
+
+
+def test_an_epoch_masks_other_places_and_the_same_ones_when_it_is_gone_through_again() -> None:
+    found = tiny.examples(5)
+    lengths = [example.tokens for example in found]
+    parts = (found, lengths, Noisy(), tiny.reading(32))
+    loaders = [
+        Loader(*parts, batch=5, micro_tokens=1000, seed=seed, packs=False) for seed in (1, 1, 2)
+    ]
+    first, again, other = (
+        [each.batches(epoch)[0].inputs["input_ids"].tolist() for epoch in (0, 1)]
+        for each in loaders
+    )
+    assert first[0] != first[1]
+    assert first == again  # also where the first epoch was not seen before
+    assert loaders[1].batches(0)[0].inputs["input_ids"].tolist() == first[0]
+    assert first != other
+
+
+def test_packed_rows_do_not_come_by_their_length() -> None:
+    """As `pack` makes them, those with the longest examples are first."""
+    found = loader(packs=True).with_batch(1)
+    epochs = []
+    for epoch in range(2):
+        steps = range(found.rows())
+        first = found.steps(epoch)
+        epochs.append([max(map(len, seen(found, first + step))) for step in steps])
+    for longest in epochs:
+        assert longest != sorted(longest, reverse=True)
+    assert epochs[0] != epochs[1]

@@ -351,3 +351,44 @@ def test_the_variable_that_does_without_native_ops_does_without_these() -> None:
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+LAID: dict[str, Callable[[Tensor], Tensor]] = {
+    "expanded": lambda grad: grad[:1, :1, :1].expand_as(grad),
+    "transposed": lambda grad: grad.transpose(0, 2).contiguous().transpose(0, 2),
+    "strided": lambda grad: torch.stack([grad, -grad], -1)[..., 0],
+}
+
+
+@pytest.mark.parametrize("laid", LAID)
+@pytest.mark.parametrize("op", ["normed", "gated", "rotated"])
+def test_a_gradient_may_lie_in_memory_as_it_likes(op: str, laid: str) -> None:
+    """One number for all places, or numbers in another order than the rows, or far apart."""
+    torch.manual_seed(0)
+    x, gain, angles = torch.randn(6, 4, 64), torch.randn(64), torch.randn(6, 1, 32)
+    cos = torch.cat((angles.cos(), angles.cos()), dim=-1)
+    sin = torch.cat((-angles.sin(), angles.sin()), dim=-1)
+
+    def norm(x: Tensor) -> Tensor:
+        return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * gain
+
+    def silu(x: Tensor) -> Tensor:
+        gate, up = x.chunk(2, dim=-1)
+        return torch.nn.functional.silu(gate) * up
+
+    def turned(x: Tensor) -> Tensor:
+        one, two = x.chunk(2, dim=-1)
+        return x * cos + torch.cat((two, one), dim=-1) * sin
+
+    ours, theirs = {
+        "normed": (lambda x: native.normed(x, gain, 1e-6), norm),
+        "gated": (native.gated, silu),
+        "rotated": (lambda x: native.rotated(x, cos, sin), turned),
+    }[op]
+    grad = LAID[laid](torch.randn_like(theirs(x)))
+    assert not grad.is_contiguous()
+    found = []
+    for call in (ours, theirs):
+        seen = x.clone().requires_grad_()
+        found += torch.autograd.grad(call(seen), seen, grad)
+    close(*found)

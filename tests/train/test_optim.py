@@ -153,3 +153,46 @@ def test_schedules_equal_transformers_after_the_warm_up(name: str) -> None:
 def test_a_share_is_never_zero_or_above_one(schedule: str, warmup: float, steps: int) -> None:
     shares = [lr_share(schedule, step, steps, warmup, 0.0) for step in range(steps)]
     assert all(0 < share <= 1 for share in shares)
+
+
+FUSED = {
+    # Of 4 heads of 8 rows, as many for the keys but in llama and mixtral, which have 2.
+    "llama": {"qkv.weight": (32, 16, 16), "up.weight": (48, 48)},
+    "mixtral": {"qkv.weight": (32, 16, 16), "up.weight": (48, 48)},
+    "bert": {"qkv.weight": (32, 32, 32)},
+    "t5": {"qkv.weight": (32, 32, 32), "kv.weight": (32, 32), "up.weight": (48, 48)},
+}
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_what_lies_fused_in_a_weight_is_known_by_its_rows(family: str) -> None:
+    module = tiny.model(family)
+    rows = fused_rows(module)
+    found = {
+        name: rows.get(weight)
+        for name, weight in module.named_parameters()
+        if ".blocks." in f".{name}" and name.endswith(".weight") and weight.dim() > 1
+    }
+    kinds = {kind: {v for n, v in found.items() if n.endswith(f".{kind}")} for kind in FUSED["t5"]}
+    assert {kind: rows for kind, (rows,) in ((k, v) for k, v in kinds.items() if v)} == {
+        **dict.fromkeys((k for k, v in kinds.items() if v)),
+        **FUSED[family],
+    }
+    assert sum(map(len, FUSED[family].values()))
+    assert all(v is None for n, v in found.items() if not n.endswith(tuple(FUSED["t5"])))
+
+
+def test_keys_and_values_of_a_cross_attention_are_made_orthogonal_one_by_one() -> None:
+    module = tiny.model("t5", dtype=torch.float32)
+    name, weight = next(
+        (name, each) for name, each in module.named_parameters() if name.endswith(".kv.weight")
+    )
+    torch.manual_seed(0)
+    weight.grad = torch.randn_like(weight)
+    weight.grad[: len(weight) // 2] *= 100  # keys, beside which values would come to nothing
+    halves = [nn.Parameter(half.clone()) for half in weight.detach().chunk(2)]
+    for half, grad in zip(halves, weight.grad.chunk(2), strict=True):
+        half.grad = grad.clone()
+    torch.optim.Muon(halves, lr=0.05, weight_decay=0.0).step()
+    Muon([weight], 0.05, rows=fused_rows(module)).step()
+    torch.testing.assert_close(weight, torch.cat(halves), rtol=1e-6, atol=1e-7, msg=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections import defaultdict
@@ -501,3 +502,21 @@ def test_wrong_labels_hurt_cdpo_less_than_dpo() -> None:
             for name in ("dpo", "cdpo")
         }
         assert cost["dpo"] > cost["cdpo"] + 0.02, (metric, cost)
+
+
+def test_an_answer_from_the_first_token_on_counts_those_that_something_predicts() -> None:
+    """An empty prompt and a bare template: nothing comes before the first token."""
+    bare = ChatTemplate("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    reading = Reading(tiny.reading().tokenizer, bare, 60)
+    row = Row({"prompt": "", "chosen": "abc", "rejected": "zy"}, "")
+    (example,) = DPO().encode(row, reading)
+    batch = DPO().collate([example], reading)
+    assert batch.more["counts"].tolist() == [1, 2]  # the shorter first
+    assert int((batch.labels != IGNORED).sum()) == 3
+    config = tiny.config_of("llama").replace(vocab_size=reading.tokenizer.vocab_size)
+    torch.manual_seed(0)
+    module = Transformer(config)
+    (known,) = DPO().referred(module, batch, ForwardContext())
+    referred = dataclasses.replace(example, reference=known.detach().numpy())
+    loss = DPO().loss(module, DPO().collate([referred], reading), ForwardContext())
+    assert float(loss.total.detach()) == pytest.approx(math.log(2), rel=1e-5)

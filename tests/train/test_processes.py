@@ -106,6 +106,8 @@ def test_one_process_saves_and_three_go_on(folder: Path) -> None:
     assert process.returncode == 0, said
     for kind in ("causal", "ppo"):
         assert_close_end(folder, f"{kind}-whole", f"{kind}-parted", 2e-5)
+        # From the checkpoint at step 2: a run that begins anew has the same end.
+        assert (folder / f"{kind}-parted" / "steps").read_text().split() == ["3", "4"]
 
 
 def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:

@@ -20,6 +20,7 @@ from lmstack.registry import load
 from lmstack.text import Tokenizer
 from lmstack.train import read_recipe, train
 from lmstack.train.data.rows import Row
+from lmstack.train.heads import with_head_for
 from lmstack.train.objectives.objective import Reading
 from lmstack.train.objectives.reranking import Reranking
 
@@ -130,3 +131,17 @@ def test_rows_that_teach_nothing_are_said(tmp_path: Path) -> None:
         list(Reranking(rows="labelled").encode(wrong, reading))
     with pytest.raises(InputError, match="the row has a label"):
         list(Reranking(rows="lists").encode(wrong, reading))
+
+
+def test_a_passage_that_scores_as_the_positive_is_before_it(tmp_path: Path) -> None:
+    """A model that gives one score to all finds nothing first."""
+    folder = base_folder("bert", tmp_path)
+    base = load(folder)
+    base, _ = with_head_for(Reranking(), base)
+    torch.nn.init.zeros_(base.module.classifier.weight)
+    objective = Reranking().fitted(base, lambda: (Row(row, "") for row in lists()))
+    reading = Reading(Tokenizer.from_folder(folder), None, 32, segments=True)
+    examples = [e for row in lists() for e in objective.encode(Row(row, ""), reading)]
+    sums = objective.loss(base.module, objective.collate(examples, reading), ForwardContext()).sums
+    assert int(sums["accuracy"]) == 0
+    assert float(sums["mrr"]) == pytest.approx(sum(1 / (1 + len(many)) for many in NEGATIVES))

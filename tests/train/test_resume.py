@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -21,6 +22,7 @@ from tests.train import runs, tiny
 from lmstack.core import FormatError, InputError, StoreError
 from lmstack.train import checkpoint
 from lmstack.train.loop import Interrupted, Watch
+from lmstack.train.resume import FIXED, changes
 
 # Enough for four checkpoints and two validations. Runs of "causal" have more, as tests of signals
 # have to reach a process before it ends; "ema" counts epochs.
@@ -305,3 +307,43 @@ def test_resume_without_a_checkpoint_begins(folder: Path, name: str) -> None:
     stopped(folder, name, 2)
     runs.train(runs.recipe(folder, name), resume=True)
     runs.assert_same_end(folder, "causal", name)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(
+    tmp_path: Path, disk_calls: list[tuple[str, str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def renamed(source: Path, target: Path) -> None:
+        disk_calls.append(("rename", Path(target).name, 0))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    parts = [(name, {"w": torch.ones(3)}) for name in ("weights", "optimizer")]
+    checkpoint.Checkpoints(tmp_path, 1).save(1, parts, {})
+    assert [call[:2] for call in disk_calls] == [
+        ("sync", "weights.safetensors"),
+        ("sync", "optimizer.safetensors"),
+        ("sync", "state.json"),
+        ("rename", "step-00000001"),
+        ("sync", "checkpoints"),
+    ]
+    assert all(size for call, name, size in disk_calls if call == "sync" and "." in name)
+
+
+@pytest.mark.parametrize("key", FIXED)
+def test_whatever_the_state_follows_from_stays(key: str) -> None:
+    """``pack`` and the others, each by itself; where things are may change."""
+    before = dict.fromkeys((*FIXED, "lr", "data", "output"), 1)
+    with pytest.raises(InputError, match=f"^{key} is 2, and the run was started with 1") as error:
+        list(changes(before, {**before, key: 2}))
+    assert error.value.param == key
+    moved = {**before, "data": 2, "output": 2, "lr": 2}
+    assert list(changes(before, moved)) == ["lr is 2 from here on; it was 1"]
+
+
+def test_what_a_run_follows_from_is_all_there() -> None:
+    """Two lists, so that none goes from the code unseen; docs/training-runs.md has them too."""
+    text = (Path(__file__).parents[2] / "docs" / "training-runs.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| `objective`, `model`"))
+    assert set(re.findall(r"`(\w+)`", row.split("|")[1])) == set(FIXED)

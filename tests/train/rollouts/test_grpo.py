@@ -155,6 +155,7 @@ GROUPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(GROUPS, st.integers(1, 60))
 def test_passes_that_share_prompts_hold_every_answer_once_and_no_more_than_asked(
     groups: list[tuple[int, list[int]]], most: int
@@ -238,3 +239,15 @@ def test_answers_that_were_cut_may_be_left_out() -> None:
 def test_what_cannot_be_is_said(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         GroupRelativePolicy.from_mapping({**REWARDS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("epochs", "minibatches", "measures"),
+    [(1, 1, False), (1, 2, True), (2, 1, True), (3, 2, True)],
+)
+def test_several_updates_need_the_policy_before_its_first_update(
+    epochs: int, minibatches: int, measures: bool
+) -> None:
+    """Of one epoch of several minibatches the second is learned from by another policy, too."""
+    objective = GroupRelativePolicy(**REWARDS, epochs=epochs, minibatches=minibatches)
+    assert objective.measures == measures

@@ -1,0 +1,44 @@
+"""Whether a data file is the one that was hashed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lmstack.core import InputError
+from lmstack.train.data.fingerprint import check_unchanged, data_files
+
+
+def test_a_file_that_is_rewritten_in_place_a_moment_later_is_another(tmp_path: Path) -> None:
+    """Of the same size, at the same place on the disk, within the same second."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("one")
+    os.utime(path, ns=(10**18, 10**18))
+    files = data_files([path])
+    check_unchanged(files)
+    with path.open("r+") as file:
+        file.write("two")
+    os.utime(path, ns=(10**18, 10**18 + 1_000_000))
+    with pytest.raises(InputError, match=r"rows\.jsonl changed while it was read"):
+        check_unchanged(files)
+
+
+@pytest.mark.parametrize("change", ["longer", "replaced", "gone"])
+def test_any_other_change_is_noticed_too(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("one")
+    os.utime(path, ns=(10**18, 10**18))
+    files = data_files([path])
+    if change == "longer":
+        path.write_text("three")
+    else:
+        (tmp_path / "other").write_text("one")  # while the first is there, so of another inode
+        path.unlink()
+        if change == "replaced":
+            (tmp_path / "other").rename(path)
+    if change != "gone":
+        os.utime(path, ns=(10**18, 10**18))
+    with pytest.raises(InputError, match="changed while it was read"):
+        check_unchanged(files)
