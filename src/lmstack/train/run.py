@@ -29,6 +29,7 @@ from lmstack.train.precision import dtype_of, products_of
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import with_reference
 from lmstack.train.result import keep, training_of
+from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Services, WeightedReward
 from lmstack.train.rollouts.trainer import OnlineTrainer
@@ -184,6 +185,8 @@ def _trainer(
     for number, weighted in enumerate(rewards, 1):
         if isinstance(weighted.reward, RewardModel):
             facts[f"model of reward {number}"] = weighted.reward.digest
+        if isinstance(weighted.reward, OwnReward):
+            facts[f"file of reward {number}"] = weighted.reward.digest
     rollouts = online.rollout_config
     held = str(dtype_of(recipe.precision)).removeprefix("torch.")
     rollouts = replace(rollouts, weights=rollouts.weights or held)

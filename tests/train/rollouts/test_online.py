@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,13 @@ from safetensors.torch import load_file, save_file
 from tests.train import runs
 from tests.train.rollouts import letters
 from tests.train.test_reward import one_score
+from torch import Tensor
 
 from lmstack.core import InputError
+from lmstack.registry import Store
+from lmstack.train import train
 from lmstack.train.objectives.grpo import GroupRelativePolicy
+from lmstack.train.rollouts.trainer import OnlineTrainer
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +100,16 @@ def test_minibatches_without_an_answer_are_no_updates(folder: Path) -> None:
     assert runs.lines(folder, "few")[0]["updates"] == 4 * 4
 
 
+OWN = "def score(samples, letter='a'):\n    return [s.text.count(letter) for s in samples]\n"
+
+
 def test_another_process_draws_the_same_answers(folder: Path) -> None:
-    letters.run(letters.recipe(folder, "here", steps=3, lora={"r": 4}))
-    apart = {"rollouts": {"threads": 1}}
-    letters.run(letters.recipe(folder, "apart", apart, steps=3, lora={"r": 4}))
+    """To be scored by a function in a file of ours, which that process knows nothing of."""
+    (folder / "own.py").write_text(OWN)
+    own = {"rewards": [{"file": str(folder / "own.py")}]}
+    runs.train(letters.recipe(folder, "here", own, steps=3, lora={"r": 4}))
+    apart = {**own, "rollouts": {"threads": 1}}
+    runs.train(letters.recipe(folder, "apart", apart, steps=3, lora={"r": 4}))
     runs.assert_same_end(folder, "here", "apart")
 
 
@@ -111,6 +125,98 @@ def test_a_run_goes_on_with_the_reward_model_that_it_was_started_with(folder: Pa
     save_file({k: v + 1 for k, v in load_file(weights).items()}, weights)
     with pytest.raises(InputError, match="model of reward 1"):
         runs.train(recipe, resume=True)
+
+
+def test_the_second_minibatch_is_held_against_the_policy_before_the_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one epoch: the policy has moved by then, and the ratio says so."""
+    ratios: list[float] = []
+    losses = GroupRelativePolicy.token_losses
+
+    def recorded(
+        objective: GroupRelativePolicy, log_probs: Tensor, known: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        ratios.append(float((log_probs.detach() - known["before"]).exp().sub(1).abs().max()))
+        return losses(objective, log_probs, known)
+
+    monkeypatch.setattr(GroupRelativePolicy, "token_losses", recorded)
+    two = {"epochs": 1, "minibatches": 2}
+    letters.run(letters.recipe(folder, "halves", two, steps=1, micro_tokens=4096))
+    assert runs.lines(folder, "halves")[0]["updates"] == 2.0
+    first, second = ratios
+    assert first < 1e-5
+    assert second > 1e-3
+
+
+class Slow:
+    """A sampler whose answers ahead are not there before an evaluation begins."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.is_working, self.disturbed = inner, False, 0
+        self.evaluating = threading.Event()
+
+    def update(self, module: Any) -> None:
+        self.disturbed += self.is_working
+        self.inner.update(module)
+
+    def sample(self, *given: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            return self.inner.sample(*given)
+        self.is_working = True
+        try:
+            assert self.evaluating.wait(60)
+            self.evaluating.clear()
+            time.sleep(0.05)
+            return self.inner.sample(*given)
+        finally:
+            self.is_working = False
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def test_an_evaluation_gives_the_sampler_no_weights_while_it_draws(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Services(letters.Services):
+        def sampler(self, *given: Any) -> Any:
+            self.slow = Slow(super().sampler(*given))
+            return self.slow
+
+    services, evaluate = Services(), OnlineTrainer.evaluate
+
+    def begun(trainer: OnlineTrainer) -> dict[str, float]:
+        services.slow.evaluating.set()
+        return evaluate(trainer)
+
+    monkeypatch.setattr(OnlineTrainer, "evaluate", begun)
+    ahead = {"rollouts": {"ahead": 1}}
+    train(letters.recipe(folder, "slow", ahead, steps=3, eval_every=1), services=services)
+    assert services.slow.disturbed == 0
+    assert len(runs.lines(folder, "slow")) == 6
+
+
+def test_a_run_goes_on_with_the_reward_file_that_it_was_started_with(folder: Path) -> None:
+    """Its hash is in the lineage of the result."""
+    file = folder / "my_reward.py"
+    file.write_text(OWN)
+    own = {
+        "rewards": [{"file": str(file), "settings": {"letter": "e"}}],
+        "rollouts": {"threads": 1},
+    }
+    recipe = letters.recipe(folder, "own", own, steps=3, save_every=1, eval_every=3)
+    with pytest.raises(runs.Killed):
+        runs.train(recipe, watch=runs.Stop(2))
+    file.write_text(OWN.replace("count", "index"))
+    with pytest.raises(InputError, match="the file of reward 1 is not that which the run was"):
+        runs.train(recipe, resume=True)
+    file.write_text(OWN)
+    made = runs.train(recipe, resume=True)
+    assert all("reward_score" in line for line in runs.lines(folder, "own") if "loss" in line)
+    training = Store().resolve(str(made.folder)).card.training
+    assert training is not None
+    assert training.models == {"file of reward 1": hashlib.sha256(OWN.encode()).hexdigest()}
 
 
 @pytest.mark.long

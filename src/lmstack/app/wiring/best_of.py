@@ -35,6 +35,7 @@ from lmstack.core import (
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
 from lmstack.train.rewards import REWARDS, scored
+from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Sample, WeightedReward
 
@@ -189,11 +190,16 @@ def _turn(text: str) -> dict[str, str]:
 
 
 def rewards_named(names: Sequence[str]) -> tuple[list[WeightedReward], dict[str, str]]:
-    """The rewards ``names``: of a recipe's rewards, or reward models; and what they are, each name
-    with the digest of its model."""
+    """The rewards ``names``: of a recipe's rewards, Python files, or reward models; and what they
+    are, each name with the digest of its model or file."""
     found, known = [], {}
     for name in names:
-        if name in REWARDS and name != RewardModel.name:
+        if name.endswith(".py"):
+            own = OwnReward(name)
+            known[name] = own.digest
+            found.append(WeightedReward(own))
+            continue
+        if name in REWARDS and name not in (RewardModel.name, OwnReward.name):
             found.append(WeightedReward(reward_for(name, {})))
             known[name] = name
             continue

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
-from lmstack.core import ChatModel, InputError, Message, check_range, shown
+from lmstack.core import ChatModel, InputError, Message
 from lmstack.core.files import store_error
 from lmstack.evals.answers import SIDES, Answer, Pairing
 from lmstack.evals.drawing import DrawingConfig, draw
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Compared", "Side", "compared", "planned"]
 
 _JUDGED_AT_ONCE = _REWARDED_AT_ONCE = 16
-_MOST_WEIGHT = 1e6
 Told = Callable[[str, int, int], None]
 Rewarded = Callable[[Sequence[tuple[Pairing, Answer]]], list[float]]
 
@@ -278,23 +277,15 @@ def _rewards(given: Any) -> list[WeightedReward]:
     """As an objective's ``rewards``: names, or mappings with a ``name``, a ``weight`` and
     settings."""
     from lmstack.app.wiring.rollouts import OnlineServices
+    from lmstack.train.objectives.online import reward_setting
     from lmstack.train.rollouts.protocol import WeightedReward
 
-    services, found = OnlineServices(), []
-    for each in given if isinstance(given, list | tuple) else [given]:
-        values = {"name": each} if isinstance(each, str) else each
-        name = values.get("name") if isinstance(values, Mapping) else None
-        if not isinstance(name, str):
-            raise InputError(
-                f"a reward is {shown(each)}, not a name, or a name with settings",
-                hint="rewards: [{name: arithmetic}]",
-                param="rewards",
-            )
-        weight: Any = values.get("weight", 1.0)
-        check_range("rewards.weight", weight, -_MOST_WEIGHT, _MOST_WEIGHT)
-        settings = {key: value for key, value in values.items() if key not in ("name", "weight")}
-        found.append(WeightedReward(services.reward(name, settings), float(weight)))
-    return found
+    services = OnlineServices()
+    many = given if isinstance(given, list | tuple) else [given]
+    return [
+        WeightedReward(services.reward(each.name, each.settings), each.weight)
+        for each in map(reward_setting, many)
+    ]
 
 
 def _scoring(plan: Compared) -> Rewarded:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
@@ -22,17 +22,19 @@ from torch import Tensor
 from lmstack.core import Grammar, InputError, Message, allowed, check_range, shown
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
+from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.train.cross_entropy import chunked_log_probs, wide
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
-from lmstack.train.objectives.objective import Objective, Reading
+from lmstack.train.objectives.objective import AllRows, Objective, Reading
 from lmstack.train.rewards import REWARDS, RewardFunction, reward_named
+from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rollouts.experience import Rollout
 from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
 
-__all__ = ["OnlineObjective", "RewardSetting"]
+__all__ = ["OnlineObjective", "RewardSetting", "reward_setting"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class RewardSetting:
 
 @dataclass(frozen=True)
 class OnlineObjective(Objective):
-    """``rewards``: names, or mappings of ``name``, ``weight`` and settings. ``samples``: answers to
-    each prompt, of ``max_tokens`` at most, or to one of the strings ``stop``. ``masked``: answers
-    are masked to the JSON Schema in the row's ``schema``. ``rollouts``: see `RolloutConfig`."""
+    """``rewards``: names, or mappings of ``name``, ``weight`` and settings; with a ``file`` they
+    need no name. ``samples``: answers to each prompt, of ``max_tokens`` at most, or to one of the
+    strings ``stop``. ``masked``: answers are masked to the JSON Schema in the row's ``schema``.
+    ``rollouts``: see `RolloutConfig`."""
 
     reads: ClassVar[tuple[str, ...]] = ("prompt",)
     kind: ClassVar[Kind | None] = "generate"
@@ -84,7 +87,7 @@ class OnlineObjective(Objective):
                 hint="rewards: [{name: arithmetic}, {name: json-schema, weight: 0.5}]",
                 param="rewards",
             )
-        return [_reward_setting(each) for each in given]
+        return [reward_setting(each) for each in given]
 
     @cached_property
     def _known_rewards(self) -> Sequence[RewardFunction]:
@@ -111,6 +114,11 @@ class OnlineObjective(Objective):
         return self.epochs * self.minibatches
 
     # -- data ----------------------------------------------------------------------------------
+
+    def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
+        for reward in self._known_rewards:
+            reward.ready()
+        return super().fitted(base, rows)
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         """The prompt's ids, and as its labels the row as JSON in UTF-8, for the rewards."""
@@ -240,8 +248,11 @@ def _schema(values: Mapping[str, Any]) -> Grammar:
     return Grammar.json_schema(found)
 
 
-def _reward_setting(given: Any) -> RewardSetting:
+def reward_setting(given: Any) -> RewardSetting:
+    """One of a recipe's ``rewards``, a name or a mapping; `InputError` where it is neither."""
     values: Any = {"name": given} if isinstance(given, str) else given
+    if isinstance(values, Mapping) and "file" in values:
+        values = {"name": OwnReward.name, **values}
     if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
         raise InputError(
             f"a reward is {shown(given)}, not a name, or a name with settings",

@@ -67,6 +67,10 @@ class RewardFunction(Config, abc.ABC):
     name: ClassVar[str]
     columns: ClassVar[Mapping[str, str]] = {}
 
+    def ready(self) -> None:
+        """`LmstackError` where it cannot be had here; asked before data is read. What `lent` gives
+        is not looked at."""
+
     def lent(self, checks: Checks) -> Self:
         """With what it needs of ``checks``; `LmstackError` where that is not to be had here."""
         del checks

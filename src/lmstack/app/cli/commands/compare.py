@@ -140,12 +140,15 @@ def _tuned(base: str, name: str) -> Side:
 
 
 def _reward(text: str) -> dict[str, Any]:
-    """``NAME KEY=VALUE ...`` as a recipe has it; a name that is no reward's is a reward model's."""
+    """``NAME KEY=VALUE ...`` as a recipe has it; a name that is no reward's is that of a Python
+    file, or of a reward model."""
     from lmstack.train.rewards import REWARDS
 
     name, *pairs = shlex.split(text) or [""]
     settings: dict[str, Any] = {"name": name}
-    if name not in REWARDS:
+    if name.endswith(".py"):
+        settings = {"file": name}
+    elif name not in REWARDS:
         settings = {"name": "reward-model", "model": name}
     for pair in pairs:
         key, equals, value = pair.partition("=")
