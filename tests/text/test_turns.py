@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -137,9 +138,9 @@ def test_the_work_grows_with_the_turns_and_not_with_their_square(
     rendered = []
     render = ChatTemplate._render
 
-    def counted(self: ChatTemplate, messages: list[object], *more: object) -> str:
+    def counted(self: ChatTemplate, messages: list[object], *more: Any, **named: Any) -> str:
         rendered.append(len(messages))
-        return render(self, messages, *more)  # type: ignore[arg-type]
+        return render(self, messages, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ChatTemplate, "_render", counted)
     ChatTemplate(DEFAULT_SYSTEM).encode_turns(LONG * 10, byte_level)

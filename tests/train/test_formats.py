@@ -108,13 +108,28 @@ def test_tool_calls_keep_their_arguments_as_text(arguments: object) -> None:
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "half a surrogate pair"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": 3}]}, "tool_calls is 3"),
         ({"prompt": "x", "completion": 3}, "completion is 3, not text"),
-        ({"tools": [{}], "messages": []}, "the row has tools"),
     ],
 )
 def test_what_is_no_conversation_is_named(values: Mapping[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         messages_of(Row(values, "f:1"))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "values"),
+    [
+        (preference_of, {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"}),
+        (ratings_of, {"prompt": "Hi", "completion": "Hello", "rating": 3}),
+        (prompt_of, {"prompt": "Hi"}),
+    ],
+)
+def test_tools_that_nobody_would_be_shown_are_not_passed_over(
+    read: Callable[[Row], object], values: Mapping[str, Any]
+) -> None:
+    read(row(**values, tools=[]))
+    with pytest.raises(InputError, match="the row has tools, which only sft and distillation"):
+        read(row(**values, tools=[{"name": "now"}]))
 
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]

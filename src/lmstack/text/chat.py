@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jinja2
@@ -155,26 +155,34 @@ class ChatTemplate:
         return ids
 
     def encode_turns(
-        self, messages: Sequence[Message], tokenizer: Tokenizer, *, after: int = 0
+        self,
+        messages: Sequence[Message],
+        tokenizer: Tokenizer,
+        *,
+        tools: Sequence[Tool] = (),
+        after: int = 0,
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """The conversation's token ids, those of `encode` without a prompt, and the ranges of them
-        that the assistant wrote, each with the token that ends the turn. ``after``: turns among so
-        many first messages are left out, and may be rendered in another way later on.
+        that the assistant wrote, each with the token that ends the turn. ``tools``: those that the
+        model is shown. ``after``: turns among so many first messages are left out, and may be
+        rendered in another way later on.
 
         By the template's ``{% generation %}`` marks where it has any, as transformers'
         ``return_assistant_tokens_mask`` does; otherwise what each turn adds to its prompt.
         `InputError` where these cannot be told, or there are none.
         """
         guard = Untrusted(tokenizer.special_tokens)
-        dicts, _ = self._given(messages, (), guard.hide)
-        after = len(self._given(messages[:after], (), _same)[0])
+        dicts, shown_tools = self._given(messages, tools, guard.hide)
+        after = len(self._given(messages[:after], tools, _same)[0]) if after else 0
         if self.has_generation_marks:
             marks = dict(zip(GENERATION, (START, STOP), strict=True))
-            rendered, ranges = generation_ranges(self._render(dicts, False, marks))
+            rendered, ranges = generation_ranges(self._render(dicts, False, marks, shown_tools))
             wanted = sum(message["role"] == "assistant" for message in dicts[after:])
             ranges = ranges[max(len(ranges) - wanted, 0) :]
         else:
-            rendered, ranges = assistant_ranges(dicts, self._render, after)
+            rendered, ranges = assistant_ranges(
+                dicts, partial(self._render, tools=shown_tools), after
+            )
         bounds = guard.places(rendered, [bound for each in ranges for bound in each])
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []

@@ -15,7 +15,13 @@ from typing import Any
 from lmstack.core import InputError, LmstackError, Message
 from lmstack.evals.answers import Answer
 from lmstack.evals.diversity import words
-from lmstack.train.data.formats import messages_of, preference_of, prompt_of, text_of
+from lmstack.train.data.formats import (
+    messages_of,
+    preference_of,
+    prompt_of,
+    refuse_tools,
+    text_of,
+)
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
 __all__ = ["AskedPrompt", "read_preferences", "read_prompts"]
@@ -102,6 +108,7 @@ def _messages(row: Row) -> list[Message]:
         return [Message("user", text_of(row))]
     if "chosen" in row.values:
         return list(preference_of(row).prompt)
+    refuse_tools(row)
     turns = messages_of(row)
     while turns and turns[-1].role == "assistant":
         turns.pop()

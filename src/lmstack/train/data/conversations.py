@@ -1,7 +1,7 @@
 """The turns of a conversation, as data sets write them.
 
-Covers the roles of ShareGPT and its kin, contents in parts, and tool calls of OpenAI's API. Does
-not cover which columns hold a conversation (`formats`).
+Covers the roles of ShareGPT and its kin, contents in parts, and tools and their calls as OpenAI's
+API writes them. Does not cover which columns hold a conversation (`formats`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lmstack.core import InputError, Message, ToolCall, shown
+from lmstack.core import InputError, Message, Tool, ToolCall, shown
+from lmstack.core.json_text import parse_json
 
-__all__ = ["conversation", "role_of"]
+__all__ = ["conversation", "role_of", "tools_in"]
 
 # Templates render a conversation whole, again for each prefix; no model reads so many turns.
 MAX_TURNS = 10_000
@@ -22,6 +23,7 @@ _ROLES = {
     **{"human": "user", "gpt": "assistant", "observation": "tool"},
     **{"bot": "assistant", "model": "assistant", "function_response": "tool"},
 }
+_TOOL = 'tools: [{"name": "now", "description": "The time.", "parameters": {"type": "object"}}]'
 
 
 def conversation(turns: Any, column: str) -> list[Message]:
@@ -84,3 +86,29 @@ def _calls(value: Any) -> tuple[ToolCall, ...]:
             written = json.dumps(written, ensure_ascii=False)
         found.append(ToolCall(str(outer.get("id", "")), name, written))
     return tuple(found)
+
+
+def tools_in(value: Any) -> tuple[Tool, ...]:
+    """``tools`` of OpenAI's API, or without the ``function`` around each; a list, or its JSON
+    text. `InputError` for anything else."""
+    try:  # both through text, which bounds how deep a schema goes
+        given = parse_json(value if isinstance(value, str) else json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        given = None
+    if not isinstance(given, list):
+        raise InputError(f"tools is {shown(value)}, not a list", hint=_TOOL)
+    tools = tuple(map(_tool, given))
+    names = [tool.name for tool in tools]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two tools have the name {shown(name)}", hint="leave one out")
+    return tools
+
+
+def _tool(value: Any) -> Tool:
+    inner = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise InputError(f"a tool is {shown(value)}", hint=_TOOL)
+    parameters = inner.get("parameters")
+    given = {} if parameters is None else {"parameters": parameters}
+    return Tool(inner["name"], inner.get("description") or "", **given)

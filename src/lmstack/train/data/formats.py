@@ -1,7 +1,8 @@
 """What the columns of a row mean: the formats that objectives read.
 
     text           text
-    chat           messages: [{role, content}, ...]; or conversations: [{from, value}, ...]
+    chat           messages: [{role, content}, ...]; or conversations: [{from, value}, ...];
+                   tools (optional)
     instruction    instruction, input (optional), output; or prompt, completion
     preference     prompt, chosen, rejected, as texts or messages; or chosen and rejected alone;
                    margin, probability (both optional)
@@ -27,8 +28,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from lmstack.core import InputError, Message, check_text, shown
-from lmstack.train.data.conversations import conversation, role_of
+from lmstack.core import InputError, Message, Tool, check_text, shown
+from lmstack.train.data.conversations import conversation, role_of, tools_in
 from lmstack.train.data.rows import Row
 
 __all__ = [
@@ -50,9 +51,11 @@ __all__ = [
     "preference_of",
     "prompt_of",
     "ratings_of",
+    "refuse_tools",
     "split_text_of",
     "tagged_of",
     "text_of",
+    "tools_of",
     "translation_of",
 ]
 
@@ -189,11 +192,6 @@ def messages_of(row: Row) -> list[Message]:
     """A conversation, from a row of chat or instruction. A column ``system`` is its first message
     where it has none."""
     values = row.values
-    if values.get("tools"):
-        raise InputError(
-            "the row has tools, and no chat template is given any in training",
-            hint="write them into the system message, or leave the column out",
-        )
     for key in ("messages", "conversations"):
         if key in values:
             return [*_system(row), *conversation(values[key], key)]
@@ -203,8 +201,24 @@ def messages_of(row: Row) -> list[Message]:
     raise _no("conversation", row, "messages; or instruction and output; or prompt and completion")
 
 
+def tools_of(row: Row) -> tuple[Tool, ...]:
+    """The column ``tools``: what the assistant of a conversation may call; mostly nothing."""
+    given = row.values.get("tools")
+    return () if given is None or given == "" else tools_in(given)
+
+
+def refuse_tools(row: Row) -> None:
+    """`InputError` where ``row`` has tools, for whoever shows the model none."""
+    if row.values.get("tools"):
+        raise InputError(
+            "the row has tools, which only sft and distillation show the model",
+            hint="write them into the system message, or leave the column out",
+        )
+
+
 def preference_of(row: Row) -> Preference:
     """``chosen`` and ``rejected``, and the prompt that they go on from."""
+    refuse_tools(row)
     chosen, rejected = _answer(row, "chosen"), _answer(row, "rejected")
     if row.values.get("prompt") is not None:
         prompt = [*_system(row), *_asked(row, "prompt")]
@@ -237,6 +251,7 @@ def preference_of(row: Row) -> Preference:
 def ratings_of(row: Row) -> tuple[Rated, ...]:
     """An answer and its rating, from a row of ``prompt``, ``completion`` and ``rating`` (or
     ``label``), or of ``messages`` and ``rating``; several of a row with lists of both."""
+    refuse_tools(row)
     values = row.values
     rater = "" if values.get("rater") is None else str(values["rater"])
     if values.get("messages") is not None:
@@ -267,6 +282,7 @@ def completions_of(row: Row) -> tuple[tuple[Message, ...], tuple[tuple[Message, 
 
 def prompt_of(row: Row) -> list[Message]:
     """The column ``prompt``, a text or messages, to be answered."""
+    refuse_tools(row)
     prompt = [*_system(row), *_asked(row, "prompt")]
     if prompt[-1].role == "assistant":
         raise InputError("the prompt ends with a turn of the assistant", hint="end it with another")

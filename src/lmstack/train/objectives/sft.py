@@ -4,9 +4,10 @@
 
 Which tokens those are follows from the chat template that serves the model
 (`ChatTemplate.encode_turns`): by its ``{% generation %}`` marks, or else what a turn adds to the
-prompt for it, the token that ends the turn included. Nothing else is learned: not the line end that
-some templates print after that token, which is never generated. A conversation of more than
-``max_length`` tokens is cut at its end.
+prompt for it, the token that ends the turn included. A row's tools are shown as when the model is
+served; calls of them are learned, and what they returned is not. Nothing else is learned: not the
+line end that some templates print after that token, which is never generated. A conversation of
+more than ``max_length`` tokens is cut at its end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer
 from lmstack.registry.card import Kind
 from lmstack.train.data.examples import IGNORED, Batch, Example
-from lmstack.train.data.formats import messages_of
+from lmstack.train.data.formats import messages_of, tools_of
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.objective import Loss, Objective, Reading, token_loss
@@ -40,7 +41,9 @@ class SupervisedFineTuning(Objective):
             raise InputError(
                 "the model has no chat template", hint="train on text, or give the base a template"
             )
-        ids, spans = reading.template.encode_turns(messages_of(row), reading.tokenizer)
+        ids, spans = reading.template.encode_turns(
+            messages_of(row), reading.tokenizer, tools=tools_of(row)
+        )
         labels = np.full(len(ids), IGNORED, np.int32)
         whole = np.array(ids, np.int32)
         for start, stop in spans:
