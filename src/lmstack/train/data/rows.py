@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from lmstack.core import NotFoundError, require, shown
 from lmstack.core.files import store_error
+from lmstack.train.data.hub import hub_file, is_hub_name
 
 __all__ = ["BadRow", "Row", "Rows", "find_data"]
 
@@ -51,10 +52,11 @@ class BadRow:
 
 def find_data(paths: Sequence[str | Path]) -> list[Path]:
     """The files that ``paths`` name, in order and each once; a folder stands for those below it
-    that are not hidden, a pattern (``shards/*.parquet``) for those that it matches."""
+    that are not hidden, a pattern (``shards/*.parquet``) for those that it matches, a data set
+    (``hf:org/name``) for the file that it is fetched to."""
     found: dict[Path, Path] = {}
     for name in paths:
-        path = Path(name)
+        path = hub_file(str(name)) if is_hub_name(str(name)) else Path(name)
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if _is_data(p.relative_to(path)))
             inside = [p for p in inside if p.is_file()]
@@ -66,7 +68,8 @@ def find_data(paths: Sequence[str | Path]) -> list[Path]:
         if not inside:
             raise NotFoundError(
                 f"there is no data at {shown(str(name))}",
-                hint=f"give files or folders of {', '.join(_SUFFIXES)}",
+                hint=f"give files or folders of {', '.join(_SUFFIXES)}; or hf:NAME, a data set of"
+                " Hugging Face",
                 param="data",
             )
         for file in inside:
