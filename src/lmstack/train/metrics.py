@@ -16,6 +16,7 @@ from typing import Any
 
 from lmstack.core import require
 from lmstack.core.files import store_error, write_atomic
+from lmstack.train.tracking import Tracker
 
 __all__ = ["MetricsLog", "read_metrics"]
 
@@ -24,6 +25,9 @@ class MetricsLog:
     """Appends to ``path``; a run that resumes goes on in the same file. ``tensorboard``: writes
     the same values as event files into a folder beside it, which ``tensorboard --logdir`` shows;
     needs the extra of that name."""
+
+    # Gets them too, and is closed with it: begun when a run does, after all that may refuse it.
+    tracker: Tracker | None = None
 
     def __init__(self, path: Path, *, tensorboard: bool = False) -> None:
         self._path, self._events = path, path.with_name("tensorboard")
@@ -42,6 +46,12 @@ class MetricsLog:
 
         if self._has_events:
             self._add_events(values)
+        if self.tracker is not None:
+            self.tracker.add(values)
+
+    def close(self) -> None:
+        if self.tracker is not None:
+            self.tracker.close()
 
     def cut(self, step: int) -> None:
         """Forget the lines of steps after ``step``, which will be gone through again."""

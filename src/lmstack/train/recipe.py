@@ -17,6 +17,7 @@ from typing import Any
 from lmstack.core import Config, InputError, check_range, shown
 from lmstack.core.config import allowed
 from lmstack.train.settings_file import read_settings
+from lmstack.train.tracking import tracker_named
 
 __all__ = ["Recipe", "check_files", "read_recipe", "warnings_of"]
 
@@ -36,9 +37,10 @@ class Recipe(Config):
     ``output``: the name of the result in the registry, or a folder. ``run``: where checkpoints and
     metrics go; unless given, ``runs/`` and the output's name.
 
-    **Data.** ``data``: files and folders. ``validation``: a share of the documents, or files.
-    ``max_length``: tokens of a sequence, and of a packed row. ``pack``: put short ones together.
-    ``deduplicate``: leave out exact and near duplicates. ``strict``: stop at the first bad row.
+    **Data.** ``data``: files, folders, and data sets of Hugging Face (``hf:org/name``).
+    ``validation``: a share of the documents, or files. ``max_length``: tokens of a sequence, and of
+    a packed row. ``pack``: put short ones together. ``deduplicate``: leave out exact and near
+    duplicates. ``strict``: stop at the first bad row.
 
     **Steps.** ``batch``: rows of a step, over all passes and processes. ``micro_tokens``: tokens
     of one pass. ``epochs``, or ``steps`` where given. ``lr``: the highest; ``schedule`` lowers it
@@ -53,8 +55,10 @@ class Recipe(Config):
     **Keeping.** ``eval_every`` and ``save_every``: steps, None: ten times a run. ``keep``:
     checkpoints. ``ema``: the decay of an average of the weights, which is then what is kept.
     ``patience``: evaluations without a better ``metric`` after which it stops; None: that of the
-    objective. ``tensorboard``: write the metrics as its events too. ``report``: settings of the
-    comparison with the base in which a run that aligns a model ends; false: none."""
+    objective. ``tensorboard``: write the metrics as its events too. ``track``: send them to
+    ``trackio`` or ``wandb``, into a project after a slash (`lmstack.train.tracking`). ``report``:
+    settings of the comparison with the base in which a run that aligns a model ends; false:
+    none."""
 
     objective: Any
     data: tuple[str, ...]
@@ -95,6 +99,7 @@ class Recipe(Config):
     patience: int | None = allowed(None, int, 1, 1000)
     metric: str | None = None
     tensorboard: bool = allowed(False, bool)
+    track: str | None = None
     report: Any = None
 
     def __post_init__(self) -> None:
@@ -126,7 +131,7 @@ class Recipe(Config):
             )
 
     def _check_types(self) -> None:
-        for name in ("output", "base", "tokenizer", "weights", "run", "metric"):
+        for name in ("output", "base", "tokenizer", "weights", "run", "metric", "track"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name == "output"):
                 raise InputError(
@@ -140,6 +145,8 @@ class Recipe(Config):
                     hint="lora.r=16" if name == "lora" else "the keys of a config.json",
                     param=name,
                 )
+        if self.track is not None:
+            tracker_named(self.track)
         check_files("data", self.data)
         if isinstance(self.validation, int | float):
             check_range("validation", self.validation, 0, 1, high_open=True)

@@ -34,6 +34,7 @@ from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Services, WeightedReward
 from lmstack.train.rollouts.trainer import OnlineTrainer
 from lmstack.train.throughput import matrix_rate
+from lmstack.train.tracking import Tracker
 
 __all__ = ["Result", "train"]
 
@@ -106,9 +107,15 @@ def _trained(
         metrics.cut(step)
     started = time.perf_counter()
     try:
+        if recipe.track is not None and parallel.is_first:
+            settings, note = recipe.to_json(), watch.note
+            metrics.tracker = Tracker(
+                recipe.track, recipe.folder, settings, resume=step > 0, note=note
+            )
         values = trainer.run()
     finally:
         trainer.close()
+        metrics.close()
     parallel.unwrapped(module)
     folder, digest = Path(recipe.output), None
     if parallel.is_first:
