@@ -72,7 +72,7 @@ ORDERS = {
         "http",
     ),
     "train": (
-        "settings_file data.journal data.problems",
+        "settings_file tracking data.hub data.journal data.problems",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "rollouts.protocol",
         "native.library",

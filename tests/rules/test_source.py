@@ -21,6 +21,8 @@ TOO_LONG: dict[str, str] = {}
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+# Files that run code by whoever starts the program, as a script is, each with the reason.
+RUNS_CODE = {"src/lmstack/train/rewards/own.py": "a reward that the recipe names by its file"}
 FORBIDDEN_METHODS = {("torch", "load"), ("torch", "save"), ("os", "system"), ("yaml", "load")}
 
 
@@ -184,8 +186,11 @@ def test_what_only_looks_like_it_passes(sample: Any, text: str) -> None:
 
 
 def test_nothing_runs_code_from_data(sources: Mapping[str, Any]) -> None:
-    wrong = [line for source in sources.values() for line in forbidden(source)]
+    found = {source.shown: list(forbidden(source)) for source in sources.values()}
+    wrong = [line for shown, lines in found.items() for line in lines if shown not in RUNS_CODE]
     assert not wrong, "\n".join(wrong)
+    for shown in RUNS_CODE:
+        assert [line.split()[-1] for line in found[shown]] == ["exec", "compile"]
 
 
 def test_nothing_is_left_for_later(sources: Mapping[str, Any]) -> None:
