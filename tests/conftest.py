@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lmstack.core import RemoteError
 from lmstack.engine.scratch import Scratch
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 # there. Tests of Ctrl-C would wait forever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Properties are held to what they say, not to a clock: on a busy machine, or as the first test of a
+# process, an example takes longer than hypothesis' 200 ms now and then.
+settings.register_profile("lmstack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lmstack")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -155,7 +155,6 @@ GROUPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(GROUPS, st.integers(1, 60))
 def test_passes_that_share_prompts_hold_every_answer_once_and_no_more_than_asked(
     groups: list[tuple[int, list[int]]], most: int
