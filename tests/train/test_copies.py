@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import re
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmstack.core import StoreError
 from lmstack.rag.catalogue import duplicates as of_the_index
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train.data.copies import Copies, CopyFinder, shingles_of
@@ -195,3 +198,17 @@ def test_personal_data_is_known_by_its_form_and_its_check_digits(
 @given(st.text(st.sampled_from("1234567890 -@.+aDE"), max_size=60))
 def test_personal_data_is_looked_for_in_any_text(text: str) -> None:
     assert personal_kinds(text) <= {"email", "phone", "card", "iban"}
+
+
+def test_a_full_disk_is_named_by_the_folder(tmp_path: Path) -> None:
+    class Full:
+        def write(self, _: bytes) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    finder = CopyFinder(tmp_path / "copies")
+    finder._shingles.close()
+    finder._shingles = Full()  # type: ignore[assignment]
+    with pytest.raises(StoreError, match="No space left") as error:
+        finder.add("a text")
+    assert str(tmp_path / "copies") in error.value.message
+    finder._bands.close()

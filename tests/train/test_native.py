@@ -23,6 +23,7 @@ from lmstack.train.compute import NativeOps, ops_for
 from lmstack.train.cross_entropy import distribution
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
 from lmstack.train.native import library, products
+from lmstack.train.native.softmax import takes_logits
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="this processor or this build has no native training ops"
@@ -392,3 +393,12 @@ def test_a_gradient_may_lie_in_memory_as_it_likes(op: str, laid: str) -> None:
         seen = x.clone().requires_grad_()
         found += torch.autograd.grad(call(seen), seen, grad)
     close(*found)
+
+
+def test_logits_in_float32_on_the_processor_are_taken_and_no_others() -> None:
+    """Both ways end alike, so that nothing else would show which was gone."""
+    logits, labels = torch.randn(3, 40), torch.tensor([1, 2, 3])
+    assert takes_logits(logits, labels)
+    assert not takes_logits(logits.bfloat16(), labels)
+    assert not takes_logits(logits, labels.int())
+    assert not takes_logits(logits.to("meta"), labels)

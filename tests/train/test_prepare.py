@@ -20,7 +20,7 @@ from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.examples import Example
 from lmstack.train.data.formats import document_of
 from lmstack.train.data.prepare import Prepared, Selection, prepare
-from lmstack.train.data.report import DataReport
+from lmstack.train.data.report import DataReport, Lengths
 from lmstack.train.data.rows import Row
 from lmstack.train.data.split import Split
 from lmstack.train.data.store import ExampleWriter
@@ -58,6 +58,7 @@ def test_threads_keep_the_order_of_the_rows(tmp_path: Path, reading: Reading) ->
     ]
     assert found.report.rows == 300
     assert found.report.tokens == found.train.tokens
+    assert found.report.lengths == Lengths.of(found.train.lengths)
     assert [file["path"] for file in found.report.files] == list(map(str, shards))
 
 

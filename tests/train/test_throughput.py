@@ -12,6 +12,7 @@ from tests.train import tiny
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmstack.model import ForwardContext
+from lmstack.train import throughput
 from lmstack.train.data.examples import padded
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.objective import token_loss
@@ -57,6 +58,21 @@ def test_a_rate_is_measured_once(precision: str) -> None:
     rate = matrix_rate(precision, torch.device("cpu"))
     assert rate > 1e8
     assert matrix_rate(precision, torch.device("cpu")) == rate
+
+
+def test_another_number_of_threads_has_a_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, products = torch.device("cpu"), list[int]()
+    product = torch.mm
+    monkeypatch.setattr(throughput, "_SIDE", 8)
+    monkeypatch.setattr(torch, "mm", lambda *given: products.append(1) or product(*given))
+    throughput._rate.cache_clear()
+    counts = []
+    for threads in (3, 3, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        matrix_rate("float32", cpu)
+        counts.append(len(products))
+    throughput._rate.cache_clear()
+    assert counts[0] == counts[1] < counts[2]
 
 
 def test_steps_log_what_their_products_reach(tmp_path: Path) -> None:
