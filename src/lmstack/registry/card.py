@@ -50,7 +50,7 @@ __all__ = [
 CARD = "card.json"
 Kind = Literal[
     "generate", "seq2seq", "embed", "late-interaction", "rerank", "classify", "token-classify",
-    "fill-mask", "question-answering", "reward",
+    "fill-mask", "question-answering", "reward", "adapter",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _SHA1_DIGITS = 40

@@ -21,7 +21,9 @@ from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.selection import CONVERT, EXPORTED, PICKLES
 from lmstack.text.files import json_file
 
-__all__ = ["Facts", "Origin", "describe", "make_card"]
+__all__ = ["ADAPTER_CONFIG", "Facts", "Origin", "describe", "make_card"]
+
+ADAPTER_CONFIG = "adapter_config.json"  # as PEFT names it
 
 # How names of architectures end in transformers. Of one label or several: see `_kind`.
 _KINDS: Mapping[str, Kind] = {
@@ -57,6 +59,9 @@ def describe(path: Path) -> Facts:
         return _gguf(path)
     ggufs = sorted(path.glob("*.gguf"))
     weights = sorted(path.glob("*.safetensors"))
+    if weights and (path / ADAPTER_CONFIG).is_file():
+        parameters = sum(_safetensors_parameters(file) for file in weights)
+        return Facts("adapter", "lora", parameters, _readme_licence(path / "README.md"))
     if weights:
         return _folder(path, weights)
     if len(ggufs) == 1:

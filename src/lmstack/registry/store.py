@@ -15,6 +15,7 @@ import dataclasses
 import errno
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from lmstack.core import (
     IntegrityError,
     LmstackError,
     NotFoundError,
+    UnsupportedError,
     nearest,
     shown,
 )
@@ -42,7 +44,7 @@ from lmstack.registry.card import (
     content_digest,
     file_hash,
 )
-from lmstack.registry.describe import Origin, describe, make_card
+from lmstack.registry.describe import ADAPTER_CONFIG, Origin, describe, make_card
 from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
 from lmstack.registry.sources.known import KNOWN
@@ -95,7 +97,8 @@ class Store:
         parsed = parse_ref(ref)
         name = parsed.name
         if isinstance(parsed, PathRef):
-            if not is_exported(existing(parsed.path)):
+            _refuse_adapter(existing(parsed.path), str(ref))
+            if not is_exported(parsed.path):
                 describe(parsed.path)
             if name in KNOWN:
                 raise InputError(
@@ -113,30 +116,41 @@ class Store:
                 found = self._bring(name, parsed, progress)
         return self._fitting(found, parsed)
 
-    def add(self, ref: str | os.PathLike[str], fill: Callable[[Path], Origin]) -> ModelFolder:
-        """A model that is made here: ``fill`` writes its files into an empty folder and says
-        where they come from. ``ref``: a new name in the store, or the path of a new folder."""
+    def place(self, ref: str | os.PathLike[str]) -> Path:
+        """Where `add` puts what is called ``ref``: a name is an entry of the store, all else the
+        path of a folder. `InputError` where it cannot be a new model's."""
         parsed = parse_ref(ref)
         if not isinstance(parsed, NameRef | PathRef) or parsed.name in KNOWN:
             raise InputError(f"{ref} is not a name for a new model", hint="choose another name")
+        return parsed.path.absolute() if isinstance(parsed, PathRef) else self._entry(parsed.name)
+
+    def add(self, ref: str | os.PathLike[str], fill: Callable[[Path], Origin]) -> ModelFolder:
+        """A model or an adapter that is made here: ``fill`` writes its files into an empty folder
+        and says where they come from. ``ref``: a new name in the store, or the path of a new
+        folder. An adapter of the store takes the place of one of the same name."""
+        parsed, entry = parse_ref(ref), self.place(ref)
         inside = isinstance(parsed, NameRef)
-        entry = parsed.path.absolute() if isinstance(parsed, PathRef) else self._entry(parsed.name)
         with locked(self.root / "locks" / f"{parsed.name}.lock"):
-            if entry.is_file() or (entry.is_dir() and any(entry.iterdir())):
+            is_taken = entry.is_file() or (entry.is_dir() and any(entry.iterdir()))
+            if is_taken and not (inside and (entry / ADAPTER_CONFIG).is_file()):
                 raise InputError(
                     f"{ref} is there already",
                     hint=f"lmstack models rm {ref}" if inside else "remove it, or name another",
                 )
-            if entry.is_dir():
+            if entry.is_dir() and not is_taken:
                 entry.rmdir()
             return self._placed(parsed.name, entry, fill)
 
     def resolve(self, ref: str | os.PathLike[str]) -> ModelFolder:
         """The model that ``ref`` names, without network. Sizes are checked, bytes are not.
 
-        A folder or ``.gguf`` file outside the store is used where it is.
+        A folder or ``.gguf`` file outside the store is used where it is. `UnsupportedError` for
+        an adapter, which is no model by itself: that is `adapter`.
         """
         parsed = parse_ref(ref)
+        adapter = self.adapter(ref)
+        if adapter is not None:
+            _refuse_adapter(adapter, str(ref))
         if isinstance(parsed, PathRef):
             return self._in_place(existing(parsed.path))
         entry = self._entry(parsed.name)
@@ -150,8 +164,19 @@ class Store:
             raise self._unknown(str(ref))
         return self._fitting(ModelFolder.read(entry), parsed)
 
+    def adapter(self, ref: str | os.PathLike[str]) -> Path | None:
+        """The folder of the adapter that ``ref`` names, in the store or on disk; None where it
+        names something else, or nothing."""
+        parsed = parse_ref(ref)
+        found = self._entry(parsed.name)
+        if isinstance(parsed, PathRef):
+            found = parsed.path
+        elif isinstance(parsed, NameRef) and not parsed.digest and not found.exists():
+            found = Path(parsed.name)
+        return found if (found / ADAPTER_CONFIG).is_file() else None
+
     def models(self) -> list[ModelFolder]:
-        """Every usable model, by name. What is broken is in `broken`."""
+        """Every usable model and adapter, by name. What is broken is in `broken`."""
         return self._survey()[0]
 
     def broken(self) -> list[Broken]:
@@ -451,6 +476,16 @@ def _with_what_is_known(origin: Origin, path: Path) -> Origin:
         sampling=card.sampling,
         training=card.training,
     )
+
+
+def _refuse_adapter(path: Path, ref: str) -> None:
+    if (path / ADAPTER_CONFIG).is_file():
+        named = shlex.quote(ref)
+        raise UnsupportedError(
+            f"{shown(ref)} is an adapter, and a whole model is needed here",
+            hint=f"lmstack model merge {named} --output NAME makes one of it and its base",
+            param="model",
+        )
 
 
 def _check(path: Path) -> None:

@@ -50,6 +50,7 @@ from lmstack.engine import (
     native_problem,
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, load
+from lmstack.registry.adapters import base_of
 from lmstack.registry.weight_cache import has_blocks, requested_form, stored_form, updated_digest
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.forms import slow_form, usual_form
@@ -554,8 +555,25 @@ def open_model(
     draft: str | os.PathLike[str] | ModelFolder | None = None,
 ) -> LocalModel | LocalEmbedder | LoadedModel:
     """`LocalModel` for what generates, `LocalEmbedder` for sentence vectors, else the
-    `LoadedModel` itself, as for a folder without a tokenizer. ``draft``: of what generates, see
-    `LocalModel`. No network."""
+    `LoadedModel` itself, as for a folder without a tokenizer. An adapter is opened beside the base
+    that it names. ``draft``: of what generates, see `LocalModel`. No network."""
+    adapter = None if isinstance(ref, ModelFolder) else (store or Store()).adapter(ref)
+    if adapter is not None:
+        base = open_model(
+            base_of(adapter, store),
+            store=store,
+            weights=weights,
+            dtype=dtype,
+            engine=engine,
+            draft=draft,
+        )
+        if not isinstance(base, LocalModel):
+            raise UnsupportedError(
+                f"{ref} adapts a model that does not write",
+                hint=f"lmstack model merge {ref} --output NAME makes a model of both",
+                param="model",
+            )
+        return base.with_adapter(adapter, owns_base=True)
     loaded = load_weights(ref, store, weights, dtype, default="float32")
     if not loaded.has_tokenizer:
         return loaded

@@ -1,4 +1,4 @@
-"""What a run leaves: a model in the registry or an adapter's folder, with its lineage."""
+"""What a run leaves, a model or an adapter, in the store or in a folder, with its lineage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import lmstack
 from lmstack.core.files import write_atomic
 from lmstack.model import save_adapter
 from lmstack.registry import LoadedModel, Store
+from lmstack.registry.adapters import TRAINING
 from lmstack.registry.describe import Origin
 from lmstack.registry.lineage import Ancestor, DataFacts, Training
 from lmstack.train.data.report import DataReport
 from lmstack.train.recipe import Recipe
 
-__all__ = ["TRAINING", "keep", "training_of"]
+__all__ = ["keep", "training_of"]
 
-TRAINING = "training.json"
 _GIT_S = 5.0
 
 
@@ -63,29 +63,43 @@ def training_of(
 def keep(
     recipe: Recipe, trained: LoadedModel, training: Training, fitted: Mapping[str, Any] = {}
 ) -> tuple[Path, str | None]:
-    """Where the result is, and its digest, which an adapter has none of. ``fitted``: the settings
-    of the objective with what it found in the data, such as classes: they say which head an adapter
-    goes with."""
-    if recipe.lora is not None:
-        folder = Path(recipe.output)
-        save_adapter(trained.module, folder)
+    """Where the result is, and its digest, which an adapter outside the store has none of.
+    ``fitted``: the settings of the objective with what it found in the data, such as classes: they
+    say which head an adapter goes with."""
+    base, store = training.base, Store()
+    is_adapter = recipe.lora is not None
+
+    def write(folder: Path) -> None:
+        if not is_adapter:
+            trained.save(folder)
+            return
+        save_adapter(trained.module, folder, base=_base_name(recipe))
         text = json.dumps({**training.to_json(), "fitted": fitted}, indent=2) + "\n"
         write_atomic(folder / TRAINING, text.encode())
-        return folder, None
-    base = training.base
 
     def fill(staged: Path) -> Origin:
-        trained.save(staged)
+        write(staged)
         return Origin(
             source=f"trained by lmstack {lmstack.__version__}",
             lineage=f"{recipe.objective_name} of {base.name if base else 'fresh weights'}",
-            kind=trained.kind,
+            kind="adapter" if is_adapter else trained.kind,
             weights_licence=base.licence if base else "",
             training=training,
         )
 
-    kept = Store().add(recipe.output, fill)
+    place = store.place(recipe.output)
+    if is_adapter and place.parent != store.folder:  # written again in its place, as PEFT does
+        write(place)
+        return place, None
+    kept = store.add(recipe.output, fill)
     return kept.path, kept.digest
+
+
+def _base_name(recipe: Recipe) -> str:
+    """What the adapter's folder calls its base: a name in the store, or where it lies."""
+    assert recipe.base is not None
+    folder = Store().resolve(recipe.base).path
+    return folder.name if folder.parent == Store().folder else str(folder.resolve())
 
 
 def _ancestor(recipe: Recipe, base: LoadedModel) -> Ancestor | None:

@@ -3,19 +3,18 @@ what, and the same of its base."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lmstack.app.formats import printable, seconds, size
-from lmstack.core import FormatError
+from lmstack.registry.adapters import lineage_of
+from lmstack.registry.describe import ADAPTER_CONFIG
 from lmstack.registry.lineage import Ancestor, Training
 from lmstack.text.files import json_file
 
 __all__ = ["adapter_facts", "ancestry"]
 
-ADAPTER, TRAINING = "adapter_config.json", "training.json"
 _SHOWN_FILES = 3
 _DIGITS = 12
 
@@ -28,28 +27,18 @@ def ancestry(training: Training) -> list[str]:
 def adapter_facts(folder: Path) -> dict[str, Any] | None:
     """What an adapter's folder says of it, with its ``training`` where lmstack trained it; None
     where the folder holds no adapter."""
-    if not (folder / ADAPTER).is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         return None
-    config = json_file(folder / ADAPTER)
+    config = json_file(folder / ADAPTER_CONFIG)
     facts: dict[str, Any] = {
         "adapter": str(folder),
         "settings": {k: v for k, v in config.items() if v not in (None, {}, [], False)},
         "size": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
     }
-    path = folder / TRAINING
-    if path.is_file():
-        facts["training"] = _read(path).to_json()
+    training = lineage_of(folder)
+    if training is not None:
+        facts["training"] = training.to_json()
     return facts
-
-
-def _read(path: Path) -> Training:
-    try:
-        return Training.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FormatError(
-            f"{path} is no lineage that lmstack wrote: {error}",
-            hint=f"restore it, or delete it: the adapter works without {TRAINING}",
-        ) from error
 
 
 def _training(training: Training) -> Iterator[str]:

@@ -27,6 +27,7 @@ from lmstack.app.wiring.embedders import (
     name_for_index,
     shaped_name,
 )
+from lmstack.app.wiring.merged import adapter_folder, writing_adapter
 from lmstack.core import (
     ChatModel,
     Embedder,
@@ -80,6 +81,7 @@ __all__ = [
     "pull",
     "remote_address",
     "remove_model",
+    "require_adapter",
     "require_candidate",
     "require_models",
     "service",
@@ -207,7 +209,8 @@ def adapter_facts(reference: str) -> dict[str, Any] | None:
     """What the folder of an adapter says of it; None where ``reference`` is no such folder."""
     from lmstack.app.inspect.ancestry import adapter_facts
 
-    return adapter_facts(Path(reference))
+    folder = adapter_folder(reference)
+    return None if folder is None else adapter_facts(folder)
 
 
 def model_to_inspect(reference: str) -> LoadedModel:
@@ -255,18 +258,22 @@ def generator(
     draft: str | None = None,
     engine: EngineConfig | None = None,
     release: Release | None = None,
+    adapter: str | None = None,
     *,
     may_draw: bool = False,
 ) -> ChatModel:
-    """The language model: remote if its name says so, the release of an alias, else local and
-    loaded, its weights in the form ``weights``. ``draft``: a smaller one that drafts for it;
-    ``engine``: of a local one; ``release``: what the alias is known to stand for; ``may_draw``: of
-    a remote one, where no figure is made of its answers (`RemoteModel`)."""
-    wanted = name or DEFAULT_MODEL
+    """The language model: remote if its name says so, the release of an alias, an adapter beside
+    the base that it names, else local and loaded, its weights in the form ``weights``. ``draft``: a
+    smaller one that drafts for it; ``engine``: of a local one; ``release``: what the alias is known
+    to stand for. ``adapter``: goes with it; without a name, with the base that it names.
+    ``may_draw``: of a remote one, where no figure is made of its answers (`RemoteModel`)."""
+    wanted = adapter if adapter is not None and name is None else name or DEFAULT_MODEL
+    if adapter is not None:
+        require_adapter(name, adapter)
     if is_remote(wanted):
         provider, _, model = wanted.partition(":")
         return _remote(provider, model, may_draw=may_draw)
-    smaller = None if draft is None else generator_folder(draft)
+    smaller = None if draft is None else _draft_folder(draft)
     release = release or releases.released(wanted)
     if release is not None:
         releases.check_options(wanted, release, weights=weights)
@@ -274,7 +281,31 @@ def generator(
     folder = generator_folder(wanted)
     from lmstack.serve import LocalModel
 
-    return LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
+    beside = writing_adapter(adapter or wanted)
+    model = LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
+    return model if beside is None else releases.adapted(model, str(beside))
+
+
+def require_adapter(name: str | None, adapter: str) -> None:
+    """``adapter`` is one, and can go with the model ``name``; without a name, with its base."""
+    if writing_adapter(adapter) is None:
+        raise NotFoundError(
+            f"there is no adapter {shown(adapter)}",
+            hint="give the folder that holds its adapter_config.json, or its name in the store",
+            param="adapter",
+        )
+    if name is None:
+        return
+    release = None if is_remote(name) else releases.released(name)
+    if release is not None:
+        releases.check_options(name, release, adapter=adapter)
+    if is_remote(name) or adapter_folder(name) is not None:
+        what = "is not on this machine" if is_remote(name) else "is an adapter itself"
+        raise InputError(
+            f"--adapter is for a model on this machine, and {name} {what}",
+            hint="leave one of the two out, or name the base: --model BASE --adapter DIR",
+            param="adapter",
+        )
 
 
 def lazy_generator(
@@ -293,20 +324,29 @@ def lazy_generator(
     if release is not None:
         releases.check_options(wanted, release, weights=weights)
         return LazyModel(releases.info_of(release), partial(generator, name, weights))
+    adapter = writing_adapter(wanted)
     folder = generator_folder(wanted)
     form = weights or usual_form(folder, Store().root)
     digest = served_digest(folder, form, stored_form(folder))
     info = ModelInfo(folder.name, digest, parameters=folder.card.parameters)
+    if adapter is not None:
+        beside = f"{digest}+{_adapter_part(wanted)}"
+        info = dataclasses.replace(info, name=adapter.resolve().name, digest=beside)
     return LazyModel(info, partial(generator, name, weights))
 
 
 def generator_folder(name: str) -> ModelFolder:
-    """The folder of a local language model, without loading it; of an alias, that of its release,
-    which may have an adapter besides."""
+    """The folder of a local language model, without loading it; of an adapter, that of its base; of
+    an alias, that of its release, which may have an adapter besides."""
     from lmstack.registry import Store
+    from lmstack.registry.adapters import base_of
 
     release = releases.released(name)
-    folder = Store().resolve(name) if release is None else releases.folder_of(release)
+    adapter = None if release is not None else writing_adapter(name)
+    if adapter is not None:
+        folder = base_of(adapter)
+    else:
+        folder = Store().resolve(name) if release is None else releases.folder_of(release)
     if folder.kind != "generate":
         raise InputError(
             f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
@@ -314,6 +354,16 @@ def generator_folder(name: str) -> ModelFolder:
             param="model",
         )
     return folder
+
+
+def _draft_folder(name: str) -> ModelFolder:
+    if releases.released(name) is None and adapter_folder(name) is not None:
+        raise InputError(
+            f"{name} is an adapter, and a draft is a whole model",
+            hint=f"lmstack model merge {name} --output NAME makes one of it",
+            param="draft",
+        )
+    return generator_folder(name)
 
 
 def require_models(
@@ -326,7 +376,9 @@ def require_models(
     """All models are here, before anything slow begins; `NotFoundError` names each that is not."""
     wanted = model or DEFAULT_MODEL
     names = [] if is_remote(wanted) else [wanted]
-    needed = [partial(generator_folder, name) for name in (*names, *([draft] if draft else ()))]
+    drafts = [draft] if draft and not is_remote(wanted) else []
+    needed = [partial(generator_folder, name) for name in names]
+    needed += [partial(_draft_folder, name) for name in drafts]
     _all_here([*needed, partial(embedder, embedder_name)])
     for option, value in (("weights", weights), ("draft", draft), ("adapter", adapters)):
         if value and is_remote(wanted):
@@ -338,6 +390,12 @@ def require_models(
     release = None if is_remote(wanted) else releases.released(wanted)
     if release is not None:
         releases.check_options(wanted, release, weights=weights, adapter=adapters)
+    elif adapters and not is_remote(wanted) and adapter_folder(wanted) is not None:
+        raise InputError(
+            f"--adapter is for a base, and {wanted} is an adapter itself",
+            hint=f"name the base, and both: --model BASE --adapter {wanted}",
+            param="adapter",
+        )
 
 
 def _all_here(needed: Sequence[Callable[[], object]]) -> None:
@@ -437,7 +495,7 @@ def service(
     door = None if is_other else _command_door(docs, model, embedder_name, weights, reader)
     if door is not None and release is not None:  # its alias may have been moved since
         door = door.with_model(chat.model.info.digest)
-    smaller = None if draft is None else partial(generator_folder, draft)
+    smaller = None if draft is None else partial(_draft_folder, draft)
     follower = follower_of(chat, others, also, smaller, config, mode, note) if not pinned else None
 
     def close_all() -> None:
@@ -497,10 +555,19 @@ def command_identity(
         "version": lmstack.__version__,
         "folder": os.path.realpath(docs),
         "model": (releases.released(wanted) or generator_folder(wanted)).digest,
+        "adapter": _adapter_part(wanted),
         "weights": weights,
         "embedder": embedder_name,
         "reader": None if reader is None else readers.reader_folder(reader).digest,
     }
+
+
+def _adapter_part(name: str) -> str | None:
+    """Of the digest of an adapter that is named as a model."""
+    from lmstack.model.lora.terms import adapter_digest
+
+    adapter = None if releases.released(name) is not None else writing_adapter(name)
+    return None if adapter is None else adapter_digest(adapter)
 
 
 def command_socket(docs: Path) -> Path | None:

@@ -19,8 +19,11 @@ from lmstack.evals.task import Task
 __all__ = ["checked", "kept", "side_of"]
 
 
-def checked(models: Sequence[str]) -> None:
-    """An error now, where one of ``models`` is not here, and not after the first has run."""
+def checked(models: Sequence[str], adapter: str | None = None) -> None:
+    """An error now, where one of ``models`` is not here, and not after the first has run.
+    ``adapter``: of the last."""
+    if adapter is not None:
+        wiring.require_adapter(models[-1], adapter)
     for name in models:
         if not wiring.is_remote(name):
             wiring.generator_folder(name)
@@ -32,12 +35,13 @@ def side_of(
     tasks: Sequence[Task],
     on_progress: Callable[[str, Progress], None],
     *,
+    adapter: str | None = None,
     limit: int | None = None,
     at_once: int = 16,
 ) -> list[TaskResult]:
     """The result of each task. ``on_progress``: told the task's name after each sample."""
     found = []
-    with output_store() as store, subject(model, weights) as opened:
+    with output_store() as store, subject(model, weights, adapter) as opened:
         for task in tasks:
 
             def told(progress: Progress, name: str = task.name) -> None:

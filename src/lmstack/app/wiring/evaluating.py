@@ -159,11 +159,13 @@ def dataset_named(name: str) -> Dataset:
 
 
 @contextmanager
-def subject(model: str | None, weights: str | None = None) -> Iterator[Subject]:
-    """The model, opened as it is served, as what is evaluated."""
+def subject(
+    model: str | None, weights: str | None = None, adapter: str | None = None
+) -> Iterator[Subject]:
+    """The model, with its adapter, opened as it is served, as what is evaluated."""
     from lmstack.serve import LocalModel
 
-    with opened(model, weights) as chat:
+    with opened(model, weights, adapter) as chat:
         info = chat.info
         digest = info.digest or f"name:{info.name}"
         likelihood = chat if isinstance(chat, LocalModel) else None
@@ -171,9 +173,12 @@ def subject(model: str | None, weights: str | None = None) -> Iterator[Subject]:
 
 
 @contextmanager
-def opened(model: str | None, weights: str | None = None) -> Iterator[ChatModel]:
+def opened(
+    model: str | None, weights: str | None = None, adapter: str | None = None
+) -> Iterator[ChatModel]:
     """A language model until the block ends."""
-    found = wiring.generator(model, weights)
+    beside = {} if adapter is None else {"adapter": adapter}
+    found = wiring.generator(model, weights, **beside)
     try:
         yield found
     finally:

@@ -106,20 +106,25 @@ def _data(benchmark: str) -> list[tuple[str, PackagedFile]]:
 
 @contextmanager
 def evaluated_on(
-    model: str | None, weights: str | None, form: Form, ray: str | None, copies: int
+    model: str | None,
+    weights: str | None,
+    form: Form,
+    ray: str | None,
+    copies: int,
+    adapter: str | None = None,
 ) -> Iterator[tuple[Subject, Callable[..., TaskResult]]]:
     """What is evaluated, and how a task of it is run: here, or by ``copies`` processes of the Ray
     cluster at the address ``ray``. `UnsupportedError` where a chat is asked for and the model has
     no template."""
     if ray is None:
-        with subject(model, weights) as found:
+        with subject(model, weights, adapter) as found:
             template = getattr(found.chat, "template", "elsewhere")
             _check_template(found, form, has_template=template is not None)
             yield found, run_sync
         return
     from lmstack.app.wiring.evaluation_ray import evaluation_cluster
 
-    with evaluation_cluster(ray, partial(subject, model, weights), copies) as cluster:
+    with evaluation_cluster(ray, partial(subject, model, weights, adapter), copies) as cluster:
         _check_template(cluster.subject, form, has_template=cluster.has_template)
         yield cluster.subject, cluster.run
 

@@ -1,6 +1,12 @@
-"""Adapters that do not write, as models: one is merged into its base with its head when it is first
-used, and the result kept in the store, so that it starts as fast as any. Imports what it needs when
-it is called.
+"""Adapters as models: those that write, beside their base; the others, and any by request, merged.
+
+    writing_adapter    the folder of an adapter that is served beside its base, by its name
+    model_named        the model of a name; an adapter that scores, tags or embeds is merged when it
+                       is first used, and the result kept in the store, so it starts as fast as any
+    merge              an adapter and its base as a whole model (`lmstack model merge`)
+
+Imports what it needs when it is called. Not covered: loading an adapter beside its base
+(`lmstack.serve`).
 """
 
 from __future__ import annotations
@@ -18,9 +24,9 @@ if TYPE_CHECKING:
     from lmstack.registry.card import Kind
     from lmstack.registry.describe import Origin
 
-__all__ = ["is_adapter", "merged", "model_named"]
+__all__ = ["adapter_folder", "makes", "merge", "merged", "model_named", "writing_adapter"]
 
-# What the result is, by the objective that trained it.
+# What the result is, by the objective that trained it; of all others, what the base is.
 _KINDS: Mapping[str, Kind] = {
     "sequence-classification": "classify",
     "token-classification": "token-classify",
@@ -31,14 +37,31 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
-def is_adapter(name: str) -> bool:
-    """Whether ``name`` is the folder of an adapter."""
-    return (Path(name) / "adapter_config.json").is_file()
+def adapter_folder(name: str) -> Path | None:
+    """The folder of the adapter that ``name`` is, in the store or on disk; None of all else."""
+    from lmstack.registry import Store
+
+    return Store().adapter(name)
+
+
+def writing_adapter(name: str) -> Path | None:
+    """The folder of the adapter ``name`` where it writes, beside its base; None of a model.
+    `UnsupportedError` where it was trained for something else."""
+    path = adapter_folder(name)
+    kind = None if path is None else makes(path)
+    if kind is not None:
+        raise UnsupportedError(
+            f"{name} was trained to be a model of the kind {kind} and does not write",
+            hint="lmstack run TASK --model, --embedder or --reader take it",
+            param="model",
+        )
+    return path
 
 
 def model_named(name: str) -> str:
     """``name``, or of an adapter the name of the model that it is merged to."""
-    return merged(Path(name)).name if is_adapter(name) else name
+    path = adapter_folder(name)
+    return name if path is None else merged(path).name
 
 
 def merged(path: Path) -> ModelFolder:
@@ -46,8 +69,19 @@ def merged(path: Path) -> ModelFolder:
     `UnsupportedError` where it was trained to write."""
     from lmstack.model.lora.folder import adapter_digest
     from lmstack.registry import Store
+    from lmstack.registry.adapters import read_training
 
-    (facts, kind), store = _facts(path), Store()
+    facts, store = read_training(path), Store()
+    if facts is None or not _objective(facts):
+        raise FormatError(
+            f"{path} does not say which model it adapts", hint="an adapter that lmstack trained"
+        )
+    if makes(path) is None:
+        raise UnsupportedError(
+            f"{path} was trained for {shown(_objective(facts))}: it writes, beside its base",
+            hint=f"lmstack run chat --model {path}",
+            param="model",
+        )
     # All that the result follows from: scale and rank are in the adapter's config, and what scores
     # mean is in the facts.
     content = adapter_digest(path).encode() + json.dumps(facts, sort_keys=True).encode()
@@ -57,53 +91,70 @@ def merged(path: Path) -> ModelFolder:
     try:
         return store.resolve(name)
     except NotFoundError:
-        return store.add(name, lambda staged: _fill(staged, path, facts, kind))
+        return merge(path, name)
 
 
-def _facts(path: Path) -> tuple[Mapping[str, Any], Kind]:
-    """What the run that made the adapter wrote beside it, and what the result is for."""
-    try:
-        facts = json.loads((path / "training.json").read_text(encoding="utf-8"))
-        base, objective = facts["recipe"]["base"], _objective(facts)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise FormatError(
-            f"{path} does not say which model it adapts", hint="an adapter that lmstack trained"
-        ) from error
-    if not isinstance(base, str):
-        raise FormatError(f"{path} adapts {shown(base)}", hint="train it on a base")
-    if objective not in _KINDS:
-        raise UnsupportedError(
-            f"{path} was trained for {shown(objective)}: it writes, beside its base",
-            hint=f"lmstack up --adapter NAME={path}",
-            param="model",
-        )
-    return facts, _KINDS[objective]
+def merge(
+    path: Path, output: str, *, base: str | None = None, weights: str | None = None
+) -> ModelFolder:
+    """The adapter ``path`` and its base, or the model ``base``, as a whole model called ``output``:
+    a name in the store, or a folder. ``weights``: the form of the base that the adapter is added
+    to; unless given, the one that it was trained beside, so that the result computes what was
+    trained. A quantized form is written as the floats that it stands for."""
+    from lmstack.registry import Store
+    from lmstack.registry.adapters import base_of, read_training
+
+    store, facts = Store(), read_training(path) or {}
+    folder = base_of(path, store) if base is None else store.resolve(base)
+    form = weights or facts.get("recipe", {}).get("weights") or "float32"
+    return store.add(output, lambda staged: _fill(staged, path, folder, form, facts))
 
 
-def _fill(staged: Path, path: Path, facts: Mapping[str, Any], kind: Kind) -> Origin:
+def _fill(
+    staged: Path, path: Path, folder: ModelFolder, form: str, facts: Mapping[str, Any]
+) -> Origin:
+    import lmstack
     from lmstack.model import load_adapter, merge_adapter
-    from lmstack.registry import Store, load
+    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.registry import load
+    from lmstack.registry.adapters import lineage_of
     from lmstack.registry.describe import Origin
     from lmstack.train.heads import with_head_for
     from lmstack.train.objectives import objective_named
 
-    name, given = facts["recipe"]["base"], facts["recipe"]["objective"]
-    settings = {} if isinstance(given, str) else {k: v for k, v in given.items() if k != "name"}
-    objective = objective_named(_objective(facts), facts.get("fitted", settings))
-    folder = Store().resolve(name)
-    base, _ = with_head_for(objective, load(folder))
+    kind = makes(path)
+    training = lineage_of(path) if kind is None else None
+    base = load(folder, weights=form)
+    if kind is not None:
+        name, given = _objective(facts), facts["recipe"]["objective"]
+        settings = {} if isinstance(given, str) else {k: v for k, v in given.items() if k != "name"}
+        base, _ = with_head_for(objective_named(name, facts.get("fitted", settings)), base)
     load_adapter(base.module, path)
     merge_adapter(base.module, keep=False)
     base.save(staged)
     return Origin(
-        source=f"trained by {facts.get('code', 'lmstack')}",
-        licence=folder.card.licence,
-        lineage=f"{name} with the adapter {path.name}",
-        kind=kind,
-        evaluation=facts,
+        source=f"merged by lmstack {lmstack.__version__}",
+        lineage=f"{folder.name} with the adapter {path.resolve().name}",
+        notes=(f"base {base.digest}", f"adapter {adapter_digest(path)}"),
+        weights_licence=folder.card.licence,
+        kind=kind or folder.kind,
+        sampling=folder.card.sampling,
+        # What scores of the former mean is read from the facts (`traits`).
+        evaluation=facts if kind is not None else {},
+        training=training,
     )
 
 
+def makes(path: Path) -> Kind | None:
+    """What kind of model the adapter ``path`` makes of its base; None where that stays one that
+    writes."""
+    from lmstack.registry.adapters import read_training
+
+    facts = read_training(path)
+    return None if facts is None else _KINDS.get(_objective(facts))
+
+
 def _objective(facts: Mapping[str, Any]) -> str:
-    given = facts["recipe"]["objective"]
-    return given if isinstance(given, str) else given["name"]
+    given = facts["recipe"].get("objective")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) else ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
@@ -21,7 +22,7 @@ from lmstack.evals.json_forms import NUMBER, Kinds, digest_of
 from lmstack.evals.results import TaskResult
 
 if TYPE_CHECKING:
-    from lmstack.registry import Card, ModelFolder
+    from lmstack.registry import Card, ModelFolder, Store
 
 __all__ = ["TASKS", "CardResult", "record_result", "results_in", "results_of"]
 
@@ -159,6 +160,9 @@ def record_result(reference: str | None, result: TaskResult) -> ModelFolder | No
     if wiring.is_remote(wanted) or not result.metrics:
         return None
     store = Store()
+    adapter = store.adapter(wanted)
+    if adapter is not None:
+        return _record_of_adapter(store, adapter, result)
     try:
         folder = store.resolve(wanted)
     except NotFoundError:
@@ -168,6 +172,17 @@ def record_result(reference: str | None, result: TaskResult) -> ModelFolder | No
         return None
     entry = CardResult.of_result(result)
     return store.update_evaluation(folder, lambda found: _with(found, entry))
+
+
+def _record_of_adapter(store: Store, path: Path, result: TaskResult) -> ModelFolder | None:
+    """In the card of an adapter in the store, whose digest is a part of the subject's."""
+    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.registry import ModelFolder
+
+    if path.parent != store.folder or adapter_digest(path) not in result.subject_digest.split("+"):
+        return None
+    entry = CardResult.of_result(result)
+    return store.update_evaluation(ModelFolder.read(path), lambda found: _with(found, entry))
 
 
 def _with(folder: ModelFolder, entry: CardResult) -> Mapping[str, Any]:

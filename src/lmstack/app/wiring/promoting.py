@@ -175,7 +175,8 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
 
     folder = wiring.generator_folder(candidate.model)
     releases.check_files(folder)
-    places = [str(p.resolve()) if p else "" for p in (candidate.adapter, candidate.prompt)]
+    beside = candidate.adapter or wiring.adapter_folder(candidate.model)
+    places = [str(p.resolve()) if p else "" for p in (beside, candidate.prompt)]
     model = releases.adapted(LocalModel.load(folder, weights=candidate.weights), *places)
     in_store = folder.path.parent == Store().folder
     name = folder.path.name if in_store else str(folder.path.resolve())

@@ -5,10 +5,9 @@ Imports what it needs when it is called.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.app.wiring.merged import is_adapter, merged
+from lmstack.app.wiring.merged import model_named
 from lmstack.core import UnsupportedError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def reader_folder(name: str) -> ModelFolder:
     train` made. `UnsupportedError` where it gives no score for a question and a text."""
     from lmstack.registry import Store
 
-    folder = merged(Path(name)) if is_adapter(name) else Store().resolve(name)
+    folder = Store().resolve(model_named(name))
     if folder.kind != "rerank":
         raise UnsupportedError(
             f"{folder.name} is a model to {folder.kind}, not a reader",

@@ -7,16 +7,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app.wiring import releases
-from lmstack.app.wiring.merged import model_named
-from lmstack.core import ChatModel, InputError, shown
+from lmstack.app.wiring.merged import adapter_folder, makes, model_named, writing_adapter
+from lmstack.core import ChatModel, InputError, UnsupportedError, shown
 from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
     from lmstack.engine import EngineConfig
+    from lmstack.registry import Store
     from lmstack.registry.releases import Release
     from lmstack.serve import LocalModel
     from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
@@ -51,11 +52,43 @@ def open_task(
         with _opened(task, model, release, weights) as opened:
             yield make(task, opened, **options)
         return
+    if _writes_beside_its_base(task, model):
+        with closing(_beside_its_base(model, weights)) as opened:
+            yield make(task, opened, **options)
+        return
     made = make(task, model_named(model), weights=weights, **options)
     try:
         yield made
     finally:
         made.close()
+
+
+def _writes_beside_its_base(task: str, model: str) -> bool:
+    from lmstack.serve.tasks.names import GENERATING, task_name
+
+    return task_name(task)[0] in GENERATING and adapter_folder(model) is not None
+
+
+def _beside_its_base(
+    name: str, weights: str | None = None, engine: EngineConfig | None = None
+) -> LocalModel:
+    """The adapter ``name``, beside the base that it names. `UnsupportedError` where it does not
+    write, or its base takes none for a request alone."""
+    from lmstack.registry.adapters import base_of
+    from lmstack.serve import LocalModel
+
+    adapter = writing_adapter(name)
+    assert adapter is not None
+    base = base_of(adapter)
+    if base.kind != "generate":
+        raise UnsupportedError(
+            f"{name} adapts {base.name}, a model of the kind {base.kind}, which takes no adapter"
+            " while it answers",
+            hint=f"lmstack model merge {name} --output NAME makes a model of both",
+            param="model",
+        )
+    model = LocalModel.load(base, weights=weights, engine=engine)
+    return releases.adapted(model, str(adapter))
 
 
 @contextmanager
@@ -112,9 +145,19 @@ def require(given: Sequence[str]) -> None:
             name, form = name_and_form(each)
             release = releases.released(name)
             if release is None:
-                store.resolve(model_named(name))
+                _require(name, store)
             else:
                 releases.check_options(name, release, weights=form)
+
+
+def _require(name: str, store: Store) -> None:
+    from lmstack.registry.adapters import base_of
+
+    adapter = adapter_folder(name)
+    if adapter is not None and makes(adapter) is None:
+        base_of(adapter)
+    else:
+        store.resolve(model_named(name))
 
 
 def name_and_form(given: str, option: str = "also") -> tuple[str, Form | None]:
@@ -147,6 +190,11 @@ def load_also(given: Sequence[str], engine: EngineConfig | None = None) -> Also:
             if release is not None:
                 releases.check_options(name, release, weights=form)
                 also.writers[name] = releases.opened(release, engine=engine)
+                continue
+            adapter = adapter_folder(name)
+            if adapter is not None and makes(adapter) is None:
+                model = _beside_its_base(name, form, engine)
+                also.writers[model.info.name] = model
                 continue
             folder = store.resolve(model_named(name))
             if folder.kind in ("generate", "seq2seq"):

@@ -58,7 +58,7 @@ class Adapter:
 
     ``linears``: the layers with terms, by path. ``replaced``: the base's own values of the
     parameters that the adapter trains whole. ``thawed``: the parameters of the base that were
-    trainable before.
+    trainable before. ``base``: what its folder calls the base model, "" where it does not say.
     """
 
     config: LoraConfig
@@ -67,6 +67,7 @@ class Adapter:
     replaced: dict[str, nn.Parameter] = field(default_factory=dict)
     thawed: list[nn.Parameter] = field(default_factory=list)
     merged: bool = False
+    base: str = ""
 
     def terms(self) -> list[tuple[Slot, LowRank]]:
         found = (term for linear in self.linears.values() for term in linear.ordered())
@@ -139,7 +140,7 @@ def load_adapter(module: Transformer, folder: Path | str, *, trainable: bool = F
     _check_base(module)
     stored = read_adapter(folder)
     names = names_for(module, stored.modules(), stored.label)
-    adapter = Adapter(stored.config, names)
+    adapter = Adapter(stored.config, names, base=stored.base)
     terms: dict[str, list[LowRank]] = defaultdict(list)
     for name in stored.modules():
         spelling = names.spelled(name, names.linears)
@@ -161,9 +162,10 @@ def load_adapter(module: Transformer, folder: Path | str, *, trainable: bool = F
     return _attach(module, adapter, terms, saved, trainable=trainable)
 
 
-def save_adapter(module: Transformer, folder: Path | str) -> None:
+def save_adapter(module: Transformer, folder: Path | str, *, base: str | None = None) -> None:
     """Write the adapter of ``module`` as PEFT does: adapter_config.json and
-    adapter_model.safetensors. Merged or not, trained on or not: its values of now."""
+    adapter_model.safetensors. Merged or not, trained on or not: its values of now. ``base``: the
+    name of the base model; unless given, the one that the adapter was loaded with."""
     adapter = adapter_of(module)
     tensors: dict[str, Tensor] = {}
     for slot, term in adapter.terms():
@@ -177,7 +179,9 @@ def save_adapter(module: Transformer, folder: Path | str) -> None:
         current = module.get_parameter(slot.key)
         tensors[slot.name] = slot.piece.part.layout.write(current.detach(), slot.piece.head_dim)
     transposed = any(slot.is_transposed for slot, _ in adapter.terms())
-    write_adapter(folder, _said_exactly(adapter), tensors, {"fan_in_fan_out": transposed})
+    named = adapter.base if base is None else base
+    extra = {"fan_in_fan_out": transposed, "base_model_name_or_path": named or None}
+    write_adapter(folder, _said_exactly(adapter), tensors, extra)
 
 
 def _said_exactly(adapter: Adapter) -> LoraConfig:

@@ -35,13 +35,15 @@ _KINDS = ("lora_A", "lora_B", "lora_magnitude_vector")
 class StoredAdapter:
     """``factors``: module name, then kind (``lora_A`` ...), to tensor. ``whole``: parameters of
     modules that were trained whole. ``label`` names the folder in messages. ``digest``: of the
-    bytes that all of it was read from."""
+    bytes that all of it was read from. ``base``: the name of the base model, "" where the folder
+    does not say."""
 
     label: str
     digest: str
     config: LoraConfig
     factors: Mapping[str, Mapping[str, Tensor]]
     whole: Mapping[str, Tensor]
+    base: str = ""
 
     def modules(self) -> list[str]:
         return list(self.factors)
@@ -91,7 +93,15 @@ def read_adapter(path: Path | str) -> StoredAdapter:
         factors[module][f"lora_{kind}"] = tensor
     if not factors and not whole:
         raise FormatError(f"{folder} holds no tensors", hint="the adapter is damaged")
-    return StoredAdapter(str(folder), _digest(contents), config, factors, whole)
+    base = values.get("base_model_name_or_path")
+    return StoredAdapter(
+        label=str(folder),
+        digest=_digest(contents),
+        config=config,
+        factors=factors,
+        whole=whole,
+        base=base if isinstance(base, str) else "",
+    )
 
 
 def adapter_digest(folder: Path) -> str:

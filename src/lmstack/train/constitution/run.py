@@ -22,6 +22,7 @@ from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.core.files import write_atomic
 from lmstack.model import load_adapter, merge_adapter
 from lmstack.registry import Store, load
+from lmstack.registry.adapters import TRAINING
 from lmstack.registry.lineage import Training
 from lmstack.train.assembly import check_recipe
 from lmstack.train.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ from lmstack.train.constitution.recipe import ConstitutionalRecipe
 from lmstack.train.constitution.stages import Models, Stages, labels_of, texts_of
 from lmstack.train.loop import Watch
 from lmstack.train.recipe import Recipe
-from lmstack.train.result import TRAINING, keep
+from lmstack.train.result import keep
 from lmstack.train.run import train
 
 __all__ = ["Outcome", "PipelineWatch", "Trained", "run_constitution"]
@@ -236,7 +237,7 @@ def _kept(mark: Path, settings: Recipe) -> Trained | None:
 def _merged(settings: Recipe, name: str) -> tuple[Path, str | None]:
     """The adapter that ``settings`` trained, merged into its base and kept as ``name``."""
     assert settings.base is not None
-    base, adapter = load(settings.base), Path(settings.output)
+    base, adapter = load(settings.base), Store().place(settings.output)
     load_adapter(base.module, adapter)
     merge_adapter(base.module, keep=False)
     training = Training.from_json(json.loads((adapter / TRAINING).read_text(encoding="utf-8")))

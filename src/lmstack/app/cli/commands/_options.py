@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lmstack.rag.filters import Filter
 
 __all__ = [
+    "AdapterName",
     "Also",
     "Docs",
     "DraftName",
@@ -52,8 +53,8 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="The language model: a name in the store, a folder, or a remote one as openai:NAME"
-        " or anthropic:NAME, to which question and passages are then sent."
+        help="The language model: a name in the store, a folder, an adapter's too, or a remote one"
+        " as openai:NAME or anthropic:NAME, to which question and passages are then sent."
         " [default: smollm2-135m-instruct]",
     ),
 ]
@@ -61,6 +62,15 @@ ModelOnDisk = Annotated[
     str,
     typer.Argument(
         metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
+    ),
+]
+AdapterName = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        help="A LoRA adapter beside the model: its folder, or its name in the store. Without a"
+        " model it goes with the base that it names.",
     ),
 ]
 Weights = Annotated[

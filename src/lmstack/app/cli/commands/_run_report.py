@@ -37,6 +37,7 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> Compared | None
     from lmstack.app.comparison.config import ReportConfig
     from lmstack.app.comparison.prompts import read_preferences
     from lmstack.app.wiring.comparing import Side, planned
+    from lmstack.registry import Store
 
     given: Mapping[str, Any] = {} if recipe.report in (None, True) else recipe.report
     config = ReportConfig.of_recipe(given)
@@ -47,7 +48,7 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> Compared | None
     base = Side(recipe.base, weights=recipe.weights)
     tuned = Side(recipe.output)
     if recipe.lora is not None:
-        tuned = replace(base, adapter=Path(recipe.output))
+        tuned = replace(base, adapter=Store().place(recipe.output))
     plan = planned(base, tuned, config, seed=recipe.seed, note=out.note)
     return plan if plan.rewards else replace(plan, preferences=read_preferences(recipe.data))
 

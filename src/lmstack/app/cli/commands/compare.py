@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmstack.app import wiring
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.output import Output
@@ -108,6 +109,12 @@ def compare(
 
     for name in (base, tuned, judge):
         say_if_remote(out, name)
+    if not wiring.is_remote(base) and wiring.adapter_folder(base) is not None:
+        raise InputError(
+            f"{base} is an adapter, and BASE is a whole model",
+            hint=f"name its base, or make a model of it: lmstack model merge {base} --output NAME",
+            param="base",
+        )
     config = ReportConfig(
         prompts=tuple(prompts),
         most=most,
@@ -134,9 +141,8 @@ def compare(
 def _tuned(base: str, name: str) -> Side:
     from lmstack.app.wiring.comparing import Side
 
-    if (Path(name) / "adapter_config.json").is_file():
-        return Side(base, adapter=Path(name))
-    return Side(name)
+    adapter = wiring.adapter_folder(name) if not wiring.is_remote(name) else None
+    return Side(name) if adapter is None else Side(base, adapter=adapter)
 
 
 def _reward(text: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lmstack.app.cli.commands._eval_plan import (
     print_estimates,
     token_price,
 )
-from lmstack.app.cli.commands._options import Place, index_place, say_if_remote
+from lmstack.app.cli.commands._options import AdapterName, Place, index_place, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds, short_digest
 from lmstack.core import InputError, LmstackError, shown
@@ -49,7 +49,8 @@ Tasks = Annotated[
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="The model that is evaluated.")
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="The model, or adapter, that is evaluated."),
 ]
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FORM", help="The form it is held in.")
@@ -100,6 +101,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack eval run gpqa_generated --limit 4 --seed 7\n"
         "lmstack eval run hellaswag --output before\n"
         "lmstack eval run hellaswag --model ./tuned --output after\n"
+        "lmstack eval run task.yaml --model smollm2-135m-instruct --adapter my-chat\n"
         "lmstack eval run helm --limit 20",
     )(run)
     command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
@@ -162,6 +164,7 @@ def run(
     out: Output,
     tasks: Tasks,
     model: Model = None,
+    adapter: AdapterName = None,
     weights: Weights = None,
     limit: Limit = None,
     file: DataFiles = None,
@@ -207,7 +210,9 @@ def run(
         if output is not None and not dry_run:
             made(output)
         store = stack.enter_context(output_store())
-        subject, run_task = stack.enter_context(evaluated_on(model, weights, form, ray, copies))
+        subject, run_task = stack.enter_context(
+            evaluated_on(model, weights, form, ray, copies, adapter)
+        )
         for asked, plan in zip(wanted, plans, strict=True):
             how: dict[str, Any] = {"concurrency": at_once, "limit": limit}
             with evaluated(out, plan, subject) as found:
@@ -226,7 +231,7 @@ def run(
             results.append(result)
             if output is not None:
                 kept([result], output)
-            _record(out, model, result, shows=asked.suite is None)
+            _record(out, adapter or model, result, shows=asked.suite is None)
     if dry_run:
         print_estimates(out, estimates)
         return

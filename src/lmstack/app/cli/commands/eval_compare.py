@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,6 +46,12 @@ Weights = Annotated[
     str | None,
     typer.Option("--weights", metavar="FORM", help="The form in which OTHER is held."),
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter", metavar="DIR", help="OTHER's LoRA adapter: its folder, or name in the store."
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N samples.")
 ]
@@ -66,6 +72,7 @@ def register(evals: typer.Typer) -> None:
         "compare",
         example="lmstack eval compare smollm2-135m-instruct ./tuned --fetch\n"
         "lmstack eval compare smollm2-135m-instruct smollm2-135m-instruct --weights q4\n"
+        "lmstack eval compare smollm2-135m-instruct my-chat --task task.yaml\n"
         "lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
 
@@ -75,6 +82,7 @@ def compare(
     base: Base,
     other: Other,
     task: Tasks = None,
+    adapter: Adapter = None,
     weights: Weights = None,
     fetch: Fetch = False,
     limit: Limit = None,
@@ -93,7 +101,8 @@ def compare(
 
     are_files = [Path(each).suffix == ".json" for each in (base, other)]
     if all(are_files):
-        for name, value in (("task", task), ("weights", weights), ("limit", limit)):
+        for_models = {"task": task, "adapter": adapter, "weights": weights, "limit": limit}
+        for name, value in for_models.items():
             if value:
                 raise InputError(
                     f"--{name} is for models, and {shown(base)} is a result",
@@ -109,7 +118,8 @@ def compare(
         )
     else:
         wanted = list(dict.fromkeys(task or DEFAULT_TASKS))
-        found = adjusted(_run(out, (base, other), wanted, weights, fetch, limit, at_once, output))
+        sides = ((base, None, None), (other, adapter, weights))
+        found = adjusted(_run(out, sides, wanted, fetch, limit, at_once, output))
     if out.as_json:
         out.result(found[0].to_json() if all(are_files) else [each.to_json() for each in found])
         return
@@ -121,30 +131,31 @@ def compare(
 
 def _run(
     out: Output,
-    models: tuple[str, str],
+    models: Sequence[tuple[str, str | None, str | None]],
     names: Sequence[str],
-    weights: str | None,
     fetch: bool,
     limit: int | None,
     at_once: int,
     output: Path | None,
 ) -> list[TaskComparison]:
-    """Both models on every task, one model after the other: two may not fit into memory."""
+    """Both models on every task, one model after the other: two may not fit into memory. Each with
+    its adapter, if it has one, and the form of its weights."""
     from lmstack.app.wiring.comparing_tasks import checked, kept, side_of
     from lmstack.app.wiring.evaluating import task_named
     from lmstack.evals.task_comparison import compare_results
 
-    for name in models:
+    for name, _, _ in models:
         say_if_remote(out, name)
-    checked(models)
+    checked([name for name, _, _ in models], models[-1][1])
     have_data(out, names, fetch=fetch)
     tasks = [task_named(name, {}) for name in names]
     out.interrupted = ("what was answered is kept", out.again())
     sides = []
-    for side, name, form in zip(("base", "other"), models, (None, weights), strict=True):
+    for side, (name, adapter, form) in zip(("base", "other"), models, strict=True):
         with ExitStack() as stack:
             bars = _Bars(out, side, stack)
-            results = side_of(name, form, tasks, bars.update, limit=limit, at_once=at_once)
+            how: dict[str, Any] = {"adapter": adapter, "limit": limit, "at_once": at_once}
+            results = side_of(name, form, tasks, bars.update, **how)
         if output is not None:
             kept(results, output / side)
         sides.append(results)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmstack.app import wiring
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._eval_data import Fetch, have_data
 from lmstack.app.cli.commands._options import ModelOnDisk, Weights, say_if_remote
@@ -31,7 +32,11 @@ Rules = Annotated[
 ]
 Adapter = Annotated[
     Path | None,
-    typer.Option("--adapter", metavar="DIR", help="A LoRA adapter that is served with the model."),
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        help="A LoRA adapter that is served with the model: its folder, or name in the store.",
+    ),
 ]
 SystemPrompt = Annotated[
     Path | None,
@@ -134,6 +139,9 @@ def promote(
     from lmstack.app.wiring.promotion_plan import Candidate, planned
 
     say_if_remote(out, judge)
+    if adapter is not None:
+        wiring.require_adapter(model, str(adapter))
+        adapter = wiring.adapter_folder(str(adapter))
     with ExitStack() as stack:
         rater = None if judge is None else stack.enter_context(opened(judge))
         tasks = _Tasks(out, task or [], data_files(file), seed, rater, fetch)

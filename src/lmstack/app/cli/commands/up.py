@@ -108,8 +108,8 @@ AdapterFolders = Annotated[
     typer.Option(
         "--adapter",
         metavar="[NAME=]DIR",
-        help="Serve the LoRA adapter in DIR as the model NAME (unless given, that of DIR), in the"
-        " batches of its base. May be given again.",
+        help="Serve the LoRA adapter in DIR (a folder, or a name in the store) as the model NAME"
+        " (unless given, that of DIR), in the batches of its base. May be given again.",
     ),
 ]
 AdaptersFrom = Annotated[
@@ -144,15 +144,16 @@ def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
     named: dict[str, Path] = {}
     for each in given:
         name, _, folder = each.partition("=")
-        if Path(each).is_dir():
-            name, folder = Path(each).resolve().name, each
+        known = wiring.adapter_folder(each)
+        if known is not None or Path(each).is_dir():
+            name, folder = Path(known or each).resolve().name, each
         if not name or not folder or name in named:
             raise CommandLineError(
                 f"--adapter is {shown(each)}",
                 hint="--adapter DIR, or NAME=DIR, each name once",
                 param="adapter",
             )
-        named[name] = Path(folder)
+        named[name] = wiring.adapter_folder(folder) or Path(folder)
     for path in (*named.values(), *([] if source is None else [source])):
         if not path.is_dir():
             raise CommandLineError(f"{shown(str(path))} is no folder", hint="give one that is")
