@@ -290,3 +290,79 @@ def test_changed_data_have_another_digest(folder: Path) -> None:
     before = loaded(folder, CAPITALS).dataset.digest
     write(folder / "capitals.jsonl", [*ROWS[:2], ROWS[2] | {"note": "new"}])
     assert loaded(folder, CAPITALS).dataset.digest != before
+
+
+def test_choices_can_be_the_same_for_each_row(folder: Path) -> None:
+    write(folder / "mails.jsonl", [{"text": "Win!", "kind": "spam"}, {"text": "Hi", "kind": "ham"}])
+    given = {
+        "name": "mails",
+        "data": "mails.jsonl",
+        "input": "{{text}}",
+        "choices": ["spam", "ham"],
+        "gold": "kind",
+        "solver": "multiple_choice",
+        "scorer": "exact",
+    }
+    samples = loaded(folder, given).dataset.samples
+    assert [(each.choices, each.gold) for each in samples] == [
+        (("spam", "ham"), (0,)),
+        (("spam", "ham"), (1,)),
+    ]
+    for wrong, said in (
+        (["spam"], "choices is"),
+        (["spam", "spam"], "choices is"),
+        ([True, False], "choices has True, not text"),
+    ):
+        with pytest.raises(InputError, match=said):
+            loaded(folder, {**given, "choices": wrong})
+
+
+async def test_a_form_holds_what_is_generated_and_is_part_of_the_protocol(folder: Path) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    plain = loaded(folder, CAPITALS).protocol
+    seen = []
+    for form, kind, source in (
+        ({"schema": schema}, "json_schema", json.dumps(schema, sort_keys=True)),
+        ({"choices": ["Paris", "Tokyo"]}, "regex", "Paris|Tokyo"),
+        ({"pattern": "[A-Z][a-z]+"}, "regex", "[A-Z][a-z]+"),
+    ):
+        task = loaded(folder, {**CAPITALS, "form": form})
+        subject, model = scripted(lambda _r: "Paris")
+        await run(task, subject)
+        assert model.requests[0].grammar is not None
+        assert (model.requests[0].grammar.kind, model.requests[0].grammar.source) == (kind, source)
+        seen.append(json.dumps(task.protocol))
+    assert len({*seen, json.dumps(plain)}) == 4
+    assert "grammar" not in json.dumps(plain)  # outputs of before are found again
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"shema": {}}, "form is"),
+        ({"choices": ["a", "b"], "pattern": "a"}, "form is"),
+        ({"choices": "a"}, "choices of form is 'a'"),
+        ({"schema": {"type": "integer", "maximun": 3}}, "maximun"),
+        ("json", "form is 'json', not a mapping"),
+    ],
+)
+def test_a_form_that_is_none_is_refused(folder: Path, form: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        loaded(folder, {**CAPITALS, "form": form})
+    with pytest.raises(InputError, match="form is of the solver generate"):
+        loaded(
+            folder, {**CAPITALS, "form": {"pattern": "a"}, "solver": "likelihood", "sampling": None}
+        )
+
+
+def test_a_target_may_be_an_object_for_the_scorer_of_json(folder: Path) -> None:
+    write(folder / "rows.jsonl", [{"q": "?", "a": {"n": 1}}, {"q": "!", "a": [{"n": 1}, {"n": 2}]}])
+    given = {
+        "name": "rows",
+        "data": "rows.jsonl",
+        "input": "{{q}}",
+        "targets": "a",
+        "scorer": "exact",
+    }
+    samples = loaded(folder, given).dataset.samples
+    assert [each.targets for each in samples] == [('{"n": 1}',), ('{"n": 1}', '{"n": 2}')]

@@ -26,7 +26,7 @@ ALLOWED: dict[str, str | set[str]] = {
     "safety": {"core"},
     "rag": {"core"},
     "agents": {"core", "prompting", "safety"},
-    "evals": {"core"},
+    "evals": {"core", "prompting"},
     "app": ALL,
 }
 # Inside a module a folder or file imports its own group and those above it. A file of a folder may
@@ -61,7 +61,7 @@ ORDERS = {
         "sources",
         "aliases defaults weight_cache",
         "saving store",
-        "loading",
+        "adapters loading",
     ),
     "serve": (
         "activations forms text_embedder threads tokens",
@@ -190,6 +190,7 @@ ORDERS = {
         "answers association scores intervals live",
         "drawing figures traits output_store results shots conversation",
         "solvers likelihood_solvers run task_comparison logs system_solvers system_tasks asked",
+        "task_values",
         "estimating elsewhere task_file benchmarks",
         "phrases",
         "hacking",

@@ -25,6 +25,7 @@ from typing import Any
 from lmstack.core import (
     Choice,
     Completion,
+    Grammar,
     InputError,
     Message,
     Request,
@@ -64,8 +65,9 @@ class Generate:
     """One answer. ``raw``: the prompt is text that goes to the model as it is; otherwise it is a
     chat. ``instruction``: before everything: the system's turn of a chat, or text. ``shots``:
     examples. ``cue``: after the question, such as `THINK`; in a chat on a line of its own.
-    ``seed``: of what is drawn. ``chat``: a raw prompt's text goes through the model's chat
-    template after all (`conversation`), its examples as turns where ``shots_as_turns``."""
+    ``seed``: of what is drawn. ``grammar``: that answers are held to. ``chat``: a raw prompt's text
+    goes through the model's chat template after all (`conversation`), its examples as turns where
+    ``shots_as_turns``."""
 
     sampling: SamplingParams = _GREEDY
     raw: bool = False
@@ -75,6 +77,7 @@ class Generate:
     seed: int = 0
     chat: bool = False
     shots_as_turns: bool = False
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         check_text("instruction", self.instruction)
@@ -92,6 +95,8 @@ class Generate:
 
     @cached_property
     def protocol(self) -> Mapping[str, Any]:
+        held = self.grammar
+        form = {} if held is None else {"grammar": {"kind": held.kind, "source": held.source}}
         return {
             "solver": "generate",
             "raw": self.raw,
@@ -102,6 +107,7 @@ class Generate:
             "seed": self.seed,
             "chat": self.chat,
             "shots_as_turns": self.shots_as_turns,
+            **form,
         }
 
     async def __call__(self, sample: Sample, subject: Subject) -> Output:
@@ -115,8 +121,9 @@ class Generate:
         if not sampling.greedy:
             sampling = sampling.replace(seed=_seed(sample, self.seed, number))
         if self.raw and not self.chat:
-            return Request(prompt=f"{self.instruction}{self._asked(sample)}", sampling=sampling)
-        return Request(messages=self.messages(sample), sampling=sampling)
+            prompt = f"{self.instruction}{self._asked(sample)}"
+            return Request(prompt=prompt, sampling=sampling, grammar=self.grammar)
+        return Request(messages=self.messages(sample), sampling=sampling, grammar=self.grammar)
 
     def messages(self, sample: Sample) -> tuple[Message, ...]:
         if self.raw:

@@ -7,13 +7,15 @@
     cluster: continent                # rows that share it are not independent
     solver: generate                  # or multiple_choice (choices, gold), or likelihood
     sampling: {temperature: 0, max_tokens: 16}
-    scorer: {name: exact_match, ignore_case: true}
+    scorer: {name: exact_match, ignore_case: true}   # or a Python file: {file: score.py}
     metric: exact_match               # the first of the scorer's, unless said
     split: {part: test, share: 0.5}   # by a hash of the row; the rest is the part ``tune``
 
 For the perplexity of a text file ``data`` names it (.txt), the solver is likelihood and the scorer
 perplexity; ``separator`` parts it into samples, and ``windows`` (`metrics.windows.Windows`) says
-how a long text is cut. A task for an index or an agent says so instead of a solver
+how a long text is cut. ``choices`` are a field, or the same for each row: [spam, ham].
+``form: {schema: ...}``, ``{choices: [...]}`` or ``{pattern: ...}`` holds what is generated to a
+form. A task for an index or an agent says so instead of a solver
 (`system_tasks`). Unknown keys name the nearest. Rows that cannot be used are an error that names
 file and line: none is left out silently. Not covered: scorers, and their parameters (`metrics`).
 """
@@ -21,6 +23,7 @@ file and line: none is left out silently. Not covered: scorers, and their parame
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +55,7 @@ from lmstack.evals.solvers import Generate, SelfConsistency
 from lmstack.evals.system_solvers import AskIndex, RunAgent, tools_allowed
 from lmstack.evals.system_tasks import SYSTEMS, applicable, question_metadata, with_usual_settings
 from lmstack.evals.task import Metric, Solver, Task
+from lmstack.evals.task_values import constant_choices, form_grammar, scorer_beside
 
 __all__ = ["ScorerFactory", "load_dataset", "load_task"]
 
@@ -118,7 +122,7 @@ class _Settings(Config):
     input: str | tuple[Mapping[str, str], ...] = "{{input}}"
     id: str = ""
     targets: str = ""
-    choices: str = ""
+    choices: str | tuple[str, ...] = ""
     gold: str = ""
     cluster: str = ""
     about: str = ""
@@ -134,6 +138,7 @@ class _Settings(Config):
     shots: Mapping[str, Any] | None = None
     vote: Mapping[str, Any] | None = None
     windows: Mapping[str, Any] | None = None
+    form: Mapping[str, Any] | None = None
     separator: str = ""
     metric: str = ""
     faithfulness: bool = allowed(True, bool)
@@ -142,11 +147,15 @@ class _Settings(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        texts = ("name", "data", "id", "targets", "choices", "gold", "cluster", "about")
+        if isinstance(self.choices, list | tuple):
+            object.__setattr__(self, "choices", constant_choices(self.choices))
+        else:
+            check_text("choices", self.choices)
+        texts = ("name", "data", "id", "targets", "gold", "cluster", "about")
         for name in (*texts, "instruction", "cue", "metric", "separator"):
             check_text(name, getattr(self, name))
         check_text("before", self.before or "")
-        for name in ("sampling", "shots", "vote", "split", "windows"):
+        for name in ("sampling", "shots", "vote", "split", "windows", "form"):
             if not isinstance(getattr(self, name), Mapping | None):
                 message = f"{name} is {shown(getattr(self, name))}, not a mapping of settings"
                 raise InputError(message, param=name)
@@ -158,6 +167,7 @@ class _Settings(Config):
             (self.raw and not generates, "raw", "generate"),
             (bool(self.cue) and not generates, "cue", "generate"),
             (self.vote is not None and not generates, "vote", "generate"),
+            (self.form is not None and not generates, "form", "generate"),
             (self.before is not None and generates, "before", "multiple_choice and likelihood"),
             (self.solver == "multiple_choice" and not self.choices, "choices", ""),
             (self.letters and self.solver != "multiple_choice", "letters", "multiple_choice"),
@@ -197,7 +207,9 @@ class _Form:
         if first_role is not None:
             turns = ((role, each) for role, each in self.turns if role is not None)
             asked = tuple(Message(role, each.render(row)) for role, each in turns)
-        choices = _texts(row, s.choices) if s.choices else ()
+        choices = s.choices
+        if isinstance(choices, str):
+            choices = _texts(row, choices) if choices else ()
         is_question = s.solver == "index"
         found = Sample(
             id=value_text(row, s.id) if s.id else str(number),
@@ -220,7 +232,7 @@ def load_task(path: str | Path, make_scorer: ScorerFactory = scorer_of) -> Task:
     file = Path(path)
     settings, form, dataset = _read(file)
     try:
-        scorer = make_scorer(settings.scorer, samples=dataset.samples)
+        scorer = make_scorer(scorer_beside(settings.scorer, file.parent), samples=dataset.samples)
         return Task(
             name=settings.name,
             dataset=dataset,
@@ -328,13 +340,19 @@ def _samples(path: Path, form: _Form) -> list[Sample]:
 
 
 def _texts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """A field that is text, or a list of texts."""
+    """A field that is text, or a list of texts. An object is its JSON."""
     value = row.get(name)
-    if isinstance(value, list):
-        if not value:
-            raise InputError(f"the field {name} is an empty list", param=name)
-        return tuple(value_text({name: each}, name) for each in value)
-    return (value_text(row, name),)
+    if isinstance(value, list) and not value:
+        raise InputError(f"the field {name} is an empty list", param=name)
+    found = value if isinstance(value, list) else [value]
+    if name not in row:
+        value_text(row, name)  # which says so
+    return tuple(
+        json.dumps(each, ensure_ascii=False)
+        if isinstance(each, Mapping)
+        else value_text({name: each}, name)
+        for each in found
+    )
 
 
 def _gold(row: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> tuple[int, ...]:
@@ -373,7 +391,13 @@ def _solver(settings: _Settings, form: _Form, folder: Path) -> Solver:
     given = settings.sampling if settings.sampling is not None else {}
     sampling = SamplingParams.from_mapping({"temperature": 0.0, "max_tokens": 256, **given})
     generate = Generate(
-        sampling, settings.raw, settings.instruction, shots, settings.cue, settings.seed
+        sampling,
+        settings.raw,
+        settings.instruction,
+        shots,
+        settings.cue,
+        settings.seed,
+        grammar=form_grammar(settings.form),
     )
     if settings.vote is None:
         return generate

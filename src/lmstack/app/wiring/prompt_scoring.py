@@ -17,7 +17,8 @@ from typing import Any
 
 from lmstack.core import InputError, nearest, shown
 from lmstack.core.json_text import parse_json
-from lmstack.prompting import Form, NotOfFormError, form_of, normalized
+from lmstack.evals.metrics.json_match import json_matches
+from lmstack.prompting import Form, normalized
 
 __all__ = ["SCORERS", "check_scorer", "score"]
 
@@ -63,31 +64,11 @@ def score(scorer: str, answer: Any, output: str | None, form: Form[Any] | None =
     if answer is None:
         return False
     if scorer == "json":
-        return _is_json(answer, output, form)
+        return json_matches(answer, output, form)
     assert output is not None
     if not isinstance(answer, str):
         answer = json.dumps(answer, ensure_ascii=False)
     return _TEXT_SCORERS[scorer](answer, output)
-
-
-def _is_json(answer: Any, output: str | None, form: Form[Any] | None) -> bool:
-    if isinstance(answer, str):
-        try:
-            answer = (form or form_of({})).read(answer)
-        except NotOfFormError:
-            return False
-    return output is None or _same(answer, parse_json(output))
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are; true is not 1, but 1.0 is."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
 
 
 _TEXT_SCORERS: Mapping[str, Callable[[str, str], bool]] = {

@@ -4,6 +4,7 @@
     scorer: {name: pass_at_k, k: [1, 10]}
     scorer: [squad, {name: usage, price: {input: 0.5, output: 1.5}}]
     scorer: {name: rubric, reference: answer}     # asks a judge
+    scorer: {file: score.py}                      # `own_scorer`
 
 Not covered: reading YAML, and data sets.
 """
@@ -11,6 +12,7 @@ Not covered: reading YAML, and data sets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +24,9 @@ from lmstack.evals.metrics.bertscore import BertScore, EncoderFactory
 from lmstack.evals.metrics.bleu import Bleu
 from lmstack.evals.metrics.chrf import Chrf
 from lmstack.evals.metrics.cited_answer import CitedAnswer
+from lmstack.evals.metrics.json_match import JsonMatch
 from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
+from lmstack.evals.metrics.own_scorer import OwnScorer
 from lmstack.evals.metrics.passk import PassAtK
 from lmstack.evals.metrics.perplexity import Perplexity
 from lmstack.evals.metrics.retrieval import Retrieval
@@ -48,6 +52,7 @@ _CONFIGURED: tuple[type[ConfiguredScorer], ...] = (
     ExactMatch,
     ExtractedMatch,
     Includes,
+    JsonMatch,
     Mc1,
     Mc2,
     MultipleChoice,
@@ -78,18 +83,21 @@ def make_scorer(
     judge: ChatModel | None = None,
 ) -> MetricScorer:
     """``wanted``: a name, a mapping with ``name`` and the scorer's parameters, or several of them,
-    whose scores then stand side by side. ``encoder``: for bert_score, of the model and the layer
-    that it names; its weights are taken over the references of ``samples``. ``judge``: for rubric
-    and pairwise. `InputError` for what is unknown, with the nearest name."""
+    whose scores then stand side by side; a Python file as ``{"file": PATH}``. ``encoder``: for
+    bert_score, of the model and the layer that it names; its weights are taken over the references
+    of ``samples``. ``judge``: for rubric and pairwise. `InputError` for what is unknown, with the
+    nearest name."""
     if isinstance(wanted, str):
         return _made(wanted, {}, encoder, samples, judge)
     if isinstance(wanted, Mapping):
+        if set(wanted) == {"file"} and isinstance(wanted["file"], str):
+            return OwnScorer.load(Path(wanted["file"]))
         rest = dict(wanted)
         name = rest.pop("name", None)
         if not isinstance(name, str):
             raise InputError(
                 f"the scorer {shown(dict(wanted))} has no name",
-                hint=f"write name: and one of {', '.join(scorer_names())}",
+                hint=f"write name: and one of {', '.join(scorer_names())}; or {{file: score.py}}",
                 param="scorer",
             )
         return _made(name, rest, encoder, samples, judge)
