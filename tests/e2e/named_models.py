@@ -43,7 +43,7 @@ def write_models(work: Path, store: Store, minilm: ModelFolder, smollm2: ModelFo
         (work / other).symlink_to("my-model")
     add_adapter(model.module, LoraConfig(r=4, alpha=8, targets=("q_proj", "v_proj")))
     for folder in ("my-adapter", "adapters/sql", "adapters/legal", "adapters/mails"):
-        save_adapter(model.module, work / folder)
+        save_adapter(model.module, work / folder, base=smollm2.name)
 
 
 def _write_classifier(

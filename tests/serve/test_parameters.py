@@ -131,7 +131,7 @@ EXTENSIONS = {
         (
             ChatBody,
             sdk_names(chat_params, "CompletionCreateParamsBase"),
-            extensions() | {"answers", "unsure", "task"},
+            extensions() | {"answers", "unsure", "task", "system"},
         ),
         (
             CompletionBody,
@@ -254,6 +254,7 @@ async def test_null_is_the_same_as_leaving_a_chat_field_out(http, name):
         ({"answers": "write"}, "unsupported_parameter"),
         ({"unsure": "strict"}, "unsupported_parameter"),
         ({"task": "summarize"}, "unsupported_parameter"),
+        ({"system": "note"}, "unsupported_parameter"),
         ({"answers": "sing"}, "invalid_value"),
     ],
 )

@@ -52,6 +52,7 @@ BEYOND_THE_SCHEMA = {
     "penalty_alpha",
     "response_format.json_schema",
     "stream_options",
+    "system",
     "task",
     "temperature",
     "tokens",

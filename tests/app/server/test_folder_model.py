@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from starlette.testclient import TestClient
 from tests.app.conftest import HashEmbedder
@@ -61,7 +62,11 @@ HONOURED: dict[str, Honoured] = {
     "max_tokens": (7, _cut),
     "max_completion_tokens": (7, _cut),
     "metadata": ({"a": "b"}, lambda answer: answer.json()["metadata"] == {"a": "b"}),
-    "temperature": (0, _same),
+    "temperature": (0.7, _same),  # of what is drawn, and nothing is
+    "top_p": (0.9, _same),
+    "top_k": (5, _same),
+    "min_p": (0.1, _same),
+    "typical_p": (0.9, _same),
     "seed": (5, _same),
     "n": (1, _same),
     "logprobs": (False, lambda answer: _choice(answer)["logprobs"] is None),
@@ -70,6 +75,7 @@ HONOURED: dict[str, Honoured] = {
     "answers": ("write", _written),
     "unsure": ("strict", _same),
     "task": ("answer", _same),
+    "system": ("note", _same),
 }
 # Their description says so: what they are for (billing, routing, abuse) is not done here.
 CHANGE_NOTHING = {
@@ -80,11 +86,6 @@ CHANGE_NOTHING = {
 }
 # What asks for something that quotations cannot give.
 REFUSED: dict[str, Any] = {
-    "temperature": 0.7,
-    "top_p": 0.9,
-    "top_k": 5,
-    "min_p": 0.1,
-    "typical_p": 0.9,
     "n": 2,
     "presence_penalty": 1,
     "frequency_penalty": 1,
@@ -144,10 +145,7 @@ class Reading(ScriptedModel):
 
 
 @pytest.fixture(scope="module")
-def ask(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[..., httpx.Response]]:
-    """``ask(field=value)``: the answer of the folder's model."""
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("served")
     docs = folder / "docs"
     docs.mkdir()
@@ -161,13 +159,18 @@ def ask(
         with Index.open(wiring.index_of(docs), embedder) as index:
             index.add([docs])
         served = local_service(docs, Reading([f"[1] {WRITTEN}"] * 9, name="tiny"), embedder)
-        client = TestClient(served.app, base_url="http://127.0.0.1:8000")
-
-        def send(**fields: Any) -> httpx.Response:
-            return client.post("/v1/chat/completions", json=CHAT | fields)
-
-        yield send
+        yield TestClient(served.app, base_url="http://127.0.0.1:8000")
         served.close()
+
+
+@pytest.fixture(scope="module")
+def ask(client: TestClient) -> Callable[..., httpx.Response]:
+    """``ask(field=value)``: the answer of the folder's model."""
+
+    def send(**fields: Any) -> httpx.Response:
+        return client.post("/v1/chat/completions", json=CHAT | fields)
+
+    return send
 
 
 def _refusal(answer: httpx.Response) -> dict[str, Any]:
@@ -273,3 +276,25 @@ def test_a_stream_is_cut_where_a_whole_answer_is(ask: Callable[..., httpx.Respon
     whole = ask(max_tokens=40).json()["choices"][0]
     assert (text, "length") == (whole["message"]["content"], whole["finish_reason"])
     assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+def test_the_official_client_that_always_sends_a_system_message_is_told_that_it_was_not_applied(
+    client: TestClient,
+) -> None:
+    url = "http://127.0.0.1:8000/v1"
+    sdk = openai.OpenAI(base_url=url, api_key="unused", max_retries=0, http_client=client)
+    asked: list[Any] = [{"role": "system", "content": "Answer in French."}, QUESTION]
+    always: dict[str, Any] = {"model": "docs", "messages": asked, "temperature": 0.7, "top_p": 0.9}
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.chat.completions.create(**always)
+    assert caught.value.param == "messages.0.role"
+    whole = sdk.chat.completions.create(**always, extra_body={"system": "note"})
+    said = whole.choices[0].message.content or ""
+    assert said.startswith(QUOTED)
+    assert said.endswith(
+        "Not applied: the system message. This answer is quoted from the documents as they stand."
+    )
+    parts = sdk.chat.completions.create(**always, stream=True, extra_body={"system": "note"})
+    assert "".join(each.choices[0].delta.content or "" for each in parts if each.choices) == said
+    written = sdk.chat.completions.create(**always, extra_body={"answers": "write"})
+    assert (written.choices[0].message.content or "").startswith(WRITTEN)

@@ -18,7 +18,7 @@ from lmstack.app.wiring.merged import merge
 from lmstack.app.wiring.tasks import load_also, open_task
 from lmstack.core import InputError, IntegrityError, UnsupportedError
 from lmstack.model import load_adapter
-from lmstack.model.lora.terms import adapter_digest
+from lmstack.model.lora.folder import adapter_digest
 from lmstack.registry import Store, load
 from lmstack.serve import LocalModel
 

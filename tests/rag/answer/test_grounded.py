@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.byte_tokens import smollm_bytes
 
@@ -15,7 +17,7 @@ from lmstack.core import (
     complete,
 )
 from lmstack.rag import NOTHING, GroundedModel
-from lmstack.rag.answer.grounded import CLOSEST, AnswerTokens
+from lmstack.rag.answer.grounded import CLOSEST, NOT_APPLIED, AnswerTokens
 
 QUESTION = "How many requests may a client send a minute?"
 UNANSWERED = "Who won the chess match in the winter of 1972?"
@@ -29,9 +31,10 @@ def _asked(question: str = QUESTION, **settings) -> Request:
 
 @pytest.fixture
 def make_grounded(make_answerer):
-    def make(model=None, *, tokenizer=None, list_sources=True, **settings):
+    def make(model=None, *, tokenizer=None, list_sources=True, notes_system=False, **settings):
         answerer = make_answerer(model, **settings)
-        return GroundedModel(answerer, "docs", list_sources=list_sources, tokenizer=tokenizer)
+        how = {"list_sources": list_sources, "notes_system": notes_system}
+        return GroundedModel(answerer, "docs", tokenizer=tokenizer, **how)
 
     return make
 
@@ -84,11 +87,9 @@ async def test_what_cannot_be_honoured_is_named(make_grounded, changes, param, s
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_p", "min_p"])
-async def test_sampling_is_refused_where_nothing_is_drawn(make_grounded, name):
-    with pytest.raises(UnsupportedError) as caught:
-        await complete(make_grounded(), _asked(**{name: 0.5}))
-    assert caught.value.param == name
-    assert "quoted" in str(caught.value)
+async def test_sampling_changes_nothing_where_nothing_is_drawn(make_grounded, name):
+    plain = await complete(make_grounded(), _asked())
+    assert (await complete(make_grounded(), _asked(**{name: 0.5}))).text == plain.text
     inner = ScriptedModel([TRUE])
     await complete(_writing(make_grounded, inner), _asked(**{name: 0.5}))
     assert getattr(inner.requests[0].sampling, name) == 0.5
@@ -102,6 +103,22 @@ async def test_system_messages_are_followed_in_writing_and_refused_in_quoting(ma
     with pytest.raises(UnsupportedError) as caught:
         await complete(make_grounded(), request)
     assert caught.value.param == "messages.0.role"
+    assert '"answers": "write" follows it, "system": "note" says' in caught.value.hint
+
+
+async def test_a_system_message_that_is_noted_changes_nothing_but_the_end(make_grounded):
+    request = Request((Message("system", "Be kind."), Message("user", QUESTION)))
+    plain = await complete(make_grounded(), _asked())
+    noted = await complete(make_grounded(notes_system=True), request)
+    assert noted.text == plain.text + NOT_APPLIED
+    assert (await complete(make_grounded(notes_system=True), _asked())).text == plain.text
+    tokenizer = smollm_bytes()
+    cut = replace(request, sampling=SamplingParams(max_tokens=3))
+    short = await complete(make_grounded(notes_system=True, tokenizer=tokenizer), cut)
+    assert short.text.endswith(NOT_APPLIED)
+    inner = ScriptedModel([TRUE])
+    writing = await complete(_writing(make_grounded, inner, notes_system=True), request)
+    assert NOT_APPLIED not in writing.text
 
 
 @pytest.mark.parametrize(

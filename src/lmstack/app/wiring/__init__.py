@@ -564,7 +564,7 @@ def command_identity(
 
 def _adapter_part(name: str) -> str | None:
     """Of the digest of an adapter that is named as a model."""
-    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.model.lora.folder import adapter_digest
 
     adapter = None if releases.released(name) is not None else writing_adapter(name)
     return None if adapter is None else adapter_digest(adapter)

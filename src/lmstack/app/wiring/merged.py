@@ -115,7 +115,7 @@ def _fill(
 ) -> Origin:
     import lmstack
     from lmstack.model import load_adapter, merge_adapter
-    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.model.lora.folder import adapter_digest
     from lmstack.registry import load
     from lmstack.registry.adapters import lineage_of
     from lmstack.registry.describe import Origin

@@ -176,7 +176,7 @@ def record_result(reference: str | None, result: TaskResult) -> ModelFolder | No
 
 def _record_of_adapter(store: Store, path: Path, result: TaskResult) -> ModelFolder | None:
     """In the card of an adapter in the store, whose digest is a part of the subject's."""
-    from lmstack.model.lora.terms import adapter_digest
+    from lmstack.model.lora.folder import adapter_digest
     from lmstack.registry import ModelFolder
 
     if path.parent != store.folder or adapter_digest(path) not in result.subject_digest.split("+"):

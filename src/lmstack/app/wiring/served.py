@@ -55,7 +55,9 @@ class DocumentsModel:
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         wishes = AnswerWishes.from_mapping(request.wishes)
         answerer = self._workspace.answerer_of(request.client, None, wishes, self._writer)
-        grounded = GroundedModel(answerer, self._name, tokenizer=self._tokenizer)
+        grounded = GroundedModel(
+            answerer, self._name, tokenizer=self._tokenizer, notes_system=wishes.system == "note"
+        )
         return grounded.stream(request)
 
 

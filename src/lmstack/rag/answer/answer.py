@@ -50,15 +50,18 @@ class AnswerWishes(Config):
     ``answers``: ``quote`` the documents, or let the model ``write``. ``unsure``: where no passage
     is certain to answer, show what comes ``closest`` in any case, or be ``strict`` and show
     nothing. ``task``: what is to be written, from as many passages as that takes; all but
-    ``answer`` are written.
+    ``answer`` are written. ``system``: what becomes of a system message where sentences are quoted
+    and none follows it: ``refuse`` the request, or answer and ``note`` that it was not applied.
     """
 
     answers: StrategyName | None = None
     unsure: Literal["closest", "strict"] | None = None
     task: TaskName | None = None
+    system: Literal["refuse", "note"] | None = None
 
     def __post_init__(self) -> None:
         choices = {"answers": get_args(StrategyName), "unsure": ("closest", "strict")}
+        choices["system"] = ("refuse", "note")
         for name, known in {**choices, "task": TASKS}.items():
             value = getattr(self, name)
             if value is not None and value not in known:
@@ -71,7 +74,7 @@ class AnswerWishes(Config):
     @property
     def given(self) -> dict[str, str]:
         """As `lmstack.core.Request.wishes` carries them."""
-        named = {"answers": self.answers, "unsure": self.unsure, "task": self.task}
+        named = vars(self)
         return {name: value for name, value in named.items() if value is not None}
 
 

@@ -1,8 +1,10 @@
 """Cited answers behind the protocol of a language model, for `/v1/chat/completions`.
 
 The last user message is the question, earlier ones the history. What a grounded answer cannot
-honour (other choices, grammars, log-probabilities, stop strings, biases) is refused by name; so
-are a system message and settings of sampling where sentences are quoted and none is drawn.
+honour (other choices, grammars, log-probabilities, stop strings, biases) is refused by name. Where
+sentences are quoted and none is drawn, settings of sampling have nothing to decide and are
+accepted; a system message could not be followed, so it is refused, unless the client asks to be
+told in the answer that it was not applied.
 """
 
 from __future__ import annotations
@@ -91,7 +93,11 @@ CLOSEST = "Closest in the documents, and it may not answer:\n\n"
 # Sampling parameters that mean here what they mean elsewhere. With a seed the same question gets
 # the same answer; it gets that without one, too.
 HONOURED = ("max_tokens", "seed", "priority")
-HONOURED_IN_WRITING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+# Of what is drawn: a quotation is the same with any of them.
+OF_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+NOT_APPLIED = (
+    "\n\nNot applied: the system message. This answer is quoted from the documents as they stand."
+)
 
 
 class GroundedModel:
@@ -102,7 +108,8 @@ class GroundedModel:
     its usage counts the conversation and the passages that were read as the prompt and the text
     with its sources as the completion, and ``max_tokens`` cuts it. Without one ``max_tokens`` is
     refused there, and usage is what the model itself reports. An answer that the model writes is
-    counted and cut by the model."""
+    counted and cut by the model. ``notes_system``: a quoted answer to a conversation with a system
+    message ends by saying that it was not applied, whatever ``max_tokens`` is."""
 
     def __init__(
         self,
@@ -111,12 +118,14 @@ class GroundedModel:
         *,
         list_sources: bool = True,
         tokenizer: AnswerTokenizer | None = None,
+        notes_system: bool = False,
     ) -> None:
         inner = answerer.model.info
         self.info = ModelInfo(name, inner.digest, inner.context_length)
         self.answerer = answerer
         self._list_sources = list_sources
         self._tokenizer = tokenizer
+        self._notes_system = notes_system
         self._writes = answerer.config.strategy == "write"
 
     async def stream(self, request: Request) -> AsyncIterator[Delta]:
@@ -140,10 +149,12 @@ class GroundedModel:
                 elif isinstance(event, TextDelta):
                     yield Delta(_within(tokens, event.text), digest=event.digest)
                 elif isinstance(event, AnswerDone):
-                    for delta in self._end(event.answer, tokens):
+                    for delta in self._end(event.answer, tokens, bool(instructions)):
                         yield delta
 
-    def _end(self, answer: Answer, tokens: AnswerTokens | None) -> list[Delta]:
+    def _end(
+        self, answer: Answer, tokens: AnswerTokens | None, has_instructions: bool
+    ) -> list[Delta]:
         """What follows the text: its sources, why it ended, what it took."""
         sources = _sources(answer) if self._list_sources and answer.citations else ""
         if answer.unread:
@@ -153,6 +164,8 @@ class GroundedModel:
         usage = answer.usage if tokens is None else tokens.usage
         timings = Timings(answer.timings.first_token_s, answer.timings.total_s)
         digest = answer.model.digest
+        if has_instructions and not self._writes:
+            listed += NOT_APPLIED
         return [
             *([Delta(listed, digest=digest)] if listed else []),
             Delta(finish_reason="length" if cut else "stop", digest=digest),
@@ -170,7 +183,7 @@ class GroundedModel:
 
     def _refuse(self, request: Request) -> None:
         for name in _settings(request):
-            if name not in HONOURED and not (self._writes and name in HONOURED_IN_WRITING):
+            if name not in (*HONOURED, *OF_SAMPLING):
                 raise self._unsupported(name, f"{name} cannot be used")
         for number, message in enumerate(request.messages):
             if message.name is not None:
@@ -178,9 +191,15 @@ class GroundedModel:
             if message.tool_calls or message.role == "tool":
                 what = "calls of tools and their results are not used"
                 raise self._unsupported(f"messages.{number}", what)
-            if message.role == "system" and not self._writes:
-                role = f"messages.{number}.role"
-                raise self._unsupported(role, f"{message.role} messages cannot be followed")
+            if message.role == "system" and not (self._writes or self._notes_system):
+                error = self._unsupported(
+                    f"messages.{number}.role", "system messages cannot be followed"
+                )
+                error.hint = (
+                    '"answers": "write" follows it, "system": "note" says in the answer that it was'
+                    f" not applied; or {error.hint}"
+                )
+                raise error
         countable = self._writes or self._tokenizer is not None
         if request.sampling.max_tokens is not None and not countable:
             raise UnsupportedError(
@@ -204,8 +223,7 @@ def _within(tokens: AnswerTokens | None, text: str) -> str:
 
 
 def _sampling(asked: SamplingParams) -> SamplingParams:
-    """Greedy where nothing was asked for: the API's default temperature of 1 would draw lots
-    for the sentence to quote."""
+    """Greedy where nothing was asked for, unlike the API's default temperature of 1."""
     neutral = asked.temperature == 1.0 and asked.seed is None
     return asked.replace(temperature=0.0) if neutral else asked
 
@@ -219,8 +237,6 @@ def _settings(request: Request) -> list[str]:
         f.name: getattr(sampling, f.name) != getattr(default, f.name)
         for f in dataclasses.fields(default)
     }
-    # Temperature 0 asks for what is likeliest, and that is what is quoted.
-    asked["temperature"] = asked["temperature"] and not sampling.greedy
     return [name for name, given in asked.items() if given]
 
 

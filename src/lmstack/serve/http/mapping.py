@@ -90,7 +90,7 @@ def chat_request(body: ChatBody, caller: Caller, defaults: Mapping[str, float]) 
 
 
 def _wishes(body: ChatBody) -> dict[str, str]:
-    named = {"answers": body.answers, "unsure": body.unsure, "task": body.task}
+    named = {name: getattr(body, name) for name in ("answers", "unsure", "task", "system")}
     return {name: value for name, value in named.items() if value is not None}
 
 

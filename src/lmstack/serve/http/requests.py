@@ -199,6 +199,10 @@ class ChatBody(SamplingBody):
         f"{OURS} Of a folder's model: what is to be written. All but an answer are written from"
         " whole documents or many passages."
     )
+    system: Literal["refuse", "note"] | None = about(
+        f"{OURS} Of a folder's model: where it quotes, refuse a request with a system message, or"
+        " answer and note at the end that the message was not applied."
+    )
     safety_identifier: Hint = None
     prompt_cache_key: Hint = None
     tools: Annotated[list[ChatTool], Field(max_length=MAX_TOOLS), FirstMistake()] | None = None

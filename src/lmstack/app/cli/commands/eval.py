@@ -101,7 +101,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack eval run gpqa_generated --limit 4 --seed 7\n"
         "lmstack eval run hellaswag --output before\n"
         "lmstack eval run hellaswag --model ./tuned --output after\n"
-        "lmstack eval run task.yaml --model smollm2-135m-instruct --adapter my-chat\n"
+        "lmstack eval run gpqa_generated --limit 4 --adapter my-adapter\n"
         "lmstack eval run helm --limit 20",
     )(run)
     command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)

@@ -72,7 +72,7 @@ def register(evals: typer.Typer) -> None:
         "compare",
         example="lmstack eval compare smollm2-135m-instruct ./tuned --fetch\n"
         "lmstack eval compare smollm2-135m-instruct smollm2-135m-instruct --weights q4\n"
-        "lmstack eval compare smollm2-135m-instruct my-chat --task task.yaml\n"
+        "lmstack eval compare smollm2-135m-instruct my-adapter --task gpqa_generated --limit 4\n"
         "lmstack eval compare before/hellaswag.json after/hellaswag.json",
     )(compare)
 

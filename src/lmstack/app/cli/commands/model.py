@@ -48,13 +48,13 @@ Form = Annotated[
 
 def register(app: typer.Typer) -> None:
     models = group(
-        "Make a model of others.", example="lmstack model merge my-chat --output my-chat-merged"
+        "Make a model of others.", example="lmstack model merge my-adapter --output my-merged"
     )
     command(
         models,
         "merge",
-        example="lmstack model merge my-chat --output my-chat-merged\n"
-        "lmstack model merge ./my-chat --base smollm2-135m-instruct --output ./merged",
+        example="lmstack model merge my-adapter --output my-merged\n"
+        "lmstack model merge ./my-adapter --base smollm2-135m-instruct --output ./my-own-merged",
     )(merge)
     app.add_typer(models, name="model")
 
