@@ -15,7 +15,7 @@ import torch
 from lmstack.core import InputError
 from lmstack.model import LoraConfig, Transformer, add_adapter, count_parameters
 from lmstack.model.families import config_from_json
-from lmstack.registry import LoadedModel, load, load_text
+from lmstack.registry import LoadedModel, Store, load, load_text
 from lmstack.registry.defaults import GenerationDefaults
 from lmstack.text import Tokenizer, examine
 from lmstack.text.windows import has_segments
@@ -113,7 +113,8 @@ def _examined(objective: Objective, base: LoadedModel) -> list[dict[str, Any]]:
 
 def check_recipe(recipe: Recipe) -> tuple[Objective, LoraConfig | None]:
     """The objective and the adapter that ``recipe`` asks for; `InputError` where it has no such
-    settings. Takes no time: nothing is loaded."""
+    settings, or its result cannot have its name. Takes no time: nothing is loaded."""
+    Store().place(recipe.output)
     try:
         objective = objective_named(recipe.objective_name, recipe.objective_settings)
     except InputError as error:

@@ -27,6 +27,7 @@ EXPECTED = {
     ],
     "compare_sentences": ["1.00", "Interest rates rose."],
     "generate_text": ["Paris"],
+    "headlines_data": ["500 conversations and 200 questions: headlines"],
     "mcp_tools": ["+ plant", "Plant the bulb 10 cm deep.", "6 * 7 is 42"],
     "own_model_data": ["249 speeches and 7168 conversations are in corpus"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],
@@ -41,7 +42,7 @@ NEEDS = {"tag_names": "pii_ner", "translate": "flan_t5"}
 
 
 # Those that write into the folder that they run in.
-WRITES = ("ask_a_folder", "own_model_data")
+WRITES = ("ask_a_folder", "headlines_data", "own_model_data")
 # The folder of the first example is the project's docs/; this one of its pages answers as well.
 PAGE = "models.md"
 

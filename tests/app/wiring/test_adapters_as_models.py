@@ -220,3 +220,22 @@ def test_merging_is_a_command_and_the_result_a_model_with_its_lineage(
     assert "whole is there already" in again.err
     nothing = run("model", "merge", "base", "--output", "more")
     assert nothing.err.startswith("error: there is no adapter 'base'")
+
+
+def test_an_adapter_is_promoted_by_its_name_beside_the_base_that_it_names(
+    run: Run, folder: Path
+) -> None:
+    write_numbers(folder, 12)
+    Path("gate.yaml").write_text("rules:\n  - {task: numbers, kind: at_least, threshold: 0.001}\n")
+    how = ("--to", "prod", "--gate", "gate.yaml", "--task", "task.yaml", "--first", "--dry-run")
+    release = run("promote", "chat", *how, "--json").json["release"]
+    assert (release["model"], release["adapter"]) == ("base", str(Store().folder / "chat"))
+    assert run("promote", "base", "--adapter", "chat", *how, "--json").json["release"] == release
+    twice = run("promote", "chat", "--adapter", "chat", *how)
+    assert "chat is an adapter itself" in twice.err
+
+
+def test_a_name_that_no_result_can_have_is_refused_before_anything_is_read(folder: Path) -> None:
+    with pytest.raises(InputError, match="is not a name for a new model"):
+        trained(folder, "third", output="smollm2-135m-instruct")
+    assert not (folder / "third").exists()

@@ -156,7 +156,7 @@ def _use(settings: Recipe, result: Result) -> str:
     """The command that uses what was trained."""
     from lmstack.registry import Store
 
-    trained = shlex.quote(str(result.folder if settings.lora else result.name))
+    trained = shlex.quote(result.name)
     if settings.objective_name == "reader":
         return f'lmstack ask "QUESTION" --docs DIR --reader {trained}'
     if settings.objective_name == "reward":
