@@ -185,6 +185,28 @@ def test_terms_of_an_adapter(form: str, held: type[Matrix] | None, dtype: torch.
     compared(lambda ops, x: ops.linear(x, linear), torch.randn(2, 9, 40), trained, ops, bound)
 
 
+@pytest.mark.parametrize("form", ["float32", "nf4"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_dora_with_dropout_is_about_that_in_float32(
+    form: str, bias: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs and gradients, where both drop the same places."""
+    kept = (torch.rand(2, 9, 40) > 0.3) / 0.7
+    monkeypatch.setattr(nn.functional, "dropout", lambda x, p: x * kept.to(x.dtype))
+    base = layer(48, 40, bias=bias)
+    if form == "nf4":
+        base = QuantizedLinear(quantize_nf4(base.weight.detach()), base.bias)
+    dora = terms(0.3)
+    for term in dora:
+        term.magnitude = nn.Parameter(torch.rand(term.stop - term.start) + 0.5)
+    linear = LoraLinear(base, dora).train()
+    trained = dict(linear.terms.named_parameters())
+    assert sum("magnitude" in name for name in trained) == 2
+    compared(
+        lambda ops, x: ops.linear(x, linear), torch.randn(2, 9, 40), trained, TrainingOps(dtype)
+    )
+
+
 def test_dropout_of_a_term_is_that_of_what_it_reads(dtype: torch.dtype) -> None:
     """Beside a base of zeros only the terms are left: with A and B known, the mask shows."""
     base = Linear(40, 48, bias=False).requires_grad_(False)

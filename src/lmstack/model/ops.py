@@ -245,7 +245,7 @@ def _change(x: Tensor, rows: Tensor, term: LowRank, base: Linear) -> Tensor:
     weight = rows_of(base, term.start, term.stop)
     gains = term.gains(weight)
     if drops:
-        rows = F.linear(dropped, weight)
+        rows = F.linear(dropped, weight.to(dropped.dtype))
     elif base.bias is not None:
         rows = rows - base.bias[term.start : term.stop]
     return (gains - 1) * rows + gains * change
