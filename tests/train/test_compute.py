@@ -32,6 +32,7 @@ from lmstack.train.data.examples import padded
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.objective import token_loss
+from lmstack.train.parallel import Parallel
 from lmstack.train.short_attention import LONGEST, groups_of
 
 # Eight bits of a number are kept: sums of many rounded ones are off by about as much.
@@ -346,3 +347,22 @@ def test_auto_is_what_the_machine_multiplies(monkeypatch: pytest.MonkeyPatch) ->
             assert isinstance(ops, NativeOps) if native.available() else ops is REFERENCE_OPS
         assert precision.dtype_of("int8") == getattr(torch, name)
     assert precision.products_of("int8") == "int8"
+
+
+def test_a_gpu_that_a_run_does_not_compute_on_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One process trains on the processor; the shards of several are moved to their GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
+    assert Parallel().device == "cpu"
+    assert precision.products_of("auto", Parallel().device) == "float32"
+    assert precision.products_of("auto") == "float32"
+    assert precision.dtype_of("int8") == torch.float32
+    several = Parallel(0, 2).device
+    assert several == "cuda"
+    assert precision.products_of("auto", several) == "bfloat16"
+    module = nn.Linear(2, 2)
+    assert not isinstance(ops_for("float32", module, several), NativeOps)
+    assert type(ops_for("auto", module, several)) is TrainingOps

@@ -286,12 +286,13 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def ops_for(precision: str, module: nn.Module) -> Ops:
-    """The ops of a recipe's ``precision`` for a run of ``module``."""
-    precision, dtype = products_of(precision), dtype_of(precision)
+def ops_for(precision: str, module: nn.Module, device: str = "cpu") -> Ops:
+    """The ops of a recipe's ``precision`` for a run of ``module`` on ``device``: see
+    `Parallel.device`."""
+    precision, dtype = products_of(precision, device), dtype_of(precision, device)
     is_on_cpu = all(weight.device.type == "cpu" for weight in module.parameters())
     kinds = _int8_kinds(module) if precision == "int8" else {}
-    if (dtype == torch.float32 or kinds) and is_on_cpu and native.available():
+    if (dtype == torch.float32 or kinds) and is_on_cpu and device == "cpu" and native.available():
         return NativeOps(kinds, dtype)
     return REFERENCE_OPS if precision == "float32" else TrainingOps(dtype, kinds)
 

@@ -67,7 +67,7 @@ class Optimizers:
                     weight_decay=decay,
                     rows=rows,
                     parallel=parallel,
-                    dtype=dtype_of("auto"),
+                    dtype=dtype_of("auto", parallel.device),
                 )
             )
         if not self._all:

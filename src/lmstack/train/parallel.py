@@ -54,6 +54,12 @@ class Parallel:
         """Whether this process writes files."""
         return self.rank == 0
 
+    @property
+    def device(self) -> str:
+        """Where a run's products are computed: FSDP2 moves what it shards to a GPU, where there is
+        one; a process by itself stays on the processor."""
+        return "cuda" if self.world > 1 and torch.cuda.is_available() else "cpu"
+
     def wrapped(self, module: Transformer) -> Transformer:
         """``module`` sharded over the processes, in place."""
         if self.world == 1:

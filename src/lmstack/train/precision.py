@@ -9,17 +9,18 @@ from lmstack.core.processor import multiplies_bfloat16
 __all__ = ["dtype_of", "products_of"]
 
 
-def products_of(precision: str) -> str:
-    """A recipe's ``precision``, with ``auto`` resolved for this machine: a processor that has to
-    take bfloat16 apart multiplies it at a fraction of the rate of float32."""
+def products_of(precision: str, device: str = "cpu") -> str:
+    """A recipe's ``precision``, with ``auto`` resolved for ``device``, "cpu" or "cuda", on this
+    machine: a processor that has to take bfloat16 apart multiplies it at a fraction of the rate of
+    float32."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
+    if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     return "bfloat16" if multiplies_bfloat16() else "float32"
 
 
-def dtype_of(precision: str) -> torch.dtype:
+def dtype_of(precision: str, device: str = "cpu") -> torch.dtype:
     """That of the products of ``precision`` that are not in 8 bits."""
-    found = products_of("auto" if precision == "int8" else precision)
+    found = products_of("auto" if precision == "int8" else precision, device)
     return torch.bfloat16 if found == "bfloat16" else torch.float32
