@@ -5,7 +5,8 @@
 
 With ``rollouts.ahead`` both work at once. The worker begins with the base, which it reads from a
 folder that the trainer wrote, and is sent what training changes. Weights and samples travel through
-a pipe on this machine.
+a pipe on this machine, as bytes: a tensor would be moved to shared memory, of which a container has
+64 MB unless it is given more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save
 
 from lmstack.app.wiring.engine_sampler import EngineSampler
 from lmstack.core import EngineError, LmstackError
@@ -47,7 +50,7 @@ class ProcessSampler:
 
     def update(self, module: Transformer) -> None:
         changed = policy_weights(module, trained=True)
-        self._asked("update", {name: weight.cpu() for name, weight in changed.items()})
+        self._asked("update", save({k: w.detach().cpu().contiguous() for k, w in changed.items()}))
 
     def sample(
         self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
@@ -98,7 +101,10 @@ class RolloutWorker:
         """The result of ``what`` ("update", "sample", "ready"), and what went wrong."""
         try:
             if what == "update":
-                self._sampler.replace(*given)
+                (weights,) = given  # of a pipe they are bytes
+                self._sampler.replace(
+                    load_bytes(weights) if isinstance(weights, bytes) else weights
+                )
             return (self._sampler.sample(*given) if what == "sample" else None), None
         except LmstackError as error:
             return None, (error.message, error.hint)
