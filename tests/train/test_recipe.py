@@ -251,3 +251,35 @@ def test_every_setting_is_named_on_the_page() -> None:
     text = (ROOT / "docs/recipes.md").read_text()
     fields: list[Any] = [field.name for field in dataclasses.fields(Recipe)]
     assert [name for name in fields if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("output", "run"),
+    [
+        ("x", "runs/x"),
+        ("A/x", "runs/A/x"),
+        ("./B//x", "runs/B/x"),
+        ("B/../x", "runs/x"),
+        ("HERE/x", "runs/x"),
+        ("../x", "runs/ABOVE/x"),
+        ("/elsewhere/x", "runs/elsewhere/x"),
+    ],
+)
+def test_outputs_of_one_name_in_different_places_have_runs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, run: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    given = output.replace("HERE", str(here))
+    above = str(tmp_path).removeprefix("/")
+    recipe = Recipe.from_mapping({"objective": "sft", "base": "b", "data": "d", "output": given})
+    assert str(recipe.folder) == run.replace("ABOVE", above)
+
+
+def test_epochs_may_be_null_where_steps_say_how_long() -> None:
+    given = {"objective": "sft", "base": "b", "data": "d", "output": "o", "epochs": None}
+    recipe = Recipe.from_mapping({**given, "steps": 3})
+    assert Recipe.from_mapping(recipe.to_json()) == recipe
+    with pytest.raises(InputError, match="epochs is None, not a number"):
+        Recipe.from_mapping(given)

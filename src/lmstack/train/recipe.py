@@ -9,6 +9,7 @@ a recipe can be kept anywhere. Does not cover what follows from data and model (
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Recipe(Config):
     or a model that has one. ``lora``: settings of an adapter (`LoraConfig`); without it all
     weights are trained. ``weights``: the form in which a frozen base is held (``nf4``: QLoRA).
     ``output``: the name of the result in the registry, or a folder. ``run``: where checkpoints and
-    metrics go; unless given, ``runs/`` and the output's name.
+    metrics go; unless given, ``runs/`` and the output.
 
     **Data.** ``data``: files, folders, and data sets of Hugging Face (``hf:org/name``).
     ``validation``: a share of the documents, or files. ``max_length``: tokens of a sequence, and of
@@ -43,9 +44,10 @@ class Recipe(Config):
     duplicates. ``strict``: stop at the first bad row.
 
     **Steps.** ``batch``: rows of a step, over all passes and processes. ``micro_tokens``: tokens
-    of one pass. ``epochs``, or ``steps`` where given. ``lr``: the highest; ``schedule`` lowers it
-    to ``final_lr`` of it after ``warmup`` (a share of all steps). ``weight_decay``: of matrices
-    only. ``clip``: the longest gradient. ``muon_lr``: of matrices under Muon.
+    of one pass. ``epochs``, or ``steps`` where given, beside which epochs may be null. ``lr``: the
+    highest; ``schedule`` lowers it to ``final_lr`` of it after ``warmup`` (a share of all steps).
+    ``weight_decay``: of matrices only. ``clip``: the longest gradient. ``muon_lr``: of matrices
+    under Muon.
 
     **Compute.** ``precision``: of the products; ``auto`` is bfloat16 where the machine
     multiplies it, else float32; ``int8`` is for frozen matrices, and ``auto`` for the rest.
@@ -85,8 +87,8 @@ class Recipe(Config):
     warmup: float = allowed(0.03, float, 0, 1)
     final_lr: float = allowed(0.1, float, 0, 1)
     weight_decay: float = allowed(0.01, float, 0, 10)
-    beta1: float = allowed(0.9, float, 0, 1)
-    beta2: float = allowed(0.999, float, 0, 1)
+    beta1: float = 0.9
+    beta2: float = 0.999
     clip: float | None = allowed(1.0, float, 0, 1e6, above=True)
     dropout: float = allowed(0.0, float, 0, 0.99)
     precision: str = allowed("float32", str, also=PRECISIONS)
@@ -103,6 +105,8 @@ class Recipe(Config):
     report: Any = None
 
     def __post_init__(self) -> None:
+        if self.epochs is None and self.steps is not None:  # which says it all
+            object.__setattr__(self, "epochs", 1.0)
         super().__post_init__()
         self._check_types()
         data = (self.data,) if isinstance(self.data, str) else self.data
@@ -147,6 +151,8 @@ class Recipe(Config):
                 )
         if self.track is not None:
             tracker_named(self.track)
+        for name in ("beta1", "beta2"):  # at 1 an average never moves
+            check_range(name, getattr(self, name), 0, 1, high_open=True)
         check_files("data", self.data)
         if isinstance(self.validation, int | float):
             check_range("validation", self.validation, 0, 1, high_open=True)
@@ -174,8 +180,12 @@ class Recipe(Config):
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps its files."""
-        return Path(self.run or Path("runs") / Path(self.output).name)
+        """Where the run keeps its files: of outputs in different places never the same."""
+        if self.run is not None:
+            return Path(self.run)
+        output, here = Path(os.path.abspath(self.output)), Path.cwd()
+        parts = output.relative_to(here).parts if output.is_relative_to(here) else output.parts[1:]
+        return Path("runs", *parts)
 
     def to_json(self) -> dict[str, Any]:
         """Every setting, as `Recipe.from_mapping` reads it."""
