@@ -239,9 +239,10 @@ def _check_hope(work: _Work, report: DataReport, row: BadRow) -> None:
 
 def _none_usable(work: _Work, report: DataReport) -> InputError:
     reasons = "; ".join(f"{bad.place}: {bad.reason}" for bad in report.bad[:2])
-    what = f"none of the {report.rows} rows" if report.rows else "there is no row"
+    files = ", ".join(map(str, work.selection.data))
+    what = f"none of the {report.rows} rows of {files} can be trained on"
     return InputError(
-        f"{what} of {', '.join(map(str, work.selection.data))} can be trained on"
+        (what if report.rows else f"there is no row in {files}")
         + (f" ({reasons})" if reasons else ""),
         hint=f"the objective reads {', '.join(work.objective.reads)}",
         param="data",
