@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmstack.train import cross_entropy
+from lmstack.core import InputError
+from lmstack.train import cross_entropy, native
 from lmstack.train.cross_entropy import distribution
 
 
@@ -75,3 +76,15 @@ def test_no_tokens_have_no_gradient_and_no_error() -> None:
     found.log_probs.sum().backward()
     assert logits.grad is not None
     assert found.entropy.shape == (0,)
+
+
+@pytest.mark.skipif(not native.available(), reason="torch checks its own indices")
+@pytest.mark.parametrize("label", [-100, -1, 13])
+def test_a_label_outside_of_the_logits_is_refused_and_nothing_is_read_there(label: int) -> None:
+    """The native op would read other memory, and write to it backwards."""
+    logits, labels = drawn(torch.float32)
+    labels[5] = label
+    with pytest.raises(InputError, match=f"a label is the token {label}, and there are 13"):
+        distribution(logits, labels)
+    labels[5] = 12
+    assert bool(distribution(logits, labels).log_probs.isfinite().all())

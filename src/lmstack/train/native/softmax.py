@@ -10,6 +10,7 @@ from ctypes import Structure, c_int64, c_void_p
 import torch
 from torch import Tensor
 
+from lmstack.core import InputError
 from lmstack.train.native.library import available, call, pointer, threads
 
 __all__ = ["softmax", "softmax_backwards", "takes_logits"]
@@ -33,7 +34,15 @@ def takes_logits(logits: Tensor, labels: Tensor) -> bool:
 
 def softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of (n, V): log-probabilities of ``labels``, log sum exp, entropy, and the place of the
-    greatest, (n,) each."""
+    greatest, (n,) each. `InputError` for a label that is none of the V: it would be read, and
+    written backwards, from memory that is not the logits'."""
+    outside = labels[(labels < 0) | (labels >= logits.shape[-1])]
+    if len(outside):
+        raise InputError(
+            f"a label is the token {int(outside[0])}, and there are {logits.shape[-1]}",
+            hint="use the tokenizer that the model was trained with",
+            param="tokenizer",
+        )
     log_probs, sums, entropy = (logits.new_empty(len(logits)) for _ in range(3))
     greatest = torch.empty_like(labels)
     _run("lmt_softmax", logits, labels, log_probs, sums, entropy, greatest)
