@@ -36,6 +36,7 @@ __all__ = ["Checkpoints"]
 
 Tensors = Mapping[str, Tensor]
 _STATE, _FILES = "state.json", "files"
+_NOTHING = "none"  # stands in a part without tensors: optimizers before their first step
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -121,13 +122,18 @@ class Checkpoints:
             raise self._damaged(path, "it is not the state of a run")
         return {key: value for key, value in values.items() if key != _FILES}
 
+    def has(self, step: int, name: str) -> bool:
+        """Whether the checkpoint at ``step`` has the part ``name``."""
+        return (self.path(step) / f"{name}.safetensors").exists()
+
     def tensors(self, step: int, name: str) -> Iterator[tuple[str, Tensor]]:
         """One of the parts of the checkpoint at ``step``, tensor by tensor."""
         path = self.path(step) / f"{name}.safetensors"
         try:
             with safe_open(path, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 - no mapping
-                    yield key, file.get_tensor(key)
+                    if key != _NOTHING:
+                        yield key, file.get_tensor(key)
         except (OSError, SafetensorError) as error:
             raise self._damaged(path, error) from error
 
@@ -163,7 +169,7 @@ class Checkpoints:
 def _write(path: Path, tensors: Tensors) -> None:
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(whole or {"none": torch.zeros(0)}, path)
+        save_file(whole or {_NOTHING: torch.zeros(0)}, path)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error
