@@ -34,6 +34,20 @@ def test_a_run_of_any_length_is_drawn_and_drawn_alike(tmp_path: Path, steps: int
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "b.svg", "metrics.jsonl"]
 
 
+def test_a_run_by_rewards_shows_them_first(tmp_path: Path) -> None:
+    """A reward model reports the mean of its scores by that name too: its loss is shown."""
+    rewards = [{"step": n, "reward": n / 9, "validation_reward": n / 8} for n in range(1, 9)]
+    for name, more in (("samples", {"reward_spread": 0.5, "loss": 0.1}), ("scores", {"loss": 0.1})):
+        metrics = tmp_path / f"{name}.jsonl"
+        metrics.write_text("".join(json.dumps(line | more) + "\n" for line in rewards))
+        draw_training(metrics, tmp_path / f"{name}.svg", "made")
+    samples, scores = ((tmp_path / f"{name}.svg").read_text() for name in ("samples", "scores"))
+    assert samples.index("Reward") < samples.index("Loss") < samples.index("Learning rate")
+    assert "validation" in samples
+    assert "Reward" not in scores
+    assert "Loss" in scores
+
+
 def test_values_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"step": 1, "loss": null}\n{"step": 2, "loss": 3.0}\n{"step": 3, "lo')

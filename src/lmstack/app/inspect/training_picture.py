@@ -1,6 +1,7 @@
 """The curves of a training run, drawn from its metrics.jsonl.
 
-Loss of training and validation, learning rate and length of the gradient, by step. Needs the extra
+Loss of training and validation, or where samples are learned from their reward and then the loss;
+learning rate and length of the gradient, by step. Needs the extra
 ``pictures``. It lives here and not in `train`, which writes the figures and draws nothing.
 """
 
@@ -26,23 +27,28 @@ SMOOTHED = 100
 def draw_training(metrics: Path, output: Path, title: str) -> None:
     """Write the picture ``output``, whole or not at all."""
     lines = read_metrics(metrics)
-    sheet = Sheet(2 * MARGIN + WIDE, TOP + TALL + BELOW + 2 * (LOW + BELOW))
+    low = [("lr", "Learning rate"), ("gradient", "Length of the gradient")]
+    main, title_of_main = "loss", "Loss"
+    if any("reward_spread" in line for line in lines):
+        main, title_of_main = "reward", "Reward"
+        low.insert(0, ("loss", "Loss"))
+    sheet = Sheet(2 * MARGIN + WIDE, TOP + TALL + BELOW + len(low) * (LOW + BELOW))
     sheet.text(MARGIN / 2, 0.25, title, fontsize=13, fontweight="bold")
     last = max((line["step"] for line in lines), default=0)
     sheet.text(MARGIN / 2, 0.53, f"{last:,} steps", fontsize=9, color=QUIET)
-    axes = sheet.panel(MARGIN, TOP, WIDE, TALL, "Loss", "")
-    _curve(axes, _points(lines, "loss"), "training")
-    held = _points(lines, "validation_loss")
+    axes = sheet.panel(MARGIN, TOP, WIDE, TALL, title_of_main, "")
+    _curve(axes, _points(lines, main), "training")
+    held = _points(lines, f"validation_{main}")
     if held:
         axes.plot(*zip(*held, strict=True), "o-", color=ACCENT, markersize=4, label="validation")
     if axes.has_data():
         fonts = {"size": 8, "family": sheet.font["family"]}
         axes.legend(loc="upper right", frameon=False, prop=fonts, ncols=2)
     top = TOP + TALL + BELOW
-    _curve(sheet.panel(MARGIN, top, WIDE, LOW, "Learning rate", ""), _points(lines, "lr"), "")
-    top += LOW + BELOW
-    below = sheet.panel(MARGIN, top, WIDE, LOW, "Length of the gradient", "step")
-    _curve(below, _points(lines, "gradient"), "")
+    for name, heading in low:
+        below = "step" if (name, heading) == low[-1] else ""
+        _curve(sheet.panel(MARGIN, top, WIDE, LOW, heading, below), _points(lines, name), "")
+        top += LOW + BELOW
     partial = output.with_name(f".{output.name}")
     try:
         sheet.write(partial)
