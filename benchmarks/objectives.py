@@ -71,7 +71,7 @@ def trained(folder: pathlib.Path, name: str, steps: int, train: list[str], held:
         raise SystemExit(f"{name}: {done.stderr[-2000:]}")
     rows = map(json.loads, (folder / f"{name}.run" / "metrics.jsonl").read_text().splitlines())
     rows = list(rows)
-    held_out = [row for row in rows if "validation_loss" in row]
+    held_out = [row for row in rows if "validation_loss" in row and row["step"]]
     last = [row for row in rows if "seconds" in row][-1]
     size = json.loads((folder / name / "config.json").read_text())["vocab_size"]
     # The loss of a distillation is of both models; what it has learned of the data is its own.

@@ -127,6 +127,8 @@ def recipe_file(folder: Path, name: str = "run", kind: str = "causal", **changes
         **KINDS[kind],
         **changes,
     }
+    if not settings["validation"]:  # nothing to be patient about
+        settings.pop("patience", None)
     settings["data"] = str(folder / settings["data"])
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(settings))  # JSON is YAML

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from tests.train import tiny
 from lmstack.core import InputError
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.loop import Trainer, Watch
+from lmstack.train.metric import Metric, falling
 from lmstack.train.metrics import read_metrics
 from lmstack.train.objectives.causal import CausalLM
 
@@ -35,12 +36,14 @@ class Weights(Watch):
         self.saves.append(step)
 
 
-def scripted(folder: Path, values: list[float], **changes: Any) -> tuple[Trainer, Weights]:
-    """A run whose evaluations give ``values``, a step each."""
+def scripted(
+    folder: Path, values: list[float], start: float = -1e9, **changes: Any
+) -> tuple[Trainer, Weights]:
+    """A run whose evaluations give ``values``, a step each, and ``start`` before the first."""
     trainer = tiny.trainer(tiny.model("llama"), folder, FOUND, HELD, eval_every=1, **changes)
     watch = Weights()
     trainer.watch, watch.trainer = watch, trainer
-    drawn = iter(values)
+    drawn = iter([start, *values])
     trainer.evaluate = lambda: {"loss": (value := next(drawn)), "accuracy": -value}  # type: ignore[method-assign]
     return trainer, watch
 
@@ -79,16 +82,16 @@ def test_the_best_is_not_forgotten_with_older_checkpoints(tmp_path: Path) -> Non
         ([3.0, 4.0], 1, 2),
     ],
 )
+@pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_patience_counts_evaluations_since_the_best(
-    tmp_path: Path, values: list[float], patience: int, stops: int
+    tmp_path: Path, values: list[float], patience: int, stops: int, metric: str
 ) -> None:
-    trainer, watch = scripted(tmp_path, values, steps=5, patience=patience, save_every=100)
+    settings = {"steps": 5, "patience": patience, "metric": metric, "save_every": 100}
+    trainer, watch = scripted(tmp_path, values, **settings)
     trainer.run()
     assert trainer.progress.step == stops
     assert watch.saves[-1] == stops
-    again = tiny.trainer(
-        tiny.model("llama"), tmp_path, FOUND, HELD, eval_every=1, steps=5, patience=patience
-    )
+    again = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, HELD, eval_every=1, **settings)
     if stops < 5:
         assert again.resume() == stops
         again.run()
@@ -100,6 +103,7 @@ def test_an_evaluation_that_is_no_number_is_never_best(tmp_path: Path) -> None:
     assert trainer.run()["loss"] == 2.0
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["validation_loss"] for line in lines if "validation_loss" in line] == [
+        -1e9,
         None,
         2.0,
         None,
@@ -107,9 +111,8 @@ def test_an_evaluation_that_is_no_number_is_never_best(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_the_objective_has_not_is_refused_at_once(tmp_path: Path) -> None:
-    trainer = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, HELD, metric="f1")
     with pytest.raises(InputError, match="metric is 'f1'; the objective has loss, accuracy"):
-        trainer.run()
+        tiny.trainer(tiny.model("llama"), tmp_path, FOUND, HELD, metric="f1")
 
 
 def test_evaluation_is_the_mean_over_all_predictions_however_they_are_cut(tmp_path: Path) -> None:
@@ -154,9 +157,10 @@ def test_evaluating_an_average_leaves_the_weights_alone(tmp_path: Path) -> None:
 
 
 class Error(CausalLM):
-    """Whose accuracy nobody said rises."""
+    """Whose accuracy is the share of errors."""
 
-    rising: ClassVar[tuple[str, ...]] = ()
+    def metrics(self) -> tuple[Metric, ...]:
+        return falling("loss", "accuracy")
 
 
 def test_the_objective_says_which_metrics_rise(tmp_path: Path) -> None:
@@ -181,3 +185,54 @@ def test_an_evaluation_is_of_the_averaged_weights(tmp_path: Path) -> None:
     )
     assert found == pytest.approx(wanted, rel=1e-9)
     assert abs(found - raw) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("values", "has_diverged"),
+    [
+        ([9.0, 5.0], False),
+        ([11.0, 11.0], False),  # overfitted, or a step too far: no use, but no divergence
+        ([11.1, 12.0], True),
+        ([12.0, 4.0], False),  # what is kept is good
+        ([float("nan"), float("inf")], True),  # no evaluation was a number
+    ],
+)
+def test_a_run_has_diverged_if_what_it_keeps_is_far_above_the_start(
+    tmp_path: Path, values: list[float], has_diverged: bool
+) -> None:
+    trainer, _ = scripted(tmp_path, values, start=5.0, steps=2)
+    assert trainer.has_diverged(trainer.run()) == has_diverged
+    assert trainer.progress.start["loss"] == 5.0
+
+
+def test_without_a_validation_the_first_step_is_the_start(tmp_path: Path) -> None:
+    calm, wild = (
+        tiny.trainer(tiny.model("llama"), tmp_path / name, FOUND, steps=8, lr=lr, warmup=0.0)
+        for name, lr in (("calm", 1e-3), ("wild", 5.0))
+    )
+    for trainer, has_diverged in ((calm, False), (wild, True)):
+        notes: list[str] = []
+        trainer.watch.note = notes.append  # type: ignore[method-assign]
+        values = trainer.run()
+        first = read_metrics(tmp_path / ("wild" if has_diverged else "calm") / "metrics.jsonl")[0]
+        assert trainer.progress.start["loss"] == trainer.progress.first_loss == first["loss"]
+        assert trainer.has_diverged(values) == has_diverged
+        assert len(notes) == has_diverged
+        assert all("training diverges" in note for note in notes)
+
+
+def test_the_evaluation_before_the_first_step_is_that_of_the_base(tmp_path: Path) -> None:
+    module = tiny.model("llama")
+    wanted = tiny.trainer(module, tmp_path, FOUND, HELD).evaluate()
+    trainer = tiny.trainer(module, tmp_path, FOUND, HELD, steps=1)
+    trainer.run()
+    assert trainer.progress.start == wanted
+    assert trainer.progress.best_step == 1  # the base is not what training keeps
+    first = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert (first["step"], first["validation_loss"]) == (0, wanted["loss"])
+    again = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, HELD, steps=2)
+    assert again.resume() == 1
+    again.run()
+    assert again.progress.start == wanted
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines if "validation_loss" in line] == [0, 1, 2]

@@ -3,8 +3,12 @@
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.train import runs
+
+from lmstack.train import heap
 
 FAULTS = """
 import resource, sys, torch
@@ -39,3 +43,20 @@ def test_freed_memory_is_not_cleared_again() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells it otherwise")
 def test_a_peak_is_that_of_the_process_and_not_of_its_parent() -> None:
     assert 50e6 < said_by(PEAK) < 1e9
+
+
+def test_a_run_in_the_process_of_somebody_else_leaves_its_memory_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What malloc is told cannot be taken back: the command does it, in its own process."""
+
+    load = ctypes.CDLL
+
+    def watched(name: str | None) -> ctypes.CDLL:
+        assert name is not None, "the C library of the process"
+        return load(name)
+
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(heap.ctypes, "CDLL", watched)
+    runs.prepare_folder(tmp_path)
+    assert runs.train(runs.recipe(tmp_path, steps=1)).steps == 1

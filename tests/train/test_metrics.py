@@ -57,7 +57,7 @@ def test_a_line_says_what_a_step_was(folder: Path) -> None:
     lines = read_metrics(folder / "run" / "metrics.jsonl")
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
-    assert [line["step"] for line in lines if "validation_loss" in line] == [3, 6]
+    assert [line["step"] for line in lines if "validation_loss" in line] == [0, 3, 6]
     known = {"step", "epoch", "loss", "accuracy", "lr", "gradient", "seconds"}
     assert known | {"tokens", "tokens_per_second"} <= set(steps[0])
     for before, after in itertools.pairwise(steps):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lmstack.core import InputError
+from lmstack.core import FormatError, InputError, shown
 from lmstack.model import LoraConfig, Transformer, add_adapter, count_parameters
 from lmstack.model.families import config_from_json
 from lmstack.registry import LoadedModel, Store, load, load_text
@@ -25,6 +25,7 @@ from lmstack.train.data.rows import Row, Rows, find_data
 from lmstack.train.data.store import ExampleStore
 from lmstack.train.heads import adapted, with_head_for
 from lmstack.train.loader import Loader, Share
+from lmstack.train.metric import metric_named
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.objective import Objective, Reading
 from lmstack.train.parallel import Parallel
@@ -63,6 +64,7 @@ def assemble(
     objective, lora = check_recipe(recipe)
     base = _base(recipe)
     objective = objective.fitted(base, partial(_rows, recipe))
+    _check_metric(recipe, objective)  # it may have fewer now
     base, fresh = with_head_for(objective, base)
     module, reading = base.module, _reading(recipe, base)
     with parallel.in_turn():
@@ -74,6 +76,7 @@ def assemble(
             before=before,
             told=told,
         )
+    _check_compared(recipe, len(prepared.validation))
     prepared.report.template = _examined(objective, base)
     if lora is not None:
         lora = adapted(lora, base, fresh)
@@ -121,6 +124,9 @@ def check_recipe(recipe: Recipe) -> tuple[Objective, LoraConfig | None]:
         raise InputError(
             f"objective: {error.message}", hint=error.hint, param=error.param
         ) from error
+    _check_metric(recipe, objective)
+    if not recipe.validation:
+        _check_compared(recipe, 0)
     if recipe.lora is None:
         return objective, None
     try:
@@ -128,6 +134,24 @@ def check_recipe(recipe: Recipe) -> tuple[Objective, LoraConfig | None]:
         return objective, LoraConfig.from_mapping(settings)
     except InputError as error:
         raise InputError(f"lora: {error.message}", hint=error.hint, param=error.param) from error
+
+
+def _check_metric(recipe: Recipe, objective: Objective) -> None:
+    if recipe.metric is not None:
+        metric_named(recipe.metric, objective.metrics(), recipe.objective_name)
+
+
+def _check_compared(recipe: Recipe, held_out: int) -> None:
+    """`InputError` where evaluations are to be compared and there is nothing to compare by."""
+    for name in ("patience", "metric"):
+        value = getattr(recipe, name)
+        if value is not None and held_out < 2:
+            how_many = "1 example is" if held_out else "no example is"
+            raise InputError(
+                f"{name} is {shown(value)}, which compares evaluations, and {how_many} held out",
+                hint=f"validation=0.2 or validation=FILE, or do without: {name}=null",
+                param=name,
+            )
 
 
 def _base(recipe: Recipe) -> LoadedModel:
@@ -138,7 +162,11 @@ def _base(recipe: Recipe) -> LoadedModel:
     assert recipe.tokenizer is not None
     text = load_text(recipe.tokenizer)
     values = {"vocab_size": text.tokenizer.vocab_size, **recipe.model}
-    config = config_from_json(values, "the recipe's model")
+    try:
+        config = config_from_json(values, "the recipe's model")
+    except FormatError as error:
+        hint = "mend it under model: of the recipe; recipes/pretrain.yaml has a whole one"
+        raise InputError(error.message, hint=hint, param="model") from error
     if config.encoder is not None:
         values = _begun(values, text.tokenizer)
     ends = frozenset({text.tokenizer.eos_id} - {None})

@@ -29,8 +29,10 @@ from lmstack.model import Dropout, ForwardContext, Ops, Transformer
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.data.examples import Batch
 from lmstack.train.loader import Loader
+from lmstack.train.metric import LOSS, metric_named
 from lmstack.train.objectives.objective import Forward, Loss, Objective
 from lmstack.train.optim import Optimizers
+from lmstack.train.outlook import Outlook
 from lmstack.train.parallel import Parallel
 from lmstack.train.recipe import Recipe
 from lmstack.train.resume import changes
@@ -41,6 +43,7 @@ from lmstack.train.throughput import step_flops
 __all__ = ["Interrupted", "Trainer", "Watch"]
 
 _OF_A_RUN = 10
+_FAR = 2.0  # times the loss of the start, and 1 more: what overfits does not come to that
 # Two signals within so many seconds are one: Ctrl-C reaches a process of torchrun from the terminal
 # and again from torchrun.
 _ONE_SIGNAL = 2.0
@@ -59,11 +62,14 @@ class Watch:
     def reference(self, done: int, total: int) -> None:
         """While the reference is computed, before the first step; tokens."""
 
+    def begins(self, outlook: Outlook) -> None:
+        """Before the first step, once it is known what the run will be."""
+
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
         """After each step."""
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """After each evaluation."""
+        """After each evaluation; the one before the first step is of ``step`` 0."""
 
     def saved(self, step: int) -> None:
         """After each checkpoint."""
@@ -75,13 +81,16 @@ class Watch:
 @dataclass
 class Progress:
     """Where a run is: all of it is in a checkpoint. ``step``: of those done. ``tokens`` seen and
-    ``seconds`` spent on steps so far. ``best``: the values of the best evaluation, at
-    ``best_step``. ``waited``: evaluations since then. ``learned``: what the objective itself
-    learns (`OnlineObjective.learned`)."""
+    ``seconds`` spent on steps so far. ``start``: the values of the evaluation before the first
+    step, or without any those of the first step. ``first_loss``: of that step. ``best``: the values
+    of the best evaluation, at ``best_step``. ``waited``: evaluations since then. ``learned``: what
+    the objective itself learns (`OnlineObjective.learned`)."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    start: dict[str, float] = field(default_factory=dict)
+    first_loss: float | None = None
     best: dict[str, float] | None = None
     best_step: int | None = None
     waited: int = 0
@@ -118,11 +127,16 @@ class Trainer:
         if self.recipe.ema is not None:
             trained = self.optimizers.trained.items()
             self._average = {name: weight.detach().clone() for name, weight in trained}
-        self.metric = self.recipe.metric or self.objective.metric
+        self.metric = metric_named(
+            self.recipe.metric or self.objective.metric,
+            self.objective.metrics(),
+            self.recipe.objective_name,
+        )
         every = max(self.steps // _OF_A_RUN, 1)
         self._eval_every = self.recipe.eval_every or every
         self._save_every = self.recipe.save_every or every
         self._told_at: float | None = None
+        self._is_told_far = False
         self.flops = self.seconds = 0.0  # of this process's steps
 
     def run(self) -> Mapping[str, float]:
@@ -130,6 +144,7 @@ class Trainer:
         which are those of the best evaluation."""
         values: Mapping[str, float] = {}
         with self._until_told():
+            self._evaluate_before()
             while self.progress.step < self.steps and not self._is_done():
                 values = self.step()
                 done = self.progress.step
@@ -143,6 +158,37 @@ class Trainer:
                     raise Interrupted
         return self._finished() or values
 
+    def has_diverged(self, values: Mapping[str, float]) -> bool:
+        """Whether what `run` gave is no number, or a loss far above that of the start. Never where
+        a loss has no direction, as that of an objective which learns from rewards."""
+        if self.progress.start and self.validation is not None and self.progress.best is None:
+            return True  # no evaluation was a number
+        return self._is_far(values.get("loss"), self.progress.start.get("loss"))
+
+    def _is_far(self, loss: float | None, start: float | None) -> bool:
+        if loss is None or start is None or LOSS not in self.objective.metrics():
+            return False
+        return not math.isfinite(loss) or loss > _FAR * start + 1
+
+    def _evaluate_before(self) -> None:
+        """So that it is known what training changed."""
+        if self.progress.step or self.validation is None:
+            return
+        values = self.evaluate()
+        if self.metric.name not in values:
+            raise InputError(
+                f"metric is {shown(self.metric.name)}; what is held out gives {', '.join(values)}",
+                hint="other rows to validate with, or another metric",
+                param="metric",
+            )
+        self.progress.start = values
+        self._show_evaluation(values)
+
+    def _show_evaluation(self, values: Mapping[str, float]) -> None:
+        step = self.progress.step
+        self.log({"step": step, **{f"validation_{k}": v for k, v in values.items()}})
+        self.watch.evaluated(step, values)
+
     def step(self) -> Mapping[str, float]:
         """One step, of one update or more, and what it was."""
         started, step = time.perf_counter(), self.progress.step
@@ -152,7 +198,6 @@ class Trainer:
         for batches in self._updates(step):
             self._update(batches, step, share, taken)
         values = {**taken.values, **self._said(step)}
-        self._check_metric(values)
         self._follow()
         seconds = time.perf_counter() - started
         self.progress.step += 1
@@ -171,7 +216,21 @@ class Trainer:
         }
         self.log({"step": self.progress.step, "epoch": self.train.epoch(step), **values})
         self.watch.step(self.progress.step, self.steps, values)
+        self._compare_with_first(values)
         return values
+
+    def _compare_with_first(self, values: Mapping[str, float]) -> None:
+        """Say once that the loss of training is far above that of the first step."""
+        progress, loss = self.progress, values.get("loss")
+        if progress.step == 1:
+            progress.first_loss = loss
+            progress.start = progress.start or dict(values)
+        if not self._is_told_far and self._is_far(loss, progress.first_loss):
+            self._is_told_far = True
+            self.watch.note(
+                f"the loss is {loss:.4g} at step {progress.step}, and was"
+                f" {progress.first_loss:.4g} at the first: training diverges; a lower lr"
+            )
 
     def _updates(self, step: int) -> Iterator[Sequence[Batch]]:
         """The passes of each update of ``step``, an update after the other."""
@@ -313,13 +372,6 @@ class Trainer:
                 param="lr",
             )
 
-    def _check_metric(self, values: Mapping[str, float]) -> None:
-        metric = self.metric
-        if self.validation is not None and metric not in values:
-            raise InputError(
-                f"metric is {shown(metric)}; the objective has {', '.join(values)}", param="metric"
-            )
-
     def _clipped(self) -> float:
         trained = list(self.optimizers.trained.values())
         longest = math.inf if self.recipe.clip is None else self.recipe.clip
@@ -369,16 +421,12 @@ class Trainer:
         """Whether an evaluation's values are the best so far, which they then become."""
         if not values:
             return False
-        step, metric, best = self.progress.step, self.metric, self.progress.best
-        self.log({"step": step, **{f"validation_{k}": v for k, v in values.items()}})
-        self.watch.evaluated(step, values)
-        sign = 1 if metric in self.objective.rising else -1
-        is_better = math.isfinite(values[metric]) and (
-            best is None or sign * values[metric] > sign * best[metric]
-        )
+        self._show_evaluation(values)
+        name, best = self.metric.name, self.progress.best
+        is_better = self.metric.is_better(values[name], None if best is None else best[name])
         self.progress.waited = 0 if is_better else self.progress.waited + 1
         if is_better:
-            self.progress.best, self.progress.best_step = values, step
+            self.progress.best, self.progress.best_step = values, self.progress.step
         return is_better
 
     def _is_done(self) -> bool:

@@ -54,8 +54,9 @@ class MetricsLog:
             self.tracker.close()
 
     def cut(self, step: int) -> None:
-        """Forget the lines of steps after ``step``, which will be gone through again."""
-        kept = [values for values in read_metrics(self._path) if values["step"] <= step]
+        """Forget the lines of steps after ``step``, which will be gone through again; at 0 that of
+        the evaluation before them too."""
+        kept = [values for values in read_metrics(self._path) if step and values["step"] <= step]
         text = "".join(json.dumps(values) + "\n" for values in kept)
         write_atomic(self._path, text.encode())
 

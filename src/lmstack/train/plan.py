@@ -32,7 +32,7 @@ from torch import Tensor
 from lmstack.core import UnsupportedError
 from lmstack.model import ForwardContext, Ops
 from lmstack.model.quant.matrix import held_weights
-from lmstack.train.assembly import Assembled
+from lmstack.train.assembly import Assembled, check_recipe
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
 from lmstack.train.cross_entropy import CHUNK
@@ -44,14 +44,14 @@ from lmstack.train.recipe import Recipe
 from lmstack.train.reference import without_reference
 from lmstack.train.throughput import outputs_of
 
-__all__ = ["Memory", "Rate", "RunPlan", "plan_run"]
+__all__ = ["Memory", "Rate", "RunPlan", "check_plannable", "plan_run"]
 
 # What Python, torch and the tokenizer take before any weight: measured at 0.3 to 0.4 GB.
 PROGRAM_BYTES = 400 << 20
 _SAMPLE = 4096  # examples whose sequences are looked at
 _PROBED_ROWS = 2
 _FLOAT = 4
-_EVALUATIONS = 10  # of a run that does not say how many, and one in the end
+_EVALUATIONS = 10  # of a run that does not say how many, and one before it
 _LOGITS = 3  # arrays of a chunk: logits, their gradient, and what softmax needs between
 
 
@@ -125,10 +125,10 @@ class RunPlan:
         }
 
 
-def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPlan:
-    """The plan of ``run``, whose weights are changed by the steps that are measured: one, and
-    more while they fit into ``measure_s``. `UnsupportedError` for an online objective."""
-    if isinstance(run.objective, OnlineObjective):
+def check_plannable(recipe: Recipe) -> None:
+    """`UnsupportedError` for an online objective; takes no time."""
+    objective, _ = check_recipe(recipe)
+    if isinstance(objective, OnlineObjective):
         raise UnsupportedError(
             f"a run of {recipe.objective_name} has no plan: it depends on the answers that the"
             " model will give",
@@ -136,6 +136,12 @@ def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPl
             " each part of a step",
             param="objective",
         )
+
+
+def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPlan:
+    """The plan of ``run``, whose weights are changed by the steps that are measured: one, and
+    more while they fit into ``measure_s``. `UnsupportedError` for an online objective."""
+    check_plannable(recipe)
     run = without_reference(run)
     lengths = np.asarray(run.prepared.train.lengths)
     an_epoch = max(run.train.steps(1), 1)

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lmstack.core import InputError
 from lmstack.core.files import write_atomic
-from lmstack.train.assembly import Assembled, assemble
+from lmstack.train.assembly import Assembled, assemble, check_recipe
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
 from lmstack.train.data.report import DataReport
-from lmstack.train.heap import keep_freed_memory
 from lmstack.train.loop import Trainer, Watch
 from lmstack.train.metrics import MetricsLog
 from lmstack.train.objectives.online import OnlineObjective
+from lmstack.train.outlook import Outlook
 from lmstack.train.parallel import Parallel
-from lmstack.train.precision import dtype_of, products_of
+from lmstack.train.precision import dtype_of
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import with_reference
 from lmstack.train.result import keep, training_of
@@ -42,14 +44,21 @@ __all__ = ["Result", "train"]
 @dataclass(frozen=True)
 class Result:
     """``folder``: of the model, or of the adapter. ``digest``: of a model, on the first process.
-    ``values``: of the validation, or of the last step where there is none. ``flops_per_second``:
-    of its products, all processes together; ``matrix_rate``: what one big product reaches in the
-    same precision on as many."""
+    ``values``: of the validation, or of the last step where there is none; ``start``: the same
+    before the first update. ``metric``: by which ``kept_step`` was the best; without a validation
+    it is the last. ``has_diverged``: the weights are worth nothing (`Trainer.has_diverged`).
+    ``flops_per_second``: of its products, all processes together; ``matrix_rate``: what one big
+    product reaches in the same precision on as many."""
 
     name: str
     folder: Path
     digest: str | None
+    outlook: Outlook
+    metric: str
+    start: Mapping[str, float]
     values: Mapping[str, float]
+    kept_step: int
+    has_diverged: bool
     steps: int
     tokens: int
     trainable: int
@@ -70,7 +79,6 @@ def train(
     in its run folder. `InputError` where the folder holds a run already and that is not asked
     for. ``watch``: of the first process. ``services``: who draws and rewards samples, for an
     objective that learns from its own."""
-    keep_freed_memory()
     parallel = Parallel.from_environment()
     with parallel.as_one():
         watch = watch if watch is not None and parallel.is_first else Watch()
@@ -88,6 +96,7 @@ def _trained(
             hint="--resume goes on with it; run=FOLDER starts another beside it",
             param="run",
         )
+    rewards = _rewards(recipe, services)
     report_file = recipe.folder / "data.json"
     before = _files_before(report_file) if resume and checkpoints.steps() else None
     run = assemble(recipe, recipe.folder / "examples", parallel, before=before, told=watch.data)
@@ -95,27 +104,26 @@ def _trained(
     module = run.base.module
     with_events = recipe.tensorboard and parallel.is_first
     metrics = MetricsLog(recipe.folder / "metrics.jsonl", tensorboard=with_events)
-    trainer = _trainer(run, recipe, checkpoints, metrics, watch, parallel, services)
-    step = trainer.resume() if resume else 0
-    if parallel.is_first:
-        text = json.dumps(recipe.to_json(), indent=2) + "\n"
-        write_atomic(recipe.folder / "recipe.json", text.encode())
-        facts = {"parameters": run.parameters, "trainable": run.trainable}
-        write_atomic(recipe.folder / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
-        text = json.dumps(run.prepared.report.to_json(), indent=2) + "\n"
-        write_atomic(report_file, text.encode())
-        metrics.cut(step)
-    started = time.perf_counter()
-    try:
+    outlook = Outlook.of(recipe, run, parallel)
+    with ExitStack() as stack:
+        make = partial(_trainer, run, recipe, checkpoints, metrics, watch, parallel)
+        trainer = make(services, rewards, stack)
+        step = trainer.resume() if resume else 0
+        if parallel.is_first:
+            facts = {"parameters": run.parameters, "trainable": run.trainable}
+            _write_json(recipe.folder / "recipe.json", recipe.to_json())
+            _write_json(recipe.folder / "run.json", facts)
+            _write_json(report_file, run.prepared.report.to_json())
+            metrics.cut(step)
+        watch.begins(outlook)
+        started = time.perf_counter()
+        stack.enter_context(closing(metrics))
         if recipe.track is not None and parallel.is_first:
             settings, note = recipe.to_json(), watch.note
             metrics.tracker = Tracker(
                 recipe.track, recipe.folder, settings, resume=step > 0, note=note
             )
         values = trainer.run()
-    finally:
-        trainer.close()
-        metrics.close()
     parallel.unwrapped(module)
     folder, digest = Path(recipe.output), None
     if parallel.is_first:
@@ -137,15 +145,41 @@ def _trained(
         recipe.output,
         folder,
         digest,
+        outlook,
+        trainer.metric.name,
+        trainer.progress.start,
         values,
+        trainer.progress.best_step or trainer.progress.step,
+        trainer.has_diverged(values),
         trainer.progress.step,
         trainer.progress.tokens,
         run.trainable,
         run.parameters,
         run.prepared.report,
         trainer.flops / trainer.seconds if trainer.seconds else 0.0,
-        parallel.world * matrix_rate(products_of(recipe.precision), module.device),
+        parallel.world * matrix_rate(outlook.precision, module.device),
     )
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomic(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def _rewards(recipe: Recipe, services: Services | None) -> list[WeightedReward]:
+    """Those of an online objective, so that a mistake in them is found before data is read."""
+    objective, _ = check_recipe(recipe)
+    if not isinstance(objective, OnlineObjective):
+        return []
+    if services is None:
+        raise InputError(
+            f"{recipe.objective_name} learns from answers, and nothing here draws any",
+            hint="lmstack train RECIPE, or train(recipe, services=...)",
+            param="objective",
+        )
+    return [
+        WeightedReward(services.reward(each.name, each.settings), each.weight)
+        for each in objective.reward_settings
+    ]
 
 
 def _trainer(
@@ -156,7 +190,10 @@ def _trainer(
     watch: Watch,
     parallel: Parallel,
     services: Services | None,
+    rewards: Sequence[WeightedReward],
+    stack: ExitStack,
 ) -> Trainer:
+    """What trains ``run``; ``stack`` closes it, and what draws its answers."""
     facts: dict[str, str | None] = {
         "data": run.prepared.fingerprint,
         "base": run.base.digest,
@@ -170,7 +207,7 @@ def _trainer(
         run.validation,
         recipe,
         checkpoints,
-        ops_for(recipe.precision, run.base.module),
+        ops_for(recipe.precision, run.base.module, parallel.device),
         metrics.add if parallel.is_first else lambda _: None,
         watch,
         parallel,
@@ -178,26 +215,17 @@ def _trainer(
     )
     if not isinstance(run.objective, OnlineObjective):
         return Trainer(*parts)
-    if services is None:
-        raise InputError(
-            f"{recipe.objective_name} learns from answers, and nothing here draws any",
-            hint="lmstack train RECIPE, or train(recipe, services=...)",
-            param="objective",
-        )
-    online = run.objective
-    rewards = [
-        WeightedReward(services.reward(each.name, each.settings), each.weight)
-        for each in online.reward_settings
-    ]
     for number, weighted in enumerate(rewards, 1):
         if isinstance(weighted.reward, RewardModel):
             facts[f"model of reward {number}"] = weighted.reward.digest
         if isinstance(weighted.reward, OwnReward):
             facts[f"file of reward {number}"] = weighted.reward.digest
-    rollouts = online.rollout_config
-    held = str(dtype_of(recipe.precision)).removeprefix("torch.")
+    rollouts = run.objective.rollout_config
+    held = str(dtype_of(recipe.precision, parallel.device)).removeprefix("torch.")
     rollouts = replace(rollouts, weights=rollouts.weights or held)
-    return OnlineTrainer(*parts, sampler=services.sampler(run.base, rollouts), rewards=rewards)
+    assert services is not None, "there are no rewards without"
+    sampler = stack.enter_context(closing(services.sampler(run.base, rollouts)))
+    return stack.enter_context(closing(OnlineTrainer(*parts, sampler=sampler, rewards=rewards)))
 
 
 def _models(facts: Mapping[str, Any], run: Assembled) -> dict[str, str]:

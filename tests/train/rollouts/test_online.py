@@ -18,9 +18,10 @@ from tests.train.test_reward import one_score
 from torch import Tensor
 
 from lmstack.core import InputError
-from lmstack.registry import Store
+from lmstack.registry import LoadedModel, Store
 from lmstack.train import train
 from lmstack.train.objectives.grpo import GroupRelativePolicy
+from lmstack.train.rollouts.protocol import RolloutConfig, Sampler
 from lmstack.train.rollouts.trainer import OnlineTrainer
 
 
@@ -35,6 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMSTACK_HOME", str(folder / "home"))
+
+
+def of_steps(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [line for line in runs.lines(folder, name) if "updates" in line]
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -64,7 +69,7 @@ def test_the_engine_and_the_trainer_agree_on_every_token(folder: Path) -> None:
 
 def test_the_reward_rises(folder: Path) -> None:
     found = letters.run(letters.recipe(folder, "rises", steps=24, batch=8, lr=0.02))
-    first = next(line for line in runs.lines(folder, "rises"))
+    first = next(line for line in runs.lines(folder, "rises") if "reward" in line)
     assert found.values["reward"] > first["reward"] + 0.3
 
 
@@ -80,6 +85,58 @@ def test_a_step_with_nothing_to_learn_from_says_so_and_changes_nothing(folder: P
     assert all(torch.equal(value, two[name]) for name, value in one.items())
 
 
+def test_a_run_that_has_learned_nothing_yet_goes_on(folder: Path) -> None:
+    """Its optimizers remember nothing: the checkpoint has a part without tensors."""
+    nothing = {"rewards": ["same"]}
+    whole = letters.run(letters.recipe(folder, "idle", nothing, steps=3, save_every=1))
+    again = letters.recipe(folder, "idle-again", nothing, steps=3, save_every=1)
+    with pytest.raises(runs.Killed):
+        letters.run(again, watch=runs.Stop(2))
+    assert letters.run(again, resume=True).steps == whole.steps == 3
+    runs.assert_same_end(folder, "idle", "idle-again")
+
+
+def test_a_finished_run_that_draws_ahead_can_be_made_longer(folder: Path) -> None:
+    """Its last checkpoint has no samples of a step to come."""
+    ahead = {"rollouts": {"ahead": 1}}
+    letters.run(letters.recipe(folder, "short", ahead, steps=2))
+    longer = letters.recipe(folder, "short", ahead, steps=4, output=str(folder / "longer-made"))
+    assert letters.run(longer, resume=True).steps == 4
+    steps = [line["step"] for line in runs.lines(folder, "short") if "updates" in line]
+    assert steps == [1, 2, 3, 4]
+
+
+class Closing(letters.Services):
+    """Counts the samplers that were closed."""
+
+    closed = 0
+
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+        found = super().sampler(base, config)
+        close = found.close
+
+        def counted() -> None:
+            self.closed += 1
+            close()
+
+        found.close = counted  # type: ignore[method-assign]
+        return found
+
+
+@pytest.mark.parametrize("refused", ["seed", "dropout"])
+def test_a_run_that_is_refused_leaves_no_sampler_behind(folder: Path, refused: str) -> None:
+    """Where it would go on as another run, and where its settings are at odds."""
+    name = f"refused-{refused}"
+    changes = {"seed": {"seed": 1}, "dropout": {"dropout": 0.1}}[refused]
+    if refused == "seed":
+        letters.run(letters.recipe(folder, name, steps=1))
+    services = Closing()
+    recipe = letters.recipe(folder, name, steps=2, **changes)
+    with pytest.raises(InputError, match=refused):
+        train(recipe, services=services, resume=refused == "seed")
+    assert services.closed == len(services.samplers) == 1
+
+
 def test_answers_that_teach_nothing_are_counted_and_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +145,7 @@ def test_answers_that_teach_nothing_are_counted_and_not_read(
     letters.run(letters.recipe(folder, "unread", cold, steps=1, batch=8))
     monkeypatch.setattr(GroupRelativePolicy, "teaches", lambda *_: True)
     letters.run(letters.recipe(folder, "read", cold, steps=1, batch=8))
-    found, wanted = (runs.lines(folder, name)[0] for name in ("unread", "read"))
+    found, wanted = (of_steps(folder, name)[0] for name in ("unread", "read"))
     assert 0 < found["flat_groups"] < 1
     assert found["tokens"] < wanted["tokens"]
     for name in ("loss", "gradient"):
@@ -97,7 +154,7 @@ def test_answers_that_teach_nothing_are_counted_and_not_read(
 
 def test_minibatches_without_an_answer_are_no_updates(folder: Path) -> None:
     letters.run(letters.recipe(folder, "few", {"minibatches": 100}, steps=1))
-    assert runs.lines(folder, "few")[0]["updates"] == 4 * 4
+    assert of_steps(folder, "few")[0]["updates"] == 4 * 4
 
 
 OWN = "def score(samples, letter='a'):\n    return [s.text.count(letter) for s in samples]\n"

@@ -115,7 +115,9 @@ def test_a_loss_that_is_no_number_is_refused() -> None:
 
 def write_run(folder: Path, size: float, tokens: float, loss: float | None) -> None:
     folder.mkdir(parents=True)
-    lines = [{"step": k, "loss": 9.0 - k, "tokens": tokens * k / 4} for k in (1, 2, 3, 4)]
+    before = {"step": 0, "validation_loss": 9.5}
+    steps = [{"step": k, "loss": 9.0 - k, "tokens": tokens * k / 4} for k in (1, 2, 3, 4)]
+    lines = [before, *steps]
     if loss is not None:
         lines.append({"step": 4, "validation_loss": loss})
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")

@@ -25,6 +25,7 @@ from lmstack.text import Tokenizer
 from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import text_of
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, falling
 from lmstack.train.objectives.objective import Loss, Objective, Reading, token_loss
 
 __all__ = ["CausalLM", "next_token_batch", "with_end"]
@@ -35,6 +36,9 @@ class CausalLM(Objective):
     reads: ClassVar[tuple[str, ...]] = ("text",)
     packs: ClassVar[bool] = True
     kind: ClassVar[Kind | None] = "generate"
+
+    def metrics(self) -> Sequence[Metric]:
+        return (*super().metrics(), *falling("bits_per_byte"))
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         tokenizer = reading.tokenizer

@@ -42,6 +42,7 @@ from lmstack.train.data.formats import is_scored, pair_of
 from lmstack.train.data.pairs import cut_tokens
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
+from lmstack.train.metric import ACCURACY, LOSS, Metric, rising
 from lmstack.train.objectives.objective import AllRows, Embed, Gather, Loss, Objective, Reading
 
 __all__ = ["Contrastive", "cosent", "in_batch_losses"]
@@ -69,7 +70,6 @@ class Contrastive(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("pairs",)
     kind: ClassVar[Kind | None] = "embed"
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "pearson")
     heads: ClassVar[tuple[Head, ...]] = ("none", "pool")
 
     def __post_init__(self) -> None:
@@ -193,6 +193,10 @@ class Contrastive(Objective):
             carried = (self._vectors(model, batch, context) * more["gradient"]).sum()
             total = total + carried - carried.detach()  # its value, with the gradient
         return self._loss(total, more["right"], more["scores"])
+
+    def metrics(self) -> Sequence[Metric]:
+        found = {PAIRS: (ACCURACY,), SCORED: rising("pearson")}
+        return (LOSS, *(found[self.rows] if self.rows else (ACCURACY, *rising("pearson"))))
 
     def reported(
         self, means: Mapping[str, float], counts: Mapping[str, Tensor]

@@ -33,6 +33,7 @@ from lmstack.text import Tokenizer
 from lmstack.train.cross_entropy import chunked_loss, wide
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, falling
 from lmstack.train.objectives.causal import CausalLM, next_token_batch
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading
 from lmstack.train.objectives.sft import SupervisedFineTuning
@@ -73,6 +74,9 @@ class Distillation(Objective):
         object.__setattr__(found, "module", module)
         object.__setattr__(found, "digest", teacher.digest)
         return found
+
+    def metrics(self) -> Sequence[Metric]:
+        return (*super().metrics(), *falling("cross_entropy", "divergence"))
 
     @property
     def models(self) -> Mapping[str, str | None]:

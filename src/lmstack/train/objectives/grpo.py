@@ -31,6 +31,7 @@ from lmstack.core import InputError, allowed, check_range
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
+from lmstack.train.metric import Metric, watched
 from lmstack.train.objectives.objective import Loss
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import group_advantages
@@ -75,6 +76,9 @@ class GroupRelativePolicy(OnlineObjective):
                 hint="samples: 8",
                 param="samples",
             )
+
+    def metrics(self) -> Sequence[Metric]:
+        return (*super().metrics(), *watched(*_FIGURES, "gap_largest", stage="step"))
 
     @property
     def needs_reference(self) -> bool:

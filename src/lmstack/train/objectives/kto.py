@@ -34,6 +34,7 @@ from lmstack.registry.card import Kind
 from lmstack.train.data.examples import IGNORED, Batch, Example, ExampleView
 from lmstack.train.data.formats import preference_of, ratings_of
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, falling
 from lmstack.train.objectives.objective import (
     AllRows,
     Embed,
@@ -43,6 +44,7 @@ from lmstack.train.objectives.objective import (
     Reading,
 )
 from lmstack.train.objectives.preferences import (
+    OF_PAIRS,
     Answers,
     answer_log_probs,
     answers_batch,
@@ -72,7 +74,6 @@ class KTO(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("rated", "preference")
     kind: ClassVar[Kind | None] = "generate"
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
     refers: ClassVar[bool] = True
     aligns: ClassVar[bool] = True
 
@@ -80,6 +81,9 @@ class KTO(Objective):
         del rows
         check_decoder(base)
         return self
+
+    def metrics(self) -> Sequence[Metric]:
+        return (*super().metrics(), *OF_PAIRS, *falling("kl"))
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
         """An answer each; ``scores``: 1 where it is desirable."""

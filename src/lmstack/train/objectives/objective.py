@@ -28,6 +28,7 @@ from lmstack.text import ChatTemplate, Tokenizer
 from lmstack.train.cross_entropy import chunked_cross_entropy, chunked_log_probs
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import ACCURACY, LOSS, Metric
 
 __all__ = ["AllRows", "Loss", "Objective", "Reading", "one_score", "token_log_probs", "token_loss"]
 
@@ -81,10 +82,10 @@ class Objective(Config, abc.ABC):
 
     ``reads``: the data formats it takes (`lmstack.train.data.formats`). ``packs``: whether its
     examples are put together up to ``max_length`` tokens, which attention still keeps apart.
-    ``kind``: of the model that it makes. ``rising``: values of which more is better. ``metric``:
-    the value by which evaluations are compared, unless the recipe says another. ``heads``:
-    those that it can train, the first of which a base with another is given; empty: it trains the
-    head that is there. ``refers``: whether its loss compares with the weights that the run starts
+    ``kind``: of the model that it makes. ``metric``: the name of that by which evaluations are
+    compared, unless the recipe says another (`metrics`). ``heads``: those
+    that it can train, the first of which a base with another is given; empty: it trains the head
+    that is there. ``refers``: whether its loss compares with the weights that the run starts
     from (`referred`). ``aligns``: whether it teaches what to prefer, so that a run ends in a
     comparison with its base.
     """
@@ -92,7 +93,6 @@ class Objective(Config, abc.ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     packs: ClassVar[bool] = False
     kind: ClassVar[Kind | None] = None
-    rising: ClassVar[tuple[str, ...]] = ("accuracy",)
     metric: ClassVar[str] = "loss"
     heads: ClassVar[tuple[Head, ...]] = ()
     refers: ClassVar[bool] = False
@@ -103,6 +103,10 @@ class Objective(Config, abc.ABC):
         of them, training and validation, each time that it is called."""
         del base, rows
         return self
+
+    def metrics(self) -> Sequence[Metric]:
+        """All that it may report, as far as its settings say: once it is `fitted`, no others."""
+        return (LOSS, ACCURACY)
 
     @property
     def models(self) -> Mapping[str, str | None]:

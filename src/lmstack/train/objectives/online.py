@@ -28,9 +28,11 @@ from lmstack.train.cross_entropy import chunked_log_probs, wide
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, falling, rising, watched
 from lmstack.train.objectives.objective import AllRows, Objective, Reading
 from lmstack.train.rewards import REWARDS, RewardFunction, reward_named
 from lmstack.train.rewards.own import OwnReward
+from lmstack.train.rewards.weighted import part_names
 from lmstack.train.rollouts.experience import Rollout
 from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
 
@@ -56,7 +58,6 @@ class OnlineObjective(Objective):
     reads: ClassVar[tuple[str, ...]] = ("prompt",)
     kind: ClassVar[Kind | None] = "generate"
     heads: ClassVar[tuple[Head, ...]] = ("lm",)
-    rising: ClassVar[tuple[str, ...]] = ("reward",)
     metric: ClassVar[str] = "reward"
     aligns: ClassVar[bool] = True
 
@@ -112,6 +113,19 @@ class OnlineObjective(Objective):
     def updates(self) -> int:
         """Steps of the optimizer that a step makes."""
         return self.epochs * self.minibatches
+
+    def metrics(self) -> Sequence[Metric]:
+        """Of a reward that is paid for by a negative weight less is better."""
+        settings = self.reward_settings
+        names = part_names([_shown_name(each) for each in settings])
+        parts = zip(names, settings, strict=True)
+        return (
+            *rising("reward"),
+            *(Metric(f"reward_{name}", each.weight >= 0) for name, each in parts),
+            *falling("cut"),
+            *watched("answer_tokens"),
+            *watched("loss", "prompts", "reward_spread", "flat_groups", "updates", stage="step"),
+        )
 
     # -- data ----------------------------------------------------------------------------------
 
@@ -246,6 +260,12 @@ def _schema(values: Mapping[str, Any]) -> Grammar:
             param="schema",
         )
     return Grammar.json_schema(found)
+
+
+def _shown_name(setting: RewardSetting) -> str:
+    """What its scores are called: a reward of one's own is called by its function."""
+    known = setting.name in REWARDS
+    return reward_named(setting.name, setting.settings).name if known else setting.name
 
 
 def reward_setting(given: Any) -> RewardSetting:

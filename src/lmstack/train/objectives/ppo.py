@@ -28,6 +28,7 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.measures import moments
+from lmstack.train.metric import Metric, watched
 from lmstack.train.objectives.objective import Loss
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import (
@@ -86,6 +87,10 @@ class PPO(OnlineObjective):
                 hint="kl_coefficient: 0.05, or leave out kl_target",
                 param="kl_coefficient",
             )
+
+    def metrics(self) -> Sequence[Metric]:
+        more = ("gap_largest", "explained_variance", "kl", "kl_answer", _COEFFICIENT)
+        return (*super().metrics(), *watched(*_FIGURES, *more, stage="step"))
 
     # -- before the first update ---------------------------------------------------------------
 

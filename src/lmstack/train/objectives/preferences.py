@@ -29,6 +29,7 @@ from lmstack.registry.card import Kind
 from lmstack.train.data.examples import IGNORED, Batch, Example, Floats, Ints
 from lmstack.train.data.formats import Preference, preference_of
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, falling, rising
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.objective import (
     AllRows,
@@ -39,6 +40,7 @@ from lmstack.train.objectives.objective import (
 )
 
 __all__ = [
+    "OF_PAIRS",
     "Answers",
     "Preferences",
     "answers_batch",
@@ -47,6 +49,11 @@ __all__ = [
     "parts_of",
     "with_scores",
 ]
+
+OF_PAIRS = (
+    *rising("margin", "reward_chosen", "log_prob_chosen"),
+    *falling("reward_rejected", "log_prob_rejected"),
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,9 @@ class Preferences(Objective):
     reads: ClassVar[tuple[str, ...]] = ("preference",)
     kind: ClassVar[Kind | None] = "generate"
     aligns: ClassVar[bool] = True
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
+
+    def metrics(self) -> Sequence[Metric]:
+        return (*super().metrics(), *OF_PAIRS, *(falling("kl") if self.refers else ()))
 
     @abc.abstractmethod
     def losses(self, chosen: Answers, rejected: Answers, scores: Tensor | None) -> Tensor:

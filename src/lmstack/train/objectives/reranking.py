@@ -33,6 +33,7 @@ from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import Pair, is_scored, pair_of
 from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, rising
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
 
 __all__ = ["Reranking"]
@@ -51,12 +52,14 @@ class Reranking(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("pairs",)
     kind: ClassVar[Kind | None] = "rerank"
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "mrr")
     heads: ClassVar[tuple[Head, ...]] = ("sequence",)
 
     def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
         del base
         return self.replace(rows=self.rows or (LABELLED if is_scored(rows()) else LISTS))
+
+    def metrics(self) -> Sequence[Metric]:
+        return (*super().metrics(), *(() if self.rows == LABELLED else rising("mrr")))
 
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
         return one_score(base)

@@ -38,6 +38,7 @@ from lmstack.train.data.formats import preference_of, ratings_of
 from lmstack.train.data.pairs import pair_inputs, segments_of
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
+from lmstack.train.metric import ACCURACY, LOSS, Metric, rising, watched
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
 
 __all__ = ["RewardModelling", "bradley_terry"]
@@ -58,7 +59,6 @@ class RewardModelling(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("preference", "rated")
     kind: ClassVar[Kind | None] = "reward"
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "margin", "pearson")
     heads: ClassVar[tuple[Head, ...]] = ("sequence",)
 
     def fitted(self, base: LoadedModel, rows: AllRows) -> Self:
@@ -82,6 +82,12 @@ class RewardModelling(Objective):
         mean = float(ratings.mean()) if self.mean is None else self.mean
         deviation = float(ratings.std()) if self.deviation is None else self.deviation
         return self.replace(rows=kind, mean=mean, deviation=deviation)
+
+    def metrics(self) -> Sequence[Metric]:
+        """``reward``: the mean of all scores, which may lie anywhere."""
+        of_pairs = (ACCURACY, *rising("margin"), *watched("reward"))
+        found = {PAIRS: of_pairs, RATINGS: rising("pearson")}
+        return (LOSS, *(found[self.rows] if self.rows else (*of_pairs, *rising("pearson"))))
 
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
         return one_score(base)

@@ -33,6 +33,7 @@ from lmstack.train.data.formats import Label, labelled_of
 from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import class_counts, correlation, macro_f1, moments
+from lmstack.train.metric import ACCURACY, LOSS, Metric, rising
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
 
 __all__ = ["SequenceClassification"]
@@ -60,7 +61,6 @@ class SequenceClassification(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("labelled",)
     kind: ClassVar[Kind | None] = "classify"
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "pearson")
     heads: ClassVar[tuple[Head, ...]] = ("sequence",)
 
     def __post_init__(self) -> None:
@@ -105,6 +105,12 @@ class SequenceClassification(Objective):
             each = sum(counts.values()) / len(classes)
             weights = {name: each / counts[name] for name in classes if counts[name]}
         return self.replace(problem_type=problem, classes=classes, class_weights=weights)
+
+    def metrics(self) -> Sequence[Metric]:
+        of_scores, of_classes = rising("pearson"), (ACCURACY, *rising("f1"))
+        if self.problem_type is None:
+            return (LOSS, *of_classes, *of_scores)
+        return (LOSS, *(of_scores if self.problem_type == SCORE else of_classes))
 
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
         if self.problem_type == SCORE:

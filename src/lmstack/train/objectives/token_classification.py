@@ -33,6 +33,7 @@ from lmstack.text.windows import Window, encode_windows
 from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import tagged_of
 from lmstack.train.data.rows import Row
+from lmstack.train.metric import Metric, rising
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading
 
 __all__ = ["TokenClassification", "entities_of"]
@@ -49,7 +50,6 @@ class TokenClassification(Objective):
 
     reads: ClassVar[tuple[str, ...]] = ("tagged",)
     kind: ClassVar[Kind | None] = "token-classify"
-    rising: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "precision", "recall")
     heads: ClassVar[tuple[Head, ...]] = ("token",)
 
     def __post_init__(self) -> None:
@@ -71,6 +71,14 @@ class TokenClassification(Objective):
         if all(name.isascii() and name.isdigit() for name in found):
             return self.replace(tags=tuple(sorted(found, key=int)))
         return self.replace(tags=tuple(sorted(found)))
+
+    def metrics(self) -> Sequence[Metric]:
+        of_entities = rising("precision", "recall", "f1")
+        return (*super().metrics(), *(of_entities if not self.tags or self._has_entities else ()))
+
+    @property
+    def _has_entities(self) -> bool:
+        return any(tag[1:2] == "-" for tag in self.tags)
 
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
         del base
@@ -115,7 +123,7 @@ class TokenClassification(Objective):
         total = F.cross_entropy(scores, wanted, reduction="sum")
         predicted = scores.detach().argmax(-1)
         counts = {}
-        if any(tag[1:2] == "-" for tag in self.tags):
+        if self._has_entities:
             counts = self._entities(predicted, wanted, batch.more["words"].tolist())
         return Loss(total, {"accuracy": (predicted == wanted).sum()}, counts)
 

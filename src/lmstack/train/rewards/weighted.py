@@ -26,7 +26,7 @@ from lmstack.train.rewards.shaping import Finished, Length, Markers
 from lmstack.train.rewards.unit_tests import UnitTests
 from lmstack.train.rollouts.protocol import Reward, Sample, WeightedReward
 
-__all__ = ["REWARDS", "Scored", "reward_named", "scored"]
+__all__ = ["REWARDS", "Scored", "part_names", "reward_named", "scored"]
 
 REWARDS: Mapping[str, type[RewardFunction]] = {
     each.name: each
@@ -66,17 +66,22 @@ class Scored:
 
 def scored(rewards: Sequence[WeightedReward], samples: Sequence[Sample]) -> Scored:
     """What ``rewards`` give ``samples``; `InputError` where one gives no finite number for each."""
-    parts: dict[str, list[float]] = {}
-    for place, each in enumerate(rewards):
-        name = each.reward.name
-        before = sum(other.reward.name == name for other in rewards[:place])
-        parts[f"{name}-{before + 1}" if before else name] = _checked(each.reward, samples)
+    names = part_names([each.reward.name for each in rewards])
+    parts = {
+        name: _checked(each.reward, samples) for name, each in zip(names, rewards, strict=True)
+    }
     weights = [each.weight for each in rewards]
     totals = [
         math.fsum(weight * score for weight, score in zip(weights, scores, strict=True))
         for scores in zip(*parts.values(), strict=True)
     ]
     return Scored(totals, parts)
+
+
+def part_names(names: Sequence[str]) -> list[str]:
+    """What the scores of rewards of these ``names`` are called: see `Scored.parts`."""
+    before = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
 
 
 def _checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:

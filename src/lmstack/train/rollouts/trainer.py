@@ -54,7 +54,7 @@ Measured = Callable[[Transformer, Batch, ForwardContext], Mapping[str, Tensor]]
 
 @dataclass(kw_only=True)
 class OnlineTrainer(Trainer):
-    """``sampler``: closed with the trainer. ``rewards``: at least one."""
+    """``sampler``: closed by whoever opened it, after the trainer. ``rewards``: at least one."""
 
     sampler: Sampler
     rewards: Sequence[WeightedReward]
@@ -248,7 +248,8 @@ class OnlineTrainer(Trainer):
 
     def resume(self) -> int:
         step = super().resume()
-        if step and self._ahead and step < self.steps:
+        # A run that had come to its end and is made longer has none: they are drawn now.
+        if step and step < self.steps and self.checkpoints.has(step, _DRAWN):
             tensors = dict(self.checkpoints.tensors(step, _DRAWN))
             self._next = Future()
             prompts, _, _ = self._asked(self.train, step)
@@ -259,7 +260,6 @@ class OnlineTrainer(Trainer):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)  # waits for what is being drawn
-        self.sampler.close()
 
 
 def _check_dropout(recipe: Recipe) -> None:

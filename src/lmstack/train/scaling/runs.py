@@ -80,6 +80,8 @@ def _run(metrics: Path) -> RunEnd:
     tokens, held, steps = 0.0, None, []
     for line in _lines(metrics):
         tokens = float(line.get("tokens", tokens))
+        if line.get("step") == 0:
+            continue  # of the weights that the run began with
         if "validation_loss" in line:
             held = float(line["validation_loss"])
         elif "loss" in line:

@@ -8,6 +8,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, memory, printable, quantity, seconds
 
 if TYPE_CHECKING:
+    from lmstack.train.outlook import Outlook
     from lmstack.train.plan import RunPlan
     from lmstack.train.recipe import Recipe
 
@@ -19,27 +20,33 @@ Rows = list[tuple[str, str]]
 def print_plan(out: Output, recipe: Recipe, price: float | None) -> None:
     """Read the data, measure a step, and print the plan of ``recipe``. ``price``: of an hour."""
     from lmstack.train.assembly import assemble
+    from lmstack.train.outlook import Outlook
     from lmstack.train.parallel import Parallel
-    from lmstack.train.plan import plan_run
+    from lmstack.train.plan import check_plannable, plan_run
 
+    check_plannable(recipe)
     examples = recipe.folder / "examples"
     out.interrupted = ("nothing was trained; what was read is kept for the run", out.again())
     with out.progress(f"Reading the data of {recipe.output}", "bytes") as bar:
         run = assemble(
             recipe, examples, Parallel(), told=lambda _doing, done, total: bar.update(done, total)
         )
+    outlook = Outlook.of(recipe, run)
+    for warning in outlook.warnings():
+        out.note(f"note: {warning}")
     out.note("measuring a step or two on this machine")
     plan = plan_run(recipe, run)
     cost = None if price is None else plan.seconds / 3600 * price
     if out.as_json:
-        out.result(plan.to_json() | {"cost": cost, "data": run.prepared.report.to_json()})
+        more = {"outlook": outlook.to_json(), "data": run.prepared.report.to_json()}
+        out.result(plan.to_json() | {"cost": cost, **more})
         return
     base = recipe.base or "a fresh model"
     how = "" if recipe.lora is None else " with an adapter"
     title = f"{recipe.output}: {recipe.objective_name}, {base}{how}"
     out.line(out.style(printable(title, one_line=True), "bold"))
     for heading, rows in (
-        ("Data", _data_rows(plan, recipe)),
+        ("Data", _data_rows(plan, outlook)),
         ("Memory, at most", _memory_rows(plan, recipe)),
         ("Operations", _operation_rows(plan, recipe)),
         ("Time", _time_rows(plan, price, cost)),
@@ -51,16 +58,18 @@ def print_plan(out: Output, recipe: Recipe, price: float | None) -> None:
     out.line("Nothing was trained. The same command without --dry-run starts it.")
 
 
-def _data_rows(plan: RunPlan, recipe: Recipe) -> Rows:
-    rows = [("examples", f"{plan.examples:,}, and {plan.held_out:,} tokens held out")]
+def _data_rows(plan: RunPlan, outlook: Outlook) -> Rows:
+    held = f"{outlook.held_out:,} held out, of {plan.held_out:,} tokens"
+    rows = [("examples", f"{plan.examples:,} to train on, {held}")]
     if plan.fill is not None:
-        packed = f"{plan.rows:,} rows of {recipe.max_length:,} tokens, {plan.fill:.0%} full"
+        packed = f"{plan.rows:,} rows of {outlook.max_length:,} tokens, {plan.fill:.0%} full"
         rows.append(("packed", packed))
     share = plan.trainable / plan.parameters
     return [
         *rows,
-        ("steps", f"{plan.steps:,} of {recipe.batch:,} rows, {plan.epochs:.3g} epochs"),
+        ("steps", f"{plan.steps:,} of {outlook.batch:,} rows, {plan.epochs:.3g} epochs"),
         ("tokens", f"{plan.tokens:,}"),
+        ("products", f"in {outlook.precision}"),
         ("trained", f"{plan.trainable:,} of {plan.parameters:,} parameters, {share:.2%}"),
     ]
 

@@ -10,6 +10,7 @@ from lmstack.app.cli.output import Output, Progress
 from lmstack.app.inspect.training_picture import draw_training
 from lmstack.core import ExtraMissingError
 from lmstack.train.loop import Watch
+from lmstack.train.outlook import Outlook
 from lmstack.train.recipe import Recipe
 
 __all__ = ["ShownRun"]
@@ -33,14 +34,22 @@ class ShownRun(Watch):
     def note(self, text: str) -> None:
         self._out.note(f"note: {text}")
 
+    def begins(self, outlook: Outlook) -> None:
+        self._stack.close()
+        self._doing = ""
+        self._out.note(outlook.sentence())
+        for warning in outlook.warnings():
+            self.note(warning)
+
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
-        name = "reward" if "reward" in values else "loss"
+        name = "reward" if "reward_spread" in values else "loss"  # of samples, or of a step
         speed = f"{name} {values[name]:.3f}, {values['tokens_per_second']:.0f} tokens/s"
         self._one(f"Training {self._recipe.output}", "steps").update(done, total, speed)
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        del step, values
-        self.draw()
+        del values
+        if step:  # before the first there is no curve
+            self.draw()
 
     def draw(self) -> None:
         """The curves so far; a note, once, where nothing can draw."""

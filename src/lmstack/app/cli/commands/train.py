@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,8 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import InputError
 from lmstack.train.constitution.recipe import read_constitutional
+from lmstack.train.heap import keep_freed_memory
+from lmstack.train.metrics import read_metrics
 from lmstack.train.recipe import warnings_of
 from lmstack.train.settings_file import RECIPES, read_settings, shipped_recipes
 
@@ -43,6 +46,7 @@ _TASKS = {
 }
 # Objectives that read conversations: what they make is asked as one.
 _OF_CHATS = ("sft", "dpo", "ipo", "kto", "orpo", "simpo")
+_POINTS = 10  # of a curve in words
 EXAMPLE = (
     "lmstack train --list\nlmstack train sft-lora data=my.jsonl lr=1e-4\n"
     "lmstack train recipes/sft-lora.yaml data=my.jsonl lora.r=8"
@@ -91,6 +95,7 @@ def register(app: typer.Typer) -> None:
             raise CommandLineError(
                 "lmstack train needs RECIPE", hint="lmstack train --list", param="recipe"
             )
+        keep_freed_memory()  # of this process, which is the run's
         if "pipeline" in read_settings(recipe):
             from lmstack.app.cli.commands._constitutional import train_by_principles
 
@@ -105,11 +110,16 @@ def register(app: typer.Typer) -> None:
         objective, _ = check_recipe(settings)
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
+        from lmstack.app.wiring.rollouts import OnlineServices
+        from lmstack.train.objectives.online import OnlineObjective
+
+        services = OnlineServices()
         if dry_run:
+            for each in objective.reward_settings if isinstance(objective, OnlineObjective) else ():
+                services.reward(each.name, each.settings)  # a mistake in one is found here too
             print_plan(out, settings, price)
             return
         from lmstack.app.cli.commands._shown_run import ShownRun
-        from lmstack.app.wiring.rollouts import OnlineServices
         from lmstack.train import run
 
         plan = planned_report(out, settings, objective.aligns) if is_first else None
@@ -120,7 +130,6 @@ def register(app: typer.Typer) -> None:
 
         with ExitStack() as stack:
             watch = ShownRun(out, settings, stack)
-            services = OnlineServices()
             result = _trained(
                 out, lambda: run.train(settings, resume=resume, watch=watch, services=services)
             )
@@ -176,6 +185,42 @@ def _use(settings: Recipe, result: Result) -> str:
     return f'lmstack run {task}{query} "TEXT" --model {trained}'
 
 
+def _use_or_not(settings: Recipe, result: Result) -> tuple[str, str]:
+    if result.has_diverged:
+        return "diverged", "these weights are of no use; train again with a lower lr"
+    return "use it", _use(settings, result)
+
+
+def _reached(result: Result) -> Iterator[tuple[str, str]]:
+    """The step that was kept, and what training changed: the loss, or rewards, and the metric."""
+    held_out = bool(result.outlook.held_out)
+    why = f"the best by {result.metric} of the validation" if held_out else "the last"
+    yield "kept", f"step {result.kept_step:,} of {result.steps:,}, {why}"
+    of = "" if held_out else " of training"
+    for name, value in result.values.items():
+        # Rewards are of samples; where a step says so of training too, their spread is beside them.
+        is_reward = result.metric.startswith("reward") and name.startswith("reward")
+        if name in ("loss", "accuracy", result.metric) or is_reward:
+            before = result.start.get(name)
+            began = "" if before is None else f", {before:.4f} before"
+            yield f"{name}{of}", f"{value:.4f}{began}"
+
+
+def _rewards(folder: Path) -> list[tuple[int, float]]:
+    """(step, mean reward of its samples) of a run that learns from its own; else none."""
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [(line["step"], line["reward"]) for line in lines if "reward_spread" in line]
+
+
+def _curve(rewards: list[tuple[int, float]]) -> Iterator[tuple[str, str]]:
+    """The rewards of all steps in a few means."""
+    size = -(-len(rewards) // _POINTS)
+    parts = [rewards[at : at + size] for at in range(0, len(rewards), size or 1)]
+    if parts:
+        means = ", ".join(f"{fmean(reward for _, reward in part):.3f}" for part in parts)
+        yield "rewards", f"{means}: {f'means of {size} steps' if size > 1 else 'a step each'}"
+
+
 def _print(
     out: Output, result: Result, settings: Recipe, report: tuple[Report, Path] | None
 ) -> None:
@@ -185,7 +230,14 @@ def _print(
                 "name": result.name,
                 "folder": str(result.folder),
                 "digest": result.digest,
+                "outlook": result.outlook.to_json(),
+                "metric": result.metric,
+                "before": dict(result.start),
                 "values": dict(result.values),
+                "rewards": _rewards(settings.folder),
+                "values_of": "validation" if result.outlook.held_out else "training",
+                "kept_step": result.kept_step,
+                "diverged": result.has_diverged,
                 "steps": result.steps,
                 "tokens": result.tokens,
                 "trainable": result.trainable,
@@ -207,16 +259,13 @@ def _print(
             f"{result.flops_per_second / 1e9:,.0f} GFLOP/s, {reached:.0%} of the"
             f" {result.matrix_rate / 1e9:,.0f} that one big product reaches here",
         ),
-        *(
-            (name, f"{value:.4f}")
-            for name, value in result.values.items()
-            if name in ("loss", "accuracy")
-        ),
+        *_reached(result),
+        *_curve(_rewards(settings.folder)),
     ]
     rows += [
         ("metrics", str(settings.folder / "metrics.jsonl")),
         *(() if report is None else (("report", str(report[1])),)),
-        ("use it", _use(settings, result)),
+        _use_or_not(settings, result),
     ]
     out.lines(columns([(name, printable(text, one_line=True)) for name, text in rows]))
     if report is not None:
