@@ -191,16 +191,16 @@ def _use_or_not(settings: Recipe, result: Result) -> tuple[str, str]:
     return "use it", _use(settings, result)
 
 
-def _reached(result: Result) -> Iterator[tuple[str, str]]:
-    """The step that was kept, and what training changed: the loss, or rewards, and the metric."""
+def _reached(result: Result, by_rewards: bool) -> Iterator[tuple[str, str]]:
+    """The step that was kept, and what training changed: the loss, or rewards, and the metric.
+    ``by_rewards``: whether it learned from those, whose loss says nothing."""
     held_out = bool(result.outlook.held_out)
     why = f"the best by {result.metric} of the validation" if held_out else "the last"
     yield "kept", f"step {result.kept_step:,} of {result.steps:,}, {why}"
     of = "" if held_out else " of training"
     for name, value in result.values.items():
-        # Rewards are of samples; where a step says so of training too, their spread is beside them.
-        is_reward = result.metric.startswith("reward") and name.startswith("reward")
-        if name in ("loss", "accuracy", result.metric) or is_reward:
+        shown = name.startswith("reward") if by_rewards else name in ("loss", "accuracy")
+        if shown or name == result.metric:
             before = result.start.get(name)
             began = "" if before is None else f", {before:.4f} before"
             yield f"{name}{of}", f"{value:.4f}{began}"
@@ -224,6 +224,7 @@ def _curve(rewards: list[tuple[int, float]]) -> Iterator[tuple[str, str]]:
 def _print(
     out: Output, result: Result, settings: Recipe, report: tuple[Report, Path] | None
 ) -> None:
+    rewards = _rewards(settings.folder)
     if out.as_json:
         out.result(
             {
@@ -234,7 +235,7 @@ def _print(
                 "metric": result.metric,
                 "before": dict(result.start),
                 "values": dict(result.values),
-                "rewards": _rewards(settings.folder),
+                "rewards": rewards,
                 "values_of": "validation" if result.outlook.held_out else "training",
                 "kept_step": result.kept_step,
                 "diverged": result.has_diverged,
@@ -259,8 +260,8 @@ def _print(
             f"{result.flops_per_second / 1e9:,.0f} GFLOP/s, {reached:.0%} of the"
             f" {result.matrix_rate / 1e9:,.0f} that one big product reaches here",
         ),
-        *_reached(result),
-        *_curve(_rewards(settings.folder)),
+        *_reached(result, bool(rewards)),
+        *_curve(rewards),
     ]
     rows += [
         ("metrics", str(settings.folder / "metrics.jsonl")),
