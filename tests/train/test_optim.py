@@ -63,7 +63,7 @@ def test_muon_takes_fused_projections_one_by_one(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As torch's Muon takes them where they are weights of their own."""
-    monkeypatch.setattr(optim, "dtype_of", lambda _: torch.bfloat16)  # which torch's computes in
+    monkeypatch.setattr(optim, "dtype_of", lambda *_: torch.bfloat16)  # which torch's computes in
     module = tiny.model(family, dtype=torch.float32)
     recipe = tiny.recipe(optimizer="muon", muon_lr=0.05, weight_decay=0.1)
     optimizers, rows = Optimizers(module, recipe), fused_rows(module)
