@@ -106,8 +106,10 @@ def register(app: typer.Typer) -> None:
         out.quiet |= not is_first
         settings = read_recipe_with_docs(out, recipe, overrides or [])
         from lmstack.train.assembly import check_recipe
+        from lmstack.train.parallel import Parallel
 
-        objective, _ = check_recipe(settings)
+        with Parallel.from_environment().as_one():
+            objective, _ = check_recipe(settings)
         for warning in warnings_of(settings):
             out.note(f"note: {warning}")
         from lmstack.app.wiring.rollouts import OnlineServices
