@@ -45,6 +45,15 @@ def test_the_least_served_client_comes_first_and_turns_alternate() -> None:
     assert seen == ["b", "a", "a", "a"]
 
 
+def test_a_newcomer_with_a_line_comes_before_the_book_that_it_is_level_with() -> None:
+    served = shares("book")
+    served.charge("book", 512)
+    served.join("line", {"book"})
+    book, line = sequence("book", 5000), sequence("line", 20, order=1)
+    assert list(served.in_turn([book, line], by_age=False)) == [line, book]
+    assert list(served.in_turn([book, line], by_age=True)) == [line, book]
+
+
 def test_of_one_client_the_shortest_comes_first_or_the_oldest() -> None:
     ours = shares("a")
     long, short = sequence("a", 60, order=0), sequence("a", 5, order=1)

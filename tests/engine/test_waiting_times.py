@@ -130,6 +130,26 @@ def test_one_request_is_not_starved_by_a_hundred_of_another_key() -> None:
     assert first_steps(simulation, last) < 30
 
 
+def test_a_line_of_another_key_waits_for_the_step_that_runs_and_for_no_other_book() -> None:
+    """Where nobody decodes, steps are as long as they may be: the one after it has to be short."""
+    machine = Machine(0.005, 1 / 800, 1 / 8e6)  # a full step far into a book takes a second
+    simulation = Simulation(machine)
+    for _ in range(6):
+        simulation.add(Job(0.0, 6000, 8, client="books"))
+    for _ in range(6):
+        simulation.step()
+    full = simulation.now
+    simulation.step()
+    full = simulation.now - full
+    assert full > 0.7
+    line = Job(simulation.now, 30, 8, client="line")
+    simulation.add(line)
+    while len(line.times) < 8:
+        simulation.step()
+    assert line.times[-1] - line.arrival < 0.8 * full
+    assert line.first_token_s < 0.2
+
+
 def test_streams_without_end_make_room_for_another_key() -> None:
     simulation = Simulation(max_sequences=8)
     for _ in range(20):

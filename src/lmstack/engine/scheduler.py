@@ -226,6 +226,9 @@ class Scheduler:
         self._reserves = False
         num_decoding = len(chunks)
         for sequence in self._shares.in_turn(candidates, by_age=by_age):
+            is_cut = sequence.num_pending - sequence.num_found > self.budget.tokens_left
+            if is_cut and any(c.samples and c.sequence.client != sequence.client for c in chunks):
+                self.budget.hurry()  # a line of one client is not to wait for another's book
             if not self.budget.fits(0):
                 return
             if sequence in self.running:

@@ -39,8 +39,8 @@ MAX_COMPILE_S = 2.0
 # Every stream waits for the mask of each: of one at the beginning, of several one after the other,
 # and what each later one adds to what is left of these.
 MAX_MASK_S = 0.1
-MAX_STEPS_S = 0.25
-REFILL_S = 0.005
+MAX_STEPS_S = 0.2
+REFILL_S = 0.002
 MAX_MEMORY_BYTES = 128 << 20
 # By the clock, for a machine that is busy or a process that is stopped.
 MAX_WAIT_S = 60.0

@@ -105,6 +105,13 @@ class StepBudget:
             least = PROMPT_SHARE * max(decodes, self._target_s)
             self._seconds_left = max(self._target_s - decodes, least)
 
+    def hurry(self) -> None:
+        """Somebody waits for what the step has already: what is added to it keeps to the target,
+        as beside decodes."""
+        if self._seconds_left == math.inf:
+            taken = self.cost.seconds(self._tokens, self._streams, self._places)
+            self._seconds_left = max(self._target_s - taken, PROMPT_SHARE * self._target_s)
+
     def is_within_target(self, streams: int, places: int) -> bool:
         """Whether a step that gives ``streams`` their next token, who look at ``places``
         together, keeps to the target."""

@@ -68,22 +68,28 @@ class Shares:
     def _by_client(
         self, sequences: Iterable[Sequence], rank: Callable[[Sequence], tuple[int, ...]]
     ) -> Iterator[Sequence]:
-        """The next by ``rank`` of whoever was served least."""
+        """The next by ``rank`` of whoever was served least; of two, of whom has less to compute: a
+        newcomer is level with somebody."""
         queues: dict[str, list[tuple[tuple[int, ...], Sequence]]] = {}
         for s in sequences:
             queues.setdefault(s.client, []).append((rank(s), s))
         turns = []
         for number, (client, queue) in enumerate(queues.items()):
             heapq.heapify(queue)
-            turns.append((self._served[client], number, client))
+            turns.append((*self._turn(client, queue[0][-1]), number, client))
         heapq.heapify(turns)
         while turns:
-            _, number, client = turns[0]
-            yield heapq.heappop(queues[client])[-1]
-            if queues[client]:
-                heapq.heapreplace(turns, (self._served[client], number, client))
+            *_, number, client = turns[0]
+            queue = queues[client]
+            yield heapq.heappop(queue)[-1]
+            if queue:
+                turn = self._turn(client, queue[0][-1])
+                heapq.heapreplace(turns, (*turn, number, client))
             else:
                 heapq.heappop(turns)
+
+    def _turn(self, client: str, first: Sequence) -> tuple[float, int]:
+        return self._served[client], first.num_pending - first.num_found
 
     def heaviest(self, streams: Mapping[str, int]) -> str:
         """The client with most of the ``streams`` for its weight; "" where there are none."""
