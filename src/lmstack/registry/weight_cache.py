@@ -203,7 +203,7 @@ def load_form(
     if not is_quantized(form) or stored_form(folder) is not None:
         return build_module(*read_weights(folder.path, form), source=str(folder.path))
     path, stamp = cached_file(root, folder.digest, form), stamp_of(folder, form)
-    key = cache_key(root)
+    key = cache_key(root) or b""
 
     def read() -> tuple[TransformerConfig, dict[str, Weight]]:
         ids = None if tokenizer is None else tokenizer.encode(calibration_text())
@@ -230,7 +230,7 @@ def load_form(
                 log.info("not kept: %s", error)
             return build_module(config, weights)
 
-    if key is None:
+    if not key:
         return build_module(*read())
     try:
         return kept() or made()

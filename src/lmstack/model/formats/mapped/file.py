@@ -95,8 +95,8 @@ def read_mapped(
     try:
         config = _config(json.loads(metadata["config"]))
         described: dict[str, list[int]] = json.loads(metadata["matrices"])
-        for key, values in described.items():
-            weights[key] = _matrix(key, values, views, path)
+        for name, values in described.items():
+            weights[name] = _matrix(name, values, views, path)
     except (*BROKEN_JSON, AttributeError, InputError) as error:
         raise damaged(path, f"its metadata are wrong: {error!r}") from error
     for name, tensor in views.items():
