@@ -15,7 +15,8 @@ from tests.scripted_versions import asked
 
 from lmstack.app.server.live_recorder import LOST, CanaryWatch, LiveRecorder
 from lmstack.app.server.live_store import Comparison, LiveStore
-from lmstack.core import IntegrityError, NotFoundError, StoreError, Usage
+from lmstack.app.wiring.traffic import Candidate, Traffic
+from lmstack.core import IntegrityError, NotFoundError, ScriptedModel, StoreError, Usage
 from lmstack.evals.live import LiveAnswer
 from lmstack.safety import Arm, Observation
 
@@ -142,6 +143,25 @@ def test_texts_that_nobody_asked_for_are_not_read(store: LiveStore) -> None:
     recorder.close()
     [whole], [bare] = (store.answers(1, with_texts=texts) for texts in (True, False))
     assert (whole.text, bare) == ("a secret answer", replace(whole, text=None))
+
+
+def test_a_canary_that_starts_again_reads_no_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be hundreds of megabytes of them."""
+    asked_for: list[Any] = []
+    answers = LiveStore.answers
+
+    def noted(store: LiveStore, *args: Any, **options: Any) -> list[LiveAnswer]:
+        asked_for.append(options)
+        return answers(store, *args, **options)
+
+    monkeypatch.setattr(LiveStore, "answers", noted)
+    places = {"path": tmp_path / "live.sqlite", "index_dir": tmp_path}
+    model = ScriptedModel(["fine"], name="tuned")
+    traffic = Traffic(Candidate("canary", "tuned", share=0.5), model, model.info, **places)
+    traffic.close()
+    assert asked_for == [{"with_texts": False}]
 
 
 def test_what_two_threads_lose_at_once_is_counted(store: LiveStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def served(
                 raise CommandLineError(
                     f"{name} is an alias, and there is a {'folder' if folder.is_dir() else 'file'}"
                     f" {name} here, too",
-                    hint=f"lmstack up --model {name} serves the alias, lmstack up --docs {name} the"
-                    " folder",
+                    hint=f"{shlex.join(['lmstack', 'up', '--model', name])} serves the alias,"
+                    f" {shlex.join(['lmstack', 'up', '--docs', name])} the folder",
                     param="docs",
                 )
             folder, model = None, name
