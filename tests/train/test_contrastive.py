@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,17 @@ def test_rows_of_two_kinds_are_said(tmp_path: Path) -> None:
         batches_of(objective, scored(), folder, 1)
     with pytest.raises(InputError, match="matryoshka has 64"):
         Contrastive(matryoshka=(64,)).fitted(load(folder), lambda: iter([]))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_model_that_gives_all_texts_one_vector_finds_nothing_first(rows: int) -> None:
+    vectors = torch.tensor([[1.0, 0.0]]).repeat(3 * rows, 1)  # a query, its positive, a negative
+    firsts = torch.arange(0, 3 * rows, 3)
+    keys = torch.arange(3 * rows)
+    losses, right = in_batch_losses(vectors, firsts, keys, 20.0)
+    assert right.tolist() == [0.0] * rows
+    assert losses.tolist() == pytest.approx([math.log(2 * rows)] * rows)
+    vectors[firsts + 1] = torch.tensor([0.6, 0.8])
+    vectors[firsts] = torch.tensor([0.6, 0.8])
+    _, right = in_batch_losses(vectors, firsts, keys, 20.0)
+    assert right.tolist() == [1.0 if rows == 1 else 0.0] * rows  # others' positives tie

@@ -26,6 +26,7 @@ from lmstack.train.data.examples import IGNORED, Batch, Example, padded, varlen
 from lmstack.train.loader import Loader
 from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.objective import Loss, token_loss
+from lmstack.train.parallel import Parallel
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -292,3 +293,19 @@ def test_passes_of_a_step_drop_other_places_and_the_same_ones_when_it_is_repeate
     assert one[0] != one[1]
     assert one == again
     assert without[0] == without[1]
+
+
+def test_what_is_dropped_follows_from_seed_step_pass_and_process(tmp_path: Path) -> None:
+    """Each by itself: one that is forgotten drops the same places over and over."""
+
+    def seed(step: int = 0, place: int = 0, rank: int = 0, seed: int = 0) -> int:
+        parts = (tiny.model("llama"), tmp_path, tiny.examples(3))
+        trainer = tiny.trainer(*parts, dropout=0.3, seed=seed)
+        trainer.parallel = Parallel(rank, 1)
+        dropout = trainer._context(step, place).dropout
+        assert dropout is not None
+        return dropout.seed
+
+    seeds = [seed(), seed(step=1), seed(place=1), seed(rank=1), seed(seed=1)]
+    assert len(set(seeds)) == 5
+    assert seed() == seeds[0]

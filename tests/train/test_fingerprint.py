@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmstack.core import InputError
-from lmstack.train.data.fingerprint import check_unchanged, data_files
+from lmstack.train.data.fingerprint import check_same_files, check_unchanged, data_files
 
 
 def test_a_file_that_is_rewritten_in_place_a_moment_later_is_another(tmp_path: Path) -> None:
@@ -42,3 +42,19 @@ def test_any_other_change_is_noticed_too(tmp_path: Path, change: str) -> None:
         os.utime(path, ns=(10**18, 10**18))
     with pytest.raises(InputError, match="changed while it was read"):
         check_unchanged(files)
+
+
+def test_what_a_run_resumes_with_is_the_same_files_in_the_same_order(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    for path in paths:
+        path.write_text(path.name)
+    now = data_files(paths)
+    before = [file.to_json() for file in now]
+    check_same_files(before, now)
+    check_same_files([{**file, "path": f"moved/{n}"} for n, file in enumerate(before)], now)
+    with pytest.raises(InputError, match="the data files are in another order"):
+        check_same_files(before, now[::-1])
+    with pytest.raises(InputError, match=r"b\.jsonl was among the data when the run began"):
+        check_same_files(before, now[:1])
+    with pytest.raises(InputError, match=r"b\.jsonl was not among the data when the run began"):
+        check_same_files(before[:1], now)

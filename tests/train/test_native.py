@@ -402,3 +402,24 @@ def test_logits_in_float32_on_the_processor_are_taken_and_no_others() -> None:
     assert not takes_logits(logits.bfloat16(), labels)
     assert not takes_logits(logits, labels.int())
     assert not takes_logits(logits.to("meta"), labels)
+
+
+@pytest.mark.parametrize("laid", LAID)
+@pytest.mark.parametrize("op", ["attended", "product"])
+def test_a_scattered_gradient_is_the_one_that_lies_in_rows(op: str, laid: str) -> None:
+    torch.manual_seed(0)
+    x, matrix = torch.randn(6, 4, 32), native.PackedInt8(torch.randn(64, 32) / 8, torch.float32)
+    calls: dict[str, Callable[[Tensor], Tensor]] = {
+        "attended": lambda x: native.attended(
+            x, x[:, :2], x[:, 2:], [6], [6], causal=True, scale=0.3
+        ),
+        "product": matrix.product,
+    }
+    seen = x.clone().requires_grad_()
+    out = calls[op](seen)
+    grad = LAID[laid](torch.randn(*out.shape, 1, 1)[..., 0, 0])
+    found = [
+        torch.autograd.grad(out, seen, each, retain_graph=True)[0]
+        for each in (grad, grad.contiguous())
+    ]
+    assert torch.equal(*found)

@@ -520,3 +520,4 @@ def test_an_answer_from_the_first_token_on_counts_those_that_something_predicts(
     referred = dataclasses.replace(example, reference=known.detach().numpy())
     loss = DPO().loss(module, DPO().collate([referred], reading), ForwardContext())
     assert float(loss.total.detach()) == pytest.approx(math.log(2), rel=1e-5)
+    assert int(loss.sums["accuracy"]) == 0  # it prefers neither yet

@@ -264,7 +264,9 @@ def in_batch_losses(
     belongs[torch.arange(len(firsts), device=firsts.device), positives] = False
     scores = scores.masked_fill(belongs, -torch.inf)
     losses = F.cross_entropy(scores, positives, reduction="none")
-    return losses, (scores.argmax(-1) == positives).to(vectors.dtype)
+    own = scores.gather(1, positives[:, None])
+    is_first = (scores >= own).sum(-1) == 1  # what ties with it is before it
+    return losses, is_first.to(vectors.dtype)
 
 
 def cosent(cosines: Tensor, scores: Tensor, scale: float) -> Tensor:
