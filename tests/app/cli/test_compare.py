@@ -78,8 +78,10 @@ def test_a_model_compared_with_itself_is_the_same_and_a_judge_is_heard(
 
 def test_a_reward_is_named_as_a_recipe_names_it(run: Run, folder: Path) -> None:
     words = ("compare", "base-made", "lora-made", *WORDS, "--samples", "1", "--json")
-    found = run(*words, "--reward", "arithmetic", "--reward", "finished weight=0.5").json
-    assert found["settings"]["rewards"] == {"arithmetic": 1.0, "finished": 0.5}
+    (folder / "own.py").write_text("def none(samples):\n    return [0 for _ in samples]\n")
+    own = ("--reward", "own.py function=none weight=2")
+    found = run(*words, "--reward", "arithmetic", "--reward", "finished weight=0.5", *own).json
+    assert found["settings"]["rewards"] == {"arithmetic": 1.0, "finished": 0.5, "none": 2.0}
     reward = found["figures"][0]
     assert reward["name"] == "reward"
     assert 0 <= reward["base"] <= 1.5

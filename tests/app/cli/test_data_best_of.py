@@ -171,6 +171,19 @@ def test_a_prompt_that_the_reward_cannot_read_is_named(
     assert "left out prompts.jsonl:1: the reward arithmetic reads the column 'answer'" in ran.err
 
 
+def test_a_python_file_may_be_the_reward(
+    run: Run, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Sums())
+    own = prompts.parent / "own.py"
+    own.write_text("def score(samples):\n    return [s.row['answer'] / 4 for s in samples]\n")
+    ran = run("data", "best-of", str(prompts), "--reward", str(own), "--samples", "2", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["best_reward"] == pytest.approx(
+        sum(row["answer"] / 4 for row in SUMS) / len(SUMS)
+    )
+
+
 def test_what_is_no_reward_is_said(
     run: Run, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

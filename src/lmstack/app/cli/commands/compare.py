@@ -50,8 +50,8 @@ Rewards = Annotated[
     typer.Option(
         "--reward",
         metavar="NAME",
-        help="What answers are worth: a reward model, or a reward of a recipe and its settings"
-        " (length most=200, in quotes). Several times: their sum.",
+        help="What answers are worth: a reward model, a Python file, or a reward of a recipe and"
+        " its settings (length most=200, in quotes). Several times: their sum.",
     ),
 ]
 Judge = Annotated[

@@ -42,8 +42,8 @@ def best_of(
         typer.Option(
             "--reward",
             metavar="NAME",
-            help="What answers are worth: a reward model, or a reward of a recipe, such as"
-            " arithmetic; repeat it to add them up.",
+            help="What answers are worth: a reward model, a Python file, or a reward of a recipe,"
+            " such as arithmetic; repeat it to add them up.",
         ),
     ],
     output: Annotated[
