@@ -1,6 +1,6 @@
 """Headlines for docs/your-model.md, of The Onion (sarcastic) and HuffPost (serious), from a package
 pinned by hash (openai/evals, MIT): 500 conversations to train on as headlines/train.jsonl, and
-200 other headlines with their answers as headlines/test.jsonl."""
+100 other headlines with their answers as headlines/test.jsonl."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from lmstack.registry.sources.wheels import fetch_wheel
 SHA256 = "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78"
 QUESTION = "Is this headline serious or sarcastic?\n\n"
 ANSWERS = {"0": "serious", "1": "sarcastic"}
-TEST, TRAIN = slice(200), slice(400, 900)  # of all, once each, in the order of their hashes
+TEST, TRAIN = slice(100), slice(400, 900)  # of all, once each, in the order of their hashes
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "headlines")
 folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ EXPECTED = {
     ],
     "compare_sentences": ["1.00", "Interest rates rose."],
     "generate_text": ["Paris"],
-    "headlines_data": ["500 conversations and 200 questions: headlines"],
+    "headlines_data": ["500 conversations and 100 questions: headlines"],
     "mcp_tools": ["+ plant", "Plant the bulb 10 cm deep.", "6 * 7 is 42"],
     "own_model_data": ["249 speeches and 7168 conversations are in corpus"],
     "same_forward_pass": ["by the module: ' Paris'", "by the server: ' Paris'", "31 hidden states"],

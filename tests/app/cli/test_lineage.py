@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from lmstack.registry import Store
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import read_recipe, train
 
@@ -84,7 +85,7 @@ def test_an_adapters_folder_shows_its_settings_and_its_lineage(run: Run, recipe:
     assert "└─ first, sha256" in done.out
     values = run("inspect", "adapter", "--json").json
     assert values["training"]["base"]["name"] == "first"
-    Path("adapter/training.json").write_text("{}")
+    (Store().folder / "adapter/training.json").write_text("{}")
     spoiled = run("inspect", "adapter")
     assert spoiled.code == 1
     assert "no lineage that lmstack wrote" in spoiled.err

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.train import runs
 
+from lmstack.registry import Store
 from lmstack.train import train
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_the_whole_run_says_where_everything_is_and_goes_on_for_free(
     assert "lmstack up --model mine-sft --adapter mine" in done.out
     page = Path("runs/mine/page.html").read_text()
     assert page.count('class="entry"') == 6
-    assert Path("mine/training.json").is_file()
+    assert (Store().folder / "mine/training.json").is_file()
     before = {path: path.read_bytes() for path in Path("runs/mine").glob("*.jsonl")}
     again = run("train", "recipe.yaml")
     assert again.code == 1

@@ -152,7 +152,7 @@ def test_dpo_starts_from_the_model_that_sft_made_whichever_way_it_was_trained(
 ) -> None:
     settings = {**recipe("x").sft, "lora": {"r": 2, "targets": ["q_proj"]}}
     made = recipe("adapted", sft=settings, dpo={**settings, "lora": {"r": 2}})
-    monkeypatch.chdir(made.folder.parent)  # an adapter is a folder where the command runs
+    monkeypatch.chdir(made.folder.parent)
     outcome = run_constitution(made, Writers())
     tuned, adapted = Store().resolve("whole-sft"), Store().resolve("adapted-sft")
     assert outcome.sft.digest == adapted.digest != tuned.digest

@@ -175,7 +175,7 @@ def _print(
         out.result({**found, "report": None if report is None else report[0].to_json()})
         return
     adapted = recipe.dpo_recipe.lora is not None
-    use = f"--model {recipe.tuned} --adapter {outcome.dpo.folder}"
+    use = f"--model {recipe.tuned} --adapter {outcome.dpo.name}"
     rows = [
         ("result", outcome.dpo.folder),
         ("after SFT", outcome.sft.name),
