@@ -169,11 +169,14 @@ class Store:
         names something else, or nothing."""
         parsed = parse_ref(ref)
         found = self._entry(parsed.name)
-        if isinstance(parsed, PathRef):
-            found = parsed.path
-        elif isinstance(parsed, NameRef) and not parsed.digest and not found.exists():
-            found = Path(parsed.name)
-        return found if (found / ADAPTER_CONFIG).is_file() else None
+        try:
+            if isinstance(parsed, PathRef):
+                found = parsed.path
+            elif isinstance(parsed, NameRef) and not parsed.digest and not found.exists():
+                found = Path(parsed.name)
+            return found if (found / ADAPTER_CONFIG).is_file() else None
+        except OSError:  # too long for a path, for one
+            return None
 
     def models(self) -> list[ModelFolder]:
         """Every usable model and adapter, by name. What is broken is in `broken`."""

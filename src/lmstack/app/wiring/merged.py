@@ -41,7 +41,7 @@ def adapter_folder(name: str) -> Path | None:
     """The folder of the adapter that ``name`` is, in the store or on disk; None of all else."""
     from lmstack.registry import Store
 
-    return Store().adapter(name)
+    return Store().adapter(name) if name.strip() else None
 
 
 def writing_adapter(name: str) -> Path | None:
