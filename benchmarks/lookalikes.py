@@ -8,8 +8,9 @@
 What is asked, and how it is split: `lookalikes_data`. The rank of a document is that of its best
 passage. Beside the default search stand words alone (BM25), meaning alone, and their reciprocal
 rank fusion as it is usual (k 60, equal weights, of a hundred each). Of `lmstack ask`: how often it
-gives an answer with the value that is asked for, and how often one that quotes a look-alike, which
-is **wrong**; of questions about a document that is not there any answer from a look-alike is wrong.
+gives an answer with the value that is asked for, and how often one that quotes a look-alike, a page
+of the same template, which is **wrong**; any is where the document is not there. The figures from
+before look-alikes were told apart are kept in the results as ``before``.
 Indexes are kept in the benchmark cache and brought up to date.
 """
 
@@ -67,8 +68,8 @@ def rankers(index: Index, folder: Path, models: Models) -> dict[str, Ranker]:
 
 
 def outcome(question: Question, answer: Answer, folder: Path) -> str:
-    """``right``, ``wrong``, ``beside`` (an answer with nothing of a look-alike in it, nor the
-    value), or that there was none."""
+    """``right``, ``wrong`` (an answer that quotes another page of the template), ``beside`` (an
+    answer without the value), or that there was none."""
     if answer.outcome != "answer":
         return answer.outcome
     shown = [
@@ -78,7 +79,7 @@ def outcome(question: Question, answer: Answer, folder: Path) -> str:
     wanted = [quote for path, quote in shown if path == question.path]
     if question.status == "ordinary":
         return "right" if wanted else "wrong"
-    if any(path != question.path and not path.startswith("house/") for path, _ in shown):
+    if any(path.startswith(f"{question.folder}/") and path != question.path for path, _ in shown):
         return "wrong"
     return "right" if any(question.value in quote for quote in wanted) else "beside"
 

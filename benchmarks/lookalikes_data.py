@@ -478,7 +478,8 @@ ORDINARY = {
 
 @dataclass(frozen=True)
 class Question:
-    """``path``: of the page that is named, empty where there is none; ``value``: what it says."""
+    """``path``: of the page that is named, empty where there is none; ``value``: what it says;
+    ``folder``: where those are that look like it."""
 
     text: str
     status: Status
@@ -486,6 +487,7 @@ class Question:
     kind: str
     path: str = ""
     value: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -514,15 +516,18 @@ def corpus(size: int, *, tuned_on: bool, named: int, absent: int) -> Corpus:
     for template in templates:
         chance = random.Random(f"questions {template.name} {size}")
         known, mine = held[template.name], own[template.name]
+        folder = mine[0].path.partition("/")[0]
         for place in chance.sample(range(len(mine)), min(named, len(mine))):
             asked, prop = _wording(template, chance)
             asked = asked.format(key=template.said(known[place]))
             path, value = mine[place].path, mine[place].values[prop]
-            questions.append(Question(asked, "named", template.name, template.kind, path, value))
+            questions.append(
+                Question(asked, "named", template.name, template.kind, path, value, folder)
+            )
         for key in _absent(known, absent, chance, lambda key, t=template: t.said(key) in text):
             asked, _ = _wording(template, chance)
             asked = asked.format(key=template.said(key))
-            questions.append(Question(asked, "absent", template.name, template.kind))
+            questions.append(Question(asked, "absent", template.name, template.kind, folder=folder))
     for place, (said, question) in enumerate(ORDINARY.items()):
         path = f"house/{place:02}.txt"
         pages.append(Page(path, f"{said}\n", {}))

@@ -237,6 +237,17 @@ async def test_another_documents_value_is_no_answer_where_the_named_one_is_not_t
     assert (known.outcome, known.reason.rpartition(": ")[2]) == ("closest", "48307")
 
 
+async def test_a_number_of_another_thing_is_another_number(index, docs, make_answerer):
+    for n, thing in enumerate(("pump", "valve", "lamp", "gate", "lift") * 4):
+        text = f"Bulletin for {thing} controller version 4.{n}. Its boot key is K{n}K.\n"
+        (docs / f"b{n}.md").write_text(text)
+    index.update()
+    ask = make_answerer(min_closest=0).answer
+    answer = await ask("What is the boot key of valve controller version 4.1?")
+    assert [c.path for c in answer.citations] == ["docs/b1.md"]
+    assert (await ask("What is the boot key of pump controller version 4.1?")).outcome == "closest"
+
+
 async def test_a_row_answers_with_the_names_of_its_columns(
     index, docs, make_answerer, assert_valid
 ):

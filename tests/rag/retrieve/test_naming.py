@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from lmstack.rag import Index
-from lmstack.rag.retrieve.naming import names_another
 
 REPORTS = 40
 # Where the code of a report stands among so many other words, its cosine is lower than those of
@@ -74,24 +73,3 @@ def test_hidden_documents_say_nothing_of_who_is_named(tmp_path, make_embedder):
         index.update([seen])
         alone = index.search("code of report 901?", 3)
     assert [hit.named for hit in of_both] == [hit.named for hit in alone] != [0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("question", "names", "other"),
-    [
-        ("code of report 48207?", {"48207": 8.0}, False),
-        ("code of report 48207?", {"48207": -8.0}, True),
-        # What nearly every passage holds names nothing.
-        ("code of report 48207?", {"48207": -2.0}, False),
-        ("phone of Maria Keller?", {"Maria": 4.0, "Keller": 4.0}, False),
-        ("phone of Maria Keller?", {"Maria": -4.0, "Keller": 4.0}, True),
-        # A comparison: neither document holds both.
-        ("is Derrickson older than Wood?", {"Derrickson": 6.0, "Wood": -7.0}, False),
-        ("code of 48207 in Berlin?", {"48207": -9.0, "Berlin": 3.0}, True),
-        ("where is the code?", {}, False),
-        # Of a conversation only what is asked now counts.
-        ("and of 48208?", {"48207": -9.0, "48208": 9.0}, False),
-    ],
-)
-def test_a_document_is_another_than_the_one_asked_for_by_what_it_lacks(question, names, other):
-    assert names_another(question, names) == other

@@ -302,12 +302,14 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class PassagesFound:
     """First event. ``read`` are those that are shown to a model or looked through for
-    quotations. ``confidence`` as in `Answer`."""
+    quotations. ``confidence`` as in `Answer`. ``lacking``: names in the question that the document
+    of the first lacks, where that makes it another than the one asked for."""
 
     hits: tuple[Hit, ...]
     query: str
     confidence: float | None
     read: tuple[Hit, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

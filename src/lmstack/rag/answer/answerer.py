@@ -37,6 +37,7 @@ from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.confidence import Certainty, ScoreMeaning, calibration_of
 from lmstack.rag.answer.conflicts import Edition, edition_of, find_conflicts, in_force
 from lmstack.rag.answer.map_reduce import map_reduce
+from lmstack.rag.answer.naming import names_lacking
 from lmstack.rag.answer.planning import Plan, make_plan
 from lmstack.rag.answer.prompting import EarlierTurn
 from lmstack.rag.answer.quoting import Passage, Quote, choose_quotes, read_passage
@@ -45,7 +46,6 @@ from lmstack.rag.answer.support import OverlapSupport, SupportScorer
 from lmstack.rag.answer.writing import WritingTask, write
 from lmstack.rag.catalogue.listing import DocumentInfo
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.naming import names_another
 from lmstack.rag.retrieve.retrieval import HitDocuments, RetrievalConfig, preset
 from lmstack.rag.retrieve.retriever import Retriever
 from lmstack.rag.retrieve.rewriting import Turn
@@ -68,7 +68,8 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 class Found:
     """What an answer starts from: the passages found, nearest first, and the first of them read.
     ``query`` is what was searched for, ``certainty`` how likely each passage is to answer.
-    ``editions``: of each document found; ``superseded``: those that another one found replaced."""
+    ``editions``: of each document found; ``superseded``: those that another one found replaced.
+    ``lacking``: as in `PassagesFound`."""
 
     question: str
     query: str
@@ -77,6 +78,7 @@ class Found:
     certainty: Certainty
     editions: Mapping[int, Edition]
     superseded: Collection[int]
+    lacking: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> float | None:
@@ -164,7 +166,7 @@ class Answerer:
         found = await asyncio.to_thread(self.find, question, history)
         retrieval_s = time.monotonic() - started
         read = tuple(passage.hit for passage in found.read)
-        yield PassagesFound(found.hits, found.query, found.confidence, read)
+        yield PassagesFound(found.hits, found.query, found.confidence, read, found.lacking)
         composer = Composer()
         outcome: Outcome = "nothing"
         first_token_s = 0.0
@@ -300,9 +302,7 @@ class Answerer:
 
     def may_answer(self, found: PassagesFound) -> bool:
         """Whether an answer follows, for whoever asks no further than the first event."""
-        if not found.read or names_another(found.query, found.read[0].names):
-            return False
-        return self._is_enough(found.confidence)
+        return bool(found.read) and not found.lacking and self._is_enough(found.confidence)
 
     def _may_show(self, confidence: float | None) -> bool:
         """Whether a passage that does not answer is shown as what comes closest."""
@@ -314,10 +314,9 @@ class Answerer:
         config, confidence = self.config, found.confidence
         if not found.read:
             return "nothing", "no passage was found"
-        first = found.read[0].hit
-        if names_another(found.question, first.names):
-            lacked = ", ".join(name for name, weight in first.names.items() if weight < 0)
-            reason = f"no document that was found holds all of the names asked for: {lacked}"
+        if found.lacking:
+            names = ", ".join(found.lacking)
+            reason = f"no document that was found holds all of the names asked for: {names}"
             return "closest" if self._may_show(confidence) else "nothing", reason
         if confidence is None or self._is_enough(confidence):
             return "answer", ""
@@ -348,7 +347,8 @@ class Answerer:
         hits = [replace(hit, rank=rank) for rank, hit in enumerate(ordered, 1)]
         passages = (read_passage(hit, documents) for hit in hits)
         readable = [passage for passage in passages if passage.readable]
-        named = [p for p in readable if not names_another(question, p.hit.names)]
+        lacking = names_lacking(question, [passage.hit for passage in readable], documents)
+        named = [p for p, names in zip(readable, lacking, strict=True) if not names]
         read = (named or readable)[: config.passages]
         return Found(
             question,
@@ -358,6 +358,7 @@ class Answerer:
             certainty,
             editions,
             frozenset(superseded),
+            lacking[0] if readable and not named else (),
         )
 
     def _is_enough(self, confidence: float | None) -> bool:

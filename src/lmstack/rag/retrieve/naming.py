@@ -16,7 +16,6 @@ query without capitals only numbers are names.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +24,7 @@ from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
 from lmstack.rag.words import name_groups
 
-__all__ = ["Naming", "names_another"]
-
-# Names that one passage in ten holds say little of which document is meant.
-RARE = math.log(10)
+__all__ = ["Naming"]
 
 
 class Naming:
@@ -76,17 +72,3 @@ class Naming:
             name: weight if holds[owner] else -weight
             for name, (holds, weight) in self._known.items()
         }
-
-
-def names_another(question: str, names: Mapping[str, float]) -> bool:
-    """Whether ``question`` names, by something rare, another document than the one whose ``names``
-    are given (as `Naming.of` does), or one that is not there. Words in a row are one name, of which
-    a document must hold all ("Anna Keller" is not Maria Keller); of several names it may lack some,
-    as where two are compared, unless what it holds says far less than what it lacks."""
-    held = lacked = 0.0
-    for group in name_groups(question):
-        weights = [names[name] for name in group if name in names]
-        lack = -sum(weight for weight in weights if weight < 0)
-        lacked += lack
-        held += 0 if lack else sum(weights)
-    return lacked >= RARE and lacked > 2 * held

@@ -1,0 +1,44 @@
+"""Whether a document that was found is the one that a question names."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmstack.rag.answer.naming import names_another, words_of_numbers
+
+
+@pytest.mark.parametrize(
+    ("question", "names", "other"),
+    [
+        ("code of report 48207?", {"48207": 8.0}, False),
+        ("code of report 48207?", {"48207": -8.0}, True),
+        # What nearly every passage holds names nothing.
+        ("code of report 48207?", {"48207": -2.0}, False),
+        ("phone of Maria Keller?", {"Maria": 4.0, "Keller": 4.0}, False),
+        ("phone of Maria Keller?", {"Maria": -4.0, "Keller": 4.0}, True),
+        # A comparison: neither document holds both.
+        ("is Derrickson older than Wood?", {"Derrickson": 6.0, "Wood": -7.0}, False),
+        ("code of 48207 in Berlin?", {"48207": -9.0, "Berlin": 3.0}, True),
+        ("where is the code?", {}, False),
+        # Of a conversation only what is asked now counts.
+        ("and of 48208?", {"48207": -9.0, "48208": 9.0}, False),
+    ],
+)
+def test_a_document_is_another_than_the_one_asked_for_by_what_it_lacks(question, names, other):
+    assert names_another(question, names) == other
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("boot key of pump controller version 4.3.2?", {"pump", "controller", "version"}),
+        # No passage says "signed" before a number.
+        ("who signed bulletin 7?", {"bulletin"}),
+        ("what is the boot key of 4.3.2?", set()),
+        ("what is the boot key?", set()),
+        ("pump 9 controller", set()),
+    ],
+)
+def test_words_before_a_number_are_of_its_name_where_passages_have_them_so(question, words):
+    texts = ["Bulletin 5 for Pump controller version 7.2.1", "The valve controller, version 4.3.2"]
+    assert words_of_numbers(question, texts) == words
