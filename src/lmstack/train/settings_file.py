@@ -78,7 +78,7 @@ def _mapping(path: Path, what: str) -> dict[str, Any]:
 def _absent(path: Path, what: str) -> NotFoundError:
     beside = [file.stem for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
     guess = nearest(path.stem, beside)
-    meant = path.with_name(f"{guess}.yaml") if guess else None
+    meant = str(path.with_name(f"{guess}.yaml")) if guess else None
     if meant is None and what == "recipe":
         meant = nearest(path.stem, shipped_recipes())
     return NotFoundError(
