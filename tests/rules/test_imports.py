@@ -33,7 +33,7 @@ ALLOWED: dict[str, str | set[str]] = {
 # have a place of its own.
 ORDERS = {
     "core": (
-        "errors json_text processor",
+        "errors json_text processor own_code",
         "config files yaml_text",
         "schemas usage",
         "sampling",

@@ -22,7 +22,7 @@ TOO_LONG: dict[str, str] = {}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 # Files that run code by whoever starts the program, as a script is, each with the reason.
-RUNS_CODE = {"src/lmstack/train/rewards/own.py": "a reward that the recipe names by its file"}
+RUNS_CODE = {"src/lmstack/core/own_code.py": "what a recipe or a task file names by its file"}
 FORBIDDEN_METHODS = {("torch", "load"), ("torch", "save"), ("os", "system"), ("yaml", "load")}
 
 

@@ -15,21 +15,15 @@ __all__ = ["check_keywords", "check_schema", "json_validator", "schema_parts"]
 # Where schemas stand in a schema: as values of a mapping, in a list, by themselves.
 _IN_MAPPINGS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _IN_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_ALONE = (
-    *("items", "additionalItems", "additionalProperties", "contains", "propertyNames", "not"),
-    *("if", "then", "else", "unevaluatedItems", "unevaluatedProperties", "contentSchema"),
-)
-_NO_SCHEMA = (
-    *("type", "enum", "const", "required", "dependentRequired", "dependencies", "format"),
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-    *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
-    *("minContains", "maxContains", "minProperties", "maxProperties"),
-    *("$schema", "$id", "id", "$ref", "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary"),
-    *("$comment", "title", "description", "default", "example", "examples", "deprecated"),
-    *("readOnly", "writeOnly", "contentEncoding", "contentMediaType"),
-    *("$recursiveRef", "$recursiveAnchor"),  # of an older draft
-    *("discriminator", "externalDocs", "xml"),  # of OpenAPI, and say nothing about the value
-)
+_ALONE = """items additionalItems additionalProperties contains propertyNames not if then else
+unevaluatedItems unevaluatedProperties contentSchema""".split()  # noqa: SIM905 - many words
+# Of the drafts to 2020-12; in the last line those of OpenAPI, which say nothing about the value.
+_NO_SCHEMA = """type enum const required dependentRequired dependencies format minimum maximum
+exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern minItems maxItems
+uniqueItems minContains maxContains minProperties maxProperties $schema $id id $ref $anchor
+$dynamicRef $dynamicAnchor $recursiveRef $recursiveAnchor $vocabulary $comment title description
+default example examples deprecated readOnly writeOnly contentEncoding contentMediaType
+discriminator externalDocs xml""".split()  # noqa: SIM905
 _KEYWORDS = frozenset((*_IN_MAPPINGS, *_IN_LISTS, *_ALONE, *_NO_SCHEMA))
 _NULLABLE = 'write {"anyOf": [{...}, {"type": "null"}]}'
 Place = tuple[Any, ...]

@@ -10,7 +10,7 @@ import pytest
 from tests.evals.metrics.outputs import wrote
 from tests.evals.tasks import scripted
 
-from lmstack.core import FormatError, InputError, NotFoundError
+from lmstack.core import InputError, NotFoundError
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.metrics.scoring import MetricScorer
@@ -90,9 +90,9 @@ async def test_what_it_gives_is_checked_for_each_sample(
 def test_a_file_that_cannot_be_a_scorer_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="there is no scorer"):
         make_scorer({"file": str(tmp_path / "none.py")})
-    with pytest.raises(FormatError, match=r"cannot be run: SyntaxError: .*\(line 1\)"):
+    with pytest.raises(InputError, match=r"cannot be run: SyntaxError: .*\(line 1\)"):
         scorer_of(tmp_path, "def score(:")
-    with pytest.raises(FormatError, match="cannot be run: ModuleNotFoundError"):
+    with pytest.raises(InputError, match="cannot be run: ModuleNotFoundError"):
         scorer_of(tmp_path, "import nothing_of_this_name")
     with pytest.raises(InputError, match="has no function score"):
         scorer_of(tmp_path, "METRICS = {'a': 'share'}")

@@ -95,7 +95,10 @@ def test_the_digest_is_that_of_the_code_that_runs(tmp_path: Path) -> None:
         ("0.5", r"returned 0\.5, not a list of numbers"),
         ("'12'", "returned '12', not a list of numbers"),
         ("{'one': 1, 'two': 2}", "not a list of numbers"),
-        ("[1 / len(s.row) for s in samples]", r"failed in line 3: ZeroDivisionError: '?division"),
+        (
+            "[1 / len(s.row) for s in samples]",
+            r"failed: ZeroDivisionError: division by zero \(line 3\)",
+        ),
     ],
 )
 def test_bad_returns_end_the_step_in_words(tmp_path: Path, returned: str, error: str) -> None:
@@ -108,9 +111,9 @@ def test_bad_returns_end_the_step_in_words(tmp_path: Path, returned: str, error:
 @pytest.mark.parametrize(
     ("source", "error", "hint"),
     [
-        ("def score(samples:\n", "cannot be loaded in line 1: SyntaxError", "python"),
-        ("\nimport nothing_of_that_name\n", "in line 2: ModuleNotFoundError", "python"),
-        ("raise SystemExit(3)", "in line 1: SystemExit", "python"),
+        ("def score(samples:\n", r"cannot be run: SyntaxError: .* \(line 1\)", "python"),
+        ("\nimport nothing_of_that_name\n", r"ModuleNotFoundError: .* \(line 2\)", "python"),
+        ("raise SystemExit(3)", r"SystemExit: 3 \(line 1\)", "python"),
         ("def scored(samples): ...", "has no function 'score'", "did you mean 'scored'?"),
         ("score = 3", "has no function 'score'", "function:"),
     ],

@@ -21,16 +21,16 @@ asking models, and running code that a model wrote.
 from __future__ import annotations
 
 import hashlib
-import sys
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
-from lmstack.core import FormatError, InputError, NotFoundError, shown
+from lmstack.core import InputError, NotFoundError, shown
 from lmstack.core.files import store_error
+from lmstack.core.own_code import error_in, module_of
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import average, share
 from lmstack.evals.task import Metric, Output
@@ -51,8 +51,7 @@ class OwnScorer:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """`NotFoundError` without a file, `FormatError` where it cannot be run, `InputError` where
-        it is no scorer."""
+        """`NotFoundError` without a file, `InputError` where it cannot be run or is no scorer."""
         try:
             found = cls(str(path), path.read_bytes())
         except FileNotFoundError:
@@ -81,19 +80,15 @@ class OwnScorer:
         return {"name": "file", "file": Path(self.path).name, "sha256": digest}
 
     @cached_property
-    def _module(self) -> types.ModuleType:
-        module = types.ModuleType(f"scorer_{hashlib.sha256(self.source).hexdigest()[:16]}")
-        module.__file__ = self.path
-        sys.modules[module.__name__] = module  # dataclasses look there
+    def _module(self) -> ModuleType:
         try:
-            exec(compile(self.source, self.path, "exec"), vars(module))
-        except Exception as error:
-            raise FormatError(
-                f"{self.path} cannot be run: {_said(error, self.path)}",
+            return module_of(self.source, self.path)
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"{self.path} cannot be run: {error_in(self.path, error)}",
                 hint="correct the file; it can import what is installed",
                 param="scorer",
             ) from error
-        return module
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -110,12 +105,11 @@ class OwnScorer:
         )
 
     async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
-        function: Callable[[Sample, Output], Any] = self._module.score
         try:
-            found = function(sample, output)
+            found = self._module.score(sample, output)
         except Exception as error:
             raise InputError(
-                f"{self.path} failed for {sample.id}: {_said(error, self.path)}",
+                f"{self.path} failed for {sample.id}: {error_in(self.path, error)}",
                 hint="correct it; outputs are kept, and the next run scores them",
                 param="scorer",
             ) from error
@@ -137,16 +131,3 @@ class OwnScorer:
             hint=f"return what METRICS names: {_EXAMPLE}",
             param="scorer",
         )
-
-
-def _said(error: Exception, path: str) -> str:
-    """``ZeroDivisionError: division by zero (line 7)``."""
-    lines, trace = [getattr(error, "lineno", None)], error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    line = next((each for each in reversed(lines) if each), None)
-    first = next(iter(str(error).splitlines()), "")
-    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    return text if line is None else f"{text} (line {line})"

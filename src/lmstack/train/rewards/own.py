@@ -11,17 +11,15 @@ model, is asked.
 from __future__ import annotations
 
 import hashlib
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, Self
 
 from lmstack.core import InputError, LmstackError, NotFoundError, check_text, nearest, shown
 from lmstack.core.files import store_error
+from lmstack.core.own_code import error_in, module_of
 from lmstack.train.rewards.reward import Checks, RewardFunction
 from lmstack.train.rollouts.protocol import Sample
 
@@ -53,7 +51,7 @@ class OwnReward(RewardFunction):
             )
 
     def ready(self) -> None:
-        _ = self._loaded
+        _ = self._function
 
     def lent(self, checks: Checks) -> Self:
         self.ready()
@@ -62,17 +60,16 @@ class OwnReward(RewardFunction):
     @property
     def digest(self) -> str:
         """SHA-256 of the file as it was loaded."""
-        return self._loaded[1]
+        return hashlib.sha256(self._source).hexdigest()
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         try:
-            found = self._loaded[0](list(samples), **self.settings)
+            found = self._function(list(samples), **self.settings)
         except LmstackError:
             raise
         except Exception as error:
             raise InputError(
-                f"{self.function} of {self.file} failed{_line(error, self.file)}:"
-                f" {type(error).__name__}: {shown(str(error), 200)}",
+                f"{self.function} of {self.file} failed: {error_in(self.file, error)}",
                 hint="it has to score every answer: no text of one may be an error",
                 param="rewards",
             ) from error
@@ -103,11 +100,10 @@ class OwnReward(RewardFunction):
         )
 
     @cached_property
-    def _loaded(self) -> tuple[Callable[..., Any], str]:
-        """The function, and the digest of the file that it is from."""
+    def _source(self) -> bytes:
         path = Path(self.file)
         try:
-            source = path.read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             raise NotFoundError(
                 f"there is no reward file {path}",
@@ -116,45 +112,24 @@ class OwnReward(RewardFunction):
             ) from None
         except OSError as error:
             raise store_error(error, path, "reading") from error
-        digest = hashlib.sha256(source).hexdigest()
-        module = _executed(source, path, f"lmstack_own_reward_{digest[:16]}")
-        found = getattr(module, self.function, None)
-        if not callable(found):
-            names = [name for name, value in vars(module).items() if callable(value)]
-            names = [name for name in names if not name.startswith("_")]
-            guess = nearest(self.function, names)
+
+    @cached_property
+    def _function(self) -> Callable[..., Any]:
+        source = self._source
+        try:
+            module = module_of(source, self.file)
+        except (Exception, SystemExit) as error:
             raise InputError(
-                f"{path} has no function {shown(self.function)}",
-                hint=f"did you mean {guess!r}?" if guess else "function: names one of the file's",
+                f"the reward file {self.file} cannot be run: {error_in(self.file, error)}",
+                hint=f"python {self.file} says more",
                 param="rewards",
-            )
-        return found, digest
-
-
-def _executed(source: bytes, path: Path, name: str) -> ModuleType:
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    sys.modules[name] = module  # where dataclasses and pickle look for what is defined in it
-    try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
+            ) from error
+        if callable(found := getattr(module, self.function, None)):
+            return found  # type: ignore[no-any-return]
+        names = [name for name, value in vars(module).items() if callable(value)]
+        guess = nearest(self.function, [name for name in names if not name.startswith("_")])
         raise InputError(
-            f"the reward file {path} cannot be loaded{_line(error, str(path))}:"
-            f" {type(error).__name__}: {shown(str(error), 200)}",
-            hint=f"python {path} says more",
+            f"{self.file} has no function {shown(self.function)}",
+            hint=f"did you mean {guess!r}?" if guess else "function: names one of the file's",
             param="rewards",
-        ) from error
-    return module
-
-
-def _line(error: BaseException, file: str) -> str:
-    """Where in ``file`` the ``error`` is from, as words."""
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return f" in line {error.lineno}"
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__, None)
-        if frame.filename == file
-    ]
-    return f" in line {lines[-1]}" if lines else ""
+        )
