@@ -63,7 +63,7 @@ MODULES = {
     "evals": Module(("src/lmstack/evals/**/*.py",), ("tests/evals",)),
     "agents": Module(("src/lmstack/agents/**/*.py",), ("tests/agents",)),
     "registry": Module(("src/lmstack/registry/**/*.py",), ("tests/registry",)),
-    "prompting": Module(("src/lmstack/prompting/**/*.py",), ("tests/prompting",)),
+    "prompting": Module(("src/lmstack/prompting/*.py",), ("tests/prompting",)),
 }
 # mutmut stops the tests of a fault after multiplier * (the time that they took + constant) by the
 # clock, or twice that in processor time. The time leaves out imports and fixtures, which take ten
