@@ -55,6 +55,27 @@ def app_of(model):
     return create_app(models={"m": model})
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "parallel"),
+    [
+        ("chat/completions", {}, True),
+        ("chat/completions", {"parallel_tool_calls": None}, True),
+        ("chat/completions", {"parallel_tool_calls": False}, False),
+        ("messages", {}, True),
+        ("messages", {"tool_choice": {"type": "any"}}, True),
+        ("messages", {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}, False),
+    ],
+)
+async def test_calls_are_parallel_unless_that_is_turned_off(http, path, more, parallel):
+    model = ScriptedModel()
+    tool = CLOCK if path != "messages" else {"name": "clock", "input_schema": {"type": "object"}}
+    body = {"model": "m", "messages": ASK, "max_tokens": 9, "tools": [tool], **more}
+    async with http(app_of(model)) as client:
+        answer = await client.post(f"/v1/{path}", json=body)
+    assert answer.status_code == 200, answer.text
+    assert model.requests[0].parallel_tool_calls is parallel
+
+
 def tool_loop(url: str) -> str | None:
     """As OpenAI's guide has it: the synchronous client, and the SDK's own message given back."""
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="unused")
