@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.agents.tools import ToolContext, calculator
-from lmstack.agents.tools.arithmetic import MAX_DIGITS, evaluate
+from lmstack.agents.tools.arithmetic import MAX_BITS, MAX_DIGITS, evaluate
 from lmstack.core import InputError
 
 
@@ -170,6 +170,21 @@ async def test_the_value_comes_as_data_with_whether_it_is_exact() -> None:
     rounded = await made.call({"expression": "1/3"}, ToolContext())
     assert exact.data == {"value": "0.25", "exact": True}
     assert rounded.data == {"value": "0.333333333333333", "exact": False}
+
+
+def test_the_largest_number_is_a_number_and_one_digit_more_is_none() -> None:
+    assert evaluate(f"2**{MAX_BITS - 1}") == 2 ** (MAX_BITS - 1)
+    assert evaluate(f"1/2**{MAX_BITS - 1}") == Fraction(1, 2 ** (MAX_BITS - 1))
+    assert evaluate(f"1e{MAX_DIGITS - 1}") == 10 ** (MAX_DIGITS - 1)
+    for expression in (f"2**{MAX_BITS}", f"1/2**{MAX_BITS}", f"1e{MAX_DIGITS + 1}"):
+        with pytest.raises(InputError, match="digits"):
+            evaluate(expression)
+
+
+def test_long_expressions_are_read_up_to_their_most_characters() -> None:
+    assert evaluate("1" + "+1" * 499 + " ") == 500
+    with pytest.raises(InputError, match="1001 characters, at most 1000"):
+        evaluate("1" + "+1" * 500)
 
 
 DIGITS = "9" * 900

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstack.agents.tools import Roots, ToolContext, file_tools
+from lmstack.agents.tools import Roots, ToolContext, file_tools, files
 from lmstack.agents.tools.files import WINDOW_BYTES
 from lmstack.core import InputError, NotFoundError
 
@@ -242,6 +242,18 @@ async def test_a_long_listing_is_cut_with_a_hint(root: Path) -> None:
     _, listing = await call(root, "list_files")
     assert listing.count("\n") == 200
     assert listing.endswith("[more than 200 entries: give a pattern]")
+
+
+@pytest.mark.parametrize(("most", "is_cut"), [(5, True), (6, False)])
+async def test_a_tree_is_walked_through_up_to_its_most_entries(
+    root: Path, monkeypatch: pytest.MonkeyPatch, most: int, is_cut: bool
+) -> None:
+    for number in range(6):
+        (root / "notes" / "deep" / f"{number}.txt").write_text("x")
+    (root / "notes" / "deep" / "c.txt").unlink()
+    monkeypatch.setattr(files, "MAX_VISITED", most)
+    _, listed = await call(root, "list_files", path="notes/deep")
+    assert ("[more than" in listed) is is_cut
 
 
 async def test_an_empty_folder_says_so(root: Path) -> None:

@@ -47,6 +47,7 @@ async def test_nothing_found_and_nothing_asked_are_said() -> None:
     made = search_tool(search)
     found = await made.call({"query": "weather"}, NONE)
     assert (found.text, found.is_error) == ("Nothing was found for 'weather'.", False)
+    assert found.data == []
     assert (await made.call({"query": "  "}, NONE)).is_error
 
 

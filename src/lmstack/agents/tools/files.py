@@ -280,7 +280,7 @@ def _walk(
         found = sorted(
             (
                 each
-                for each in itertools.islice(entries, MAX_VISITED)
+                for each in itertools.islice(entries, MAX_VISITED + 1)
                 if hidden or each.name[0] != "."
             ),
             key=lambda entry: entry.name,
