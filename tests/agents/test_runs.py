@@ -19,7 +19,11 @@ from tests.agents.scripted_tools import FakeTool, call, calls
 from lmstack.agents import (
     Agent,
     AgentSpec,
+    ApprovalRequest,
+    ApprovalStep,
     Budget,
+    Decision,
+    Flow,
     Member,
     Rights,
     Run,
@@ -394,3 +398,17 @@ async def test_a_run_as_text_shows_every_step_and_steers_no_terminal() -> None:
     assert "x" * 50 not in run_to_text(
         await Agent(ScriptedModel(["x" * 99])).run("a"), text_chars=40
     )
+
+
+def test_each_origin_of_an_argument_has_a_line_of_its_own() -> None:
+    flows = (Flow("page", "/to", "mallory"), Flow("mail", "/text/0", "pay", is_untrusted=False))
+    request = ApprovalRequest("call_1", "send", "{}", "send is dangerous", flows)
+    step = ApprovalStep(request, Decision("denied", "not today", by="ada"), 2.0)
+    lines = [line.strip() for line in step_to_text(step).splitlines()]
+    assert lines == [
+        "approval of send call_1: denied by ada, 2.0 s",
+        "send is dangerous",
+        "/to holds text of page: mallory",
+        "/text/0 holds text of mail: pay",
+        "not today",
+    ]
