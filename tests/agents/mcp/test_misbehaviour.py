@@ -14,6 +14,7 @@ import pytest
 from tests.agents.mcp.conftest import PLAIN, Example
 
 from lmstack.agents.mcp import McpServer, McpTool, Offer, Pins, mcp_tools
+from lmstack.agents.mcp.connection import Connection
 from lmstack.agents.tools import Toolbox, ToolContext, ToolResult
 from lmstack.core import GuardError, InputError, RemoteError
 
@@ -142,6 +143,16 @@ async def test_an_error_that_repeats_the_key_of_the_server_is_masked(
     assert "no such key: ***" in result.text
     assert "no such key: ***" in raised.value.message
     assert "planted" not in result.text + raised.value.message
+
+
+async def test_a_connection_that_was_not_made_ends_by_itself(raw: Example) -> None:
+    connection = Connection(raw("silent", connect_s=0.2))
+    with pytest.raises(RemoteError, match="has ended"):
+        await connection.call("greet", {})
+    with pytest.raises(RemoteError, match=r"did not answer in 0\.2 s"):
+        await connection.open()
+    assert connection._task is not None
+    assert connection._task.done()
 
 
 @pytest.mark.parametrize("most", [1, 5, 99])
