@@ -195,3 +195,16 @@ def test_a_pattern_that_would_take_for_ever_does_not() -> None:
 def test_shortened_text_is_as_long_as_it_says() -> None:
     assert shortened("abc", 3) == "abc"
     assert shortened("abcd", 3) == "abc\n(... 1 more characters are not shown.)"
+
+
+async def test_arguments_are_an_object_also_where_the_schema_does_not_say_so() -> None:
+    tool = FakeTool(parameters={})
+    for arguments in ("[1]", '"x"', "1", "null"):
+        model = ScriptedModel([calls(("echo", arguments)), "done"])
+        run = await Agent(model, tools=[tool]).run("go")
+        [step] = [step for step in run.steps if isinstance(step, ToolStep)]
+        assert (step.outcome, step.text) == (
+            "invalid_arguments",
+            "the arguments are not a JSON object",
+        )
+    assert tool.ran == []
