@@ -193,8 +193,9 @@ class Follower:
     def _exchange(self, each: Followed, model: ChatModel) -> None:
         assert each.take is not None
         former = _Former(weakref.ref(each.model), each.model.info, time.monotonic())
+        each.problem = ""  # before anybody sees the new one
         each.take(model)
-        each.model, each.problem = model, ""
+        each.model = model
         self._former.append(former)
         self.num_exchanges += 1
 
