@@ -291,7 +291,7 @@ def require_adapter(name: str | None, adapter: str) -> None:
     if writing_adapter(adapter) is None:
         raise NotFoundError(
             f"there is no adapter {shown(adapter)}",
-            hint="give the folder that holds its adapter_config.json, or its name in the store",
+            hint="give the folder of an adapter, or its name in the store",
             param="adapter",
         )
     if name is None:

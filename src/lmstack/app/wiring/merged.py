@@ -52,7 +52,7 @@ def writing_adapter(name: str) -> Path | None:
     if kind is not None:
         raise UnsupportedError(
             f"{name} was trained to be a model of the kind {kind} and does not write",
-            hint="lmstack run TASK --model, --embedder or --reader take it",
+            hint=f"name it for what it does: lmstack run TASK --model {name}",
             param="model",
         )
     return path

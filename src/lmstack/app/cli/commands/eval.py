@@ -210,9 +210,8 @@ def run(
         if output is not None and not dry_run:
             made(output)
         store = stack.enter_context(output_store())
-        subject, run_task = stack.enter_context(
-            evaluated_on(model, weights, form, ray, copies, adapter)
-        )
+        opening = evaluated_on(model, weights, form, ray, copies, adapter)
+        subject, run_task = stack.enter_context(opening)
         for asked, plan in zip(wanted, plans, strict=True):
             how: dict[str, Any] = {"concurrency": at_once, "limit": limit}
             with evaluated(out, plan, subject) as found:

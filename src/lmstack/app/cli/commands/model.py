@@ -74,7 +74,7 @@ def merge(
     if path is None:
         raise NotFoundError(
             f"there is no adapter {shown(adapter)}",
-            hint="give the folder that holds its adapter_config.json, or its name in the store",
+            hint="give the folder of an adapter, or its name in the store",
             param="adapter",
         )
     found = merged.merge(path, output, base=base, weights=weights)
