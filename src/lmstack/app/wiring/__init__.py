@@ -56,6 +56,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "PURPOSES",
     "adapter_facts",
+    "adapter_folder",
     "as_json",
     "audit_path",
     "available",
@@ -282,8 +283,8 @@ def generator(
     from lmstack.serve import LocalModel
 
     beside = writing_adapter(adapter or wanted)
-    model = LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
-    return model if beside is None else releases.adapted(model, str(beside))
+    loaded = LocalModel.load(folder, weights=weights, draft=smaller, engine=engine)
+    return loaded if beside is None else releases.adapted(loaded, str(beside))
 
 
 def require_adapter(name: str | None, adapter: str) -> None:

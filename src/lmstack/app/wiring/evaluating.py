@@ -177,8 +177,10 @@ def opened(
     model: str | None, weights: str | None = None, adapter: str | None = None
 ) -> Iterator[ChatModel]:
     """A language model until the block ends."""
-    beside = {} if adapter is None else {"adapter": adapter}
-    found = wiring.generator(model, weights, **beside)
+    if adapter is None:
+        found = wiring.generator(model, weights)
+    else:
+        found = wiring.generator(model, weights, adapter=adapter)
     try:
         yield found
     finally:
