@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.answer.naming import names_another, words_of_numbers
+from lmstack.rag.answer.naming import names_another, names_lacking, words_of_numbers
+from lmstack.rag.retrieve.hybrid import Hit
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,16 @@ def test_a_document_is_another_than_the_one_asked_for_by_what_it_lacks(question,
 def test_words_before_a_number_are_of_its_name_where_passages_have_them_so(question, words):
     texts = ["Bulletin 5 for Pump controller version 7.2.1", "The valve controller, version 4.3.2"]
     assert words_of_numbers(question, texts) == words
+
+
+class _Nothing:
+    def of(self, hit: Hit) -> None:
+        return None
+
+
+def test_a_noun_with_a_capital_is_no_name_where_all_have_one():
+    names = {"Frist": -8.0}
+    hit = Hit(1, 1.0, "a", 0, 1, "t", None, {}, 1, 1, "", (), "", None, None, 0.0, names)
+    question = "Wie lang ist die Frist?"
+    assert names_lacking(question, [hit], _Nothing()) == [("Frist",)]
+    assert names_lacking(question, [hit], _Nothing(), capitals=False) == [()]

@@ -347,7 +347,13 @@ class Answerer:
         hits = [replace(hit, rank=rank) for rank, hit in enumerate(ordered, 1)]
         passages = (read_passage(hit, documents) for hit in hits)
         readable = [passage for passage in passages if passage.readable]
-        lacking = names_lacking(question, [passage.hit for passage in readable], documents)
+        # A reranker is left out where most passages are in languages that it does not read.
+        lacking = names_lacking(
+            question,
+            [passage.hit for passage in readable],
+            documents,
+            capitals=certainty.by_reranker,
+        )
         named = [p for p, names in zip(readable, lacking, strict=True) if not names]
         read = (named or readable)[: config.passages]
         return Found(

@@ -23,15 +23,21 @@ RARE = math.log(10)
 
 
 def names_lacking(
-    question: str, hits: Sequence[Hit], documents: HitDocuments
+    question: str, hits: Sequence[Hit], documents: HitDocuments, *, capitals: bool = True
 ) -> list[tuple[str, ...]]:
     """Of each hit the names in ``question`` that its document lacks, where it is therefore another
-    than the one asked for; nothing for one that may be it."""
+    than the one asked for; nothing for one that may be it. Without ``capitals`` only what has a
+    digit is a name: in German every noun has a capital."""
     words = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
     found = []
     for hit in hits:
-        lacking = tuple(name for name, weight in hit.names.items() if weight < 0)
-        if not names_another(question, hit.names):
+        names = {
+            name: weight
+            for name, weight in hit.names.items()
+            if capitals or any(map(str.isdigit, name))
+        }
+        lacking = tuple(name for name, weight in names.items() if weight < 0)
+        if not names_another(question, names):
             document = documents.of(hit) if words else None
             text = "" if document is None else f"{document.title} {document.text}"
             known = set(_WORD.findall(text.casefold()))
