@@ -185,14 +185,14 @@ def test_without_a_validation_the_loss_is_said_to_be_that_of_training(
 
 @pytest.mark.parametrize("setting", ["patience=1", "metric=accuracy"])
 @pytest.mark.parametrize(
-    ("rows", "share", "held"), [(40, "0", "no"), (40, "0.001", "no"), (1, None, "1")]
+    ("validation", "held"), [("0", "no"), ("0.001", "no"), ("held.jsonl", "1")]
 )
 def test_what_compares_evaluations_is_refused_where_there_is_nothing_to_compare(
-    run: Run, folder: Path, setting: str, rows: int, share: str | None, held: str
+    run: Run, folder: Path, setting: str, validation: str, held: str
 ) -> None:
     """The share may come to nothing, and a file may hold a single row."""
     Path("held.jsonl").write_text(json.dumps({"text": TEXTS[0]}))
-    done = run("train", "recipe.yaml", setting, f"validation={share or 'held.jsonl'}")
+    done = run("train", "recipe.yaml", setting, f"validation={validation}")
     assert done.code == 1
     name = setting.partition("=")[0]
     assert f"{held} example is held out" in done.err
