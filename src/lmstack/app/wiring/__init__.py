@@ -19,6 +19,7 @@ from lmstack.app.inspect.checks import Check, machine_checks, network_checks, st
 from lmstack.app.server.command_socket import socket_path
 from lmstack.app.wiring import readers, releases, retrieval, tasks
 from lmstack.app.wiring.adapters import Adapters
+from lmstack.app.wiring.defaults import DEFAULT_MODEL, PURPOSES, all_here
 from lmstack.app.wiring.embedders import (
     DEFAULT_EMBEDDER,
     embedder_for,
@@ -89,14 +90,7 @@ __all__ = [
     "verify_audit",
 ]
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
-PURPOSES = {
-    DEFAULT_MODEL: "is the default for answers",
-    DEFAULT_EMBEDDER: "is the default for finding passages",
-    retrieval.DEFAULT_RERANKER: "is the default for choosing what answers",
-}
 REMOTE = ("openai", "anthropic")
-_PULL = "lmstack pull "
 PullProgress = Callable[[str, int, int | None], None]
 
 
@@ -380,7 +374,7 @@ def require_models(
     drafts = [draft] if draft and not is_remote(wanted) else []
     needed = [partial(generator_folder, name) for name in names]
     needed += [partial(_draft_folder, name) for name in drafts]
-    _all_here([*needed, partial(embedder, embedder_name)])
+    all_here([*needed, partial(embedder, embedder_name)])
     for option, value in (("weights", weights), ("draft", draft), ("adapter", adapters)):
         if value and is_remote(wanted):
             raise InputError(
@@ -397,27 +391,6 @@ def require_models(
             hint=f"name the base, and both: --model BASE --adapter {wanted}",
             param="adapter",
         )
-
-
-def _all_here(needed: Sequence[Callable[[], object]]) -> None:
-    """Of several that can be pulled, and of the reranker that the defaults have besides."""
-    errors: list[NotFoundError] = []
-    for find in needed:
-        try:
-            find()
-        except NotFoundError as error:
-            if not (error.hint or "").startswith(_PULL):
-                raise
-            errors.append(error)
-    if not errors:
-        return
-    names = list(dict.fromkeys((error.hint or "").removeprefix(_PULL) for error in errors))
-    if not retrieval.is_here(retrieval.DEFAULT_RERANKER):
-        names.append(retrieval.DEFAULT_RERANKER)
-    if len(names) == 1:
-        raise errors[0]
-    hint = "lmstack pull" if set(names) == set(PURPOSES) else _PULL + " ".join(names)
-    raise NotFoundError(f"{len(names)} models are not in the store: {', '.join(names)}", hint=hint)
 
 
 def require_candidate(candidate: Candidate) -> None:

@@ -29,6 +29,7 @@ from lmstack.train.settings_file import RECIPES, read_settings, shipped_recipes
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
+    from lmstack.train.objectives.objective import Objective
     from lmstack.train.recipe import Recipe
     from lmstack.train.run import Result
 
@@ -105,41 +106,55 @@ def register(app: typer.Typer) -> None:
         is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
         out.quiet |= not is_first
         settings = read_recipe_with_docs(out, recipe, overrides or [])
-        from lmstack.train.assembly import check_recipe
-        from lmstack.train.parallel import Parallel
-
-        with Parallel.from_environment().as_one():
-            objective, _ = check_recipe(settings)
-        for warning in warnings_of(settings):
-            out.note(f"note: {warning}")
-        from lmstack.app.wiring.rollouts import OnlineServices
-        from lmstack.train.objectives.online import OnlineObjective
-
-        services = OnlineServices()
         if dry_run:
-            for each in objective.reward_settings if isinstance(objective, OnlineObjective) else ():
-                services.reward(each.name, each.settings)  # a mistake in one is found here too
-            print_plan(out, settings, price)
-            return
-        from lmstack.app.cli.commands._shown_run import ShownRun
-        from lmstack.train import run
+            _plan(out, settings, price)
+        else:
+            _run(out, settings, resume=resume, is_first=is_first)
 
-        plan = planned_report(out, settings, objective.aligns) if is_first else None
-        again = out.again() if resume else f"{out.again()} --resume"
-        if (beside := int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) > 1:
-            again = f"torchrun --nproc-per-node {beside} -m {again}"
-        out.interrupted = (f"checkpoints are in {settings.folder}", again)
 
-        with ExitStack() as stack:
-            watch = ShownRun(out, settings, stack)
-            result = _trained(
-                out, lambda: run.train(settings, resume=resume, watch=watch, services=services)
-            )
-        out.interrupted = None
-        if is_first:
-            watch.draw()
-            report = made_report(out, plan, settings.folder) if plan is not None else None
-            _print(out, result, settings, report)
+def _checked(out: Output, settings: Recipe) -> Objective:
+    from lmstack.train.assembly import check_recipe
+    from lmstack.train.parallel import Parallel
+
+    with Parallel.from_environment().as_one():
+        objective, _ = check_recipe(settings)
+    for warning in warnings_of(settings):
+        out.note(f"note: {warning}")
+    return objective
+
+
+def _plan(out: Output, settings: Recipe, price: float | None) -> None:
+    from lmstack.app.wiring.rollouts import OnlineServices
+    from lmstack.train.objectives.online import OnlineObjective
+
+    objective, services = _checked(out, settings), OnlineServices()
+    for each in objective.reward_settings if isinstance(objective, OnlineObjective) else ():
+        services.reward(each.name, each.settings)  # a mistake in one is found here too
+    print_plan(out, settings, price)
+
+
+def _run(out: Output, settings: Recipe, *, resume: bool, is_first: bool) -> None:
+    from lmstack.app.cli.commands._shown_run import ShownRun
+    from lmstack.app.wiring.rollouts import OnlineServices
+    from lmstack.train import run
+
+    objective = _checked(out, settings)
+    plan = planned_report(out, settings, objective.aligns) if is_first else None
+    again = out.again() if resume else f"{out.again()} --resume"
+    if (beside := int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) > 1:
+        again = f"torchrun --nproc-per-node {beside} -m {again}"
+    out.interrupted = (f"checkpoints are in {settings.folder}", again)
+    with ExitStack() as stack:
+        watch = ShownRun(out, settings, stack)
+        services = OnlineServices()
+        result = _trained(
+            out, lambda: run.train(settings, resume=resume, watch=watch, services=services)
+        )
+    out.interrupted = None
+    if is_first:
+        watch.draw()
+        report = made_report(out, plan, settings.folder) if plan is not None else None
+        _print(out, result, settings, report)
 
 
 def _list(out: Output) -> None:

@@ -1,0 +1,40 @@
+"""The models that lmstack answers with by default, and which of those that are needed are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lmstack.app.wiring import retrieval
+from lmstack.app.wiring.embedders import DEFAULT_EMBEDDER
+from lmstack.core import NotFoundError
+
+__all__ = ["DEFAULT_MODEL", "PURPOSES", "all_here"]
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+PURPOSES = {
+    DEFAULT_MODEL: "is the default for answers",
+    DEFAULT_EMBEDDER: "is the default for finding passages",
+    retrieval.DEFAULT_RERANKER: "is the default for choosing what answers",
+}
+_PULL = "lmstack pull "
+
+
+def all_here(needed: Sequence[Callable[[], object]]) -> None:
+    """Of several that can be pulled, and of the reranker that the defaults have besides."""
+    errors: list[NotFoundError] = []
+    for find in needed:
+        try:
+            find()
+        except NotFoundError as error:
+            if not (error.hint or "").startswith(_PULL):
+                raise
+            errors.append(error)
+    if not errors:
+        return
+    names = list(dict.fromkeys((error.hint or "").removeprefix(_PULL) for error in errors))
+    if not retrieval.is_here(retrieval.DEFAULT_RERANKER):
+        names.append(retrieval.DEFAULT_RERANKER)
+    if len(names) == 1:
+        raise errors[0]
+    hint = "lmstack pull" if set(names) == set(PURPOSES) else _PULL + " ".join(names)
+    raise NotFoundError(f"{len(names)} models are not in the store: {', '.join(names)}", hint=hint)
