@@ -166,6 +166,7 @@ def test_a_call_over_its_time_loses_the_state_and_says_so_twice(
         done = session.run(code)
         assert (done.ended, done.lost_state, done.lost_files) == ("time", True, False)
         assert done.error is not None
+        assert done.error.type == "TimeLimit"
         assert what in done.error.message
         assert done.stdout == ("seen\n" if "seen" in code else "")
         after = session.run("x")
@@ -177,6 +178,8 @@ def test_a_call_over_its_time_loses_the_state_and_says_so_twice(
 def test_more_output_than_is_allowed_ends_the_call(session: Session) -> None:
     done = session.run("while True: print('x' * 100)")
     assert (done.ended, done.lost_state) == ("output", True)
+    assert done.error is not None
+    assert done.error.type == "OutputLimit"
     assert len(done.stdout) == CONFIG.output_bytes
     done = session.run("print('x' * 5000)")  # all in one, and it would have gone on
     assert (done.ended, len(done.stdout), done.is_restarted) == ("output", 4096, True)
@@ -196,6 +199,7 @@ def test_a_process_that_dies_is_told_with_its_reason(
     done = session.run(code)
     assert (done.ended, done.lost_state) == ("killed", True)
     assert done.error is not None
+    assert done.error.type == "Killed"
     assert message in done.error.message
     assert session.run("1").is_restarted
 
