@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def test_without_links_a_renamed_file_is_an_error(
 
     with pytest.raises(IntegrityError, match="changed while"), held_files(folder, NAMES):
         renamed(folder / NAMES[0])
+    shutil.copytree(folder, folder.with_name("same"))
+    with pytest.raises(IntegrityError, match="changed while"), held_files(folder, NAMES):
+        swapped_with_a_copy(folder)
+
+
+def swapped_with_a_copy(folder: Path) -> None:
+    """Nothing is done to the files themselves."""
+    folder.rename(folder.with_name("away"))
+    folder.with_name("same").rename(folder)
 
 
 def test_a_file_changed_at_once_after_it_was_written_is_an_error(folder: Path, system: str) -> None:
@@ -82,6 +92,18 @@ def test_a_file_changed_at_once_after_it_was_written_is_an_error(folder: Path, s
         path.write_text("first")
         with pytest.raises(IntegrityError, match="changed while"), held_files(folder, NAMES):
             changed()
+
+
+@pytest.mark.parametrize("age", [0.001, 0.019, -0.001])
+def test_a_file_within_a_step_of_the_clock_is_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, age: float
+) -> None:
+    newest = max((folder / name).stat().st_ctime for name in NAMES)
+    waited: list[float] = []
+    monkeypatch.setattr(time, "time", lambda: newest + age)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with held_files(folder, NAMES):
+        assert waited == [held.CLOCK_STEP_S]
 
 
 def test_old_files_are_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
