@@ -34,7 +34,7 @@ test: $(VENV)/.dev chromium postgresql bubblewrap
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@types=$$(mktemp); $(BIN)/mypy --no-error-summary >$$types 2>&1 & checking=$$!; \
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=ci -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED); tested=$$?; \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=ci -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED) -rs; tested=$$?; \
 	wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	exit $$((tested ? tested : checked))
 

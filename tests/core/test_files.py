@@ -52,6 +52,12 @@ def test_a_file_where_a_folder_should_be_says_what_is_in_the_way(tmp_path: Path)
     assert "in the way" in str(caught.value.hint)
 
 
+def test_a_long_path_where_nothing_is_is_named_to_its_end() -> None:
+    path = Path("/", *["folder"] * 30, "weights.bin")
+    error = store_error(FileNotFoundError(errno.ENOENT, "no"), path, "reading")
+    assert error.message == f"there is nothing at '{path}'"
+
+
 def test_an_error_without_a_number_still_says_what_to_do() -> None:
     error = store_error(OSError("odd"), Path("x"), "reading")
     assert error.message == "reading x failed: odd"

@@ -30,11 +30,11 @@ def blocks(page: str, kind: str) -> Iterator[str]:
 def folder(
     tmp_path: Path, smollm2: ModelFolder, minilm: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """With the files that the page shows."""
+    """With the files that the page shows or makes."""
     monkeypatch.setenv("LMSTACK_HOME", str(smollm2.path.parents[1]))
     monkeypatch.chdir(tmp_path)
     [page] = [each for each in sequences(ROOT) if each.name == "docs/prompting.md"]
-    for name, text in page.files.items():
+    for name, text in (page.files | page.made).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -63,12 +63,12 @@ def test_the_python_of_a_page_runs(
 
 
 def test_the_commands_of_the_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [line for block in blocks("prompting.md", "sh") for line in block.splitlines()]
+    typed = [line for block in blocks("prompting.md", "sh") for line in block.splitlines()]
+    commands = [line for line in typed if line.startswith("lmstack ")]
     assert len(commands) == 6
     printed = []
     for line in commands:
         words = [word.replace('"', "") for word in re.findall(r'(?:"[^"]*"|\S)+', line)]
-        assert words[0] == "lmstack"
         code = main(words[1:])
         captured = capsys.readouterr()
         assert code == 0, captured.err

@@ -93,10 +93,12 @@ def test_a_run_is_sent_by_step_and_nothing_of_it_to_standard_output(
     assert (begun[1].project, begun[1].name, begun[1].resume) == ("lmstack", "run", "never")
     assert begun[1].config == recipe.to_json()
     assert ended == ("finish",)
-    assert [step for _, _, step in logged] == [1, 2, 2]
+    assert [step for _, _, step in logged] == [0, 1, 2, 2]
     lines = runs.lines(folder)
-    assert [values["train/loss"] for _, values, _ in logged[:2]] == [x["loss"] for x in lines[:2]]
-    assert logged[2][1]["validation/loss"] == lines[2]["validation_loss"]
+    sent = [values for _, values, _ in logged]
+    assert [values["train/loss"] for values in sent[1:3]] == [x["loss"] for x in lines[1:3]]
+    for n in (0, 3):
+        assert sent[n]["validation/loss"] == lines[n]["validation_loss"]
     assert not any(name.endswith("/step") for _, values, _ in logged for name in values)
     assert capsys.readouterr().out == ""
 

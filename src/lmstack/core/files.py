@@ -28,7 +28,7 @@ _HINTS = {
 def store_error(error: OSError, path: Path, doing: str) -> StoreError:
     """The `StoreError` for ``doing`` ("reading", "writing"...) ``path``, with what to do."""
     if error.errno == errno.ENOENT and doing == "reading":
-        return StoreError(f"there is nothing at {shown(str(path))}", hint="check the path")
+        return StoreError(f"there is nothing at {shown(str(path), 4096)}", hint="check the path")
     hint = _HINTS.get(error.errno or 0, "check the disk and the permissions")
     return StoreError(
         f"{doing} {path} failed: {error.strerror or error}",

@@ -95,9 +95,11 @@ def keep(
     return kept.path, kept.digest
 
 
-def _base_name(recipe: Recipe) -> str:
-    """What the adapter's folder calls its base: a name in the store, or where it lies."""
-    assert recipe.base is not None
+def _base_name(recipe: Recipe) -> str | None:
+    """What the adapter's folder calls its base: a name in the store, or where it lies; None of
+    fresh weights, which no folder holds."""
+    if recipe.base is None:
+        return None
     folder = Store().resolve(recipe.base).path
     return folder.name if folder.parent == Store().folder else str(folder.resolve())
 

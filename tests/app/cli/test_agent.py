@@ -8,7 +8,6 @@ import secrets
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ def called(name: str, **arguments: Any) -> Message:
 def replies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the model says, to be filled by the test."""
     said: list[Any] = ["ok"]
-    monkeypatch.setattr(wiring, "generator", lambda *_: ScriptedModel(said, name="tiny"))
+    monkeypatch.setattr(wiring, "generator", lambda *_, **__: ScriptedModel(said, name="tiny"))
     return said
 
 
@@ -255,6 +254,7 @@ def test_a_call_is_approved_on_the_page_by_who_has_its_key(
 ) -> None:
     monkeypatch.setattr(secrets, "token_urlsafe", lambda: "sesame")
     refused: list[int] = []
+    over = threading.Event()
     replies[:] = [called("calculator", expression="1 + 1"), "Two."]
     port = free_port()
 
@@ -262,7 +262,8 @@ def test_a_call_is_approved_on_the_page_by_who_has_its_key(
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             key = {"Authorization": "Bearer sesame"}
             while not (found := ids(client, key)):
-                time.sleep(0.02)
+                if over.wait(0.02):
+                    return
             approved = (f"/api/approvals/{found[0]}", {"verdict": "approved"})
             for headers in ({}, {"Authorization": "Bearer guess"}):
                 refused.append(client.get("/api/agents", headers=headers).status_code)
@@ -274,6 +275,7 @@ def test_a_call_is_approved_on_the_page_by_who_has_its_key(
     person = threading.Thread(target=approve, daemon=True)
     person.start()
     ran = run("agent", "run", "How much?", "--ask", "calculator", "--page", str(port))
+    over.set()
     person.join()
     assert ran.out == "Two.\n"
     assert refused == [401] * 4

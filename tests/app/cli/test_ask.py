@@ -38,7 +38,7 @@ class Clock:
 def model(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> ScriptedModel:
     """Plays the part of every language model. Answers are quoted, so nobody asks it."""
     fake = ScriptedModel(name="tiny")
-    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     return fake
 
@@ -297,7 +297,7 @@ def test_k_bounds_the_passages(run: Run, docs: Path, model: ScriptedModel) -> No
 def test_ctrl_c_says_how_to_ask_again(
     run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(name: str | None, weights: str | None = None) -> ScriptedModel:
+    def interrupt(*_: object, **__: object) -> ScriptedModel:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(wiring, "lazy_generator", interrupt)

@@ -122,7 +122,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, model: Sums) -> None:
-    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: model)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: model)
 
 
 def test_right_answers_are_written_with_their_rewards(

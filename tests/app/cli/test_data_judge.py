@@ -30,7 +30,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
         return logits(prompt)
 
     found = Judge(asked, "regex", "logprobs")
-    monkeypatch.setattr(wiring, "lazy_generator", lambda *_: found)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: found)
     return found
 
 
@@ -127,7 +127,7 @@ def test_every_answer_is_rated_once_and_ratings_become_pairs(
         return {digit: 40.0 if digit == best else 10.0 for digit in "12345"}
 
     rater = Judge(digits, "regex", "logprobs")
-    monkeypatch.setattr(wiring, "lazy_generator", lambda *_: rater)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: rater)
     more = [
         {"prompt": "1", "completions": ["good", "fair"]},
         {"prompt": "1", "completion": "fair", "label": True},

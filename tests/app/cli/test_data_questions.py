@@ -29,7 +29,7 @@ def _ask(request: Request) -> str:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> ScriptedModel:
     fake = ScriptedModel([_ask], name="tiny")
-    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     monkeypatch.setattr(retrieval, "answer_reranker", lambda note: WordReranker())
     monkeypatch.setitem(confidence._KNOWN, "words", CALIBRATION)

@@ -142,7 +142,7 @@ def test_settings_reach_the_engine_of_the_model(
     class LoadedError(Exception):
         pass
 
-    def generator(*given: object) -> None:
+    def generator(*given: object, **_: object) -> None:
         raise LoadedError(*given)
 
     monkeypatch.setattr(wiring, "generator", generator)

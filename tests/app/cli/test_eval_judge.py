@@ -45,7 +45,7 @@ def judges(monkeypatch: pytest.MonkeyPatch) -> dict[str | None, Any]:
     """The model for each name; the one without a name likes the place shown first more than what
     is good."""
     found: dict[str | None, Any] = {None: judge("judge", 2.0)}
-    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights: found[name])
+    monkeypatch.setattr(wiring, "lazy_generator", lambda name, *_, **__: found[name])
     return found
 
 
@@ -202,7 +202,7 @@ def test_a_task_asks_its_judge(run: Run, folder: Path, monkeypatch: pytest.Monke
         "subject": ScriptedModel(["fine"], name="subject"),
         "judge": ScriptedModel([rated(2)]),
     }
-    monkeypatch.setattr(wiring, "generator", lambda name, weights=None: models[name])
+    monkeypatch.setattr(wiring, "generator", lambda name, *_, **__: models[name])
     words = ("eval", "run", "task.yaml", "--model", "subject")
     refused = run(*words)
     assert refused.code == 1

@@ -34,7 +34,7 @@ GATE = "rules:\n  - {task: lockers, kind: non-inferior, margin: 0.15}\n"
 def replies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the model says, to be filled by the test."""
     said: list[Any] = ["ok"]
-    monkeypatch.setattr(wiring, "generator", lambda *_: ScriptedModel(said, name="tiny"))
+    monkeypatch.setattr(wiring, "generator", lambda *_, **__: ScriptedModel(said, name="tiny"))
     return said
 
 

@@ -73,7 +73,7 @@ class Reviewer(ScriptedModel):
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Reviewer:
     found = Reviewer()
-    monkeypatch.setattr(wiring, "lazy_generator", lambda *_: found)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: found)
     return found
 
 

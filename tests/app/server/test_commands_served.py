@@ -74,7 +74,7 @@ def asked_here(monkeypatch: pytest.MonkeyPatch, embedder: HashEmbedder) -> list[
 
     asked: list[str] = []
 
-    def model(name: str | None, weights: str | None = None) -> ChatModel:
+    def model(name: str | None, *_: object, **__: object) -> ChatModel:
         asked.append(name or "default")
         return ScriptedModel(["[1] Letters are kept for ten years."], name="t")
 

@@ -38,7 +38,7 @@ class Slow:
 class View(Slow):
     uploads = Slow()
 
-    def filter_of(self, _):
+    def filter_of(self, *_):
         return None
 
     def start_indexing(self):

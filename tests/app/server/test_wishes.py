@@ -48,7 +48,7 @@ def said() -> list[str]:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> ScriptedModel:
     fake = ScriptedModel([lambda _: said[-1]], name="tiny")
-    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     monkeypatch.setattr(retrieval, "is_here", lambda name: False)
     return fake

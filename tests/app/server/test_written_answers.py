@@ -81,7 +81,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
         return strong(list(request.messages))
 
     fake = ScriptedModel([reply], name="strong")
-    monkeypatch.setattr(wiring, "lazy_generator", lambda name, weights=None: fake)
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: fake)
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     monkeypatch.setattr(retrieval, "is_here", lambda name: False)
     return fake

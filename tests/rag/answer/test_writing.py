@@ -366,3 +366,21 @@ async def test_lines_and_paragraphs_of_what_is_written_stay(make_writer):
 
     answer = await make_writer(ScriptedModel([reply])).answer(QUESTION)
     assert answer.answer == f"{TRUE} [1]\n\nMore are answered with status 429. [2]"
+
+
+async def test_a_writer_is_shown_what_is_near_and_no_look_alike(index, docs, make_writer):
+    for n in range(48200, 48220):
+        (docs / f"r{n}.md").write_text(f"The release code of report {n} is K{n % 100}K.\n")
+    (docs / "limit.md").write_text("Reports are signed by Anna.\n\nCosts above 900 are not.\n")
+    (docs / "other.md").write_text("Who signs reports beside Anna is said in other 800.\n")
+    index.update()
+
+    async def shown(question: str) -> list[str]:
+        model = ScriptedModel([NONE])
+        await make_writer(model).answer(question)
+        return re.findall(r"report (\d+)|(Anna)", model.requests[0].messages[-1].content)
+
+    named = await shown("What is the release code of report 48207?")
+    assert {number for number, _ in named if number} == {"48207"}
+    near = await shown("Who signs reports above 900?")
+    assert ("", "Anna") in near

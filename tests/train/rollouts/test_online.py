@@ -200,7 +200,7 @@ def test_the_second_minibatch_is_held_against_the_policy_before_the_first(
     monkeypatch.setattr(GroupRelativePolicy, "token_losses", recorded)
     two = {"epochs": 1, "minibatches": 2}
     letters.run(letters.recipe(folder, "halves", two, steps=1, micro_tokens=4096))
-    assert runs.lines(folder, "halves")[0]["updates"] == 2.0
+    assert of_steps(folder, "halves")[0]["updates"] == 2.0
     first, second = ratios
     assert first < 1e-5
     assert second > 1e-3
@@ -251,7 +251,7 @@ def test_an_evaluation_gives_the_sampler_no_weights_while_it_draws(
     ahead = {"rollouts": {"ahead": 1}}
     train(letters.recipe(folder, "slow", ahead, steps=3, eval_every=1), services=services)
     assert services.slow.disturbed == 0
-    assert len(runs.lines(folder, "slow")) == 6
+    assert len(runs.lines(folder, "slow")) == 7  # one evaluation before the first step
 
 
 def test_a_run_goes_on_with_the_reward_file_that_it_was_started_with(folder: Path) -> None:

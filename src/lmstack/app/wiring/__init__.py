@@ -370,11 +370,6 @@ def require_models(
 ) -> None:
     """All models are here, before anything slow begins; `NotFoundError` names each that is not."""
     wanted = model or DEFAULT_MODEL
-    names = [] if is_remote(wanted) else [wanted]
-    drafts = [draft] if draft and not is_remote(wanted) else []
-    needed = [partial(generator_folder, name) for name in names]
-    needed += [partial(_draft_folder, name) for name in drafts]
-    all_here([*needed, partial(embedder, embedder_name)])
     for option, value in (("weights", weights), ("draft", draft), ("adapter", adapters)):
         if value and is_remote(wanted):
             raise InputError(
@@ -391,6 +386,11 @@ def require_models(
             hint=f"name the base, and both: --model BASE --adapter {wanted}",
             param="adapter",
         )
+    names = [] if is_remote(wanted) else [wanted]
+    drafts = [draft] if draft and not is_remote(wanted) else []
+    needed = [partial(generator_folder, name) for name in names]
+    needed += [partial(_draft_folder, name) for name in drafts]
+    all_here([*needed, partial(embedder, embedder_name)])
 
 
 def require_candidate(candidate: Candidate) -> None:

@@ -353,14 +353,15 @@ class Answerer:
             [passage.hit for passage in readable],
             documents,
             capitals=certainty.by_reranker,
+            # A writer reads what is near as well, but no document that may be a look-alike.
+            words=config.strategy != "write",
         )
         named = [p for p, names in zip(readable, lacking, strict=True) if not names]
-        read = (named or readable)[: config.passages]
         return Found(
             question,
             retrieved.query,
             tuple(hits),
-            tuple(read),
+            tuple((named or readable)[: config.passages]),
             certainty,
             editions,
             frozenset(superseded),

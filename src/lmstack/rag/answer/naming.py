@@ -23,12 +23,19 @@ RARE = math.log(10)
 
 
 def names_lacking(
-    question: str, hits: Sequence[Hit], documents: HitDocuments, *, capitals: bool = True
+    question: str,
+    hits: Sequence[Hit],
+    documents: HitDocuments,
+    *,
+    capitals: bool = True,
+    words: bool = True,
 ) -> list[tuple[str, ...]]:
     """Of each hit the names in ``question`` that its document lacks, where it is therefore another
     than the one asked for; nothing for one that may be it. Without ``capitals`` only what has a
-    digit is a name: in German every noun has a capital."""
-    words = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
+    digit is a name: in German every noun has a capital. Without ``words`` what stands before a
+    number is none."""
+    texts = [f"{hit.prefix} {hit.text}" for hit in hits] if words else []
+    before = words_of_numbers(question, texts)
     found = []
     for hit in hits:
         names = {
@@ -38,10 +45,10 @@ def names_lacking(
         }
         lacking = tuple(name for name, weight in names.items() if weight < 0)
         if not names_another(question, names):
-            document = documents.of(hit) if words else None
+            document = documents.of(hit) if before else None
             text = "" if document is None else f"{document.title} {document.text}"
             known = set(_WORD.findall(text.casefold()))
-            lacking = tuple(sorted(words - known)) if known else ()
+            lacking = tuple(sorted(before - known)) if known else ()
         found.append(lacking)
     return found
 
