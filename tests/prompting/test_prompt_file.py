@@ -164,6 +164,9 @@ def test_words_that_yaml_would_change_stay_words(write: Write) -> None:
         ("examples: [{a: b}]", "x", "example 1 is {'a': 'b'}, which has no output", None),
         ("examples: [{output: 3}]", "x", "the output of example 1 is 3, not text", "in quotes"),
         ("examples: [{output: a, b: c}]", "x", "has no variable 'b'", None),
+        ("examples: [{output: yes, label: }]\nexamples_file: a", "x", "are both given", "one out"),
+        ("examples: [{output: null}]", "x", "the output of example 1 is None, not text", None),
+        ("examples: [{output: true}]", "x", "the output of example 1 is True, not text", None),
         ("choices: [a]\npattern: b", "x", "choices and pattern are both given", "leave one out"),
         ("choices: [a, a]", "x", "the choices are ['a', 'a']", None),
         ("pattern: '('", "x", "cannot be used", None),
@@ -171,6 +174,9 @@ def test_words_that_yaml_would_change_stay_words(write: Write) -> None:
         ("choose: nearst", "x", "choose is 'nearst', not fixed, nearest", None),
         ("choose: nearest", "x", "no examples to choose from", None),
         ("shots: 3", "x", "shots and embedder are of nearest examples", "choose: nearest"),
+        ("embedder: m", "x", "shots and embedder are of nearest examples", "choose: nearest"),
+        ("schema: {}\nschema_file: a\npattern: b", "x", "schema_file and pattern are both", None),
+        ("schema_file: a.json\nchoices: [b]", "x", "schema_file and choices are both given", None),
         ("samples: 5\nsampling: {temperature: 0}", "x", "the temperature is 0", None),
         ("thinking: {marker: ''}", "x", "thinking: the marker is ''", None),
         ("thinking: yes", "x", "thinking is 'yes', not true or a mapping", None),
@@ -270,6 +276,75 @@ def test_what_the_file_does_not_state_the_model_does(write: Write) -> None:
     prompt = load_prompt(write(BODY.format("sampling: {temperature: 0.9}", "x")))
     sampling = prompt.sampling_for(info)
     assert (sampling.temperature, sampling.top_k, sampling.max_tokens) == (0.9, 0, None)
+
+
+@pytest.mark.parametrize("search", ["num_beams: 2", "penalty_alpha: 0.6, top_k: 4"])
+def test_a_file_with_a_search_of_its_own_takes_no_defaults_of_the_model(
+    write: Write, search: str
+) -> None:
+    info = ModelInfo("m", default_sampling={"top_p": 0.5})
+    prompt = load_prompt(write(BODY.format(f"sampling: {{{search}}}", "x")))
+    assert prompt.sampling_for(info).top_p == 1
+    assert load_prompt(write(BODY.format("description: x", "x"))).sampling_for(info).top_p == 0.5
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "user", "text": "x", "name": "y"},
+        {"role": "user"},
+        {"role": "tool", "text": "x"},
+        "x",
+    ],
+)
+def test_a_turn_is_a_role_and_a_text_and_nothing_else(write: Write, turn: Any) -> None:
+    path = write(json.dumps({"turns": [turn, {"role": "user", "text": "x"}]}), "mood.yaml")
+    with pytest.raises(InputError, match="a turn is") as caught:
+        load_prompt(path)
+    assert caught.value.param == "turns"
+    assert "roles are system, user, assistant" in str(caught.value.hint)
+
+
+def test_the_label_and_the_reasoning_of_an_example_are_no_variables(write: Write) -> None:
+    row = "{a: x, output: y, reasoning: since, label: z}"
+    prompt = load_prompt(write(BODY.format(f"variables: {{a: }}\nexamples: [{row}]", "{{a}}")))
+    [example] = prompt.examples
+    assert (example.values, example.output) == ({"a": "x"}, "y")
+    assert (example.reasoning, example.label) == ("since", "z")
+    none = row.replace("since", "null").replace("z}", "null}")
+    prompt = load_prompt(write(BODY.format(f"variables: {{a: }}\nexamples: [{none}]", "{{a}}")))
+    assert (prompt.examples[0].reasoning, prompt.examples[0].label) == ("", None)
+
+
+NEAR = "choose: nearest\nexamples: [{output: y}]\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("samples: 2", "samples: 3"),
+        ("schema: {type: object}", "schema: {type: array}"),
+        ("pattern: a", "pattern: b"),
+        (f"{NEAR}shots: 2", f"{NEAR}shots: 3"),
+        (f"{NEAR}balanced: true", f"{NEAR}balanced: false"),
+        (f"{NEAR}embedder: a", f"{NEAR}embedder: b"),
+        ("examples: [{output: y}]", "examples: [{output: y, label: b}]"),
+        ("thinking: true", "thinking: {marker: 'So:'}"),
+        ("sampling: {temperature: 1}", "sampling: {temperature: 1.5}"),
+        ("sampling: {temperature: 1}", "sampling: {top_p: 1}"),
+    ],
+)
+def test_each_setting_counts_in_the_version(write: Write, one: str, other: str) -> None:
+    digests = [load_prompt(write(BODY.format(each, "x"))).digest for each in (one, other, one)]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_nearest_examples_are_four_and_take_turns_unless_the_file_says_otherwise(
+    write: Write,
+) -> None:
+    prompt = load_prompt(write(BODY.format(NEAR, "x")))
+    assert (prompt.shots, prompt.balanced) == (4, True)
+    assert load_prompt(write(BODY.format("examples: [{output: y}]", "x"))).shots is None
 
 
 def names(found: list[PromptFile]) -> list[str]:

@@ -277,6 +277,7 @@ async def test_a_lark_grammar_cannot_be_asked_in_words() -> None:
         (None, "the form of the answer is None"),
         ([], "the choices are []"),
         (["a", "a"], "the choices are ['a', 'a']"),
+        (["a", ""], "the choices are ['a', '']"),
         (["a", 1], "a choice is 1, not text"),
         (re.compile("a", re.IGNORECASE), "the pattern is"),
         (re.compile("(?=a)b"), "cannot be used"),
@@ -298,14 +299,14 @@ async def test_a_form_that_is_none_is_an_error_before_the_model_is_asked(
 
 
 async def test_several_choices_and_a_grammar_of_ones_own_are_refused() -> None:
-    with pytest.raises(InputError, match="one choice"):
-        await structured(ScriptedModel(), ask(n=2), Person)
     held = dataclasses.replace(ask(), grammar=Grammar("json_object"))
-    with pytest.raises(InputError, match="its form is its grammar"):
-        await structured(ScriptedModel(), held, Person)
     armed = dataclasses.replace(ask(), tools=(Tool("look"),))
-    with pytest.raises(InputError, match="calls no tools"):
-        await structured(PickyProvider(), armed, Person)
+    for wrong, param in ((ask(n=2), "n"), (held, "grammar"), (armed, "tools")):
+        with pytest.raises(
+            InputError, match=r"is one choice, calls no tools, .* grammar"
+        ) as caught:
+            await structured(PickyProvider(), wrong, Person)
+        assert (caught.value.param, caught.value.hint) == (param, f"leave out {param}")
     with pytest.raises(InputError, match="attempts is 0"):
         await structured(ScriptedModel(), ask(), Person, attempts=0)
 

@@ -82,6 +82,13 @@ def test_a_default_that_an_example_leaves_out_is_a_value_of_it() -> None:
         assert [m.content for m in few.fill(a="x", b="other").messages[:-1]] == ["x usual", "one"]
 
 
+def test_variables_are_text_unless_they_are_given_otherwise() -> None:
+    given = {"b": Variable("integer"), "c": Variable(default="x")}
+    template = PromptTemplate.of("{{a}}{{b}}{{c}}", untrusted=["a", "c"], variables=given)
+    assert template.variables == {"a": Variable(untrusted=True), **given}
+    assert PromptTemplate.of("{{a}}").variables == {"a": Variable()}
+
+
 def test_a_chain_of_thought_is_stated_and_examples_show_it() -> None:
     chain = ChainOfThought(marker="Verdict:")
     few = ZERO.with_thinking(chain).with_examples(

@@ -76,6 +76,38 @@ async def test_without_one_the_answer_alone_is_asked_for_in_a_few_tokens() -> No
     assert thought.usage.completion_tokens == 3 + 2
 
 
+async def test_the_answer_alone_is_drawn_from_all_tokens() -> None:
+    drawn = {"temperature": 0.8, "top_p": 0.5, "min_p": 0.2, "typical_p": 0.3}
+    model = ScriptedModel(["I get seven.", "7"])
+    await think(model, ask(**drawn), CHAIN)
+    first, second = (request.sampling for request in model.requests)
+    assert {name: getattr(first, name) for name in drawn} == drawn
+    assert [getattr(second, name) for name in drawn] == [0, 1, 0, 1]
+
+
+async def test_a_model_that_said_nothing_is_asked_without_a_turn_of_it() -> None:
+    model = ScriptedModel([" ", "*7*\n"])
+    thought = await think(model, ask(), CHAIN)
+    assert thought.answer == "7"
+    assert [message.role for message in model.requests[1].messages] == ["user", "user"]
+
+
+@pytest.mark.parametrize("marker", ["", " ", "**", "Answer:\nso", "Answer:\n"])
+def test_a_marker_is_one_line_with_something_on_it(marker: str) -> None:
+    with pytest.raises(InputError, match="the marker is") as caught:
+        ChainOfThought(marker=marker)
+    assert (caught.value.param, caught.value.hint) == ("marker", '"Answer:"')
+
+
+def test_what_is_stated_and_written_names_the_marker() -> None:
+    assert ChainOfThought(instruction="End with Answer: X").stated == "End with Answer: X"
+    assert 'begins with "Answer:"' in CHAIN.stated
+    assert CHAIN.written("since", "7") == "since\nAnswer: 7"
+    assert CHAIN.written("", "7") == "Answer: 7"
+    assert CHAIN.reasoning("I get\nseven. \n") == "I get\nseven."
+    assert CHAIN.reasoning("so\nAnswer: 6\n\nno\n**answer:** 7\n") == "so\nAnswer: 6\n\nno"
+
+
 async def test_a_chain_that_was_cut_is_asked_for_its_answer_too() -> None:
     model = ScriptedModel(["Answer: 71 or so", "Answer: 7"])
     thought = await think(model, ask(max_tokens=2), CHAIN)
@@ -112,7 +144,7 @@ async def test_no_answer_is_none_and_counts_its_tokens() -> None:
 
 
 async def test_raw_prompts_and_several_choices_are_refused() -> None:
-    with pytest.raises(InputError, match="one choice of a conversation"):
-        await think(ScriptedModel(), Request(prompt="x"), CHAIN)
-    with pytest.raises(InputError, match="one choice of a conversation"):
-        await think(ScriptedModel(), ask(n=2), CHAIN)
+    for request, param in ((Request(prompt="x"), "messages"), (ask(n=2), "n")):
+        with pytest.raises(InputError, match="one choice of a conversation") as caught:
+            await think(ScriptedModel(), request, CHAIN)
+        assert caught.value.param == param
