@@ -165,6 +165,56 @@ def test_blocks_of_bits_are_what_the_runtime_multiplies_with(tmp_path, bits, zer
     np.testing.assert_allclose(found.read("a.dense.weight").numpy().T, product, atol=1e-4)
 
 
+def packed_bits(path, inputs=("x", "w", "s"), more=None, **changes):
+    """A product with 2 rows of 64 weights of 4 bits, in blocks of 32."""
+    numbers = {"K": 64, "N": 2, "block_size": 32} | changes
+    stated = {name: value for name, value in numbers.items() if value is not None}
+    node = helper.make_node(
+        "MatMulNBits", list(inputs), ["y"], "/a/dense/MatMul", domain="com.microsoft", **stated
+    )
+    codes = np.arange(64, dtype=np.uint8).reshape(2, 2, 16)
+    tensors = {"w": codes, "s": np.float32([1, 2, 3, 4]), **(more or {})}
+    return weights_of(graph_file(path, [node], tensors, 64))
+
+
+def test_a_product_of_blocks_has_4_bits_unless_it_says_otherwise_and_may_have_a_bias(tmp_path):
+    bias = {"onnx::Add_9": np.float32([5, 6])}
+    found = packed_bits(tmp_path / "q.onnx", ("x", "w", "s", "", "", "onnx::Add_9"), bias)
+    np.testing.assert_array_equal(found.read("a.dense.bias"), [5, 6])
+    # The low half of a byte comes first, and 8 stands for nought.
+    np.testing.assert_array_equal(found.read("a.dense.weight")[0, :4], [-8, -8, -7, -8])
+    assert found.shape("a.dense.weight") == (2, 64)
+
+
+@pytest.mark.parametrize("name", ["K", "N", "block_size"])
+@pytest.mark.parametrize("value", [None, 0, -1, [64]])
+def test_a_product_of_blocks_whose_numbers_are_none_is_refused(tmp_path, name, value):
+    with pytest.raises(FormatError, match="does not fit"):
+        packed_bits(tmp_path / "q.onnx", **{name: value})
+
+
+def test_one_row_of_blocks_is_read_where_the_product_says_that_it_has_one(tmp_path):
+    one = {"w": np.arange(32, dtype=np.uint8).reshape(1, 2, 16), "s": np.float32([1, 2])}
+    found = packed_bits(tmp_path / "q.onnx", more=one, N=1)
+    assert found.shape("a.dense.weight") == (1, 64)
+    with pytest.raises(FormatError, match="does not fit"):
+        packed_bits(tmp_path / "q.onnx", more=one, N=None)
+
+
+@pytest.mark.parametrize("block", [31, 33])
+def test_a_block_of_an_odd_size_is_refused(tmp_path, block):
+    with pytest.raises(FormatError, match="does not fit"):
+        packed_bits(tmp_path / "q.onnx", block_size=block)
+
+
+def test_other_bits_and_reordered_groups_are_refused(tmp_path):
+    with pytest.raises(UnsupportedError, match="has 2 bits or reordered groups"):
+        packed_bits(tmp_path / "q.onnx", bits=2)
+    groups = {"g": np.zeros(64, np.int32)}
+    with pytest.raises(UnsupportedError, match="has 4 bits or reordered groups"):
+        packed_bits(tmp_path / "q.onnx", ("x", "w", "s", "", "g"), groups)
+
+
 def graph_file(path, nodes, tensors, columns=4, rows=2):
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, columns])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, rows])

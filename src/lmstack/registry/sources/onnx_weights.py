@@ -278,7 +278,7 @@ class OnnxWeights:
             return self._named(tensor) or self._path(node, "bias"), self._plain(tensor)
         if index != 1:
             return None
-        numbers = [node.attributes.get(key, 0) for key in ("N", "K", "block_size")]
+        numbers = [node.attributes.get(key) for key in ("N", "K", "block_size")]
         rows, columns, block = (n if isinstance(n, int) else 0 for n in numbers)
         bits = node.attributes.get("bits", 4)
         if bits not in (4, 8) or _input(node, 4):
