@@ -28,6 +28,14 @@ def test_a_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> N
     assert made not in path.read_bytes()  # digits, not bytes that a text might be
 
 
+def test_a_system_without_users_has_one_with_the_number_nought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "geteuid")
+    cache_key(tmp_path)
+    assert key_file(tmp_path).name == "cache-0.key"
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o601])
 def test_a_key_that_others_can_read_or_write_is_replaced(
     tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture

@@ -52,6 +52,19 @@ def test_pull_goes_on_after_a_lost_connection(hub, store, model_files, make_safe
     assert hub.sent["/cdn/model.safetensors"] == len(make_safetensors(200_000))
 
 
+def test_what_a_repository_has_not_sent_yet_waits_among_the_downloads(store, monkeypatch):
+    asked = []
+
+    def refused(ref, target, parts, progress):
+        asked.append((str(ref), parts, progress))
+        raise RemoteError("not now")
+
+    monkeypatch.setattr("lmstack.registry.sources.hub.fetch_repository", refused)
+    with pytest.raises(RemoteError, match="not now"):
+        store.pull("hf:org/tiny", progress=print)
+    assert asked == [("hf:org/tiny@main", store.root / "downloads", print)]
+
+
 def test_files_of_a_pull_that_failed_are_not_fetched_twice(
     hub, store, model_files, make_safetensors
 ):

@@ -68,6 +68,15 @@ def test_a_card_gives_back_the_whole_tree(tmp_path: Path) -> None:
     assert card.training.base.training == FIRST
 
 
+def test_ancestors_are_all_the_bases_down_to_fresh_weights_or_a_model_of_others() -> None:
+    digest = "sha256:" + "ef" * 32
+    third = dataclasses.replace(FIRST, base=Ancestor("my-chat", digest, training=SECOND))
+    assert [base.name for base in third.ancestors()] == ["my-chat", "my-base"]
+    tuned = dataclasses.replace(FIRST, base=Ancestor("theirs", digest))
+    assert [base.name for base in tuned.ancestors()] == ["theirs"]
+    assert list(FIRST.ancestors()) == []
+
+
 def test_a_lineage_from_before_other_models_were_named_is_read() -> None:
     values = FIRST.to_json()
     del values["models"]
@@ -125,6 +134,16 @@ def test_any_lineage_survives_json(training: Training) -> None:
     [
         ({"steps": -1}, "steps is -1, not a count"),
         ({"steps": True}, "not a count"),
+        ({"tokens": 1.5}, "tokens is 1.5, not a count"),
+        ({"trainable": "1"}, "trainable is '1', not a count"),
+        ({"seconds": True}, "seconds is True, not a number"),
+        ({"finished": 3}, "finished is 3, not text"),
+        ({"fingerprint": 3}, "fingerprint is 3, not text"),
+        ({"metrics": []}, r"metrics is \[\], not an object"),
+        ({"models": []}, r"models is \[\], not an object"),
+        ({"recipe_sha256": None}, "recipe_sha256 is None, not text"),
+        ({"data": [{"name": "a", "size": 1, "sha256": 2}]}, "sha256 is 2, not text"),
+        ({"base": {"name": "a", "digest": "", "source": ""}}, "it has no 'licence'"),
         ({"base": 3}, "the base is 3, not an object"),
         ({"metrics": {"loss": "low"}}, "loss is 'low', not a number"),
         ({"recipe": {"lr": 1}}, "the recipe is not the one"),
@@ -148,6 +167,18 @@ def test_a_lineage_without_end_is_refused() -> None:
     values = SECOND.to_json()
     for _ in range(100):
         values["base"] = {**copy.copy(values["base"]), "training": copy.copy(values)}
+    with pytest.raises(ValueError, match="more than 64 trainings"):
+        Training.from_json(values)
+
+
+@pytest.mark.parametrize("below", [64, 65])
+def test_a_lineage_may_be_as_deep_as_it_says(below: int) -> None:
+    values = FIRST.to_json()
+    for _ in range(below):
+        values = {**FIRST.to_json(), "base": {**SECOND.to_json()["base"], "training": values}}
+    if below == 64:
+        assert len(list(Training.from_json(values).ancestors())) == 64
+        return
     with pytest.raises(ValueError, match="more than 64 trainings"):
         Training.from_json(values)
 

@@ -34,6 +34,7 @@ LLAMA = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
 }
+QUANTIZED = LLAMA | {"hidden_size": 32, "intermediate_size": 32}
 BERT = {
     "architectures": ["BertModel"],
     "model_type": "bert",
@@ -87,7 +88,8 @@ def write(tmp_path):
     def write(config=LLAMA, **files):
         folder = tmp_path / "model"
         torch.manual_seed(0)
-        kind = transformers.LlamaForCausalLM if config is LLAMA else transformers.BertModel
+        is_llama = config["model_type"] == "llama"
+        kind = transformers.LlamaForCausalLM if is_llama else transformers.BertModel
         kind(kind.config_class(**config)).save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
         everything = {
@@ -307,6 +309,26 @@ def test_damaged_folder_names_the_file_and_what_to_do(write, loaded, name, damag
         loaded(path.parent).tokenizer.encode("a text")
     assert name in caught.value.message or "safetensors" in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("form", ["int8", "q4"])
+def test_a_quantized_model_is_saved_and_loaded_in_its_form(write, loaded, tmp_path, form):
+    found = loaded(write(QUANTIZED), weights=form)
+    found.save_quantized(tmp_path / "saved")
+    again = loaded(tmp_path / "saved")
+    assert again.form == form
+    ids = torch.tensor([found.tokenizer.encode("a b c")])
+    assert torch.equal(again.module(ids).logits, found.module(ids).logits)
+    assert again.tokenizer.encode("a b") == found.tokenizer.encode("a b")
+
+
+def test_what_looks_for_a_special_method_of_no_tokenizer_finds_none(write, loaded):
+    folder = write()
+    (folder / "tokenizer.json").unlink()
+    found = loaded(folder)
+    assert not found.has_tokenizer
+    with pytest.raises(AttributeError, match="__of_no_class__"):
+        found.tokenizer.__of_no_class__  # noqa: B018  asks for it
 
 
 def test_a_folder_without_tokenizer_loads_and_says_so_when_it_is_used(write, loaded):
