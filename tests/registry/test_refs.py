@@ -45,6 +45,45 @@ def test_a_name_that_the_locale_cannot_write_is_an_input_error():
         parse_ref("models/\ud800")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("pypi:Some-Model==1.0", "some-model-1.0"),
+        ("pypi:p==2#a/B c", "p-2-a-b-c"),
+        ("hf:Org/Name", "org--name"),
+        ("hf:Org/Name@main#x.gguf", "org--name-x.gguf"),
+        ("hf:Org/Name@v1/a", "org--name-v1-a"),
+        ("/x/My Model", "my-model"),
+        ("/x/Small.Q4.gguf", "small.q4"),
+        ("/x/tiny/model.onnx", "tiny"),
+        ("/x/tiny/onnx/model.onnx", "tiny"),
+        ("/", "model"),
+    ],
+)
+def test_each_reference_has_a_name_in_the_store(text, name):
+    assert parse_ref(text).name == name
+
+
+@pytest.mark.parametrize("text", ["pypi:p==1", "pypi:p==1#a", "hf:o/n@main", "hf:o/n@v1#a"])
+def test_a_reference_is_written_as_it_is_read(text):
+    assert str(parse_ref(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "is_it"),
+    [
+        ("hf:o/n@c0ffee#a", True),
+        ("hf:o/n@c0ffee", False),
+        ("hf:o/n@c0ffee#b", False),
+        ("hf:o/name@c0ffee#a", False),
+        ("pypi:n==1#a", False),
+    ],
+)
+def test_a_repository_is_the_source_of_any_of_its_commits_and_of_one_part(source, is_it):
+    assert HubRef("o/n", part="a").is_source(source) is is_it
+    assert HubRef("o/n").is_source("hf:o/n@c0ffee")
+
+
 @given(st.text())
 def test_any_text_is_a_reference_or_an_input_error(text):
     try:

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +25,8 @@ from lmstack.core import FormatError, IntegrityError, LmstackError, NotFoundErro
 from lmstack.core.json_text import canonical_json
 from lmstack.registry.signing import Keys, fields
 
+PEM, INFO = Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+curve = X25519PrivateKey.generate
 BODY = {"alias": "prod", "figures": [0.1, 1e-7, None], "name": "é"}
 
 
@@ -126,6 +135,45 @@ def test_a_file_that_is_no_key_is_said(keys: Keys) -> None:
     (keys.trusted / "x.pem").write_text("nothing")
     with pytest.raises(FormatError, match="no public key"):
         keys.opened(sealed, "it")
+
+
+def test_a_trusted_key_of_another_kind_is_passed_over(keys: Keys) -> None:
+    sealed = keys.seal(BODY)
+    [own] = keys.trusted.iterdir()
+    (keys.trusted / "curve.pem").write_bytes(curve().public_key().public_bytes(PEM, INFO))
+    assert keys.opened(sealed, "it") == BODY
+    own.unlink()
+    with pytest.raises(NotFoundError, match="no key is trusted"):
+        keys.opened(sealed, "it")
+
+
+def test_a_private_key_that_is_none_or_of_another_kind_is_said(keys: Keys) -> None:
+    keys.seal(BODY)
+    keys.private.write_text("nothing")
+    with pytest.raises(FormatError, match=r"signing\.pem is no private key"):
+        keys.seal(BODY)
+    keys.private.write_bytes(curve().private_bytes(PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(FormatError, match=r"signing\.pem is not an Ed25519 key"):
+        keys.seal(BODY)
+
+
+def test_keys_lie_below_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMSTACK_HOME", str(tmp_path))
+    assert Keys().private == tmp_path / "keys" / "signing.pem"
+    assert Keys(tmp_path / "x").trusted == tmp_path / "x" / "keys" / "trusted"
+
+
+def test_a_field_that_is_wrong_is_named() -> None:
+    for value, said in (
+        ({"b": True}, "it lacks 'a'"),
+        ({"a": 1, "b": True, "c": 2}, "it has the unknown field 'c'"),
+        ({"a": True, "b": True}, "a of it is True"),
+        ({"a": 1, "b": 1}, "b of it is 1"),
+        ([], r"it is \[\], not an object"),
+    ):
+        with pytest.raises(FormatError, match=said):
+            fields(value, "it", {"a": int, "b": bool})
+    assert fields({"a": 1, "b": False}, "it", {"a": int, "b": bool}) == {"a": 1, "b": False}
 
 
 def test_fields_are_exactly_those_expected() -> None:

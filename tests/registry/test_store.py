@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import shutil
@@ -27,7 +28,7 @@ from lmstack.core import (
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.model.formats.mapped.folder import write_quantized_folder
 from lmstack.model.quant.quantize import quantize_int8
-from lmstack.registry import Card, Store, content_digest, home, locked
+from lmstack.registry import Card, SamplingDefaults, Store, content_digest, home, locked
 
 
 @pytest.fixture
@@ -372,6 +373,50 @@ def test_a_packed_folder_with_another_matrix_is_refused_and_leaves_nothing(store
         with pytest.raises(FormatError, match=r"out.weight has shape \(4096, 32\)"):
             store.pull(folder)
         assert list(store.folder.iterdir()) == []
+
+
+def test_a_verdict_is_kept_beside_those_before_it_and_only_in_a_card(store, pulled, model_folder):
+    for number in (1, 2):
+        assert store.keep_verdict(store.resolve("my-model"), {"n": number})
+    assert store.resolve("my-model").card.evaluation == {"verdicts": [{"n": 1}, {"n": 2}]}
+    store.update_evaluation(pulled, lambda found: {"verdicts": "odd", "more": 1})
+    assert store.keep_verdict(store.resolve("my-model"), {"n": 3})
+    assert store.resolve("my-model").card.evaluation == {"verdicts": [{"n": 3}], "more": 1}
+    assert not store.keep_verdict(store.resolve(model_folder), {"n": 1})
+
+
+def test_what_was_measured_of_another_model_is_not_written(store, pulled):
+    other = dataclasses.replace(pulled, card=dataclasses.replace(pulled.card, digest="sha256:0"))
+    with pytest.raises(IntegrityError, match="was changed while it was evaluated"):
+        store.update_evaluation(other, lambda found: {})
+
+
+def test_a_folder_with_a_card_is_pulled_with_all_that_it_says(store, pulled, tmp_path):
+    card = dataclasses.replace(
+        pulled.card,
+        kind="embed",
+        licence="own",
+        lineage="of mine",
+        notes=("one",),
+        evaluation={"a": 1},
+        sampling=SamplingDefaults(top_k=3),
+    )
+    (pulled.path / "card.json").write_text(json.dumps(card.to_json()))
+    found = Store(tmp_path / "other").pull(pulled.path).card
+    assert found == dataclasses.replace(card, source=str(pulled.path), created=found.created)
+
+
+def test_a_name_for_a_new_model_is_a_new_name_or_a_path(store, tmp_path):
+    assert store.place("mine") == store.folder / "mine"
+    assert store.place(tmp_path / "mine") == tmp_path / "mine"
+    for ref in ("pypi:a==1", "hf:a/b", "smollm2-135m-instruct"):
+        with pytest.raises(InputError, match="is not a name for a new model"):
+            store.place(ref)
+
+
+def test_a_model_that_is_not_there_cannot_be_removed(store):
+    with pytest.raises(NotFoundError, match="the model 'none' is not in the store"):
+        store.remove("none")
 
 
 def test_a_family_that_is_unknown_is_refused_when_it_is_pulled(store, model_folder):

@@ -103,6 +103,12 @@ def test_fields_too_many_too_few_and_of_another_format_are_refused() -> None:
         GateVerdict.from_json({**value, "decision": "MAYBE"})
 
 
+@pytest.mark.parametrize("field", ["model", "weights"])
+def test_a_release_names_its_model_and_the_form_of_its_weights(field: str) -> None:
+    with pytest.raises(FormatError, match="names a model and the form"):
+        release(**{field: ""})
+
+
 @pytest.mark.parametrize("wrong", ["name:openai", "", "sha256:12", digest("a") + "+", digest("A")])
 def test_a_release_is_named_by_its_content(wrong: str) -> None:
     with pytest.raises(FormatError):
@@ -133,4 +139,11 @@ def test_the_digest_says_the_files_and_people_see_its_beginning() -> None:
     assert one.content == digest("a")
     assert one.short == f"sha256:{'a' * 12}+int8.7+sha256:{'c' * 12}"
     assert one.title == "model-a, int8, adapter tone"
+    assert one.parts == ("int8.7", adapter)
+    assert (one.prompt_part, one.index_part, one.documents_digest) == ("", "", "")
+    whole = documented()
+    assert whole.documents_digest == f"docs.{'c' * 64}+answers.{'d' * 64}"
+    asked = f"{digest('a')}+prompt.{'e' * 64}"
+    assert release("a", digest=asked, prompt="/x/p.md").prompt_part == f"prompt.{'e' * 64}"
+    assert release("a", digest=asked, prompt="/x/p.md").title == "model-a, int8, prompt p.md"
     assert dataclasses.replace(one, digest=digest("a"), adapter="").short == f"sha256:{'a' * 12}"
