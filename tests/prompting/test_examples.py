@@ -131,8 +131,24 @@ def test_words_that_are_shared_are_near() -> None:
 
 
 def test_nothing_to_choose_from_and_odd_numbers_are_errors() -> None:
-    with pytest.raises(InputError, match="no examples to choose from"):
+    with pytest.raises(InputError, match="no examples to choose from") as caught:
         NearestExamples([], Compass())
+    assert caught.value.param == "examples"
+    for wrong, message in (
+        ({"output": 3}, "the output of an example is 3"),
+        ({"output": "y", "reasoning": None}, "the reasoning of an example is None"),
+        ({"output": "y", "label": 3}, "the label of an example is 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Example({}, **wrong)  # type: ignore[arg-type]
+    for k in (1, 256):
+        assert NearestExamples(POOL, Compass(), k).k == k
+    with pytest.raises(InputError, match="k is 257"):
+        NearestExamples(POOL, Compass(), 257)
+    assert (NearestExamples(POOL, Compass()).k, NearestExamples(POOL, Compass()).balanced) == (
+        4,
+        True,
+    )
     with pytest.raises(InputError, match="k is 0"):
         NearestExamples(POOL, Compass(), 0)
     with pytest.raises(InputError, match="the values of an example are 'x'"):

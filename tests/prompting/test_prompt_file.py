@@ -392,6 +392,56 @@ def test_a_name_a_version_and_a_path_find_a_prompt(write: Write, tmp_path: Path)
         folder.find("broken")
 
 
+def test_what_finds_no_prompt_says_which_there_are(write: Write, tmp_path: Path) -> None:
+    folder = PromptFolder(tmp_path)
+    for place, hint in ((None, "prompts there: none"), ("mood.md", "prompts there: mood")):
+        if place is not None:
+            write(MARKDOWN, place)
+        with pytest.raises(NotFoundError, match="there is no prompt 'qqqqqq'") as caught:
+            folder.find("qqqqqq")
+        assert (caught.value.hint, caught.value.param) == (hint, "prompt")
+    write(MARKDOWN.replace("You read", "Read").replace("---\n", "---\nname: mood\n", 1), "new.md")
+    with pytest.raises(InputError, match="has several versions") as several:
+        folder.find("mood")
+    assert several.value.param == "prompt"
+    with pytest.raises(NotFoundError) as caught:
+        PromptFolder(tmp_path / "none").read()
+    assert caught.value.param == "prompts"
+
+
+def test_a_file_here_comes_before_one_of_the_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = write(MARKDOWN, "in/mood.md")
+    monkeypatch.chdir(tmp_path)
+    assert PromptFolder("in").find("mood.md").path == inside.relative_to(tmp_path)
+    write(MARKDOWN, "mood.md")
+    assert PromptFolder("in").find("mood.md").path == Path("mood.md")
+    with pytest.raises(NotFoundError, match=r"there is no prompt none\.md"):
+        PromptFolder("in").find("none.md")
+
+
+def test_a_mark_of_the_byte_order_and_spaces_after_the_lines_change_nothing(
+    write: Write, tmp_path: Path
+) -> None:
+    spaced = MARKDOWN.replace("---\n", "---  \n").replace("user:\n", "user: \t\n")
+    write("\ufeff" + spaced, "other.md")
+    [prompt] = PromptFolder(tmp_path).read()[0]
+    assert prompt.digest == load_prompt(write(MARKDOWN)).digest
+
+
+def test_two_turns_of_the_user_stay_two(write: Write) -> None:
+    prompt = load_prompt(write(BODY.format("description: x", "one\n\nassistant:\nyes\nuser:\ntwo")))
+    assert [(turn.role, turn.text) for turn in prompt.base.turns] == [
+        ("user", "one"),
+        ("assistant", "yes"),
+        ("user", "two"),
+    ]
+    # Only lines that would be roles are escaped.
+    [turn] = load_prompt(write(BODY.format("description: x", "\\users:\n\\alpha"))).base.turns
+    assert turn.text == "\\users:\n\\alpha"
+
+
 def test_a_copy_of_a_version_is_no_other_version(write: Write, tmp_path: Path) -> None:
     write(MARKDOWN.replace("---\n", "---\nname: mood\n", 1), "a.md")
     write(MARKDOWN)

@@ -177,6 +177,34 @@ async def test_a_model_that_ignores_its_grammar_is_told_the_form_in_words() -> N
     assert '"age"' in model.requests[1].messages[0].content
 
 
+async def test_what_a_model_said_is_left_out_where_it_said_nothing() -> None:
+    model = Unheld([" ", ALICE])
+    await structured(model, ask(), Person)
+    assert [m.role for m in model.requests[1].messages] == ["user", "user"]
+
+
+async def test_the_form_is_asked_for_in_a_turn_of_its_own_after_a_model_s() -> None:
+    messages = (Message("user", "Who?"), Message("assistant", "Alice."))
+    model = Unheld([ALICE])
+    await structured(model, dataclasses.replace(ask(), messages=messages), Person)
+    [request] = model.requests
+    assert request.messages[:2] == messages
+    assert request.messages[2].role == "user"
+    assert request.messages[2].content.startswith("Reply with JSON")
+
+
+async def test_without_a_number_a_model_is_asked_twice_and_ten_times_at_most() -> None:
+    model = Unheld(["no"] * 3)
+    with pytest.raises(StructuredError, match="in 2 attempts: ") as caught:
+        await structured(model, ask(), Person)
+    assert (caught.value.attempts, caught.value.http_status) == (2, 502)
+    with pytest.raises(StructuredError, match="was asked for: it is not JSON"):
+        await structured(Unheld(["no"]), ask(), Person, attempts=1)
+    assert (await structured(Unheld(["no"] * 9 + [ALICE]), ask(), Person, attempts=10)).age == 30
+    with pytest.raises(InputError, match="attempts is 11"):
+        await structured(Unheld(), ask(), Person, attempts=11)
+
+
 @pytest.mark.parametrize("attempts", [1, 2, 3])
 async def test_attempts_are_bounded_and_the_error_has_the_last_text(attempts: int) -> None:
     model = Unheld([f"no {n}" for n in range(5)])

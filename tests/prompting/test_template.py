@@ -168,6 +168,61 @@ def test_this_is_no_template_engine(text: str, message: str) -> None:
         PromptTemplate.of(text)
 
 
+@pytest.mark.parametrize(
+    ("make", "param"),
+    [
+        (lambda: PromptTemplate(()), "turns"),
+        (lambda: PromptTemplate.of("x", untrusted=["b"]), "untrusted"),
+        (lambda: PromptTemplate.of("{{label}}"), "variables"),
+        (lambda: PromptTemplate.of("x", variables={"b": Variable()}), "variables"),
+        (lambda: Variable("txt"), "type"),  # type: ignore[arg-type]
+        (lambda: Variable("integer", untrusted=True), "untrusted"),
+        (lambda: Variable("choice"), "choices"),
+        (lambda: Variable(choices=("a",)), "choices"),
+        (lambda: Variable(choices="a"), "choices"),  # type: ignore[arg-type]
+        (lambda: Variable("integer", default="1"), "a default"),
+        (lambda: ZERO.fill(revew="x"), "revew"),
+        (lambda: ZERO.fill(), "review"),
+        (lambda: ZERO.fill(review=1), "review"),
+        (lambda: Variable("integer").parsed("n", "one"), "n"),
+    ],
+)
+def test_an_error_names_what_it_is_about(make: Any, param: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make()
+    assert caught.value.param == param
+
+
+def test_a_value_that_is_typed_is_read_by_its_type() -> None:
+    assert Variable().parsed("v", "1") == "1"
+    assert Variable("choice", choices=("1",)).parsed("v", "1") == "1"
+    assert Variable("integer").parsed("v", "1") == 1
+    assert Variable("boolean").parsed("v", "true") is True
+
+
+def test_all_that_is_missing_is_named_and_a_value_may_stand_in_both_places() -> None:
+    template = PromptTemplate.of("{{a}}{{b}}")
+    with pytest.raises(InputError, match="the prompt lacks a value for a, b") as caught:
+        template.fill()
+    assert caught.value.hint == "give a a value"
+    assert template.fill({"a": "1", "b": "2"}, b="3").messages[0].content == "13"
+    with pytest.raises(InputError, match="has no variable 'zzz'") as caught:
+        PromptTemplate.of("x").fill(zzz=1)
+    assert caught.value.hint == "its variables: none"
+
+
+def test_a_choice_that_is_none_says_which_there_are() -> None:
+    template = PromptTemplate.of("{{v}}", variables={"v": Variable("choice", choices=("a", "b"))})
+    with pytest.raises(InputError, match="v is 'c', not one of a, b"):
+        template.fill(v="c")
+
+
+def test_thinking_may_be_told_later_and_is_the_usual_one() -> None:
+    assert ZERO.with_thinking().thinking == ChainOfThought()
+    chain = ChainOfThought(marker="So:")
+    assert ZERO.with_thinking(chain).thinking is chain
+
+
 def test_braces_can_be_written() -> None:
     template = PromptTemplate.of('{"a": {"b": 1}} \\{{x}} {{ a }} } }}')
     assert template.fill(a="1").messages[0].content == '{"a": {"b": 1}} {{x}} 1 } }}'

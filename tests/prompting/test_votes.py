@@ -86,6 +86,29 @@ async def test_a_provider_without_n_is_asked_as_often_with_other_seeds() -> None
     assert votes.usage.completion_tokens == 3
 
 
+async def test_without_a_seed_none_is_made_up() -> None:
+    model = NoChoices(["7", "7"])
+    await self_consistency(model, ask(), 2)
+    assert [r.sampling.seed for r in model.requests] == [None, None]
+
+
+async def test_as_many_samples_as_are_allowed_may_be_drawn() -> None:
+    for n in (2, 16):
+        assert (await self_consistency(Several(["7"] * n), ask(), n)).samples == n
+    assert (await self_consistency(Several(["7"] * 5), ask())).samples == 5
+
+
+async def test_a_way_of_ones_own_to_find_comes_before_the_chain_s() -> None:
+    found = await self_consistency(
+        Several(["Answer: 1", "Answer: 2"]),
+        ask(),
+        2,
+        chain=ChainOfThought(),
+        extract=lambda text, finish: finish,
+    )
+    assert (found.answer, found.unparsed) == ("stop", 0)
+
+
 async def test_other_errors_are_raised() -> None:
     error = UnsupportedError("no top_k", param="top_k")
     model = ScriptedModel([error])
@@ -96,8 +119,9 @@ async def test_other_errors_are_raised() -> None:
 
 
 async def test_equal_samples_and_odd_numbers_are_refused() -> None:
-    with pytest.raises(InputError, match="temperature is 0"):
+    with pytest.raises(InputError, match="temperature is 0") as caught:
         await self_consistency(ScriptedModel(), ask(temperature=0), 3)
+    assert caught.value.param == "temperature"
     for n in (1, 17):
         with pytest.raises(InputError, match=f"n is {n}"):
             await self_consistency(ScriptedModel(), ask(), n)
