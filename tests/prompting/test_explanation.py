@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -33,13 +34,15 @@ class Words:
         return Reading(text, len(starts), starts)
 
 
-FEW = PromptTemplate.of(
-    "Good or bad? {{review}}", system="You judge reviews.", untrusted=["review"]
-).with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
+@cache
+def few() -> PromptTemplate:
+    return PromptTemplate.of(
+        "Good or bad? {{review}}", system="You judge reviews.", untrusted=["review"]
+    ).with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
 
 
 def test_each_token_is_of_one_part_and_the_rest_of_the_template() -> None:
-    found = explain(FEW.fill(review="It was cold."), Words(), max_tokens=20)
+    found = explain(few().fill(review="It was cold."), Words(), max_tokens=20)
     parts = [(p.role, p.label, p.untrusted, p.tokens) for p in found.parts]
     assert parts == [
         ("system", "system", False, 3),
@@ -58,12 +61,12 @@ def test_each_token_is_of_one_part_and_the_rest_of_the_template() -> None:
 
 
 def test_what_does_not_fit_is_below_nought() -> None:
-    found = explain(FEW.fill(review="x " * 90), Words(), max_tokens=20)
+    found = explain(few().fill(review="x " * 90), Words(), max_tokens=20)
     assert found.budget == 100 - (28 - 6 + 93) - 20
 
 
 def test_without_a_tokenizer_there_are_characters_only() -> None:
-    found = explain(FEW.fill(review="x"))
+    found = explain(few().fill(review="x"))
     assert (found.prompt_tokens, found.template_tokens, found.budget) == (None, None, None)
     assert {part.tokens for part in found.parts} == {None}
     assert found.text.startswith("system:\nYou judge reviews.\n\nuser:\nGood or bad?")
@@ -113,7 +116,7 @@ def test_where_tokens_begin_may_be_unknown() -> None:
         def read(self, messages: Sequence[Message]) -> Reading:
             return replace(super().read(messages), starts=None)
 
-    found = explain(FEW.fill(review="x"), Blind(), max_tokens=20)
+    found = explain(few().fill(review="x"), Blind(), max_tokens=20)
     assert (found.prompt_tokens, found.template_tokens) == (26, None)
     assert {part.tokens for part in found.parts} == {None}
     assert found.budget == 100 - 26 - 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -21,11 +22,14 @@ from lmstack.prompting import (
     Variable,
 )
 
-ZERO = PromptTemplate.of("Good or bad? {{review}}", system="You judge.", untrusted=["review"])
+
+@cache
+def zero() -> PromptTemplate:
+    return PromptTemplate.of("Good or bad? {{review}}", system="You judge.", untrusted=["review"])
 
 
 def test_zero_shot_is_a_role_and_a_turn_with_what_others_wrote_fenced() -> None:
-    prompt = ZERO.fill(review="It was cold.")
+    prompt = zero().fill(review="It was cold.")
     assert [message.role for message in prompt.messages] == ["system", "user"]
     assert prompt.messages[0].content == "You judge."
     told = prompt.messages[1].content
@@ -38,7 +42,7 @@ def test_zero_shot_is_a_role_and_a_turn_with_what_others_wrote_fenced() -> None:
 @given(st.text(max_size=60), st.sampled_from(["", "{{review}}", "\\{{", "</data-", "}}"]))
 def test_a_value_is_put_in_as_it_is_whatever_it_holds(text: str, part: str) -> None:
     value = text.encode("utf-8", "ignore").decode() + part
-    told = ZERO.fill(review=value).messages[1].content
+    told = zero().fill(review=value).messages[1].content
     fence = re.fullmatch(
         r'Good or bad\? <data-(\w{8}) from="review">\n(.*)\n</data-\1>', told, re.S
     )
@@ -49,7 +53,7 @@ def test_a_value_is_put_in_as_it_is_whatever_it_holds(text: str, part: str) -> N
 
 
 def test_few_shot_examples_are_turns_that_look_like_the_question() -> None:
-    few = ZERO.with_examples(
+    few = zero().with_examples(
         FixedExamples([Example({"review": "Great."}, "good"), Example({"review": "Cold."}, "bad")])
     )
     messages = few.fill(review="Slow.").messages
@@ -64,7 +68,7 @@ def test_few_shot_examples_are_turns_that_look_like_the_question() -> None:
 
 
 def test_an_example_is_never_shown_for_itself() -> None:
-    few = ZERO.with_examples(
+    few = zero().with_examples(
         FixedExamples(
             [Example({"review": "It's  Great. "}, "good"), Example({"review": "x"}, "bad")]
         )
@@ -91,8 +95,12 @@ def test_variables_are_text_unless_they_are_given_otherwise() -> None:
 
 def test_a_chain_of_thought_is_stated_and_examples_show_it() -> None:
     chain = ChainOfThought(marker="Verdict:")
-    few = ZERO.with_thinking(chain).with_examples(
-        FixedExamples([Example({"review": "Great."}, "good", reasoning="They say great.")])
+    few = (
+        zero()
+        .with_thinking(chain)
+        .with_examples(
+            FixedExamples([Example({"review": "Great."}, "good", reasoning="They say great.")])
+        )
     )
     system, first, answer, last = few.fill(review="Slow.").messages
     assert system.content == "You judge."
@@ -130,24 +138,24 @@ def test_a_value_that_is_missing_unknown_or_wrong_is_named(
     values: Any, message: str, hint: str | None
 ) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as caught:
-        ZERO.fill(values)
+        zero().fill(values)
     assert hint is None or caught.value.hint == hint
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("stated", "value"),
     [
-        (Variable("integer"), True),
-        (Variable("integer"), 1.5),
-        (Variable("number"), float("nan")),
-        (Variable("number"), "1"),
-        (Variable("boolean"), 1),
-        (Variable("choice", choices=("a",)), "b"),
-        (Variable(), None),
+        ({"type": "integer"}, True),
+        ({"type": "integer"}, 1.5),
+        ({"type": "number"}, float("nan")),
+        ({"type": "number"}, "1"),
+        ({"type": "boolean"}, 1),
+        ({"type": "choice", "choices": ("a",)}, "b"),
+        ({}, None),
     ],
 )
-def test_a_value_of_another_type_is_refused(variable: Variable, value: Any) -> None:
-    template = PromptTemplate.of("{{v}}", variables={"v": variable})
+def test_a_value_of_another_type_is_refused(stated: Any, value: Any) -> None:
+    template = PromptTemplate.of("{{v}}", variables={"v": Variable(**stated)})
     with pytest.raises(InputError, match="v"):
         template.fill(v=value)
 
@@ -181,9 +189,9 @@ def test_this_is_no_template_engine(text: str, message: str) -> None:
         (lambda: Variable(choices=("a",)), "choices"),
         (lambda: Variable(choices="a"), "choices"),  # type: ignore[arg-type]
         (lambda: Variable("integer", default="1"), "a default"),
-        (lambda: ZERO.fill(revew="x"), "revew"),
-        (lambda: ZERO.fill(), "review"),
-        (lambda: ZERO.fill(review=1), "review"),
+        (lambda: zero().fill(revew="x"), "revew"),
+        (lambda: zero().fill(), "review"),
+        (lambda: zero().fill(review=1), "review"),
         (lambda: Variable("integer").parsed("n", "one"), "n"),
     ],
 )
@@ -218,9 +226,9 @@ def test_a_choice_that_is_none_says_which_there_are() -> None:
 
 
 def test_thinking_may_be_told_later_and_is_the_usual_one() -> None:
-    assert ZERO.with_thinking().thinking == ChainOfThought()
+    assert zero().with_thinking().thinking == ChainOfThought()
     chain = ChainOfThought(marker="So:")
-    assert ZERO.with_thinking(chain).thinking is chain
+    assert zero().with_thinking(chain).thinking is chain
 
 
 def test_braces_can_be_written() -> None:
@@ -244,7 +252,7 @@ def test_braces_can_be_written() -> None:
         (lambda: Variable("txt"), "type 'txt'"),  # type: ignore[arg-type]
         (lambda: Variable("integer", default="1"), "a default is '1', not integer"),
         (
-            lambda: ZERO.with_examples(FixedExamples([Example({"revew": "x"}, "good")])),
+            lambda: zero().with_examples(FixedExamples([Example({"revew": "x"}, "good")])),
             "the example 'good' has no variable 'revew'",
         ),
         (lambda: ChainOfThought(instruction="Think."), "does not name the marker"),
@@ -258,15 +266,15 @@ def test_a_template_that_cannot_be_filled_is_an_error_when_it_is_made(
 
 
 def test_the_request_names_the_prompt_and_its_version() -> None:
-    request = ZERO.fill(review="x").request(SamplingParams(max_tokens=3), client="me")
+    request = zero().fill(review="x").request(SamplingParams(max_tokens=3), client="me")
     assert (request.sampling.max_tokens, request.client) == (3, "me")
     assert request.prompt_name == ""
-    assert request.prompt_digest == ZERO.fill(review="x").digest
-    assert request.prompt_digest != ZERO.fill(review="y").digest
+    assert request.prompt_digest == zero().fill(review="x").digest
+    assert request.prompt_digest != zero().fill(review="y").digest
 
 
 def test_unfilled_shows_the_names_in_their_places() -> None:
-    few = ZERO.with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
+    few = zero().with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
     messages = few.unfilled().messages
     assert "{{review}}" in messages[-1].content
     assert messages[2].content == "good"

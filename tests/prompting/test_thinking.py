@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from tests.prompting.models import Unheld
 
 from lmstack.core import FinishReason, InputError, Message, Request, SamplingParams, ScriptedModel
 from lmstack.prompting import ChainOfThought, PromptTemplate, think
 
-CHAIN = ChainOfThought()
+
+@cache
+def usual() -> ChainOfThought:
+    return ChainOfThought()
 
 
 def ask(**sampling: float) -> Request:
-    prompt = PromptTemplate.of("{{q}}").with_thinking(CHAIN).fill(q="3 + 4?")
+    prompt = PromptTemplate.of("{{q}}").with_thinking(usual()).fill(q="3 + 4?")
     return prompt.request(SamplingParams.from_mapping(sampling))
 
 
@@ -34,7 +39,7 @@ def ask(**sampling: float) -> Request:
     ],
 )
 def test_the_answer_is_what_stands_after_the_last_marker(text: str, answer: str | None) -> None:
-    assert CHAIN.extract(text) == answer
+    assert usual().extract(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -53,24 +58,24 @@ def test_the_answer_is_what_stands_after_the_last_marker(text: str, answer: str 
 def test_an_answer_that_was_cut_is_none(
     text: str, finish: FinishReason, answer: str | None
 ) -> None:
-    assert CHAIN.extract(text, finish) == answer
+    assert usual().extract(text, finish) == answer
 
 
 async def test_a_marked_answer_takes_one_request() -> None:
     model = ScriptedModel(["3 and 4 are 7.\nSo it is clear.\nAnswer: 7"])
-    thought = await think(model, ask(), CHAIN)
+    thought = await think(model, ask(), usual())
     assert (thought.answer, thought.reasoning) == ("7", "3 and 4 are 7.\nSo it is clear.")
     assert (thought.asked_again, thought.is_cut, len(model.requests)) == (False, False, 1)
 
 
 async def test_without_one_the_answer_alone_is_asked_for_in_a_few_tokens() -> None:
     model = ScriptedModel(["I get seven.", " 7. "])
-    thought = await think(model, ask(temperature=0.8, max_tokens=300), CHAIN)
+    thought = await think(model, ask(temperature=0.8, max_tokens=300), usual())
     assert (thought.answer, thought.text, thought.asked_again) == ("7.", "I get seven.", True)
     first, second = model.requests
     assert second.messages[:-2] == first.messages
     assert second.messages[-2] == Message("assistant", "I get seven.")
-    assert second.messages[-1].content == CHAIN.follow_up
+    assert second.messages[-1].content == usual().follow_up
     assert (second.sampling.max_tokens, second.sampling.temperature) == (32, 0)
     assert second.prompt_digest == first.prompt_digest != ""
     assert thought.usage.completion_tokens == 3 + 2
@@ -79,7 +84,7 @@ async def test_without_one_the_answer_alone_is_asked_for_in_a_few_tokens() -> No
 async def test_the_answer_alone_is_drawn_from_all_tokens() -> None:
     drawn = {"temperature": 0.8, "top_p": 0.5, "min_p": 0.2, "typical_p": 0.3}
     model = ScriptedModel(["I get seven.", "7"])
-    await think(model, ask(**drawn), CHAIN)
+    await think(model, ask(**drawn), usual())
     first, second = (request.sampling for request in model.requests)
     assert {name: getattr(first, name) for name in drawn} == drawn
     assert [getattr(second, name) for name in drawn] == [0, 1, 0, 1]
@@ -87,7 +92,7 @@ async def test_the_answer_alone_is_drawn_from_all_tokens() -> None:
 
 async def test_a_model_that_said_nothing_is_asked_without_a_turn_of_it() -> None:
     model = ScriptedModel([" ", "*7*\n"])
-    thought = await think(model, ask(), CHAIN)
+    thought = await think(model, ask(), usual())
     assert thought.answer == "7"
     assert [message.role for message in model.requests[1].messages] == ["user", "user"]
 
@@ -101,16 +106,16 @@ def test_a_marker_is_one_line_with_something_on_it(marker: str) -> None:
 
 def test_what_is_stated_and_written_names_the_marker() -> None:
     assert ChainOfThought(instruction="End with Answer: X").stated == "End with Answer: X"
-    assert 'begins with "Answer:"' in CHAIN.stated
-    assert CHAIN.written("since", "7") == "since\nAnswer: 7"
-    assert CHAIN.written("", "7") == "Answer: 7"
-    assert CHAIN.reasoning("I get\nseven. \n") == "I get\nseven."
-    assert CHAIN.reasoning("so\nAnswer: 6\n\nno\n**answer:** 7\n") == "so\nAnswer: 6\n\nno"
+    assert 'begins with "Answer:"' in usual().stated
+    assert usual().written("since", "7") == "since\nAnswer: 7"
+    assert usual().written("", "7") == "Answer: 7"
+    assert usual().reasoning("I get\nseven. \n") == "I get\nseven."
+    assert usual().reasoning("so\nAnswer: 6\n\nno\n**answer:** 7\n") == "so\nAnswer: 6\n\nno"
 
 
 async def test_a_chain_that_was_cut_is_asked_for_its_answer_too() -> None:
     model = ScriptedModel(["Answer: 71 or so", "Answer: 7"])
-    thought = await think(model, ask(max_tokens=2), CHAIN)
+    thought = await think(model, ask(max_tokens=2), usual())
     assert (thought.answer, thought.is_cut, thought.asked_again) == ("7", True, True)
 
 
@@ -125,18 +130,18 @@ async def test_a_reply_that_is_cut_is_no_answer() -> None:
 async def test_a_form_reads_the_answer_and_holds_the_second_reply(
     kind: type[ScriptedModel],
 ) -> None:
-    thought = await think(kind(["so\nAnswer: 7."]), ask(), CHAIN, form=["6", "7"])
+    thought = await think(kind(["so\nAnswer: 7."]), ask(), usual(), form=["6", "7"])
     assert (thought.answer, thought.asked_again) == ("7", False)
     model = kind(["so\nAnswer: seven", "7"])
-    thought = await think(model, ask(), CHAIN, form=["6", "7"])
+    thought = await think(model, ask(), usual(), form=["6", "7"])
     assert (thought.answer, thought.asked_again) == ("7", True)
     assert (model.requests[1].grammar is not None) == (kind is ScriptedModel)
-    thought = await think(kind(["so\nAnswer: 7"]), ask(), CHAIN, form=int)
+    thought = await think(kind(["so\nAnswer: 7"]), ask(), usual(), form=int)
     assert thought.answer == 7
 
 
 async def test_no_answer_is_none_and_counts_its_tokens() -> None:
-    thought = await think(ScriptedModel(["well", "who knows"]), ask(), CHAIN, form=["6", "7"])
+    thought = await think(ScriptedModel(["well", "who knows"]), ask(), usual(), form=["6", "7"])
     assert (thought.answer, thought.usage.completion_tokens) == (None, 1 + 2)
     model = ScriptedModel(["well"])
     thought = await think(model, ask(), ChainOfThought(follow_up=""))
@@ -146,5 +151,5 @@ async def test_no_answer_is_none_and_counts_its_tokens() -> None:
 async def test_raw_prompts_and_several_choices_are_refused() -> None:
     for request, param in ((Request(prompt="x"), "messages"), (ask(n=2), "n")):
         with pytest.raises(InputError, match="one choice of a conversation") as caught:
-            await think(ScriptedModel(), request, CHAIN)
+            await think(ScriptedModel(), request, usual())
         assert caught.value.param == param
