@@ -133,7 +133,7 @@ def test_a_grammar_whose_steps_take_too_long_ends_its_request_alone(
 ) -> None:
     engine = make_engine()
     with monkeypatch.context() as patched:
-        patched.setattr("lmstack.engine.constraints.isolated.MAX_STEPS_S", 1e-3)
+        patched.setattr("lmstack.engine.constraints.isolated.MAX_STEPS_S", 1e-6)
         patched.setattr("lmstack.engine.constraints.isolated.REFILL_S", 0)
         matcher = engine.grammars.compile(_named(7))
     with pytest.raises(InputError, match=r"too complex.*a step takes more than"):
