@@ -125,7 +125,7 @@ bench-start: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/start.py $(QUICKLY) $(if $(BEFORE),--before $(BEFORE))
 
-# Less than two minutes. BEFORE=OLDER/src: also an older tree, before this one, which takes longer.
+# Some three minutes. BEFORE=OLDER/src: also an older tree, before this one, which takes longer.
 bench-attacks: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
 	@$(BIN)/python benchmarks/attacks.py $(QUICKLY) $(if $(BEFORE),--before $(BEFORE))
