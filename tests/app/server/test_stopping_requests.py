@@ -132,18 +132,26 @@ def stopped() -> Stopped:
             return httpx.put(url + path, content=b"x", headers=kind, timeout=60)
         return httpx.request(method, url + path, json=body, timeout=60)
 
+    begun: list[str] = []  # streams; before that, one that is stopped is answered whole, by 503
+
+    def listen(path: str, body: object) -> str:
+        with httpx.stream("POST", url + path, json=body, timeout=60) as answer:
+            begun.append(path)
+            return answer.read().decode()
+
     count = len(WHOLE) + len(STREAMS)
     with process, ThreadPoolExecutor(count) as pool:
         whole: dict[str, Future[httpx.Response]] = {
             f"{method} {path}": pool.submit(ask, method, path, body)
             for (method, path), body in WHOLE.items()
         }
-        streams = {path: pool.submit(ask, "POST", path, body) for path, body in STREAMS.items()}
-        while _in_flight(url) < count and not any(f.done() for f in whole.values()):
-            pass
+        streams = {path: pool.submit(listen, path, body) for path, body in STREAMS.items()}
+        while _in_flight(url) < count or len(begun) < len(STREAMS):
+            if any(future.done() for future in (*whole.values(), *streams.values())):
+                break
         process.send_signal(signal.SIGINT)
         answers = {name: future.result() for name, future in whole.items()}
-        texts = {path: future.result().text for path, future in streams.items()}
+        texts = {path: future.result() for path, future in streams.items()}
         _, err = process.communicate(timeout=60)
     return Stopped(process.returncode, err, answers, texts)
 
