@@ -146,7 +146,8 @@ def test_opening_a_source_leaves_the_question_where_it_is(
 def test_more_below_follows_until_the_reader_scrolls_up(
     workspace: Any, open_page: Any, ask: Any, until: Any
 ) -> None:
-    workspace.scripts = [workspace.script("word " * 1500, pause=0.001)]
+    # Longer than a slow browser needs to see it grow; the test leaves before its end.
+    workspace.scripts = [workspace.script("word " * 6000, pause=0.005)]
     page = open_page(workspace, height=500)
     ask(page, "Long?")
     page.get_by_role("button", name="More below").click()
