@@ -136,12 +136,13 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             if code >= 400 or data is None:
                 self._answer(code, b"", path)
                 return
-            match = re.fullmatch(r"bytes=(\d+)-", wanted) if site.ranges else None
+            match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted) if site.ranges else None
             start = int(match[1]) if match else 0
+            end = int(match[2]) + 1 if match and match[2] else None
             if match and start >= len(data):
                 self._answer(416, b"", path)
                 return
-            self._answer(206 if match else 200, data[start:], path)
+            self._answer(206 if match else 200, data[start:end], path)
 
         def _answer(self, code: int, data: bytes, path: str) -> None:
             squeezed = site.compresses and "gzip" in self.headers.get("Accept-Encoding", "")

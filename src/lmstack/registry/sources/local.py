@@ -14,7 +14,7 @@ from lmstack.core.files import replaced_file, store_error
 from lmstack.registry.selection import CONVERT, PICKLES, select
 from lmstack.registry.sources.known import KNOWN
 
-__all__ = ["Progress", "append_file", "content", "copy_files", "existing", "is_exported", "weights"]
+__all__ = ["Progress", "content", "copy_files", "existing", "is_exported", "weights"]
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -52,16 +52,6 @@ def weights(path: Path) -> list[Path]:
     """The ONNX files of an export."""
     base, chosen = _chosen(path)
     return sorted((base / n for n in chosen if n.endswith(".onnx")), key=lambda p: p.name)
-
-
-def append_file(part: Path, whole: Path) -> None:
-    """Move the bytes of ``part`` to the end of ``whole``."""
-    try:
-        with part.open("rb") as source, whole.open("ab") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        part.unlink()
-    except OSError as error:
-        raise store_error(error, whole, "writing") from error
 
 
 def _chosen(path: Path) -> tuple[Path, dict[str, str]]:

