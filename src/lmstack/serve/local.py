@@ -55,6 +55,7 @@ from lmstack.registry.weight_cache import has_blocks, requested_form, stored_for
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.forms import slow_form, usual_form
 from lmstack.serve.likelihoods import Likelihoods
+from lmstack.serve.memory import check_memory
 from lmstack.serve.threads import Bridge, Mailbox, RoundRobinThread, in_any_thread
 from lmstack.serve.tokens import (
     ChoiceText,
@@ -542,6 +543,8 @@ def load_weights(
         slow = slow_form(folder, form, device)
         if slow:
             log.warning("%s", slow)
+    if device == "cpu":
+        check_memory(folder, form)
     return load(folder, store, weights=form)
 
 

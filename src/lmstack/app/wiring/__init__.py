@@ -175,6 +175,24 @@ def available() -> list[dict[str, Any]]:
     ]
 
 
+def to_pull(references: Sequence[str]) -> list[dict[str, Any]]:
+    """Of these models those with a short name that are not here: ``name``, ``bytes`` to download
+    (a package of several models counts once), and ``warning``, of one that does not fit into the
+    memory of this machine."""
+    from lmstack.registry import KNOWN, Store
+    from lmstack.serve.memory import too_large
+
+    found: list[dict[str, Any]] = []
+    packages, here = set(), {model.name for model in Store().models()}
+    for name in dict.fromkeys(references):
+        pin = KNOWN.get(name)
+        if pin is not None and name not in here:
+            size = 0 if pin.sha256 in packages else pin.download
+            packages.add(pin.sha256)
+            found.append({"name": name, "bytes": size, "warning": too_large(name)})
+    return found
+
+
 def pull(reference: str, progress: PullProgress) -> ModelFolder:
     from lmstack.registry import Store
 

@@ -191,6 +191,7 @@ KNOWN: Mapping[str, Known] = {
         ),
         part_size=61 << 20,
         whole=253_113_024,
+        is_base=True,
     ),
     "bge-small-en-v1.5": Known(
         **_VECTRIX,

@@ -54,7 +54,8 @@ class Known:
     in this order before the packages. ``recipe``: how what is shipped becomes a Hugging Face
     folder. ``sampling``: what its card says of sampling. ``embeds_in``: the form of weights in
     which an embedding model is used unless another is asked for, after a measurement of search;
-    None: as its files are. ``traits``: that a folder does not say itself.
+    None: as its files are. ``traits``: that a folder does not say itself. ``is_base``: it continues
+    texts and was not taught to chat.
     """
 
     source: str
@@ -74,6 +75,11 @@ class Known:
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     embeds_in: str | None = None
     traits: Traits = field(default_factory=Traits)
+    is_base: bool = False
+
+    @property
+    def chats(self) -> bool:
+        return self.kind == "generate" and not self.is_base
 
     @property
     def download(self) -> int:

@@ -66,11 +66,18 @@ def pull(
 ) -> None:
     """Download a model into the store, or import it from disk.
 
-    Downloads are checked against pinned SHA-256 hashes and go on where they stopped. Pulling a
-    model that is already there does nothing. Only this and `lmstack eval fetch` download anything.
-    `lmstack models --available` lists the short names.
+    Says first how much there is to download. Downloads are checked against pinned SHA-256 hashes
+    and go on where they stopped. Pulling a model that is already there does nothing. Only this and
+    `lmstack eval fetch` download anything. `lmstack models --available` lists the short names.
     """
     names = references or list(wiring.PURPOSES)
+    missing = wiring.to_pull(names)
+    if missing:
+        each = ", ".join(f"{m['name']} ({size(m['bytes'])})" for m in missing)
+        out.note(f"To download: {size(sum(m['bytes'] for m in missing))}. {each}")
+    for model in missing:
+        if model["warning"]:
+            out.note(f"warning: {model['warning']}")
     pulled = []
     for name in names:
         out.interrupted = ("the part that was downloaded is kept", out.again())
