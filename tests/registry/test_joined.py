@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -123,7 +124,8 @@ def test_files_beside_the_parts_come_from_a_package_of_their_own(
     assert index.sent["/files/base-1.0-py3-none-any.whl"] == base.size
 
 
-def test_progress_is_that_of_all_parts(in_parts, store, index):
+def test_progress_is_that_of_all_parts(in_parts, store, index, monkeypatch):
+    monkeypatch.setitem(KNOWN, "joined", dataclasses.replace(KNOWN["joined"], repositories=()))
     seen: list[tuple[str, int, int | None]] = []
     store.pull("joined", progress=lambda *args: seen.append(args))
     total = sum(len(index.files[path]) for path in in_parts)
@@ -220,6 +222,7 @@ def test_the_repository_is_asked_first_and_then_no_package(in_parts, store, hub,
     pulled = store.pull("joined", progress=lambda *args: seen.append(args))
     assert pulled.card.source == "hf:org/tiny#model.safetensors"
     assert known.known_of(pulled) is KNOWN["joined"]
+    assert seen[0] == ("model.safetensors", 0, len(weights))
     assert seen[-1] == ("model.safetensors", len(weights), len(weights))
     assert {path for path, _, _ in hub.requests} == {WHOLE}
     assert left(store) == []

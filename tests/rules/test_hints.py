@@ -20,7 +20,7 @@ from lmstack.serve.http import requests, tasks
 # Names of other programs and libraries that hints tell people to use.
 FOREIGN_OPTIONS = {"--no-deps", "--upgrade"}
 FOREIGN_VARIABLES = {"LC_ALL", "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_ENDPOINT"}
-FOREIGN_VARIABLES |= {"WANDB_MODE"}
+FOREIGN_VARIABLES |= {"HF_HUB_OFFLINE", "WANDB_MODE"}
 FOREIGN_NAMES = {
     *("from_pretrained", "save_pretrained", "path_initial_model_for_weight_conversion"),
     *("chat_template", "decoder_start_token_id", "mask_token", "unk_token"),

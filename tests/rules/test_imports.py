@@ -64,7 +64,7 @@ ORDERS = {
         "adapters loading",
     ),
     "serve": (
-        "activations forms text_embedder threads tokens",
+        "activations forms memory text_embedder threads tokens",
         "embedder light_models likelihoods tool_calls",
         "local",
         "prompted tasks",

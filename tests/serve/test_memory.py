@@ -59,7 +59,7 @@ def test_floats_are_as_large_as_their_form_and_int8_is_offered_where_it_fits(fre
     model = folder("model.safetensors", size=2 * GIB, parameters=GIB)
     message, hint = refused(model, form)
     assert message.startswith(f"big needs {size} GiB of memory for its weights as {form}, ")
-    assert hint == "--weights int8 needs 1.00 GiB"
+    assert hint == "as int8 they take 1.00 GiB"
     check_memory(model, "int8")
     check_memory(model, "q4")
 

@@ -157,14 +157,15 @@ def _width(text: str) -> int:
     )
 
 
-def figures(done: int, total: int | None, unit: str, elapsed_s: float) -> str:
-    """``5 of 14 files, 3 files/s, 2.8 s left``; rate and end once there is something to go by."""
+def figures(done: int, total: int | None, unit: str, elapsed_s: float, before: int = 0) -> str:
+    """``5 of 14 files, 3 files/s, 2.8 s left``; rate and end once there is something to go by.
+    ``before``: what was done when the clock started, as of a download that goes on."""
     counted = count(done, unit)
     if total is not None:
         counted = f"{done if unit != 'bytes' else size(done)} of {count(total, unit)}"
-    if not done or elapsed_s < 0.5:
+    if done <= before or elapsed_s < 0.5:
         return counted
-    rate = done / elapsed_s
+    rate = (done - before) / elapsed_s
     speed = f"{size(rate)}/s" if unit == "bytes" else f"{rate:.1f} {unit}/s"
     left = f", {seconds((total - done) / rate)} left" if total is not None else ""
     return f"{counted}, {speed}{left}"

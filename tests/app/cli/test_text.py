@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstack.app.cli.output import _PlainProgress
 from lmstack.app.cli.printed_answer import (
     WrappedStream,
     quoted,
@@ -156,3 +157,24 @@ def test_progress_says_how_far_how_fast_and_when_it_ends(
     arguments: tuple[int, int | None, str, float], text: str
 ) -> None:
     assert figures(*arguments) == text
+
+
+def test_a_download_that_goes_on_is_as_fast_as_what_comes_now() -> None:
+    """Not as if what was there already had come in the same seconds."""
+    found = figures(900_000_000, 1_000_000_000, "bytes", 10.0, 800_000_000)
+    assert found == "900.0 MB of 1.0 GB, 10.0 MB/s, 10.0 s left"
+    assert figures(8, 10, "bytes", 10.0, 8) == "8 B of 10 B"
+
+
+def test_lines_of_a_download_leave_out_what_was_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 1.0, 21.0, 21.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    progress = _PlainProgress("Pulling m", "bytes")
+    progress.update(40_000_000, 80_000_000)
+    progress.update(60_000_000, 80_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "Pulling m: 40.0 MB of 80.0 MB",
+        "Pulling m: 60.0 MB of 80.0 MB, 952.4 kB/s, 21.0 s left",
+    ]

@@ -190,6 +190,7 @@ class _PlainProgress:
         self._start = self._last = time.monotonic()
         self._done = 0
         self._total: int | None = None
+        self._before = 0
         self._any = False
 
     def update(
@@ -197,9 +198,12 @@ class _PlainProgress:
     ) -> None:
         self._done, self._total = done, total if total is not None else self._total
         now = time.monotonic()
+        if not self._any and self._unit == "bytes":
+            self._before = done
         if not self._any or now - self._last >= PIPE_LINE_EVERY_S:
             self._any, self._last = True, now
-            text = told or figures(self._done, self._total, self._unit, now - self._start)
+            elapsed = now - self._start
+            text = told or figures(self._done, self._total, self._unit, elapsed, self._before)
             self._say(f"{self._title}: {text} {printable(label, one_line=True)}".rstrip())
 
     def finish(self) -> None:

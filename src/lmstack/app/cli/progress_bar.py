@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
@@ -30,7 +31,7 @@ class FiguresColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         total = None if task.total is None else int(task.total)
         text = task.fields["told"] or figures(
-            int(task.completed), total, self._unit, task.elapsed or 0.0
+            int(task.completed), total, self._unit, task.elapsed or 0.0, task.fields["before"]
         )
         return Text(f"{text}   {task.fields['label']}".rstrip(), no_wrap=True, overflow="ellipsis")
 
@@ -38,18 +39,22 @@ class FiguresColumn(ProgressColumn):
 class TerminalProgress:
     """One bar of a rich display. ``label`` (a file name) is shown after the figures."""
 
-    def __init__(self, display: RichProgress, title: str) -> None:
+    def __init__(self, display: RichProgress, title: str, unit: str) -> None:
         self._display = display
-        self._task = display.add_task(title, total=None, label="", told=None)
+        self._task = display.add_task(title, total=None, label="", told=None, before=0)
+        self._before = None if unit == "bytes" else 0
 
     def update(
         self, done: int, total: int | None = None, label: str = "", told: str | None = None
     ) -> None:
-        shown = printable(label, one_line=True)
+        if self._before is None:
+            self._before = done
+        label = printable(label, one_line=True)
+        shown: dict[str, Any] = {"label": label, "told": told, "before": self._before}
         if total is None:
-            self._display.update(self._task, completed=done, label=shown, told=told)
+            self._display.update(self._task, completed=done, **shown)
         else:
-            self._display.update(self._task, completed=done, total=total, label=shown, told=told)
+            self._display.update(self._task, completed=done, total=total, **shown)
 
 
 @contextmanager
@@ -72,4 +77,4 @@ def terminal_progress(title: str, unit: str) -> Iterator[TerminalProgress]:
         refresh_per_second=8,
     )
     with display:
-        yield TerminalProgress(display, title)
+        yield TerminalProgress(display, title, unit)

