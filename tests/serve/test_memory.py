@@ -42,7 +42,7 @@ def test_a_file_that_is_larger_than_memory_is_refused_with_one_that_fits(free):
     free(2 * GIB)
     model = folder("m.gguf", size=4 * GIB, parameters=8 * GIB)
     assert refused(model, "file8") == (
-        "big needs 4.00 GiB of memory for its weights as file8, 2.00 GiB is free",
+        "big needs at least 4.00 GiB of memory for its weights as file8, 2.00 GiB is free",
         f"{SMALL} fits: lmstack pull {SMALL}",
     )
     free(3 * GIB)
@@ -58,7 +58,9 @@ def test_floats_are_as_large_as_their_form_and_int8_is_offered_where_it_fits(fre
     free(GIB + 1)
     model = folder("model.safetensors", size=2 * GIB, parameters=GIB)
     message, hint = refused(model, form)
-    assert message.startswith(f"big needs {size} GiB of memory for its weights as {form}, ")
+    assert message.startswith(
+        f"big needs at least {size} GiB of memory for its weights as {form}, "
+    )
     assert hint == "as int8 they take 1.00 GiB"
     check_memory(model, "int8")
     check_memory(model, "q4")
@@ -88,7 +90,7 @@ def test_where_the_system_does_not_say_nothing_is_refused(free):
 def test_a_model_is_refused_before_its_files_are_read(free):
     free(GIB)
     model = folder("model.safetensors", size=1 << 40, parameters=1 << 39)
-    with pytest.raises(InputError, match=r"big needs 1024\.00 GiB .* as bfloat16"):
+    with pytest.raises(InputError, match=r"big needs at least 1024\.00 GiB .* as bfloat16"):
         LocalModel.load(model, weights="bfloat16")
 
 
@@ -109,7 +111,7 @@ def test_no_base_model_is_recommended(free):
 def test_what_can_be_pulled_and_does_not_fit_is_told_with_what_does(free):
     free(GIB)
     assert too_large(LARGE) == (
-        f"{LARGE} needs 1.02 GiB of memory for its weights, 1.00 GiB is free; {SMALL} fits"
+        f"{LARGE} needs at least 1.02 GiB of memory for its weights, 1.00 GiB is free; {SMALL} fits"
     )
     assert too_large(SMALL) == ""
     free(1000)

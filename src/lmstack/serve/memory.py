@@ -26,13 +26,14 @@ def check_memory(folder: ModelFolder, form: str) -> None:
     if free is None or needed <= free:
         return
     int8 = _weight_bytes(folder, "int8")
-    other = smaller_model(folder.card.size, free)
+    other = smaller_model(folder.card.size, free) if folder.kind == "generate" else ""
+    hint = f"{other} fits: lmstack pull {other}" if other else "close other programs"
+    if int8 < min(needed, free) and stored_form(folder) is None:
+        hint = f"as int8 they take {_gib(int8)} GiB"
     raise InputError(
-        f"{folder.name} needs {_gib(needed)} GiB of memory for its weights as {form},"
+        f"{folder.name} needs at least {_gib(needed)} GiB of memory for its weights as {form},"
         f" {_gib(free)} GiB is free",
-        hint=f"as int8 they take {_gib(int8)} GiB"
-        if int8 < min(needed, free) and stored_form(folder) is None
-        else (f"{other} fits: lmstack pull {other}" if other else "close other programs"),
+        hint=hint,
         param="model",
     )
 
@@ -44,9 +45,11 @@ def too_large(name: str) -> str:
     if free is None or pin is None or pin.kind != "generate" or pin.download <= free:
         return ""
     other = smaller_model(pin.download, free)
+    fits = f"; {other} fits" if other else ""
+    needed = _gib(pin.download)
     return (
-        f"{name} needs {_gib(pin.download)} GiB of memory for its weights, {_gib(free)} GiB is free"
-        + (f"; {other} fits" if other else "")
+        f"{name} needs at least {needed} GiB of memory for its weights, {_gib(free)} GiB is free"
+        f"{fits}"
     )
 
 
