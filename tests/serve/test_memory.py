@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_int8_is_not_offered_where_it_does_not_fit_or_was_refused(free):
     assert refused(model, "int8")[1] == f"{SMALL} fits: lmstack pull {SMALL}"
     free(1000)
     assert refused(model, "int8")[1] == "close other programs"
+
+
+def test_no_writer_is_offered_in_place_of_another_kind(free):
+    free(GIB)
+    model = folder("model.safetensors", size=4 * GIB, parameters=2 * GIB)
+    embedder = dataclasses.replace(model, card=dataclasses.replace(model.card, kind="embed"))
+    assert refused(embedder, "float32")[1] == "close other programs"
 
 
 def test_weights_of_an_unknown_number_are_taken_for_halves(free):
