@@ -28,7 +28,15 @@ from lmstack.core import (
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.model.formats.mapped.folder import write_quantized_folder
 from lmstack.model.quant.quantize import quantize_int8
-from lmstack.registry import Card, SamplingDefaults, Store, content_digest, home, locked
+from lmstack.registry import (
+    Card,
+    SamplingDefaults,
+    Store,
+    content_digest,
+    home,
+    locked,
+    parse_ref,
+)
 
 
 @pytest.fixture
@@ -425,3 +433,14 @@ def test_a_family_that_is_unknown_is_refused_when_it_is_pulled(store, model_fold
     with pytest.raises(UnsupportedError, match="whisper"):
         store.pull(model_folder)
     assert list(store.folder.iterdir()) == []
+
+
+def test_what_a_killed_pull_began_is_deleted_by_the_next_of_that_name_alone(store, model_folder):
+    store.folder.mkdir(parents=True)
+    name = parse_ref(model_folder).name
+    for begun in (f".{name}-abcd_123", f".{name}-more-abcd_123", f".{name}-abc"):
+        (store.folder / begun).mkdir()
+        (store.folder / begun / "model.gguf").write_bytes(b"half")
+    store.pull(model_folder)
+    left = {path.name for path in store.folder.iterdir()}
+    assert left == {name, f".{name}-more-abcd_123", f".{name}-abc"}
