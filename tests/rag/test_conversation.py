@@ -20,7 +20,7 @@ SECOND = "Which status do more requests a minute get?"
 TEMPLATE = ChatTemplate(
     "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 )
-WRITING = {"strategy": "write", "unsupported": "mark", "passages": 8}
+WRITING = {"min_support": 0, "strategy": "write", "unsupported": "mark", "passages": 8}
 BLOCK = 16
 
 

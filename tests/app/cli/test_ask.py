@@ -65,6 +65,7 @@ def test_json_has_exactly_the_promised_fields(run: Run, docs: Path, model: Scrip
         "supported",
         "citations",
         "conflicts",
+        "quotes",
         "model",
         "usage",
         "timings",
@@ -276,6 +277,25 @@ def test_explain_shows_ranks_and_that_no_model_was_asked(
     assert explained["passages"][0]["ranks"]
     assert explained["prompts"] == []
     assert not model.requests
+
+
+def test_what_was_found_stands_above_what_is_written_and_explain_says_what_was_left_out(
+    run: Run, docs: Path, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, reranked: None
+) -> None:
+    said = "Letters are kept for ten years. Paris has 400 bridges."
+    monkeypatch.setattr(wiring, "lazy_generator", lambda *_, **__: ScriptedModel([said]))
+    out = run("ask", QUESTION, "--docs", "docs", "--write", "--explain").out
+    found, answer, source, written = map(out.index, ("Found\n", "Answer\n", "[1] ", "Written\n"))
+    assert found < answer < source < written
+    assert "letters.md:" in out[found:answer]
+    assert "Paris" not in out[answer:written]
+    assert "Paris has 400 bridges. (left out: no passage has 400" in out[written:]
+    explained = run("ask", QUESTION, "--docs", "docs", "--write", "--explain", "--json").json
+    assert [each["text"] for each in explained["sentences"]] == [said[:31]]
+    assert [each["text"] for each in explained["dropped"]] == [said[32:]]
+    assert explained["quotes"][0]["path"].endswith("letters.md")
+    # It is asked once for a text; what it is asked about sentences is no prompt to write.
+    assert len(explained["prompts"]) == 1
 
 
 def test_hostile_document_text_cannot_repaint_the_terminal(

@@ -257,7 +257,7 @@ class ScriptedWorkspace:
             },
             "model": self.status()["model"],
             "usage": {"prompt_tokens": 900, "completion_tokens": 41, "cached_tokens": 783},
-            "timings": {"first_token_s": 0.41, "total_s": 0.68},
+            "timings": {"first_token_s": 0.41, "total_s": 0.68, "writing_s": 0.27},
             **changes,
         }
 

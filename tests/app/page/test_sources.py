@@ -36,6 +36,30 @@ def test_citation_opens_its_passage_highlighted_in_the_document(answered: Page, 
     shot(answered, "source")
 
 
+def test_what_documents_say_stands_there_before_the_answer_and_stays(
+    workspace: Any, open_page: Any, ask: Any, shot: Any
+) -> None:
+    start, click = workspace.source(1, "serving.md", START), workspace.source(2, "page.md", CLICK)
+    steps = workspace.script("Click a number [1].", [click | {"id": 1}], quotes=[start, click])
+    steps[2:2] = [("quotes", {"quotes": [start, click]}), 2.0]
+    workspace.scripts = [steps]
+    page = open_page(workspace)
+    ask(page, "How do I open the page?")
+    sources = page.locator(".sources .where")
+    expect(sources).to_have_text(["serving.md", "page.md"])
+    expect(page.locator(".meta")).to_have_count(0)
+    shot(page, "evidence")
+    page.locator(".sources .source").first.click()
+    expect(page.locator("mark")).to_have_text(START)
+    page.locator(".meta").wait_for()
+    # What is cited comes first; what was found besides stays below.
+    expect(sources).to_have_text(["page.md", "serving.md"])
+    page.locator(".answer .cite").click()
+    expect(page.locator("mark")).to_have_text(CLICK)
+    page.keyboard.press("2")
+    expect(page.locator("mark")).to_have_text(START)
+
+
 LONGER = (
     "The page is at http://127.0.0.1:8000 and needs no account. It opens while the index is still "
     "being built."

@@ -312,7 +312,7 @@ async def test_json_of_an_answer_is_the_contract(make_answerer):
     found = json.loads(json.dumps(answer.to_json()))
     assert list(found) == [
         *("answer", "outcome", "task", "unread", "unsupported"),
-        *("confidence", "supported", "citations", "conflicts"),
+        *("confidence", "supported", "citations", "conflicts", "quotes"),
         *("model", "usage", "timings"),
     ]
     assert list(found["citations"][0]) == [

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from lmstack.rag.answer.checking import Source, check
+from lmstack.rag.answer.checking import Claim, Evidence, Judge, Source, check
 from lmstack.rag.answer.prompting import Written
 from lmstack.rag.answer.quoting import Passage
+from lmstack.rag.answer.support import SupportScorer
 from lmstack.rag.answer.units import read_units
 from lmstack.rag.retrieve.hybrid import Hit
 
@@ -30,21 +31,70 @@ class _Known:
         return [[self._support.get((c, e), 0.0) for e in evidence] for c in claims]
 
 
-async def test_a_sentence_is_not_borne_out_by_a_passage_that_it_does_not_cite():
+async def _checked(
+    said: str,
+    sources: Sequence[Source],
+    scorer: SupportScorer,
+    *cited: int,
+    judge: Judge | None = None,
+) -> Claim:
+    return await check(Written(said, cited), Evidence(sources), scorer, 0.5, judge)
+
+
+async def test_a_sentence_is_cited_to_what_bears_it_out_whatever_number_it_has():
     said = "The ferry sails."
-    sources = [_source(1, "Cows graze."), _source(2, "The ferry sails.")]
-    scorer = _Known({(said, "The ferry sails."): 1.0})
-    (of_other,) = await check(Written(said, (1,)), sources, scorer, 0.5)
-    assert (of_other.quotes, of_other.support) == ((), 0.0)
-    for cited in ((2,), (1, 2), ()):
-        (claim,) = await check(Written(said, cited), sources, scorer, 0.5)
-        assert [quote.hit.path for quote in claim.quotes] == ["2.md"]
+    sources = [_source(1, "Cows graze."), _source(2, said), _source(3, said)]
+    scorer = _Known({(said, said): 1.0})
+    for cited, path in (((1,), "2.md"), ((), "2.md"), ((3,), "3.md"), ((1, 3), "3.md")):
+        claim = await _checked(said, sources, scorer, *cited)
+        assert [quote.hit.path for quote in claim.quotes] == [path]
 
 
 async def test_support_of_a_sentence_of_two_clauses_is_that_of_the_worse():
     one, other = "The ferry sails daily", "the crew is small."
     scorer = _Known({(one, "It sails daily."): 0.9, (other, "Its crew is small."): 0.6})
     sources = [_source(1, "It sails daily. Its crew is small.")]
-    (claim,) = await check(Written(f"{one}, {other}", (1,)), sources, scorer, 0.5)
+    claim = await _checked(f"{one}, {other}", sources, scorer, 1)
     assert len(claim.quotes) == 2
     assert claim.support == pytest.approx(0.6)
+
+
+TOLD = "Ferry 7 leaves at noon. The pier is wet. Tickets cost 12 euros."
+
+
+@pytest.mark.parametrize(("probability", "shown"), [(0.9, True), (0.4, False), (None, False)])
+async def test_the_model_is_asked_about_what_words_do_not_show(probability, shown):
+    asked: list[str] = []
+
+    async def judge(sentence: str) -> float | None:
+        asked.append(sentence)
+        return probability
+
+    said = "- For 12 euros ferry 7 departs midday."
+    claim = await _checked(said, [_source(1, TOLD)], _Known({}), judge=judge)
+    assert asked == [said[2:]]
+    assert bool(claim.quotes) == shown
+    assert bool(claim.reason) != shown
+    if shown:  # cited to the sentences that hold what it says, and to no other
+        assert [q.quote for q in claim.quotes] == [TOLD[:23], "Tickets cost 12 euros."]
+        assert claim.support == 0.9
+
+
+@pytest.mark.parametrize("said", ["Ferry 8 leaves at noon.", "The ferry Ulla leaves at noon."])
+async def test_the_model_is_not_asked_to_believe_numbers_and_names_of_its_own(said):
+    async def judge(_: str) -> float:
+        raise AssertionError("it was asked")
+
+    claim = await _checked(said, [_source(1, TOLD)], _Known({}), judge=judge)
+    assert claim.quotes == ()
+    assert said.split()[1 if "8" in said else 2] in claim.reason
+
+
+async def test_numbers_and_names_of_the_question_are_not_invented():
+    async def judge(_: str) -> float:
+        return 1.0
+
+    evidence = Evidence([_source(1, TOLD)], "When does Ulla, ferry 7 of 2024, leave?")
+    said = Written("The Ulla of 2024 leaves at noon.")
+    claim = await check(said, evidence, _Known({}), 0.5, judge)
+    assert [quote.quote for quote in claim.quotes] == [TOLD[:23]]

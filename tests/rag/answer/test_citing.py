@@ -1,97 +1,63 @@
-"""The grammar leaves a model no numbers but those of passages, and the reader agrees with it."""
+"""What is written is cut into sentences, whichever way it comes, and numbers stay real."""
 
 from __future__ import annotations
 
-import functools
+import itertools
 import re
 
-import llguidance
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.core import Grammar
-from lmstack.rag.answer.prompting import NONE, ClaimReader, writing_grammar
+from lmstack.rag.answer.prompting import SentenceReader, Written
 
 
-@functools.cache
-def _tokenizer() -> llguidance.LLTokenizer:
-    class Bytes:
-        """Every byte is a token; 256 ends the text."""
-
-        eos_token_id = 256
-        bos_token_id = None
-        tokens = (*(bytes([b]) for b in range(256)), b"<|end|>")
-        special_token_ids = (256,)
-
-        def __call__(self, text: bytes | str) -> list[int]:
-            return list(text if isinstance(text, bytes) else text.encode())
-
-    return llguidance.LLTokenizer(llguidance.TokenizerWrapper(Bytes()))
+def _read(text: str, *cuts: int, passages: int = 3) -> list[Written]:
+    reader = SentenceReader(passages)
+    places = [0, *sorted(cuts), len(text)]
+    parts = [text[a:b] for a, b in itertools.pairwise(places)]
+    return [*(written for part in parts for written in reader.feed(part)), *reader.end()]
 
 
-def _accepts(grammar: Grammar, text: str) -> bool:
-    source = llguidance.LLMatcher.grammar_from_lark(grammar.source)
-    matcher = llguidance.LLMatcher(_tokenizer(), source)
-    assert not matcher.get_error()
-    return matcher.try_consume_tokens(list(text.encode())) == len(text.encode()) and (
-        matcher.is_accepting() or matcher.is_stopped()
-    )
+def test_numbers_belong_to_the_sentence_before_them():
+    text = "First thing [1]. Dr. Ada paid 3.5 pounds. [2] [3]\nThird [0][9] and the end"
+    for every in (1, len(text)):
+        found = _read(text, *range(0, len(text), every))
+        assert found == [
+            Written("First thing.", (1,)),
+            Written("Dr. Ada paid 3.5 pounds.", (2, 3)),
+            Written("Third and the end", (), "\n"),
+        ]
 
 
-NASTY = (
-    'Say "no" \\ to {this} | that / <|im_end|> \u00e9\U0001f600.',
-    "%json { } // # comment \\n not a newline.\nAnd a newline.",
-)
+def test_a_sentence_is_complete_once_a_word_follows_it():
+    reader = SentenceReader(1)
+    assert list(reader.feed("It sails. [1] ")) == []
+    assert [written.text for written in reader.feed("The ")] == ["It sails."]
+    assert [written.text for written in reader.feed("crew rests.\n")] == ["The crew rests."]
+    assert list(reader.end()) == []
 
 
-def test_grammar_knows_only_numbers_of_passages():
-    grammar = writing_grammar(3)
-    assert _accepts(grammar, "Free words [1]. And more [2][3].")
-    assert _accepts(grammar, NONE)
-    for wrong in [
-        "Free words [4].",
-        "Free words [0]",
-        "Words without a number.",
-        "Words [12].",
-        "[",
-    ]:
-        assert not _accepts(grammar, wrong)
+@pytest.mark.parametrize("mark", ["- ", "3. ", "## ", "> "])
+def test_items_and_headings_keep_their_marks_and_are_judged_without(mark):
+    (one, other) = _read(f"{mark}Open the valve.\n{mark}Close it [2].\n")
+    assert (one.text, one.said) == (f"{mark}Open the valve.", "Open the valve.")
+    assert (other.said, other.numbers, other.apart) == ("Close it.", (2,), "\n")
 
 
-@pytest.mark.parametrize("text", NASTY)
-def test_free_text_is_any_text_without_brackets(text):
-    assert _accepts(writing_grammar(2), f"{text} [2]")
-    assert not _accepts(writing_grammar(2), f"{text} [x] [2]")
+def test_a_block_of_code_is_one_piece_and_keeps_its_brackets():
+    code = "```py\nx = [1]\n\ny = x. Then z\n```"
+    found = _read(f"Run this:\n\n{code}\nThat is all.")
+    assert [written.text for written in found] == ["Run this:", code, "That is all."]
+    # One that is never closed is still said.
+    assert [written.text for written in _read(code[:-4])] == [code[:-4].rstrip()]
 
 
-@pytest.mark.parametrize("numbers", [1, 9, 10, 100])
-def test_the_grammar_ends_at_the_last_passage(numbers):
-    grammar = writing_grammar(numbers)
-    for number in range(numbers + 3):
-        assert _accepts(grammar, f"Words [{number}].") == (1 <= number <= numbers)
-
-
-def test_claims_are_cut_at_their_numbers():
-    reader = ClaimReader(3)
-    text = "First thing [1]. Second, longer [2] [3]\nThird [0][9] and the end"
-    units = [unit for char in text for unit in reader.feed(char)] + list(reader.end())
-    assert [(u.text, u.numbers) for u in units] == [
-        ("First thing.", (1,)),
-        ("Second, longer", (2, 3)),
-        ("Third", ()),
-        ("and the end", ()),
-    ]
-
-
-@given(st.text(alphabet="ab [].0123", max_size=60), st.data())
-def test_claim_reader_does_not_depend_on_cuts_and_keeps_numbers_real(text, data):
-    whole = ClaimReader(2)
-    expected = [*whole.feed(text), *whole.end()]
+@given(st.text(alphabet="ab [].0123\n`-", max_size=60), st.data())
+def test_it_does_not_matter_how_the_text_comes(text, data):
+    expected = _read(text, passages=2)
     cut = data.draw(st.integers(0, len(text)))
-    parts = ClaimReader(2)
-    units = [*parts.feed(text[:cut]), *parts.feed(text[cut:]), *parts.end()]
-    assert units == expected
-    assert all(number in (1, 2) for unit in units for number in unit.numbers)
-    kept = re.sub(r"[^ab]", "", "".join(unit.text for unit in units))
+    assert _read(text, cut, passages=2) == expected
+    assert all(number in (1, 2) for written in expected for number in written.numbers)
+    kept = "".join(re.sub(r"[^ab]", "", written.text) for written in expected)
     assert kept == re.sub(r"[^ab]", "", text)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmstack.core import ModelInfo
-from lmstack.rag.answer.support import OverlapSupport, clauses, numerals
+from lmstack.rag.answer.support import OverlapSupport, clauses, invented, numerals
 
 
 class Agreeing:
@@ -121,3 +121,17 @@ def test_clauses_end_at_marks_and_know_whether_they_deny(text: str, negated: lis
 
 def test_numerals_are_numbers_in_words() -> None:
     assert numerals("Ten or zwölf, vingt, never once") == {"10", "12", "20"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "missing"),
+    [
+        ("Hep-2 and LC-MS were used on 3 May 2024.", []),
+        ("It was used on 4 May 2024 by Ada.", ["4", "Ada"]),
+        ("It used HEK-293 in 0.5 litres.", ["0.5", "HEK", "293"]),
+        ("Thirteen were used.", ["13"]),
+    ],
+)
+def test_numbers_and_names_that_stand_nowhere_are_invented(claim, missing):
+    evidence = "used on 2024-05-03: hep-2, may we ask; lc-ms"
+    assert sorted(invented(claim, evidence)) == sorted(missing)

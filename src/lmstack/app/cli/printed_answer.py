@@ -6,6 +6,7 @@ from outside, so all of it goes through `printable`.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,8 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `--explain` adds: the passages with their ranks, and what the model was asked."""
+    """What `--explain` adds: the passages with their ranks, what the model was asked to write, and
+    each sentence that it wrote with what became of it."""
 
     answer: Answer
     asked: Sequence[Request]
@@ -44,9 +46,16 @@ class Explanation:
                 [{"role": m.role, "content": m.content} for m in request.messages]
                 if request.messages
                 else request.prompt
-                for request in self.asked
+                for request in self._prompts
             ],
+            "sentences": [dataclasses.asdict(sentence) for sentence in self.answer.sentences],
+            "dropped": [dataclasses.asdict(sentence) for sentence in self.answer.dropped],
         }
+
+    @property
+    def _prompts(self) -> list[Request]:
+        """Without those that ask about a sentence, whose answers stand beside the sentences."""
+        return [request for request in self.asked if request.sampling.logprobs is None]
 
     def print(self, out: Output) -> None:
         out.line()
@@ -57,7 +66,8 @@ class Explanation:
             place = printable(f"{hit.path} ({hit.start}-{hit.end})", one_line=True)
             rows.append((str(hit.rank), f"{hit.score:.4f}", dense, lexical, place))
         out.lines(columns(rows, indent=2))
-        for request in self.asked:
+        self._print_sentences(out)
+        for request in self._prompts:
             out.line()
             out.line(out.style("Prompt", "bold"))
             for message in request.messages:
@@ -65,6 +75,21 @@ class Explanation:
                 out.line(textwrap.indent(printable(message.content), "  "))
             if request.prompt is not None:
                 out.line(textwrap.indent(printable(str(request.prompt)), "  "))
+
+    def _print_sentences(self, out: Output) -> None:
+        if not self._prompts:
+            return
+        rows = [("SUPPORT", "SOURCES", "SENTENCE")]
+        for said in self.answer.sentences:
+            numbers = " ".join(f"[{number}]" for number in said.citations)
+            text = printable(said.text, one_line=True)
+            rows.append((f"{said.support:.2f}", numbers or "none", text))
+        for left in self.answer.dropped:
+            text = printable(f"{left.text} (left out: {left.reason})", one_line=True)
+            rows.append((f"{left.support:.2f}", "-", text))
+        out.line()
+        out.line(out.style("Written", "bold"))
+        out.lines(columns(rows, indent=2))
 
 
 class PrintedAnswer:
@@ -76,7 +101,8 @@ class PrintedAnswer:
         self._done: Mapping[str, Any] | None = None
         self._outcome = "answer"
         self._first_word_s: float | None = None
-        self.begun = False
+        self.begun = self._headed = False
+        self._found: list[tuple[str, str]] = []
         self._reading = ExitStack()
         self._bar: Progress | None = None
 
@@ -84,18 +110,29 @@ class PrintedAnswer:
         if event["event"] == "reading":
             self._read(event["done"], event["total"])
             return
-        if self._first_word_s is None and event["event"] != "outcome":
+        if self._first_word_s is None and event["event"] not in ("outcome", "quotes"):
             self._reading.close()
             self._first_word_s = self._out.elapsed
         if event["event"] == "done":
             self._done = event
         elif event["event"] == "outcome":
             self._outcome = event["outcome"]
+        elif event["event"] == "quotes":
+            self._found = [(place, quoted(point)) for place, point in event["quotes"]]
+            self._print_found()
         elif not self._out.as_json:
-            if not self.begun:
+            if not self._headed:
                 self._out.line(self._out.style(HEADINGS[self._outcome], "bold"))
-                self.begun = True
+                self.begun = self._headed = True
             self._text.push(event["text"])
+
+    def _print_found(self) -> None:
+        """What the documents say, while the model is about to write."""
+        if self._found and not self._out.as_json:
+            self._out.line(self._out.style("Found", "bold"))
+            self._out.lines(columns(self._found, indent=2))
+            self._out.line()
+            self.begun = True
 
     def _read(self, done: int, total: int) -> None:
         """How far the model is, until the first word shows it."""
@@ -157,14 +194,12 @@ def _status(
     done: Mapping[str, Any], *, first_word_s: float, indexing_s: float, served: bool
 ) -> str:
     model, usage, timings = (done["answer"][name] for name in ("model", "usage", "timings"))
-    is_answer = done["answer"]["task"] == "answer"
     return status_line(
         model=model["name"],
         digest=model["digest"],
         first_word_s=first_word_s,
         indexing_s=indexing_s,
-        # What takes several calls is for the most part written before the first word.
-        writing_s=is_answer * (timings["total_s"] - timings["first_token_s"]),
+        writing_s=timings["writing_s"],
         tokens=usage["completion_tokens"],
         cited=done["cited"],
         passages=done["passages"],

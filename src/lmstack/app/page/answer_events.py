@@ -20,6 +20,7 @@ from lmstack.rag import (
     Hit,
     OutcomeKnown,
     PassagesFound,
+    QuotesFound,
     ReadingProgress,
     SentenceChecked,
     TextDelta,
@@ -47,6 +48,8 @@ class AnswerEvents:
             case PassagesFound(hits=hits):
                 self._hits = hits
                 yield "hits", {"hits": [self._passage(hit) for hit in hits]}
+            case QuotesFound(quotes=quotes):
+                yield "quotes", {"quotes": [self._citation(quote) for quote in quotes]}
             case TextDelta(text=text):
                 self._text += text
                 yield "delta", {"text": text}
@@ -94,6 +97,7 @@ class AnswerEvents:
             **answer.to_json(),
             "citations": [self._citation(citation) for citation in answer.citations],
             "conflicts": [self._conflict(conflict) for conflict in answer.conflicts],
+            "quotes": [self._citation(quote) for quote in answer.quotes],
             # Places hold only in the text that they were counted in.
             "sentences": self._sentences if self._text == answer.answer else [],
             "searched": {

@@ -20,6 +20,7 @@ from lmstack.rag import (
     Conflict,
     IndexView,
     OutcomeKnown,
+    QuotesFound,
     ReadingProgress,
     TextDelta,
 )
@@ -33,9 +34,9 @@ Told = Mapping[str, Any]
 async def told(
     events: AsyncGenerator[AnswerEvent, None], view: IndexView, shown: Callable[[str], str]
 ) -> AsyncGenerator[Told, None]:
-    """How far the ``reading`` of many passages is, the ``outcome``, ``text`` as it comes, and at
-    last ``done`` with what there is to print. ``view``: what is answered from; ``shown``: a path
-    of it as it is printed."""
+    """How far the ``reading`` of many passages is, ``quotes`` that stand there before a model
+    writes, the ``outcome``, ``text`` as it comes, and at last ``done`` with what there is to
+    print. ``view``: what is answered from; ``shown``: a path of it as it is printed."""
     reason = ""
     async with aclosing(events):
         async for event in events:
@@ -44,6 +45,9 @@ async def told(
                     yield {"event": "text", "text": text}
                 case ReadingProgress(done=done, total=total):
                     yield {"event": "reading", "done": done, "total": total}
+                case QuotesFound(quotes=quotes):
+                    places = [[_place(view, quote, shown), quote.point] for quote in quotes]
+                    yield {"event": "quotes", "quotes": places}
                 case OutcomeKnown(outcome=outcome, reason=why):
                     reason = why
                     yield {"event": "outcome", "outcome": outcome}
@@ -64,7 +68,7 @@ def _done(
     answer: Answer, reason: str, view: IndexView, shown: Callable[[str], str]
 ) -> dict[str, Any]:
     value = answer.to_json()
-    for part in (*value["citations"], *value["conflicts"]):
+    for part in (*value["citations"], *value["conflicts"], *value["quotes"]):
         part["path"] = shown(part["path"])
     return {
         "answer": value,
@@ -76,6 +80,7 @@ def _done(
         ],
         "cited": len({citation.passage for citation in answer.citations}),
         "passages": len(answer.hits),
+        "dropped": [[each.text, each.support, each.reason] for each in answer.dropped],
     }
 
 

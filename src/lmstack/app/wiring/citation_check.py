@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from lmstack.core import Embedder
 from lmstack.rag import AnswerConfig, Hit, OverlapSupport
-from lmstack.rag.answer.checking import check, source_of
-from lmstack.rag.answer.prompting import ClaimReader
+from lmstack.rag.answer.checking import Evidence, check, source_of
+from lmstack.rag.answer.prompting import SentenceReader
 from lmstack.rag.answer.quoting import Passage
 from lmstack.rag.answer.units import read_units
 from lmstack.train.rewards.reward import CitedClaim
@@ -24,17 +24,18 @@ class CitationCheck:
         self._scorer, self._least = OverlapSupport(embedder), least
 
     def claims(self, answer: str, sources: Sequence[str]) -> list[CitedClaim]:
-        """The sentences of ``answer``, each checked against the sources that it cites."""
+        """The sentences of ``answer``, each checked against the sources that it cites, or against
+        all where it cites none: what is learned is to cite, so a wrong number is no hint here."""
         return asyncio.run(self._claims(answer, sources))
 
     async def _claims(self, answer: str, sources: Sequence[str]) -> list[CitedClaim]:
         shown = [source_of(_passage(text, place)) for place, text in enumerate(sources)]
-        reader = ClaimReader(len(sources))
+        reader = SentenceReader(len(sources))
         found = []
         for written in (*reader.feed(answer), *reader.end()):
-            for claim in await check(written, shown, self._scorer, self._least):
-                supported = claim.support >= self._least
-                found.append(CitedClaim(claim.text, written.numbers, supported))
+            cited = [shown[number - 1] for number in written.numbers] or shown
+            claim = await check(written, Evidence(cited), self._scorer, self._least)
+            found.append(CitedClaim(claim.text, written.numbers, bool(claim.quotes)))
         return found
 
 

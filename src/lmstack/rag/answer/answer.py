@@ -24,9 +24,11 @@ __all__ = [
     "CitationFound",
     "Conflict",
     "ConflictFound",
+    "DroppedSentence",
     "Outcome",
     "OutcomeKnown",
     "PassagesFound",
+    "QuotesFound",
     "ReadingProgress",
     "Relation",
     "SentenceChecked",
@@ -233,12 +235,24 @@ class AnswerSentence:
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedSentence:
+    """A sentence that the model wrote and that is not shown, for the ``reason``; ``support`` as in
+    `AnswerSentence`."""
+
+    text: str
+    support: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerTimings:
-    """Seconds: for retrieval alone, and from the question to the first text and to the end."""
+    """Seconds: for retrieval alone, and from the question to the first text and to the end.
+    ``writing_s``: from the first token of the model to its last."""
 
     retrieval_s: float = 0.0
     first_token_s: float = 0.0
     total_s: float = 0.0
+    writing_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +264,8 @@ class Answer:
     its limit of tokens. ``query`` is what was searched for (a follow-up is searched with the
     question before it). ``conflicts``: passages that answer otherwise. ``task``: what was written;
     ``hits`` are then the passages that it was written from, and ``unread`` counts those that were
-    left out because there were too many."""
+    left out because there were too many. ``dropped``: what the model wrote besides.
+    ``quotes``: what stood there while it wrote, as in `QuotesFound`."""
 
     answer: str
     outcome: Outcome
@@ -266,6 +281,8 @@ class Answer:
     conflicts: tuple[Conflict, ...] = ()
     task: TaskName = "answer"
     unread: int = 0
+    dropped: tuple[DroppedSentence, ...] = ()
+    quotes: tuple[Citation, ...] = ()
 
     @property
     def supported(self) -> bool:
@@ -284,6 +301,7 @@ class Answer:
             "supported": self.supported,
             "citations": [citation.to_json() for citation in self.citations],
             "conflicts": [conflict.to_json() for conflict in self.conflicts],
+            "quotes": [quote.to_json() for quote in self.quotes],
             "model": {"name": self.model.name, "digest": self.model.digest},
             "usage": {
                 "prompt_tokens": self.usage.prompt_tokens,
@@ -295,6 +313,7 @@ class Answer:
                 "retrieval_s": self.timings.retrieval_s,
                 "first_token_s": self.timings.first_token_s,
                 "total_s": self.timings.total_s,
+                "writing_s": self.timings.writing_s,
             },
         }
 
@@ -310,6 +329,14 @@ class PassagesFound:
     confidence: float | None
     read: tuple[Hit, ...] = ()
     lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QuotesFound:
+    """What the documents say, while a model is about to write: the quotations that would be the
+    answer without it. Their numbers are their own, not those of the answer's citations."""
+
+    quotes: tuple[Citation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +397,7 @@ class AnswerDone:
 
 AnswerEvent = (
     PassagesFound
+    | QuotesFound
     | ReadingProgress
     | OutcomeKnown
     | TextDelta

@@ -177,7 +177,8 @@ class Answerer:
                 elif isinstance(event, TextDelta):
                     first_token_s = first_token_s or time.monotonic() - started
                 yield event
-        timings = AnswerTimings(retrieval_s, first_token_s, time.monotonic() - started)
+        total_s = time.monotonic() - started
+        timings = AnswerTimings(retrieval_s, first_token_s, total_s, composer.writing_s)
         yield AnswerDone(
             Answer(
                 composer.text,
@@ -194,33 +195,41 @@ class Answerer:
                 tuple(composer.conflicts),
                 composer.task,
                 composer.unread,
+                tuple(composer.dropped),
+                composer.quotes,
             )
         )
 
     async def _speak(
         self, found: Found, asked: _Asked, composer: Composer
     ) -> AsyncGenerator[AnswerEvent, None]:
-        """The outcome, then what is said."""
+        """What the documents say, the outcome, then what is said."""
         outcome, reason = self._outcome(found)
-        many = await self._many(found, asked, composer)
+        many = await self._many(found, asked, composer, outcome)
+        quotes, others = ([], []) if many else await self._quotes(found, outcome)
         if many or (outcome == "answer" and self.config.strategy == "write"):
+            if quotes:
+                yield composer.show(quotes)
             async with aclosing(self._write(found, asked, composer, many)) as events:
                 async for event in events:
                     yield event
-            if composer.sentences:
-                return
-            outcome = "closest" if self._may_show(found.confidence) else "nothing"
-            reason = "nothing that the model wrote is borne out by a passage"
-        yield OutcomeKnown(outcome, reason)
-        if outcome == "nothing":
-            yield composer.say(NOTHING)
-            return
-        quotes, others = await asyncio.to_thread(self._quotes, found, outcome)
-        for quote in quotes:
-            for event in _quoted(quote, composer):
-                yield event
-        if outcome == "answer":
-            composer.conflicts += find_conflicts(1, quotes[0], found.query, others, found.editions)
+            if not composer.sentences:
+                reason = _why(composer)
+                if many or composer.abstained:
+                    outcome = "closest" if self._may_show(found.confidence) else "nothing"
+                    quotes, others = await self._quotes(found, outcome)
+        if not composer.sentences:
+            yield OutcomeKnown(outcome, reason)
+            if outcome == "nothing":
+                yield composer.say(NOTHING)
+            for quote in quotes:
+                for event in _quoted(quote, composer):
+                    yield event
+        number = composer.number_of(quotes[0]) if outcome == "answer" and quotes else None
+        if number is not None:
+            composer.conflicts += find_conflicts(
+                number, quotes[0], found.query, others, found.editions
+            )
             for conflict in composer.conflicts:
                 yield ConflictFound(conflict)
 
@@ -252,15 +261,19 @@ class Answerer:
                     begun = True
                 yield event
 
-    async def _many(self, found: Found, asked: _Asked, composer: Composer) -> list[Passage]:
-        """What is read for a task that is more than an answer; nothing for an answer."""
+    async def _many(
+        self, found: Found, asked: _Asked, composer: Composer, outcome: Outcome
+    ) -> list[Passage]:
+        """What is read for a task that is more than an answer; nothing for an answer. What a
+        passage answers is a plain question, and the model is not asked what it is."""
         config = self.config
-        is_answer = config.task == "answer" or not (config.task or config.plans)
+        plans = config.plans and outcome != "answer"
+        is_answer = config.task == "answer" or not (config.task or plans)
         if config.strategy != "write" or is_answer:
             return []
         known = await asyncio.to_thread(candidates, self.index, found.question, found.hits)
         plan = Plan()
-        if config.plans and known.documents:
+        if plans and known.documents:
             named = [f"{info.path}: {info.title}" for info in known.documents]
             plan = await make_plan(
                 found.question,
@@ -371,7 +384,12 @@ class Answerer:
     def _is_enough(self, confidence: float | None) -> bool:
         return confidence is None or confidence >= self.config.min_confidence
 
-    def _quotes(self, found: Found, outcome: Outcome) -> tuple[list[Quote], list[Quote]]:
+    async def _quotes(self, found: Found, outcome: Outcome) -> tuple[list[Quote], list[Quote]]:
+        if outcome == "nothing":
+            return [], []
+        return await asyncio.to_thread(self._choose_quotes, found, outcome)
+
+    def _choose_quotes(self, found: Found, outcome: Outcome) -> tuple[list[Quote], list[Quote]]:
         """What is shown: of the passage that answers and of the second if it may well; or of the
         closest. And what could say otherwise: of other documents that may answer."""
         first, *rest = found.read
@@ -433,6 +451,13 @@ class Answerer:
         for passage in found.read:
             places.setdefault(passage.hit.chunk_id, passage)
         return list(places.values()), earlier
+
+
+def _why(composer: Composer) -> str:
+    """Why nothing that was written is shown."""
+    if composer.abstained:
+        return "the model found no answer in the passages"
+    return "nothing that the model wrote is borne out by a passage"
 
 
 def _quoted(quote: Quote, composer: Composer) -> Iterator[AnswerEvent]:

@@ -1,28 +1,36 @@
-"""What a model wrote, sentence by sentence, beside the sentences of the passages it cites.
+"""What a model wrote, sentence by sentence, beside the sentences of the passages.
 
-A sentence is supported by one sentence of them that bears it out; or by two, where it joins two
-clauses and each is borne out by one. Does not cover how far a sentence bears another out
+A sentence is cited to what bears it out best, in whatever passage that stands: the numbers that a
+small model writes are often wrong where its sentence is right, so they only decide between equals.
+It is borne out by one sentence of the passages; or by two, where it joins two clauses and each is
+borne out by one; or, where words do not show it, because the model that wrote it, asked once more
+with the passages before it, is certain enough. Does not cover how far a sentence bears another out
 (`support`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from lmstack.rag.answer.prompting import Written, space_of
+from lmstack.rag.answer.prompting import Written
 from lmstack.rag.answer.quoting import Passage, Quote
-from lmstack.rag.answer.support import SupportScorer, halves
+from lmstack.rag.answer.support import SupportScorer, halves, held, invented, parts_of
 from lmstack.rag.chunk import embedded_text
-from lmstack.rag.sentences import split_prose
 from lmstack.rag.words import content_words
 
-__all__ = ["Claim", "Source", "check", "source_of"]
+__all__ = ["Claim", "Evidence", "Judge", "Source", "check", "source_of"]
 
 # Words with a meaning of their own that a clause has at least: fewer state nothing.
 CLAUSE_WORDS = 2
+# What a passage that the model cites is ahead of its equals.
+HINTED = 0.02
+# Sentences that one is cited to at most, where the model itself says that it is borne out.
+MOST_CITED = 3
+
+# The probability that a sentence is borne out; None where the model does not say.
+Judge = Callable[[str], Awaitable[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +48,51 @@ def source_of(passage: Passage) -> Source:
     return Source(hit.path, embedded_text(hit.prefix, hit.text), (passage,))
 
 
+class Evidence:
+    """The sentences of all passages of ``sources``, each once; ``question``: its words and
+    numbers need no evidence."""
+
+    def __init__(self, sources: Sequence[Source], question: str = "") -> None:
+        passages: dict[tuple[int, int], Passage] = {}
+        self._numbers: dict[tuple[int, int], set[int]] = {}
+        for number, source in enumerate(sources, 1):
+            for passage in source.passages:
+                place = (passage.hit.document_id, passage.hit.start)
+                passages.setdefault(place, passage)
+                self._numbers.setdefault(place, set()).add(number)
+        self.question = question
+        self.places = [(p, n) for p in passages.values() for n in p.readable]
+        self.texts = [passage.point(passage.units[n]) for passage, n in self.places]
+
+    def hinted(self, place: int, numbers: Sequence[int]) -> bool:
+        hit = self.places[place][0].hit
+        return not self._numbers[hit.document_id, hit.start].isdisjoint(numbers)
+
+    def around(self, places: Sequence[int]) -> str:
+        """What numbers and names may come from where the sentences at ``places`` are cited: their
+        passages, what stands above these, and the question."""
+        passages = {self.places[n][0].hit.chunk_id: self.places[n][0] for n in places}
+        hits = [passage.hit for passage in passages.values()]
+        told = (text for hit in hits for text in (hit.text, hit.prefix, hit.path))
+        return "\n".join((*told, *(self.texts[n] for n in places), self.question))
+
+    def quote(self, place: int) -> Quote:
+        passage, unit = self.places[place]
+        return passage.quote(unit, unit, unit)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A sentence that was written, ``apart`` from what is before it by that white space.
     ``quotes`` bear it out, each of the passage at its place in ``passages``; both are empty where
-    nothing does."""
+    nothing does, and ``reason`` says why. ``support``: how far, between 0 and 1."""
 
     text: str
     quotes: tuple[Quote, ...]
     passages: tuple[Passage, ...]
     support: float
     apart: str = " "
+    reason: str = ""
 
     @property
     def states(self) -> bool:
@@ -64,58 +106,89 @@ class Claim:
 
 
 async def check(
-    written: Written, sources: Sequence[Source], scorer: SupportScorer, least: float
-) -> list[Claim]:
-    """The sentences of ``written``; ``least``: the support that is enough."""
-    spans = split_prose(written.text, 0, len(written.text))
-    texts = [written.text[a:b] for a, b in spans]
-    gaps = [written.text[a:b] for (_, a), (b, _) in itertools.pairwise(spans)]
-    apart = [written.apart, *map(space_of, gaps)]
-    pool = _evidence(written, sources)
-    evidence = [passage.point(passage.units[n]) for passage, n in pool]
-    whole = await asyncio.to_thread(_best, scorer, texts, evidence)
-    found: dict[int, list[tuple[float, int]]] = {
-        n: [best] for n, best in enumerate(whole) if best[0] >= least
-    }
-    joined = {n: _joined(text) for n, text in enumerate(texts) if n not in found}
-    parts = list({part for cuts in joined.values() for cut in cuts for part in cut})
-    of_part = dict(zip(parts, await asyncio.to_thread(_best, scorer, parts, evidence), strict=True))
-    for n, cuts in joined.items():
-        borne = [[of_part[part] for part in cut] for cut in cuts]
-        best = max(borne, key=min, default=[(0.0, -1)])
-        if min(best)[0] >= least:
-            found[n] = best
-    claims = []
-    for n, text in enumerate(texts):
-        by = [(pool[place][0], pool[place][1]) for _, place in found.get(n, ())]
-        quotes = tuple(passage.quote(unit, unit, unit) for passage, unit in by)
-        support = min(found[n])[0] if n in found else whole[n][0]
-        claims.append(Claim(text, quotes, tuple(passage for passage, _ in by), support, apart[n]))
-    return claims
+    written: Written,
+    evidence: Evidence,
+    scorer: SupportScorer,
+    least: float,
+    judge: Judge | None = None,
+) -> Claim:
+    """What bears ``written`` out. ``least``: the support that is enough, by words or by
+    ``judge``, which is only asked about what words do not show."""
+    places, support = await asyncio.to_thread(_by_words, written, evidence, scorer)
+    reason = ""
+    if support < least:
+        places, said, reason = await asyncio.to_thread(_covering, written, evidence, scorer)
+        if not reason:
+            probability = None if judge is None else await judge(written.said)
+            support = said if probability is None else probability
+            if support < least:
+                reason = "no passage says so"
+    if reason:
+        return Claim(written.text, (), (), support, written.apart, reason)
+    quotes = tuple(evidence.quote(n) for n in places)
+    passages = tuple(evidence.places[n][0] for n in places)
+    return Claim(written.text, quotes, passages, support, written.apart)
 
 
-def _evidence(written: Written, sources: Sequence[Source]) -> list[tuple[Passage, int]]:
-    """The sentences of the passages that are cited, or of all where none is: (passage, unit)."""
-    cited = {
-        (passage.hit.document_id, passage.hit.start): passage
-        for number, source in enumerate(sources, 1)
-        if not written.numbers or number in written.numbers
-        for passage in source.passages
-    }
-    return [(passage, n) for passage in cited.values() for n in passage.readable]
+def _by_words(
+    written: Written, evidence: Evidence, scorer: SupportScorer
+) -> tuple[list[int], float]:
+    """The sentence of the evidence that bears ``written`` out best, or the two of its clauses."""
+    clauses = [
+        cut
+        for cut in halves(written.said)
+        if all(len(content_words(clause)) >= CLAUSE_WORDS for clause in cut)
+    ]
+    parts = list(dict.fromkeys((written.said, *(part for cut in clauses for part in cut))))
+    best = dict(zip(parts, _best(written, parts, evidence, scorer), strict=True))
+    ways = [[best[written.said]], *([best[part] for part in cut] for cut in clauses)]
+    chosen = max(ways, key=lambda way: min(score for score, _ in way))
+    return [place for _, place in chosen if place >= 0], min(score for score, _ in chosen)
 
 
 def _best(
-    scorer: SupportScorer, texts: Sequence[str], evidence: Sequence[str]
+    written: Written, texts: Sequence[str], evidence: Evidence, scorer: SupportScorer
 ) -> list[tuple[float, int]]:
-    """Of each text the highest support, and the place in ``evidence`` that it comes from."""
-    if not texts or not evidence:
+    """Of each text the highest support, and the place that it comes from."""
+    if not evidence.texts:
         return [(0.0, -1)] * len(texts)
-    rows = scorer.score(texts, evidence)
-    best = [max(range(len(row)), key=row.__getitem__) for row in rows]
-    return [(row[n], n) for row, n in zip(rows, best, strict=True)]
+    hint = [HINTED * evidence.hinted(n, written.numbers) for n in range(len(evidence.texts))]
+    found = []
+    for row in scorer.score(texts, evidence.texts):
+        place = max(range(len(row)), key=lambda n: row[n] + hint[n])
+        found.append((row[place], place))
+    return found
 
 
-def _joined(text: str) -> list[tuple[str, str]]:
-    """``text`` as two clauses, wherever it may join them."""
-    return [cut for cut in halves(text) if all(len(content_words(c)) >= CLAUSE_WORDS for c in cut)]
+def _covering(
+    written: Written, evidence: Evidence, scorer: SupportScorer
+) -> tuple[list[int], float, str]:
+    """The few sentences of the evidence that together hold what ``written`` says, the best first;
+    how far that one bears it out; and what of it stands nowhere near them, if anything."""
+    rows = scorer.score([written.said], evidence.texts) if evidence.texts else []
+    if not rows or not rows[0]:
+        return [], 0.0, "there is nothing to bear it out"
+    parts = parts_of(written.said, evidence.question)
+    holds = [held(parts, text) for text in evidence.texts]
+    first = max(
+        range(len(holds)),
+        key=lambda n: len(holds[n]) + rows[0][n] + HINTED * evidence.hinted(n, written.numbers),
+    )
+    places, left = [first], parts - holds[first]
+    while left and len(places) < MOST_CITED:
+        same = evidence.places[first][0].hit.document_id
+        best = max(
+            range(len(holds)),
+            key=lambda n: (
+                len(holds[n] & left),
+                evidence.places[n][0].hit.document_id == same,
+                rows[0][n],
+            ),
+        )
+        if not holds[best] & left:
+            break
+        places.append(best)
+        left -= holds[best]
+    missing = invented(written.said, evidence.around(places))
+    reason = f"no passage has {', '.join(missing)}" if missing else ""
+    return places, rows[0][first], reason

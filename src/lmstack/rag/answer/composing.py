@@ -13,6 +13,8 @@ from lmstack.rag.answer.answer import (
     Citation,
     CitationFound,
     Conflict,
+    DroppedSentence,
+    QuotesFound,
     SentenceChecked,
     TaskName,
     TextDelta,
@@ -28,21 +30,25 @@ _BEGUN = re.compile(r"\[\s*\d*\s*$")
 
 @dataclass
 class Composer:
-    """One answer. ``cut`` is set when the model ran into its limit of tokens;
-    ``num_unsupported`` counts sentences that were not borne out, shown or not. Of a ``task``
-    that is more than an answer, ``hits`` are the passages that were to be read, and ``unread``
-    counts those that were left out. ``digest``: of the weights that write, where the model says
-    so."""
+    """One answer. ``quotes`` stood there before it. ``cut`` is set when the model ran into its
+    limit of tokens, ``abstained`` when it said that there is no answer; ``dropped`` are sentences
+    that it wrote and that are not shown; ``writing_s``: from its first token to its last. Of a
+    ``task`` that is more than an answer, ``hits`` are the passages that were to be read, and
+    ``unread`` counts those that were left out. ``digest``: of the weights that write, where the
+    model says so."""
 
     citations: list[Citation] = field(default_factory=list)
     sentences: list[AnswerSentence] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     cut: bool = False
+    abstained: bool = False
     conflicts: list[Conflict] = field(default_factory=list)
-    num_unsupported: int = 0
+    dropped: list[DroppedSentence] = field(default_factory=list)
+    quotes: tuple[Citation, ...] = ()
     task: TaskName = "answer"
     hits: tuple[Hit, ...] = ()
     unread: int = 0
+    writing_s: float = 0.0
     digest: str | None = None
     _parts: list[str] = field(default_factory=list)
     _held: str = ""
@@ -97,6 +103,19 @@ class Composer:
         sentence = AnswerSentence(text, tuple(numbers), support, supported)
         self.sentences.append(sentence)
         yield SentenceChecked(len(self.sentences) - 1, sentence)
+
+    def show(self, quotes: Sequence[Quote]) -> QuotesFound:
+        """What the documents say, before the model writes."""
+        self.quotes = tuple(_citation(n, quote) for n, quote in enumerate(quotes, 1))
+        return QuotesFound(self.quotes)
+
+    def number_of(self, quote: Quote) -> int | None:
+        """Of the first citation of the passage that ``quote`` is of."""
+        same = (c.id for c in self.citations if c.chunk_id == quote.hit.chunk_id)
+        return next(same, None)
+
+    def drop(self, text: str, support: float, reason: str) -> None:
+        self.dropped.append(DroppedSentence(text, support, reason))
 
     def spend(self, usage: Usage) -> None:
         """Add what a request to the model took."""

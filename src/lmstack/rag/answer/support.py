@@ -18,9 +18,25 @@ from typing import Protocol
 import numpy as np
 
 from lmstack.core import Embedder
-from lmstack.rag.words import STOP_WORDS, content_words, covered_share, number_words
+from lmstack.rag.words import (
+    STOP_WORDS,
+    content_words,
+    covered_share,
+    name_words,
+    number_words,
+)
 
-__all__ = ["NEGATIONS", "OverlapSupport", "SupportScorer", "clauses", "halves", "numerals"]
+__all__ = [
+    "NEGATIONS",
+    "OverlapSupport",
+    "SupportScorer",
+    "clauses",
+    "halves",
+    "held",
+    "invented",
+    "numerals",
+    "parts_of",
+]
 
 _ENGLISH = "not no never none nobody nothing nowhere neither nor without cannot"
 _GERMAN = (
@@ -149,6 +165,32 @@ def _support(claim: str, evidence: str, cosine: float, names: Collection[str]) -
 
 def _numbers(text: str) -> set[str]:
     return number_words(text) | numerals(text)
+
+
+def parts_of(claim: str, question: str) -> frozenset[str]:
+    """What ``claim`` says beyond ``question``: its numbers and its words with a meaning."""
+    said = frozenset(content_words(claim)) | _numbers(claim)
+    return said - frozenset(content_words(question)) - _numbers(question) or said
+
+
+def held(parts: Collection[str], text: str) -> frozenset[str]:
+    """Those of ``parts`` that ``text`` holds."""
+    numbers = _numbers(text)
+    return frozenset(p for p in parts if p in numbers or covered_share({p: 1.0}, text) > 0)
+
+
+def invented(claim: str, evidence: str) -> list[str]:
+    """Numbers in ``claim`` that ``evidence`` has not, however a date is written there, and words
+    with a digit or with a capital beyond the first."""
+    known = {number.lstrip("0") for number in re.split(r"\D+", evidence)} | _numbers(evidence)
+    words = {word.casefold() for word in re.findall(r"\w+", evidence)}
+    numbers = [n for n in sorted(_numbers(claim)) if n not in known and n.lstrip("0") not in known]
+    names = [
+        name
+        for name in name_words(claim)
+        if not name[0].isdigit() and not words.issuperset(re.findall(r"\w+", name.casefold()))
+    ]
+    return [*numbers, *names]
 
 
 def _names(texts: Sequence[str]) -> set[str]:

@@ -1,40 +1,46 @@
 """A model writes from the passages; a sentence is shown once it has been checked against them.
 
-The model is shown the passages that were read, numbered, and cites them. Each of its sentences is
-compared with the sentences of the passages it cites, or of all where it cites none; one that none
-of them bears out is dropped or marked.
+The model is shown the passages that were read and writes freely. Each of its sentences is compared
+with the sentences of all of them; what words do not show the model itself is asked, with the same
+passages before it, so that nothing is computed twice. A sentence that nothing bears out is dropped
+or marked, and never the others with it.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmstack.core import (
     ChatModel,
     ContextLengthError,
+    InputError,
     Message,
     Request,
     SamplingParams,
-    UnsupportedError,
     Usage,
 )
 from lmstack.rag.answer.answer import AnswerConfig, AnswerEvent
-from lmstack.rag.answer.checking import Claim, Source, check
+from lmstack.rag.answer.checking import Claim, Evidence, Source, check
 from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.prompting import (
+    BORNE_OUT,
     NONE,
-    ClaimReader,
     EarlierTurn,
     Job,
+    SentenceReader,
     Written,
     build_messages,
-    writing_grammar,
 )
 from lmstack.rag.answer.support import SupportScorer
 
 __all__ = ["WritingTask", "claims", "say", "text_of", "write"]
+
+# Alternatives that a model is asked for, to find yes and no among.
+ALTERNATIVES = 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,103 @@ class WritingTask:
             for n, source in enumerate(self.sources, 1)
         ]
 
+    def request(self, messages: tuple[Message, ...], sampling: SamplingParams) -> Request:
+        return Request(messages, sampling=sampling, client=self.client, request_id=self.request_id)
+
+
+@dataclass
+class _Writer:
+    """One text while it is written. ``messages``: what the model was asked, once it fitted."""
+
+    task: WritingTask
+    composer: Composer
+    messages: tuple[Message, ...] = ()
+    judges: bool = True
+    evidence: Evidence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.evidence = Evidence(self.task.sources, self.task.question)
+
+    async def claims(self) -> AsyncGenerator[Claim, None]:
+        task = self.task
+        async with aclosing(self._sentences()) as sentences:
+            async for written in sentences:
+                if _is_none(written.text):
+                    self.composer.abstained = True
+                    continue
+                yield await check(
+                    written, self.evidence, task.scorer, task.config.min_support, self._judged
+                )
+
+    async def _sentences(self) -> AsyncGenerator[Written, None]:
+        reader = SentenceReader(len(self.task.sources))
+        async with aclosing(self._text()) as deltas:
+            async for text in deltas:
+                for written in reader.feed(text):
+                    yield written
+        for written in reader.end():
+            yield written
+
+    async def _text(self) -> AsyncGenerator[str, None]:
+        """The model's text. Of an answer earlier turns and then passages from the end are left
+        out until the prompt fits."""
+        task = self.task
+        texts, earlier = task.shown, task.earlier
+        limit = task.sampling.max_tokens or task.config.max_tokens
+        while True:
+            self.messages = build_messages(
+                task.question,
+                texts,
+                instructions=task.instructions,
+                earlier=earlier,
+                job=task.job,
+            )
+            request = task.request(self.messages, task.sampling.replace(n=1, max_tokens=limit))
+            try:
+                async with aclosing(text_of(task.model, request, self.composer)) as deltas:
+                    async for text in deltas:
+                        yield text
+                return
+            except ContextLengthError:
+                if task.job != "answer" or (not earlier and len(texts) == 1):
+                    raise
+                if earlier:
+                    earlier = ()
+                else:
+                    texts.pop()
+
+    async def _judged(self, sentence: str) -> float | None:
+        """How likely the model finds it that the passages bear ``sentence`` out."""
+        if not self.judges:
+            return None
+        asked = (*self.messages, Message("assistant", sentence), Message("user", BORNE_OUT))
+        sampling = SamplingParams(temperature=0, max_tokens=1, logprobs=ALTERNATIVES)
+        try:
+            request = self.task.request(asked, sampling)
+            found = await _yes(self.task.model, request, self.composer)
+        except InputError:  # A model without log-probabilities, or no room left.
+            found = None
+        self.judges = found is not None
+        return found
+
+
+def _is_none(text: str) -> bool:
+    return text.strip(" .\"'*`").casefold() == NONE.strip(".").casefold()
+
+
+async def _yes(model: ChatModel, request: Request, composer: Composer) -> float | None:
+    """The probability of "yes" beside "no"; None where neither is among the alternatives."""
+    odds = {"yes": 0.0, "no": 0.0}
+    async for delta in model.stream(request):
+        composer.spend(delta.usage or Usage(0, 0))
+        for token in delta.logprobs:
+            for other in token.top:
+                word = other.token.strip().casefold()
+                if word in odds and other.logprob is not None:
+                    odds[word] += math.exp(other.logprob)
+    total = sum(odds.values())
+    return odds["yes"] / total if total else None
+
 
 async def write(
     task: WritingTask, composer: Composer, said: set[str] | None = None
@@ -77,8 +180,7 @@ async def write(
     async with aclosing(claims(task, composer)) as found:
         async for claim in found:
             if claim.text.casefold() not in said:
-                if task.job != "answer":
-                    said.add(claim.text.casefold())
+                said.add(claim.text.casefold())
                 for event in say(task, composer, claim):
                     yield event
 
@@ -87,85 +189,33 @@ async def claims(task: WritingTask, composer: Composer) -> AsyncGenerator[Claim,
     """What the model writes, sentence by sentence, checked. An answer and an item may be a single
     word; of other texts nothing is kept that states nothing."""
     whole = task.job in ("summarize", "compare", "notes")
-    async with aclosing(_runs(task, composer)) as runs:
-        async for written in runs:
-            for claim in await check(written, task.sources, task.scorer, task.config.min_support):
-                if claim.states or not whole:
-                    yield claim
-
-
-async def _runs(task: WritingTask, composer: Composer) -> AsyncGenerator[Written, None]:
-    reader = ClaimReader(len(task.sources))
-    async with aclosing(_generate(task, composer, reader)) as deltas:
-        async for text in deltas:
-            for written in reader.feed(text):
-                yield written
-    for written in reader.end():
-        if written.text != NONE:
-            yield written
+    async with aclosing(_Writer(task, composer).claims()) as found:
+        async for claim in found:
+            if claim.states or not whole:
+                yield claim
 
 
 def say(task: WritingTask, composer: Composer, claim: Claim) -> Iterator[AnswerEvent]:
     """``claim``, unless nothing bears it out and such are dropped. A text that somebody will send
     holds more than what documents say (a greeting, a question), so of that it is marked."""
     keeps = task.config.unsupported == "mark" or task.job == "draft"
-    if claim.quotes or keeps:
-        yield from composer.begin_sentence(claim.apart)
-        yield composer.say(claim.text)
-        yield from composer.end_sentence(
-            claim.text, claim.quotes, support=claim.support, supported=bool(claim.quotes)
-        )
-
-
-async def _generate(
-    task: WritingTask, composer: Composer, reader: ClaimReader
-) -> AsyncGenerator[str, None]:
-    """The model's text. Of an answer earlier turns and then passages from the end are left out
-    until the prompt fits, and a model that cannot be masked is asked without the grammar: the
-    reader keeps to it all the same."""
-    texts = task.shown
-    earlier, masked = task.earlier, True
-    limit = task.sampling.max_tokens or task.config.max_tokens
-    while True:
-        reader.numbers = len(texts)
-        messages: tuple[Message, ...] = build_messages(
-            task.question,
-            texts,
-            instructions=task.instructions,
-            earlier=earlier,
-            job=task.job,
-        )
-        request = Request(
-            messages,
-            sampling=task.sampling.replace(n=1, max_tokens=limit),
-            grammar=writing_grammar(len(texts)) if masked else None,
-            client=task.client,
-            request_id=task.request_id,
-        )
-        try:
-            async with aclosing(text_of(task.model, request, composer)) as deltas:
-                async for text in deltas:
-                    yield text
-            return
-        except ContextLengthError:
-            if task.job != "answer" or (not earlier and len(texts) == 1):
-                raise
-            if earlier:
-                earlier = ()
-            else:
-                texts.pop()
-        except UnsupportedError:
-            if not masked:
-                raise
-            masked = False
+    if not (claim.quotes or keeps):
+        composer.drop(claim.text, claim.support, claim.reason)
+        return
+    yield from composer.begin_sentence(claim.apart)
+    yield composer.say(claim.text)
+    yield from composer.end_sentence(
+        claim.text, claim.quotes, support=claim.support, supported=bool(claim.quotes)
+    )
 
 
 async def text_of(
     model: ChatModel, request: Request, composer: Composer
 ) -> AsyncGenerator[str, None]:
-    """What ``model`` says, counted in ``composer``."""
+    """What ``model`` says, counted and timed in ``composer``."""
     stream = model.stream(request)
-    pieces, before = 0, composer.usage
+    pieces, took, begun = 0, composer.writing_s, 0.0
+    counted = False
     try:
         async for delta in stream:
             composer.digest = delta.digest or composer.digest
@@ -173,12 +223,17 @@ async def text_of(
                 composer.cut = delta.finish_reason == "length"
             if delta.text:
                 pieces += 1
-            # The model's own count replaces ours; a stream that is left early has none.
-            composer.usage = before
-            composer.spend(delta.usage or Usage(0, pieces))
+                begun = begun or time.monotonic()
+                composer.writing_s = took + time.monotonic() - begun
+            if delta.usage is not None:
+                composer.spend(delta.usage)
+                counted = True
             if delta.text:
                 yield delta.text
     finally:
+        # The model's own count comes last; a stream that is left early has none.
+        if not counted:
+            composer.spend(Usage(0, pieces))
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()

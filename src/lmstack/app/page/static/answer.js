@@ -46,6 +46,7 @@ export class Turn {
     this.final = null;
     this.sources = []; // What keys 1 to 9 and "next source" go through, in order.
     this.citations.clear();
+    this.quotes = []; // What the documents say, before a model has written.
     this.unsupported = [];
     this.setOutcome("answer");
     this.prose.clear();
@@ -60,6 +61,25 @@ export class Turn {
 
   setHits(hits) {
     this.say(hits.length ? `Reading ${counted(hits.length, "passage")}` : "Nothing found");
+  }
+
+  setQuotes(quotes) {
+    this.quotes = quotes;
+    this.say("Writing");
+    this.listSources();
+  }
+
+  /** While a model writes: what it cites so far, then what was found besides. */
+  listSources() {
+    const cited = [...this.citations.values()];
+    this.sources = [...cited, ...this.besides(cited)];
+    this.under.replaceChildren(this.sourceList(this.sources));
+  }
+
+  /** The quotations that share nothing with what is cited. */
+  besides(cited) {
+    const within = (quote) => (source) => source.document_id === quote.document_id && source.start < quote.end && quote.start < source.end;
+    return this.quotes.filter((quote) => !cited.some(within(quote))).map((quote) => ({ ...quote, id: null }));
   }
 
   /** Known before the first text: an "answer", what is "closest", or "nothing". */
@@ -78,7 +98,8 @@ export class Turn {
   addCitation(citation) {
     if (this.citations.has(citation.id)) return;
     this.citations.set(citation.id, citation);
-    this.sources.push(citation);
+    if (this.quotes.length) this.listSources();
+    else this.sources.push(citation);
     this.drawSoon();
   }
 
@@ -95,12 +116,14 @@ export class Turn {
     this.citations = new Map(answer.citations.map((citation) => [citation.id, citation]));
     const conflicts = answer.conflicts ?? [];
     this.setOutcome(answer.outcome);
-    this.sources = [...answer.citations, ...conflicts.map((conflict) => ({ ...conflict, id: null }))];
+    this.quotes = answer.outcome === "answer" ? (answer.quotes ?? []) : [];
+    this.found = [...answer.citations, ...this.besides(answer.citations)];
+    this.sources = [...this.found, ...conflicts.map((conflict) => ({ ...conflict, id: null }))];
     this.feedback = answer.request_id ? new Feedback(answer, () => this.actions.judged(this)) : null;
     this.unsupported = answer.sentences.filter((sentence) => !sentence.supported);
     this.settle();
     this.under.replaceChildren(...this.support(answer));
-    if (conflicts.length) this.under.append(...this.disagreement(conflicts, answer));
+    if (conflicts.length) this.under.append(...this.disagreement(conflicts));
     if (this.feedback) this.under.append(this.feedback.root);
     this.under.append(this.metaLine(facts(answer)));
   }
@@ -159,8 +182,8 @@ export class Turn {
     return button;
   }
 
-  support({ citations, outcome, searched }) {
-    const list = citations.length ? [this.sourceList(citations)] : [];
+  support({ outcome, searched }) {
+    const list = this.found.length ? [this.sourceList(this.found)] : [];
     if (outcome !== "answer") return [...list, this.searched(searched)];
     return list.length ? list : [element("p", { class: "note" }, "No source is cited for this answer.")];
   }
@@ -173,8 +196,8 @@ export class Turn {
   }
 
   /** Passages that answer otherwise than what is cited. */
-  disagreement(conflicts, answer) {
-    const before = answer.citations.length;
+  disagreement(conflicts) {
+    const before = this.found.length;
     const title = element("p", { class: "sources-title" }, conflicts.length === 1 ? "One passage says otherwise" : "Some passages say otherwise");
     const list = this.sourceList(this.sources.slice(before), { first: before, label: "Passages that say otherwise", about: otherwise });
     return [title, list];
@@ -251,8 +274,8 @@ function setCurrent(node, on) {
 function facts(answer) {
   const { timings, usage, model } = answer;
   const parts = [...likely(answer), `${seconds(timings.first_token_s)} to first token`];
-  const rate = usage.completion_tokens / Math.max(timings.total_s - timings.first_token_s, 1e-6);
-  if (usage.completion_tokens > 1 && rate < 1e5) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
+  const rate = usage.completion_tokens / Math.max(timings.writing_s, 1e-6);
+  if (usage.completion_tokens > 1 && timings.writing_s > 0) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (usage.cached_tokens) parts.push(`prefix ${Math.round((100 * usage.cached_tokens) / usage.prompt_tokens)} %`);
   parts.push(`${answer.searched.cited} of ${counted(answer.searched.passages, "passage")} cited`);
   // The bar names the model too, where it has the room.

@@ -86,6 +86,7 @@ async function follow(turn, signal) {
   const wanted = { where: turn.within?.where ?? null, answers: turn.manner };
   for await (const { event, data } of ask(turn.question, historyBefore(turn), wanted, signal)) {
     if (event === "hits") turn.setHits(data.hits);
+    else if (event === "quotes") turn.setQuotes(data.quotes);
     else if (event === "citation") turn.addCitation(data);
     else if (event === "sentence") turn.addSentence(data);
     else if (event === "reading") turn.say(`Reading ${data.done} of ${data.total} passages`);
