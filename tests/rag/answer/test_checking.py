@@ -63,16 +63,16 @@ TOLD = "Ferry 7 leaves at noon. The pier is wet. Tickets cost 12 euros."
 
 
 @pytest.mark.parametrize(("probability", "shown"), [(0.9, True), (0.4, False), (None, False)])
-async def test_the_model_is_asked_about_what_words_do_not_show(probability, shown):
-    asked: list[str] = []
+async def test_the_model_is_asked_about_what_is_no_quotation(probability, shown):
+    asked: list[tuple[str, str]] = []
 
-    async def judge(sentence: str) -> float | None:
-        asked.append(sentence)
+    async def judge(sentence: str, evidence: str) -> float | None:
+        asked.append((sentence, evidence))
         return probability
 
     said = "- For 12 euros ferry 7 departs midday."
     claim = await _checked(said, [_source(1, TOLD)], _Known({}), judge=judge)
-    assert asked == [said[2:]]
+    assert asked == [(said[2:], f"{TOLD[:23]}\nTickets cost 12 euros.")]
     assert bool(claim.quotes) == shown
     assert bool(claim.reason) != shown
     if shown:  # cited to the sentences that hold what it says, and to no other
@@ -80,18 +80,38 @@ async def test_the_model_is_asked_about_what_words_do_not_show(probability, show
         assert claim.support == 0.9
 
 
-@pytest.mark.parametrize("said", ["Ferry 8 leaves at noon.", "The ferry Ulla leaves at noon."])
-async def test_the_model_is_not_asked_to_believe_numbers_and_names_of_its_own(said):
-    async def judge(_: str) -> float:
+async def test_a_quotation_is_borne_out_whatever_the_model_says():
+    async def judge(*_: str) -> float:
         raise AssertionError("it was asked")
 
-    claim = await _checked(said, [_source(1, TOLD)], _Known({}), judge=judge)
+    said = "The pier is wet."
+    claim = await _checked(said, [_source(1, TOLD)], _Known({(said, said): 1.0}), judge=judge)
+    assert [quote.quote for quote in claim.quotes] == [said]
+
+
+async def test_words_decide_where_the_model_does_not_say():
+    async def judge(*_: str) -> None:
+        return None
+
+    said = "The ferry 7 leaves at noon."
+    known = _Known({(said, TOLD[:23]): 0.7})
+    claim = await _checked(said, [_source(1, TOLD)], known, judge=judge)
+    assert (claim.support, [quote.quote for quote in claim.quotes]) == (0.7, [TOLD[:23]])
+
+
+@pytest.mark.parametrize("said", ["Ferry 8 leaves at noon.", "The ferry Ulla leaves at noon."])
+async def test_the_model_is_not_asked_to_believe_numbers_and_names_of_its_own(said):
+    async def judge(*_: str) -> float:
+        raise AssertionError("it was asked")
+
+    known = _Known({(said, TOLD[:23]): 0.9})
+    claim = await _checked(said, [_source(1, TOLD)], known, judge=judge)
     assert claim.quotes == ()
     assert said.split()[1 if "8" in said else 2] in claim.reason
 
 
 async def test_numbers_and_names_of_the_question_are_not_invented():
-    async def judge(_: str) -> float:
+    async def judge(*_: str) -> float:
         return 1.0
 
     evidence = Evidence([_source(1, TOLD)], "When does Ulla, ferry 7 of 2024, leave?")

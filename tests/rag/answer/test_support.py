@@ -135,3 +135,4 @@ def test_numerals_are_numbers_in_words() -> None:
 def test_numbers_and_names_that_stand_nowhere_are_invented(claim, missing):
     evidence = "used on 2024-05-03: hep-2, may we ask; lc-ms"
     assert sorted(invented(claim, evidence)) == sorted(missing)
+    assert "HEK" not in invented("It used HEK here", evidence, capitals=False)

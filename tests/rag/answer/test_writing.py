@@ -15,6 +15,7 @@ from lmstack.core import (
     Request,
     SamplingParams,
     ScriptedModel,
+    UnsupportedError,
     Usage,
 )
 from lmstack.rag import OutcomeKnown, QuotesFound, TextDelta
@@ -126,6 +127,38 @@ async def test_the_quotation_is_there_before_the_model_writes(make_writer, make_
     answer = [event async for event in stream][-1].answer
     assert answer.quotes == event.quotes
     assert answer.answer == f"{TRUE} [1]"
+
+
+@pytest.mark.parametrize(("word", "shown"), [("yes", True), ("No", False), ("maybe", False)])
+async def test_a_model_that_writes_well_is_asked_what_its_sentences_are_borne_out_by(
+    make_writer, word, shown
+):
+    said = "Up to sixty times each minute a client may ask."
+
+    def reply(request: Request) -> str:
+        return said if request.sampling.logprobs is None else word
+
+    model = ScriptedModel([reply])
+    answer = await make_writer(model, judges=True, min_support=0.8).answer(QUESTION)
+    _, asked = model.requests
+    assert asked.sampling.max_tokens == 1
+    assert TRUE in asked.messages[-1].content
+    assert said in asked.messages[-1].content
+    assert (said in answer.answer) == shown
+    assert answer.usage.completion_tokens == len(said.split()) + 1
+
+
+async def test_a_model_without_log_probabilities_is_asked_once_and_words_decide(make_writer):
+    def reply(request: Request) -> str:
+        if request.sampling.logprobs is not None:
+            raise UnsupportedError("no log-probabilities here", param="logprobs")
+        return "A client may send sixty requests. Paris is big. It is sixty a minute, requests."
+
+    model = ScriptedModel([reply])
+    answer = await make_writer(model, judges=True).answer(QUESTION)
+    assert "sixty requests." in answer.answer
+    assert "Paris" not in answer.answer
+    assert sum(request.sampling.logprobs is not None for request in model.requests) == 1
 
 
 async def test_a_sentence_is_dropped_alone_and_the_answer_says_why(make_writer):

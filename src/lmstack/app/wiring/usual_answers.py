@@ -18,9 +18,9 @@ MIN_PARAMETERS = 1_500_000_000
 
 
 def usual_answers(model: ModelInfo, config: AnswerConfig | None = None) -> AnswerConfig:
-    """``config``, or the defaults, with the strategy that suits ``model``. One that writes also
-    says what kind of text is asked for."""
+    """``config``, or the defaults, with the strategy that suits ``model``. One that writes well
+    also says what kind of text is asked for, and what its sentences are borne out by."""
     is_remote = model.digest is None
     writes = is_remote or model.parameters >= MIN_PARAMETERS
     strategy = "write" if writes else "quote"
-    return (config or AnswerConfig()).replace(strategy=strategy, plans=writes)
+    return (config or AnswerConfig()).replace(strategy=strategy, plans=writes, judges=writes)

@@ -96,8 +96,9 @@ class AnswerConfig(Config):
     documents is shown, as such; below, nothing. So ``min_closest=1`` refuses whatever is not
     certain enough, and ``min_closest=0`` always shows something.
 
-    A sentence that is written is supported if a passage bears it out with at least
-    ``min_support``; ``unsupported`` says what becomes of others. ``max_tokens``: of what is
+    A sentence that is written is supported if passages bear it out with at least ``min_support``:
+    by words and vectors or, with ``judges``, by the probability of the model's own "yes" when it
+    is asked about them. ``unsupported`` says what becomes of others. ``max_tokens``: of what is
     written. ``history_turns``: earlier turns that a follow-up question may draw on.
 
     ``task``: what a model that writes is to write; all but an ``answer`` are written from whole
@@ -118,6 +119,7 @@ class AnswerConfig(Config):
     history_turns: int = 1
     task: TaskName | None = None
     plans: bool = False
+    judges: bool = False
     max_calls: int = 16
     window_tokens: int = 3000
 

@@ -252,6 +252,7 @@ class Answerer:
             request_id=asked.request_id,
             earlier=earlier,
             job=composer.task,
+            capitals=found.certainty.by_reranker,
         )
         begun = False
         async with aclosing((map_reduce if many else write)(task, composer)) as events:

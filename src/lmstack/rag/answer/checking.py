@@ -2,10 +2,10 @@
 
 A sentence is cited to what bears it out best, in whatever passage that stands: the numbers that a
 small model writes are often wrong where its sentence is right, so they only decide between equals.
-It is borne out by one sentence of the passages; or by two, where it joins two clauses and each is
-borne out by one; or, where words do not show it, because the model that wrote it, asked once more
-with the passages before it, is certain enough. Does not cover how far a sentence bears another out
-(`support`).
+What is no quotation is borne out if a model that can tell says so of the few sentences that
+together hold its words, once all its numbers and names are there. Without such a model words and
+vectors decide: one sentence bears it out, or two, where it joins two clauses. Does not cover how
+far words bear a sentence out (`support`), nor how a model is asked (`writing`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ HINTED = 0.02
 # Sentences that one is cited to at most, where the model itself says that it is borne out.
 MOST_CITED = 3
 
-# The probability that a sentence is borne out; None where the model does not say.
-Judge = Callable[[str], Awaitable[float | None]]
+# The probability that a sentence is borne out by a text; None where the model does not say.
+Judge = Callable[[str, str], Awaitable[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,13 @@ def source_of(passage: Passage) -> Source:
 
 
 class Evidence:
-    """The sentences of all passages of ``sources``, each once; ``question``: its words and
-    numbers need no evidence."""
+    """The sentences of all passages of ``sources``, each once. ``question``: its words and
+    numbers need no evidence. Without ``capitals`` only what has a digit is a name: in German every
+    noun has a capital."""
 
-    def __init__(self, sources: Sequence[Source], question: str = "") -> None:
+    def __init__(
+        self, sources: Sequence[Source], question: str = "", *, capitals: bool = True
+    ) -> None:
         passages: dict[tuple[int, int], Passage] = {}
         self._numbers: dict[tuple[int, int], set[int]] = {}
         for number, source in enumerate(sources, 1):
@@ -60,7 +63,7 @@ class Evidence:
                 place = (passage.hit.document_id, passage.hit.start)
                 passages.setdefault(place, passage)
                 self._numbers.setdefault(place, set()).add(number)
-        self.question = question
+        self.question, self.capitals = question, capitals
         self.places = [(p, n) for p in passages.values() for n in p.readable]
         self.texts = [passage.point(passage.units[n]) for passage, n in self.places]
 
@@ -75,6 +78,14 @@ class Evidence:
         hits = [passage.hit for passage in passages.values()]
         told = (text for hit in hits for text in (hit.text, hit.prefix, hit.path))
         return "\n".join((*told, *(self.texts[n] for n in places), self.question))
+
+    def shown(self, places: Sequence[int]) -> str:
+        """The sentences at ``places`` in their order, below the headings of their passages."""
+        lines = dict[str, None]()
+        for n in sorted(places):
+            lines.setdefault(self.places[n][0].hit.prefix)
+            lines.setdefault(self.texts[n])
+        return "\n".join(filter(None, lines))
 
     def quote(self, place: int) -> Quote:
         passage, unit = self.places[place]
@@ -112,17 +123,16 @@ async def check(
     least: float,
     judge: Judge | None = None,
 ) -> Claim:
-    """What bears ``written`` out. ``least``: the support that is enough, by words or by
-    ``judge``, which is only asked about what words do not show."""
+    """What bears ``written`` out. ``least``: the support that is enough, by ``judge`` or, without
+    one, by ``scorer``; a quotation needs none."""
     places, support = await asyncio.to_thread(_by_words, written, evidence, scorer)
-    reason = ""
+    covering, reason = await asyncio.to_thread(_covering, written, evidence, scorer)
+    if judge is not None and support < 1 and covering and not reason:
+        found = await judge(written.said, evidence.shown(covering))
+        if found is not None:
+            places, support = covering, found
     if support < least:
-        places, said, reason = await asyncio.to_thread(_covering, written, evidence, scorer)
-        if not reason:
-            probability = None if judge is None else await judge(written.said)
-            support = said if probability is None else probability
-            if support < least:
-                reason = "no passage says so"
+        reason = reason or "no passage says so"
     if reason:
         return Claim(written.text, (), (), support, written.apart, reason)
     quotes = tuple(evidence.quote(n) for n in places)
@@ -160,35 +170,29 @@ def _best(
     return found
 
 
-def _covering(
-    written: Written, evidence: Evidence, scorer: SupportScorer
-) -> tuple[list[int], float, str]:
+def _covering(written: Written, evidence: Evidence, scorer: SupportScorer) -> tuple[list[int], str]:
     """The few sentences of the evidence that together hold what ``written`` says, the best first;
-    how far that one bears it out; and what of it stands nowhere near them, if anything."""
-    rows = scorer.score([written.said], evidence.texts) if evidence.texts else []
-    if not rows or not rows[0]:
-        return [], 0.0, "there is nothing to bear it out"
+    and what of it stands nowhere near them, if anything."""
+    if not evidence.texts:
+        return [], "nothing was read"
+    (scores,) = scorer.score([written.said], evidence.texts)
     parts = parts_of(written.said, evidence.question)
     holds = [held(parts, text) for text in evidence.texts]
-    first = max(
-        range(len(holds)),
-        key=lambda n: len(holds[n]) + rows[0][n] + HINTED * evidence.hinted(n, written.numbers),
-    )
+    hint = [HINTED * evidence.hinted(n, written.numbers) for n in range(len(holds))]
+    first = max(range(len(holds)), key=lambda n: len(holds[n]) + scores[n] + hint[n])
+    document = evidence.places[first][0].hit.document_id
     places, left = [first], parts - holds[first]
+
+    def gain(n: int) -> tuple[int, bool, float]:
+        same = evidence.places[n][0].hit.document_id == document
+        return len(holds[n] & left), same, scores[n]
+
     while left and len(places) < MOST_CITED:
-        same = evidence.places[first][0].hit.document_id
-        best = max(
-            range(len(holds)),
-            key=lambda n: (
-                len(holds[n] & left),
-                evidence.places[n][0].hit.document_id == same,
-                rows[0][n],
-            ),
-        )
+        best = max(range(len(holds)), key=gain)
         if not holds[best] & left:
             break
         places.append(best)
         left -= holds[best]
-    missing = invented(written.said, evidence.around(places))
-    reason = f"no passage has {', '.join(missing)}" if missing else ""
-    return places, rows[0][first], reason
+    around = evidence.around(places)
+    missing = invented(written.said, around, capitals=evidence.capitals)
+    return places, f"no passage has {', '.join(missing)}" if missing else ""

@@ -18,19 +18,17 @@ from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.sentences import split_prose
 
 __all__ = [
-    "BORNE_OUT",
     "NONE",
     "EarlierTurn",
     "Job",
     "SentenceReader",
     "Written",
     "build_messages",
+    "build_question",
     "passage_texts",
 ]
 
 NONE = "The documents do not say."
-# What a model is asked about a sentence that it wrote, to be answered with one token.
-BORNE_OUT = "Do the passages say exactly this? Answer with yes or no."
 _NUMBER = re.compile(r"\s*\[(\d{1,4})\]")
 _NUMBERS = re.compile(r"(?:\s*\[\d{1,4}\])+")
 _LINE = re.compile(r"[^\n]*\n?")
@@ -192,3 +190,16 @@ def _asked(question: str, passages: Sequence[tuple[str, str]]) -> str:
     fenced = Span(whole, untrusted=True, label="documents")
     rendered = Prompt.of("Passages:\n", fenced, "\n\n").render()
     return f"{rendered}Question: {question}"
+
+
+def build_question(sentence: str, evidence: str) -> tuple[Message, ...]:
+    """Whether ``evidence`` bears ``sentence`` out, to be answered with one token."""
+    fenced = Span(evidence, untrusted=True, label="documents")
+    said = Span(sentence, untrusted=True, label="sentence")
+    asked = Prompt.of(
+        fenced,
+        "\n\nBased only on the documents above, is this correct?\n\n",
+        said,
+        "\n\nReply with one word, yes or no.",
+    )
+    return (Message("user", asked.render()),)

@@ -179,16 +179,18 @@ def held(parts: Collection[str], text: str) -> frozenset[str]:
     return frozenset(p for p in parts if p in numbers or covered_share({p: 1.0}, text) > 0)
 
 
-def invented(claim: str, evidence: str) -> list[str]:
+def invented(claim: str, evidence: str, *, capitals: bool = True) -> list[str]:
     """Numbers in ``claim`` that ``evidence`` has not, however a date is written there, and words
-    with a digit or with a capital beyond the first."""
+    with a digit or, where ``capitals`` make names, with one beyond the first."""
     known = {number.lstrip("0") for number in re.split(r"\D+", evidence)} | _numbers(evidence)
     words = {word.casefold() for word in re.findall(r"\w+", evidence)}
     numbers = [n for n in sorted(_numbers(claim)) if n not in known and n.lstrip("0") not in known]
     names = [
         name
         for name in name_words(claim)
-        if not name[0].isdigit() and not words.issuperset(re.findall(r"\w+", name.casefold()))
+        if not name[0].isdigit()
+        and (capitals or any(map(str.isdigit, name)))
+        and not words.issuperset(re.findall(r"\w+", name.casefold()))
     ]
     return [*numbers, *names]
 

@@ -1,9 +1,9 @@
 """A model writes from the passages; a sentence is shown once it has been checked against them.
 
 The model is shown the passages that were read and writes freely. Each of its sentences is compared
-with the sentences of all of them; what words do not show the model itself is asked, with the same
-passages before it, so that nothing is computed twice. A sentence that nothing bears out is dropped
-or marked, and never the others with it.
+with the sentences of all of them; a model that writes well is itself asked whether these bear it
+out, while it writes on. A sentence that nothing bears out is dropped or marked, and never the
+others with it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from lmstack.rag.answer.answer import AnswerConfig, AnswerEvent
 from lmstack.rag.answer.checking import Claim, Evidence, Source, check
 from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.prompting import (
-    BORNE_OUT,
     NONE,
     EarlierTurn,
     Job,
     SentenceReader,
     Written,
     build_messages,
+    build_question,
 )
 from lmstack.rag.answer.support import SupportScorer
 
@@ -47,7 +47,7 @@ ALTERNATIVES = 20
 class WritingTask:
     """A question and the ``sources`` that the model is shown, numbered from 1. ``earlier`` turns
     are shown too, and the first sources are theirs. ``job``: what is to be written; a source is
-    shown with its path where that is more than an answer."""
+    shown with its path where that is more than an answer. ``capitals``: as of `Evidence`."""
 
     question: str
     sources: Sequence[Source]
@@ -60,6 +60,7 @@ class WritingTask:
     request_id: str = ""
     earlier: Sequence[EarlierTurn] = ()
     job: Job = "answer"
+    capitals: bool = True
 
     @property
     def shown(self) -> list[tuple[str, str]]:
@@ -79,16 +80,17 @@ class WritingTask:
 
 @dataclass
 class _Writer:
-    """One text while it is written. ``messages``: what the model was asked, once it fitted."""
+    """One text while it is written. ``judges``: whether the model says what bears it out."""
 
     task: WritingTask
     composer: Composer
-    messages: tuple[Message, ...] = ()
-    judges: bool = True
     evidence: Evidence = field(init=False)
+    judges: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.evidence = Evidence(self.task.sources, self.task.question)
+        task = self.task
+        self.evidence = Evidence(task.sources, task.question, capitals=task.capitals)
+        self.judges = task.config.judges
 
     async def claims(self) -> AsyncGenerator[Claim, None]:
         task = self.task
@@ -97,9 +99,9 @@ class _Writer:
                 if _is_none(written.text):
                     self.composer.abstained = True
                     continue
-                yield await check(
-                    written, self.evidence, task.scorer, task.config.min_support, self._judged
-                )
+                judge = self._judged if self.judges else None
+                least = task.config.min_support
+                yield await check(written, self.evidence, task.scorer, least, judge)
 
     async def _sentences(self) -> AsyncGenerator[Written, None]:
         reader = SentenceReader(len(self.task.sources))
@@ -117,14 +119,14 @@ class _Writer:
         texts, earlier = task.shown, task.earlier
         limit = task.sampling.max_tokens or task.config.max_tokens
         while True:
-            self.messages = build_messages(
+            messages = build_messages(
                 task.question,
                 texts,
                 instructions=task.instructions,
                 earlier=earlier,
                 job=task.job,
             )
-            request = task.request(self.messages, task.sampling.replace(n=1, max_tokens=limit))
+            request = task.request(messages, task.sampling.replace(n=1, max_tokens=limit))
             try:
                 async with aclosing(text_of(task.model, request, self.composer)) as deltas:
                     async for text in deltas:
@@ -138,16 +140,13 @@ class _Writer:
                 else:
                     texts.pop()
 
-    async def _judged(self, sentence: str) -> float | None:
-        """How likely the model finds it that the passages bear ``sentence`` out."""
-        if not self.judges:
-            return None
-        asked = (*self.messages, Message("assistant", sentence), Message("user", BORNE_OUT))
+    async def _judged(self, sentence: str, evidence: str) -> float | None:
+        """How likely the model finds it that ``evidence`` bears ``sentence`` out."""
         sampling = SamplingParams(temperature=0, max_tokens=1, logprobs=ALTERNATIVES)
+        request = self.task.request(build_question(sentence, evidence), sampling)
         try:
-            request = self.task.request(asked, sampling)
             found = await _yes(self.task.model, request, self.composer)
-        except InputError:  # A model without log-probabilities, or no room left.
+        except InputError:  # A model without log-probabilities.
             found = None
         self.judges = found is not None
         return found

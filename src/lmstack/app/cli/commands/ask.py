@@ -117,7 +117,11 @@ def ask(
     strict: Strict = None,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Also show the passages with their ranks, and the prompt."),
+        typer.Option(
+            "--explain",
+            help="Also show the passages with their ranks, the prompt, and what became of each"
+            " sentence that was written.",
+        ),
     ] = False,
     rebuild: Rebuild = False,
     no_server: NoServer = False,
