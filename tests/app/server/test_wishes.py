@@ -25,6 +25,7 @@ from lmstack.core import InputError, ModelInfo, ScriptedModel
 from lmstack.rag import AnswerWishes, Index
 from lmstack.rag.answer import confidence
 from lmstack.rag.answer.confidence import Calibration
+from lmstack.rag.answer.prompting import NONE
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -202,11 +203,18 @@ def test_where_nothing_is_certain_to_answer_is_as_strict_as_is_wanted(
     assert (QUOTED in text) == (outcome != "nothing")
 
 
-def test_strict_also_holds_where_nothing_that_was_written_is_supported(
+def test_what_is_wanted_also_holds_where_nothing_that_was_written_is_shown(
     by_page: Way, sure: Callable[[float], None], said: list[str]
 ) -> None:
     sure(SURE)
+    # What no passage bears out is left out, and the quotation answers as certainly as before.
     said.append("[1] Elephants never forget a birthday in Peru.")
+    for wishes in (AnswerWishes("write"), AnswerWishes("write", "strict")):
+        text, outcome = by_page(wishes)
+        assert text.startswith(QUOTED)
+        assert outcome == "answer"
+    # That there is no answer is the model's word against the reranker's.
+    said[:] = [NONE]
     assert by_page(AnswerWishes("write"))[1] == "closest"
     assert by_page(AnswerWishes("write", "strict")) == (NOTHING, "nothing")
 

@@ -142,7 +142,7 @@ def page_events(client: TestClient, **body: Any) -> list[tuple[str, Any]]:
 def test_the_page_streams_sentences_as_they_are_checked(client: TestClient) -> None:
     events = page_events(client, question=QUESTION)
     names = [name for name, _ in events]
-    assert names[:3] == ["searching", "hits", "outcome"]
+    assert names[:4] == ["searching", "hits", "quotes", "outcome"]
     assert names[-1] == "done"
     # Each sentence is sent once it was checked, not with the whole answer.
     assert [name for name in names if name in ("citation", "sentence")] == [
@@ -246,7 +246,10 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
 
     def reply() -> list[Any]:
         sent = [Message(m["role"], m["content"]) for m in server.bodies[-1]["messages"]]
-        said = server.plan if "response_format" in server.bodies[-1] else strong(sent)
+        body = server.bodies[-1]
+        # It has no log-probabilities, so it is asked about one sentence and no more.
+        said = "yes" if "logprobs" in body else server.plan
+        said = said if {"logprobs", "response_format"} & set(body) else strong(sent)
         pieces = re.findall(r"\S+\s*", said)
         events = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
         end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -273,14 +276,16 @@ def test_a_remote_model_writes_without_being_told_to(
     told = ran.json
     assert_checked(told["answer"], told["citations"])
     assert told["model"] == {"name": "gpt-x", "digest": None}
-    assert told["usage"]["prompt_tokens"] == 2 * 9  # It is asked first what the question is.
-    planned, body = provider.bodies
+    # It is asked first what the question is, and once what a sentence is borne out by.
+    assert told["usage"]["prompt_tokens"] == 3 * 9
+    planned, body, asked = provider.bodies
+    assert asked["max_completion_tokens"] == 1
     assert "response_format" not in body
     assert "summarize" in json.dumps(planned["response_format"])
     assert (body["model"], body["stream"]) == ("gpt-x", True)
     quoted = run("ask", QUESTION, "--docs", "docs", "--model", "openai:gpt-x", "--quote")
     assert KEPT in quoted.out
-    assert len(provider.bodies) == 2
+    assert len(provider.bodies) == 3
 
 
 def test_a_remote_model_that_sees_a_comparison_reads_both_documents_whole(
@@ -299,7 +304,6 @@ def test_a_remote_model_that_sees_a_comparison_reads_both_documents_whole(
     assert {citation["path"] for citation in told["citations"]} == {
         *("docs/contracts.md", "docs/renewals.md"),
     }
-    assert len(provider.bodies) == 2
-    shown = provider.bodies[-1]["messages"][-1]["content"]
+    shown = provider.bodies[1]["messages"][-1]["content"]
     assert "docs/contracts.md: " in shown
     assert "docs/renewals.md: " in shown

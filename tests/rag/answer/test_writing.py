@@ -372,6 +372,16 @@ async def test_earlier_turns_are_shown_with_their_passages_first(make_writer):
     assert len(model.requests[1].messages) == 2
 
 
+async def test_a_model_is_shown_as_many_passages_as_it_reads_well(make_writer, make_answerer):
+    model = ScriptedModel([_true])
+    answer = await make_writer(model, shown=2).answer(QUESTION)
+    asked = model.requests[0].messages[-1].content
+    assert re.findall(r"^\[(\d)\]", asked, re.M) == ["1", "2"]
+    # What is quoted does not depend on it.
+    quoted = await make_answerer(min_confidence=0).answer(QUESTION)
+    assert [quote.quote for quote in answer.quotes] == [c.quote for c in quoted.citations]
+
+
 async def test_an_empty_question_is_refused_before_the_model_is_asked(make_writer):
     model = ScriptedModel([_true])
     with pytest.raises(InputError, match="empty"):

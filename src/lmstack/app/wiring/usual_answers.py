@@ -15,12 +15,18 @@ __all__ = ["MIN_PARAMETERS", "usual_answers"]
 # As few as a model that writes may have. Below, its sentences are checked and dropped so often
 # that a quotation says more.
 MIN_PARAMETERS = 1_500_000_000
+# Passages that a local model is shown: of five a small one more often answers from the wrong one.
+FEW = 3
 
 
-def usual_answers(model: ModelInfo, config: AnswerConfig | None = None) -> AnswerConfig:
-    """``config``, or the defaults, with the strategy that suits ``model``. One that writes well
-    also says what kind of text is asked for, and what its sentences are borne out by."""
+def usual_answers(model: ModelInfo) -> AnswerConfig:
+    """The defaults, with the strategy that suits ``model``. One that writes well also says what
+    kind of text is asked for, and what its sentences are borne out by."""
     is_remote = model.digest is None
     writes = is_remote or model.parameters >= MIN_PARAMETERS
-    strategy = "write" if writes else "quote"
-    return (config or AnswerConfig()).replace(strategy=strategy, plans=writes, judges=writes)
+    return AnswerConfig(
+        strategy="write" if writes else "quote",
+        shown=AnswerConfig.shown if is_remote else FEW,
+        plans=writes,
+        judges=writes,
+    )

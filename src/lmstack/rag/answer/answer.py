@@ -87,10 +87,10 @@ class AnswerConfig(Config):
     ``strategy``: ``quote`` shows the part of the best passage that answers; with ``write`` the
     model writes, and each sentence is checked against the passages.
 
-    ``retrieve`` passages are found; the first ``passages`` of them are read: shown to a model
-    that writes, and looked through for quotations. A quotation has about ``max_quote_chars``
-    characters; where the second passage is nearly as likely to answer as the first, or nobody
-    knows, both are quoted.
+    ``retrieve`` passages are found; the first ``passages`` of them are read: looked through for
+    quotations, and the first ``shown`` of them shown to a model that writes an answer. A quotation
+    has about ``max_quote_chars`` characters; where the second passage is nearly as likely to answer
+    as the first, or nobody knows, both are quoted.
 
     From ``min_confidence`` on an answer is given; from ``min_closest`` on what is closest in the
     documents is shown, as such; below, nothing. So ``min_closest=1`` refuses whatever is not
@@ -110,6 +110,7 @@ class AnswerConfig(Config):
     strategy: StrategyName = "quote"
     retrieve: int = 10
     passages: int = 5
+    shown: int = 5
     max_quote_chars: int = 800
     min_confidence: float = 0.25
     min_closest: float = 0.1
@@ -133,6 +134,7 @@ class AnswerConfig(Config):
                 )
         check_range("retrieve", self.retrieve, 1, 100)
         check_range("passages", self.passages, 1, self.retrieve)
+        check_range("shown", self.shown, 1, 100)
         check_range("max_quote_chars", self.max_quote_chars, 10, 100_000)
         check_range("max_tokens", self.max_tokens, 1, 100_000)
         check_range("history_turns", self.history_turns, 0, 100)

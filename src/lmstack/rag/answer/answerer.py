@@ -266,9 +266,9 @@ class Answerer:
         self, found: Found, asked: _Asked, composer: Composer, outcome: Outcome
     ) -> list[Passage]:
         """What is read for a task that is more than an answer; nothing for an answer. What a
-        passage answers is a plain question, and the model is not asked what it is."""
+        passage is certain to answer is a plain question, and the model is not asked what it is."""
         config = self.config
-        plans = config.plans and outcome != "answer"
+        plans = config.plans and (outcome != "answer" or found.confidence is None)
         is_answer = config.task == "answer" or not (config.task or plans)
         if config.strategy != "write" or is_answer:
             return []
@@ -446,10 +446,10 @@ class Answerer:
         begun = len(history) - len(turns)
         for n, (question, answer) in enumerate(turns):
             before = len(places)
-            for passage in self.find(question, history[: begun + n]).read:
+            for passage in self.find(question, history[: begun + n]).read[: self.config.shown]:
                 places.setdefault(passage.hit.chunk_id, passage)
             earlier.append(EarlierTurn(question, answer, len(places) - before))
-        for passage in found.read:
+        for passage in found.read[: self.config.shown]:
             places.setdefault(passage.hit.chunk_id, passage)
         return list(places.values()), earlier
 
