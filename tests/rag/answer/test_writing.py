@@ -148,6 +148,22 @@ async def test_a_model_that_writes_well_is_asked_what_its_sentences_are_borne_ou
     assert answer.usage.completion_tokens == len(said.split()) + 1
 
 
+async def test_a_stream_that_is_left_lets_the_model_go_while_it_is_asked(make_writer):
+    def reply(request: Request) -> str:
+        return "Sixty it is. Ada." if request.sampling.logprobs is None else "yes no maybe"
+
+    model = ScriptedModel([reply], delay_s=0.05)
+    stream = make_writer(model, judges=True).stream(QUESTION)
+    task = asyncio.create_task(anext(e async for e in stream if isinstance(e, TextDelta)))
+    while not any(request.sampling.logprobs for request in model.requests):
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await stream.aclose()
+    assert model.open_streams == 0
+
+
 async def test_a_model_without_log_probabilities_is_asked_once_and_words_decide(make_writer):
     def reply(request: Request) -> str:
         if request.sampling.logprobs is not None:

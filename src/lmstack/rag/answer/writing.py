@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from lmstack.core import (
     ChatModel,
     ContextLengthError,
+    Delta,
     InputError,
     Message,
     Request,
@@ -157,17 +158,36 @@ def _is_none(text: str) -> bool:
 
 
 async def _yes(model: ChatModel, request: Request, composer: Composer) -> float | None:
-    """The probability of "yes" beside "no"; None where neither is among the alternatives."""
+    """The probability of "yes" beside "no", 0 where neither is likely; None of a model that gives
+    no log-probabilities."""
     odds = {"yes": 0.0, "no": 0.0}
-    async for delta in model.stream(request):
-        composer.spend(delta.usage or Usage(0, 0))
-        for token in delta.logprobs:
-            for other in token.top:
+    has_alternatives = False
+    async with _streaming(model, request) as deltas:
+        async for delta in deltas:
+            composer.spend(delta.usage or Usage(0, 0))
+            for other in (other for token in delta.logprobs for other in token.top):
+                has_alternatives = True
                 word = other.token.strip().casefold()
                 if word in odds and other.logprob is not None:
                     odds[word] += math.exp(other.logprob)
     total = sum(odds.values())
-    return odds["yes"] / total if total else None
+    if not has_alternatives:
+        return None
+    return odds["yes"] / total if total else 0.0
+
+
+@asynccontextmanager
+async def _streaming(
+    model: ChatModel, request: Request
+) -> AsyncGenerator[AsyncIterator[Delta], None]:
+    """Closed when it is left, so that the model is let go."""
+    stream = model.stream(request)
+    try:
+        yield stream
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def write(
@@ -212,27 +232,23 @@ async def text_of(
     model: ChatModel, request: Request, composer: Composer
 ) -> AsyncGenerator[str, None]:
     """What ``model`` says, counted and timed in ``composer``."""
-    stream = model.stream(request)
     pieces, took, begun = 0, composer.writing_s, 0.0
     counted = False
     try:
-        async for delta in stream:
-            composer.digest = delta.digest or composer.digest
-            if delta.finish_reason is not None:
-                composer.cut = delta.finish_reason == "length"
-            if delta.text:
-                pieces += 1
-                begun = begun or time.monotonic()
-                composer.writing_s = took + time.monotonic() - begun
-            if delta.usage is not None:
-                composer.spend(delta.usage)
-                counted = True
-            if delta.text:
-                yield delta.text
+        async with _streaming(model, request) as deltas:
+            async for delta in deltas:
+                composer.digest = delta.digest or composer.digest
+                if delta.finish_reason is not None:
+                    composer.cut = delta.finish_reason == "length"
+                if delta.usage is not None:
+                    composer.spend(delta.usage)
+                    counted = True
+                if delta.text:
+                    pieces += 1
+                    begun = begun or time.monotonic()
+                    composer.writing_s = took + time.monotonic() - begun
+                    yield delta.text
     finally:
         # The model's own count comes last; a stream that is left early has none.
         if not counted:
             composer.spend(Usage(0, pieces))
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()
