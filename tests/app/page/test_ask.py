@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -146,8 +148,11 @@ def test_opening_a_source_leaves_the_question_where_it_is(
 def test_more_below_follows_until_the_reader_scrolls_up(
     workspace: Any, open_page: Any, ask: Any, until: Any
 ) -> None:
-    # Longer than a slow browser needs to see it grow; the test leaves before its end.
-    workspace.scripts = [workspace.script("word " * 6000, pause=0.005)]
+    ended = threading.Event()
+    words = [("delta", {"text": "word " * 10}), 0.01]
+    endless = itertools.takewhile(lambda _: not ended.is_set(), itertools.cycle(words))
+    *before_it, done = workspace.script("Long.")
+    workspace.scripts = [itertools.chain(before_it, endless, [done])]
     page = open_page(workspace, height=500)
     ask(page, "Long?")
     page.get_by_role("button", name="More below").click()
@@ -165,9 +170,10 @@ def test_more_below_follows_until_the_reader_scrolls_up(
     page.mouse.move(500, 250)
     page.mouse.wheel(0, -200)
     until(lambda: place()[1] > 60)
-    here = place()[0]
-    page.wait_for_timeout(150)
+    here, left = place()
+    until(lambda: place()[1] > left + 100)
     assert place()[0] == here
+    ended.set()
 
 
 def test_focused_citation_keeps_the_focus_while_text_streams(
