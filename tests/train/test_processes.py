@@ -1,4 +1,5 @@
-"""Two processes equal one: torchrun, FSDP2 and gloo, a few steps each."""
+"""Two processes equal one: FSDP2 and gloo, a few steps each. torchrun itself starts those of the
+command; the others are forked, which spares each of them the loading of torch."""
 
 from __future__ import annotations
 
@@ -42,15 +43,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def torchrun(count: int, *words: str) -> subprocess.Popen[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*launch, "--nproc-per-node", str(count), *words],
+        [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+
+
+def fork(count: int, *words: str) -> subprocess.Popen[str]:
+    return start(str(SCRIPT.with_name("forked.py")), str(count), *words)
 
 
 def assert_close(one: Path, two: Path, bound: float) -> None:
@@ -78,7 +82,7 @@ def test_two_processes_equal_one(folder: Path) -> None:
         changes = {**STEPS, **KINDS[kind]}
         runs.train(runs.recipe(folder, f"{kind}-1", kind, **changes))
         files.append(str(runs.recipe_file(folder, f"{kind}-2", kind, **changes)))
-    process = torchrun(2, str(SCRIPT), *files)
+    process = fork(2, str(SCRIPT), *files)
     out, said = process.communicate()
     assert process.returncode == 0, said
     assert out == ""
@@ -101,7 +105,7 @@ def test_one_process_saves_and_three_go_on(folder: Path) -> None:
         with pytest.raises(runs.Killed):
             runs.train(parted, watch=runs.Stop(3))
         files.append(f"resume:{runs.recipe_file(folder, f'{kind}-parted', kind, **changes)}")
-    process = torchrun(3, str(SCRIPT), *files)
+    process = fork(3, str(SCRIPT), *files)
     _, said = process.communicate()
     assert process.returncode == 0, said
     for kind in ("causal", "ppo"):
@@ -112,7 +116,8 @@ def test_one_process_saves_and_three_go_on(folder: Path) -> None:
 
 def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:
     file = runs.recipe_file(folder, steps=100_000, save_every=100_000, eval_every=100_000)
-    process = torchrun(2, "-m", "lmstack", "train", str(file))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = start(*launch, "-m", "lmstack", "train", str(file))
     metrics = folder / "run" / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
         assert process.poll() is None, process.communicate()
@@ -139,7 +144,7 @@ def test_an_error_ends_all_and_is_said_once(folder: Path) -> None:
         str(runs.recipe_file(folder, f"wrong-{number}", **changes))
         for number, changes in enumerate(errors.values())
     ]
-    process = torchrun(2, str(SCRIPT.with_name("process_errors.py")), *files)
+    process = fork(2, str(SCRIPT.with_name("process_errors.py")), *files)
     _, said = process.communicate()
     assert process.returncode != 0
     for message in errors:
