@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 
+import torch._dynamo
 import torch.distributed.fsdp  # noqa: F401
 
 import lmstack.app.wiring.rollouts
