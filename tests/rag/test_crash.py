@@ -141,16 +141,16 @@ def test_killed_while_workers_parse_leaves_no_worker_and_a_valid_index(tmp_path,
         (docs / f"{number:02}.html").write_text(f"<title>{number}</title><p>{words}</p>" * 2)
     folder = tmp_path / "index"
     counts = []
-    for kill in ((1, 0.0), (3, 0.01), (0, 0.3), None):
-        killable = _Killable(folder, docs)
-        try:
+    killable = _Killable(folder, docs)
+    try:
+        for kill in ((1, 0.0), (3, 0.01), (0, 0.3), None):
             status = killable.run("update a", kill)
-        finally:
-            killable.close()
-        assert status == (0 if kill is None else -signal.SIGKILL)
-        with Index.open(folder, make_embedder()) as index:
-            assert index.verify().findings == ()
-            counts.append(len(index.documents()))
+            assert status == (0 if kill is None else -signal.SIGKILL)
+            with Index.open(folder, make_embedder()) as index:
+                assert index.verify().findings == ()
+                counts.append(len(index.documents()))
+    finally:
+        killable.close()
     assert counts == sorted(counts)
     assert counts[-1] == 24
     deadline = time.monotonic() + 60

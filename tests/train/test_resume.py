@@ -164,11 +164,14 @@ def test_a_damaged_checkpoint_is_passed_over(
         pytest.skip("its last byte is a brace, which the next test does without")
     path = folder / name / "checkpoints"
     DAMAGE[damage](path / "step-00000006" / file)
-    watch = runs.Stop(0)
-    runs.train(runs.recipe(folder, name), resume=True, watch=watch)
+    watch = runs.Stop(10)
+    with pytest.raises(runs.Killed):
+        runs.train(runs.recipe(folder, name), resume=True, watch=watch)
     assert len(watch.notes) == 1
     assert "step-00000006 is passed over: " in watch.notes[0]
-    runs.assert_same_end(folder, "causal", name)
+    again = runs.lines(folder, name)
+    assert max(line["step"] for line in again) == 10
+    assert again == runs.lines(folder, "causal")[: len(again)]
 
 
 def test_without_a_whole_checkpoint_it_says_so(folder: Path, name: str, stopped_at_8: None) -> None:

@@ -148,13 +148,16 @@ LETTERS = [bytes([value]) for value in range(256)]
 END = 256
 
 
-def written(schema: dict[str, Any], seed: int) -> str:
+@pytest.fixture(scope="module")
+def compiler() -> GrammarCompiler:
+    """One, because each starts a process."""
+    return GrammarCompiler(Vocabulary([*LETTERS, b""], frozenset({END}), frozenset({END})), 1 << 20)
+
+
+def written(compiler: GrammarCompiler, schema: dict[str, Any], seed: int) -> str:
     """What a model that picks letters at random writes under the grammar of ``schema``, closing
     what is open half of the times."""
-    vocabulary = Vocabulary([*LETTERS, b""], frozenset({END}), frozenset({END}))
-    matcher = GrammarCompiler(vocabulary, 1 << 20).compile(
-        Grammar("json_schema", json.dumps(schema))
-    )
+    matcher = compiler.compile(Grammar("json_schema", json.dumps(schema)))
     choose, text = random.Random(seed), b""
     while True:
         mask = matcher.mask(END + 1)
@@ -169,10 +172,12 @@ def written(schema: dict[str, Any], seed: int) -> str:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_its_grammar_lets_a_model_write_is_taken(seed: int) -> None:
+def test_whatever_its_grammar_lets_a_model_write_is_taken(
+    compiler: GrammarCompiler, seed: int
+) -> None:
     """But for what no grammar of a number or a date can know: 1e999 and a leap second."""
     made = FunctionTool.of(everything)
-    arguments = json.loads(written(dict(made.tool.parameters), seed))
+    arguments = json.loads(written(compiler, dict(made.tool.parameters), seed))
     problem = ""
     try:
         made.parameters.bind(arguments, ToolContext())
