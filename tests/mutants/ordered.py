@@ -1,10 +1,16 @@
-"""Tests in the order in which they are written, though they are named in another.
+"""Tests in the order in which they are written, though they are named in another, those of the
+module with the fault first; tests that cannot be collected have failed.
 
 `run` copies this as the conftest.py at the top: mutmut names the tests of a fault in no order,
-and a fixture that tests of a module share is then made again and again, which takes long.
+and a fixture that tests of a module share is then made again and again, which takes long. And
+pytest ends with the same code when a test file cannot be imported, by which a fault is noticed,
+and when somebody interrupts it.
 """
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +19,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=written)
 
 
-def written(item: pytest.Item) -> tuple[str, int, str]:
-    """The place of a test: its file, its line, and its id, for one that has parameters."""
+def written(item: pytest.Item) -> tuple[bool, str, int, str]:
+    """The place of a test: its file, its line, and its id, for one that has parameters. The module
+    with the fault, if there is one, is named in the environment by mutmut."""
     file, line, _ = item.location
-    return file, line or 0, item.nodeid
+    faulty = os.environ.get("MUTANT_UNDER_TEST", "").split(".")
+    return Path(file).stem.removeprefix("test_") not in faulty, file, line or 0, item.nodeid
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.exitstatus == pytest.ExitCode.INTERRUPTED and session.testsfailed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

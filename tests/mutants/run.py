@@ -4,10 +4,10 @@
     make mutants MUTANTS=all             all of them, which takes days
     make mutants MODULES="safety serve"  of these modules alone
 
-mutmut makes the faults, finds the tests that reach each, and runs them in copies under
-``build/mutants``. Here faults are sampled (the same ones for the same code), survivors are
-listed, and the share that the tests kill is counted: below `LEAST` in any module the exit status
-is 1. A run that was stopped goes on where it was, as long as neither code nor tests changed.
+Faults are sampled (the same ones for the same code) and put into copies under ``build/mutants``,
+where mutmut finds the tests that reach each and runs them. Survivors are listed, and the share that
+the tests kill is counted: below `LEAST` in any module the exit status is 1. A run that was stopped
+goes on where it was, as long as neither code nor tests changed.
 Faults in words for people are left out. Those that change nothing stand in ``known.toml``, each
 with its reason, and do not count. Not covered: decorated functions and code outside functions,
 which mutmut leaves as they are.
@@ -23,11 +23,12 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutants.faults import Fault, faults_of, results_of
+from tests.mutants.faults import Fault, faults_of, put_into, results_of, sites_of
 
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "build" / "mutants"
@@ -74,7 +75,8 @@ MODULES = {
 SETTINGS = """[mutmut]
 source_paths = src
 only_mutate =
-    {source}/*
+    {files}
+track_dependencies = false
 pytest_add_cli_args_test_selection =
     {tests}
 pytest_add_cli_args =
@@ -129,10 +131,26 @@ def main() -> int:
 def sampled(module: Module, count: int | None, seed: int = SEED) -> list[Fault]:
     """``count`` faults of a module, all if None. ``seed``: which."""
     paths = sorted((ROOT / module.source).rglob("*.py"))
-    found = [fault for path in paths for fault in faults_of(path, ROOT)]
-    if count is None or count >= len(found):
-        return found
-    return sorted(random.Random(seed).sample(found, count), key=lambda f: (f.file, f.line))
+    if count is None:
+        return [fault for path in paths for fault in faults_of(path, ROOT)]
+    sites = [(path, *site) for path in paths for site in sites_of(path, ROOT)]
+    random.Random(seed).shuffle(sites)
+    found: list[Fault] = []
+    while sites and len(found) < count:
+        # Some are of words alone, which only shows once they are written out.
+        drawn, sites = sites[: 2 * count], sites[2 * count :]
+        functions = grouped((path, function) for path, function, _ in drawn)
+        faults = {f.name: f for path in functions for f in faults_of(path, ROOT, functions[path])}
+        found += (faults[name] for _, _, name in drawn if name in faults)
+    return sorted(found[:count], key=lambda f: (f.file, f.line))
+
+
+def grouped(pairs: Iterable[tuple[Path, str]]) -> dict[Path, set[str]]:
+    """The functions of each file."""
+    found: dict[Path, set[str]] = {}
+    for path, function in pairs:
+        found.setdefault(path, set()).add(function)
+    return found
 
 
 def read_known(path: Path) -> set[tuple[object, ...]]:
@@ -146,24 +164,33 @@ def read_known(path: Path) -> set[tuple[object, ...]]:
 
 def run(name: str, sample: Sequence[Fault], jobs: int) -> dict[str, str]:
     """What became of each fault, by its name."""
-    place = prepared(name)
+    place = prepared(name, grouped((ROOT / each.file, each.function) for each in sample))
     results = results_of(place)
     left = [fault.name for fault in sample if fault.name not in results]
     print(f"{name}: {len(sample)} faults, {len(sample) - len(left)} of them done before")
     if left:
         command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children"]
-        if subprocess.run([*command, str(jobs), *left], cwd=place, check=False).returncode:
+        # A second time: on a busy machine a test that waits for something may fail by itself.
+        if all(
+            subprocess.run([*command, str(jobs), *left], cwd=place, check=False).returncode
+            for _ in range(2)
+        ):
             raise SystemExit(f"mutmut failed on {name}: its tests must pass before any fault")
     results = results_of(place)
     # What was stopped or never reached by a test was not noticed.
     return {fault.name: results.get(fault.name, "survived") for fault in sample}
 
 
-def prepared(name: str) -> Path:
-    """The copy of code and tests for a module, with what is left of a run on the very same."""
+def prepared(name: str, functions: Mapping[Path, AbstractSet[str]]) -> Path:
+    """The copy of code and tests for a module, with all faults of ``functions``, and with what is
+    left of a run on the very same."""
     place, module = PLACE / name, MODULES[name]
-    settings = SETTINGS.format(source=module.source, tests="\n    ".join(module.tests))
+    settings = SETTINGS.format(
+        files="\n    ".join(sorted(str(path.relative_to(ROOT)) for path in functions)),
+        tests="\n    ".join(module.tests),
+    )
     stamp = hashlib.sha256(settings.encode())
+    stamp.update(repr(sorted((str(path), sorted(functions[path])) for path in functions)).encode())
     for path in sorted(p for top in ("src", "tests") for p in (ROOT / top).rglob("*.py")):
         stamp.update(path.read_bytes())
     if (place / "stamp").is_file() and (place / "stamp").read_text() == stamp.hexdigest():
@@ -176,6 +203,8 @@ def prepared(name: str) -> Path:
             shutil.copytree(ROOT / top, place / top, ignore=ignored)
         else:
             shutil.copy(ROOT / top, place / top)
+    for path, chosen in functions.items():
+        put_into(place, path, ROOT, chosen)
     shutil.copy(ORDERED, place / "conftest.py")
     (place / "preloaded.txt").write_text("\n".join(PRELOADED))
     (place / "setup.cfg").write_text(settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +11,14 @@ from pathlib import Path
 
 import pytest
 from tests.mutants import run
-from tests.mutants.faults import Fault, faults_of, without_words
+from tests.mutants.faults import (
+    Fault,
+    faults_of,
+    put_into,
+    results_of,
+    sites_of,
+    without_words,
+)
 
 SOURCE = '''"""A module."""
 
@@ -85,11 +94,93 @@ def test_every_known_fault_has_a_reason_and_its_file() -> None:
     assert all((run.ROOT / str(file)).is_file() for file, _, _ in run.read_known(run.KNOWN))
 
 
-def test_tests_named_in_any_order_run_as_they_are_written(tmp_path: Path) -> None:
+def test_tests_run_as_they_are_written_and_those_of_the_fault_first(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(run.ORDERED.read_text())
     (tmp_path / "test_a.py").write_text("def test_2(): pass\ndef test_1(): pass\n")
     (tmp_path / "test_b.py").write_text("def test_3(): pass\n")
     named = ["test_b.py::test_3", "test_a.py::test_1", "test_a.py::test_2"]
-    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--collect-only", "-q", *named]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[:3] == named[::-1]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *named]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    def order(fault: str) -> list[str]:
+        at = {**env, "MUTANT_UNDER_TEST": fault}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=at, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()[:3]
+
+    assert order("") == named[::-1]
+    assert order("stack.b.x_f__mutmut_1") == [named[0], *named[:0:-1]]
+
+
+def test_a_file_that_cannot_be_imported_has_failed_and_was_not_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(run.ORDERED.read_text())
+    (tmp_path / "test_a.py").write_text("import no_such_module\n")
+    (tmp_path / "test_b.py").write_text("def test_b(): raise KeyboardInterrupt\n")
+    command = [sys.executable, "-m", "pytest", "-x", "-q"]
+    place = {"cwd": tmp_path, "env": {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}}
+    codes = [
+        subprocess.run([*command, name], capture_output=True, check=False, **place).returncode
+        for name in ("test_a.py", "test_b.py")
+    ]
+    assert codes == [1, 2]
+
+
+def test_a_run_that_was_interrupted_has_no_result(tmp_path: Path) -> None:
+    codes = {"killed": 1, "survived": 0, "timeout": -24, "broken": 255, "new": None, "stopped": 2}
+    folder = tmp_path / "mutants" / "src"
+    folder.mkdir(parents=True)
+    (folder / "m.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
+    expected = {each: each for each in ("killed", "survived", "timeout")} | {"broken": "survived"}
+    assert results_of(tmp_path) == expected
+
+
+GATES = (
+    SOURCE.replace("key == LIMIT", "self.least(key) == LIMIT")
+    + """
+    def least(self, key: str) -> int:
+        return len(key) + 1
+
+
+def twice(count: int) -> int:
+    if count < 0:
+        raise ValueError("fewer than none")
+    return 2 * count
+"""
+)
+
+
+def test_faults_of_some_functions_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "gate.py"
+    path.write_text(GATES)
+    every = list(faults_of(path, tmp_path))
+    chosen = {"xǁGateǁleast", "x_twice"}
+    assert {fault.function for fault in every} == {*chosen, "xǁGateǁopens"}
+    some = list(faults_of(path, tmp_path, chosen))
+    assert some == [fault for fault in every if fault.function in chosen]
+
+
+def test_sites_are_all_faults_and_those_of_words(tmp_path: Path) -> None:
+    path = tmp_path / "gate.py"
+    path.write_text(GATES)
+    faults = {(fault.function, fault.name) for fault in faults_of(path, tmp_path)}
+    sites = set(sites_of(path, tmp_path))
+    assert faults < sites
+    assert {function for function, _ in sites - faults} == {"x_twice"}
+
+
+def test_mutmut_takes_the_faults_of_chosen_functions_as_they_were_put(tmp_path: Path) -> None:
+    path = tmp_path / "src" / "gate.py"
+    path.parent.mkdir()
+    path.write_text(GATES)
+    place = tmp_path / "copy"
+    put_into(place, path, tmp_path, {"x_twice"})
+    written = (place / "mutants" / "src" / "gate.py").read_text()
+    assert "x_twice__mutmut_1" in written
+    assert "least__mutmut" not in written
+    assert results_of(place) == {}
+    facts = json.loads((place / "mutants" / "src" / "gate.py.meta").read_text())
+    assert set(facts["exit_code_by_key"]) == {
+        name for function, name in sites_of(path, tmp_path) if function == "x_twice"
+    }
+    assert list(facts["hash_by_function_name"]) == ["x_twice"]
