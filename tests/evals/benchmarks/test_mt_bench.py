@@ -124,6 +124,7 @@ def test_a_reply_without_a_rating_is_counted_and_left_out() -> None:
     assert statistic(np.array([[4.0, 1.0], [16.0, 2.0]])) == pytest.approx(20 / 3)
     silent = rated(mt_bench(SAMPLES, replying("no idea"), PROMPTS, source="s"), 0)
     assert math.isnan(silent["sum"])
+    assert math.isnan(silent["ratings"])
     assert silent["failures"] == 1
 
 
@@ -189,5 +190,10 @@ def test_other_prompts_or_answers_change_the_protocol() -> None:
         for text in ("a", "b")
     ]
     assert pairs[0] != pairs[1]
+    datasets = (
+        mt_bench(SAMPLES, judge, PROMPTS, source="s").dataset,
+        mt_bench_pairs(SAMPLES, judge, PROMPTS, {"x": ("a", "")}, source="s").dataset,
+    )
+    assert {(each.name, each.source) for each in datasets} == {("mt_bench", "s")}
     with pytest.raises(InputError, match="single-math-v1"):
         rated(mt_bench(SAMPLES, judge, fewer, source="s"), 1)

@@ -152,5 +152,15 @@ def test_a_list_of_misspellings_is_checked(data: bytes) -> None:
 
 
 def test_other_words_are_another_protocol() -> None:
-    other = contractions(CONTRACTIONS + b"\n")
-    assert other.protocol != CONTRACTED.protocol
+    for make, words in (
+        (contractions, CONTRACTIONS),
+        (misspellings, MISSPELLINGS),
+        (typos, TYPOS),
+        (dialect, b'{"they": ["dey"]}'),
+        (gender_pronouns, GENDER),
+    ):
+        assert make(words).protocol != make(words + b"\n").protocol
+    others = (contractions(CONTRACTIONS + b"\n"), misspellings(MISSPELLINGS + b"\n", share=1.0))
+    mixes = [mild_mix(CONTRACTED, MISSPELT), mild_mix(others[0], MISSPELT)]
+    mixes.append(mild_mix(CONTRACTED, others[1]))
+    assert len({mix.words for mix in mixes}) == 3

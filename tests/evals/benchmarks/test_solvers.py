@@ -37,11 +37,13 @@ def test_each_choice_is_scored_after_the_whole_prompt() -> None:
     assert output.facts == {"shots": 3}
 
 
-def test_shots_are_left_out_from_the_last_until_the_prompt_fits() -> None:
-    model = HashedLikelihoods(limit=len(PROMPT.text(ASKED, 1)))
+@pytest.mark.parametrize("fits", [2, 1, 0])
+def test_shots_are_left_out_from_the_last_until_the_prompt_fits(fits: int) -> None:
+    model = HashedLikelihoods(limit=len(PROMPT.text(ASKED, fits)))
     output = asyncio.run(LikelihoodSolver(PROMPT)(ASKED, likelihood_subject(model)))
-    assert output.facts == {"shots": 1}
-    assert {context for context, _ in model.asked} == {PROMPT.text(ASKED, n) for n in (3, 2, 1)}
+    assert output.facts == {"shots": fits}
+    tried = range(3, fits - 1, -1)
+    assert {context for context, _ in model.asked} == {PROMPT.text(ASKED, n) for n in tried}
 
 
 def test_a_question_that_does_not_fit_alone_is_an_error() -> None:

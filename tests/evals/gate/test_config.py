@@ -53,6 +53,7 @@ def test_a_wrong_rule_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         GateConfig.from_mapping({"rules": [{**RULE, **change}]})
     assert said in str(error.value)
+    assert error.value.param in {*change, "threshold", "margin"}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_a_wrong_gate_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         GateConfig.from_mapping(values)
     assert said in str(error.value)
+    assert error.value.param in {*values, None if "mapping" in said else "rules"}
 
 
 def test_a_rule_has_its_own_levels_and_otherwise_the_gates() -> None:
