@@ -13,13 +13,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mutmut.mutation.file_mutation import MutatedFile
 
-__all__ = ["Fault", "faults_of", "put_into", "results_of", "sites_of", "without_words"]
+__all__ = [
+    "Fault",
+    "faults_of",
+    "put_into",
+    "results_of",
+    "sites_of",
+    "with_fault",
+    "without_words",
+]
 
 # A text with a space in it, and lines of which only that is left (or nothing, where mutmut took
 # the text away), or which say something; hints, also after what they belong to.
@@ -119,6 +128,20 @@ def _mutated(path: Path, functions: AbstractSet[str] | None) -> MutatedFile:
         if name in functions:
             lines.update(range(node.lineno, node.end_lineno + 1))
     return mutate_file_contents(str(path), source, lines)
+
+
+def with_fault(path: Path, fault: Fault) -> str:
+    """The file at ``path``, which is `Fault.file`, with the fault in it and nothing of mutmut."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    made = _mutated(path, {fault.function})
+    span = made.line_span_by_function_name[fault.name.rpartition(".")[2]]
+    written = made.code.splitlines()[span.start - 1 : span.end]
+    # Comments and empty lines before a function belong to it in mutmut's tree.
+    changed = dropwhile(lambda line: not line.lstrip().startswith(("def ", "async ", "@")), written)
+    node = dict(_functions(ast.parse("\n".join(lines)).body))[fault.function]
+    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+    lines[first - 1 : node.end_lineno] = [_MANGLED.sub(r"\1", line) for line in changed]
+    return "\n".join(lines) + "\n"
 
 
 def put_into(place: Path, path: Path, root: Path, functions: AbstractSet[str]) -> None:

@@ -1,10 +1,11 @@
 """Tests in the order in which they are written, though they are named in another, those of the
-module with the fault first; tests that cannot be collected have failed.
+module with the fault first; tests that cannot be collected have failed; and what failed without a
+fault is written to ``failed.txt``.
 
 `run` copies this as the conftest.py at the top: mutmut names the tests of a fault in no order,
 and a fixture that tests of a module share is then made again and again, which takes long. And
 pytest ends with the same code when a test file cannot be imported, by which a fault is noticed,
-and when somebody interrupts it.
+and when somebody interrupts it. mutmut keeps to itself which test failed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,3 +33,10 @@ def written(item: pytest.Item) -> tuple[bool, str, int, str]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.exitstatus == pytest.ExitCode.INTERRUPTED and session.testsfailed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_exception_interact(
+    node: pytest.Item | pytest.Collector, report: pytest.CollectReport | pytest.TestReport
+) -> None:
+    if os.environ.get("MUTANT_UNDER_TEST", "") in ("", "stats"):
+        (ROOT / "failed.txt").write_text(f"{node.nodeid}\n{report.longreprtext}\n")

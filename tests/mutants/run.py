@@ -28,6 +28,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.mutants.apart import results_apart
 from tests.mutants.faults import Fault, faults_of, put_into, results_of, sites_of
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +47,16 @@ OUTCOMES = ("killed", "timeout", "survived", "known")
 
 @dataclass(frozen=True)
 class Module:
-    """``source``: its folder; ``tests``: those that ought to notice."""
+    """``source``: its folder; ``tests``: those that ought to notice. ``apart``: a folder in it,
+    whose code runs in processes without mutmut; its faults ``tests_apart`` ought to notice."""
 
     source: str
     tests: tuple[str, ...]
+    apart: str = ""
+    tests_apart: tuple[str, ...] = ()
+
+    def is_apart(self, fault: Fault) -> bool:
+        return bool(self.apart) and fault.file.startswith(f"{self.apart}/")
 
 
 MODULES = {
@@ -62,7 +69,19 @@ MODULES = {
     "serve": Module("src/lmstack/serve", ("tests/serve",)),
     "train": Module("src/lmstack/train", ("tests/train",)),
     "evals": Module("src/lmstack/evals", ("tests/evals",)),
-    "agents": Module("src/lmstack/agents", ("tests/agents",)),
+    "agents": Module(
+        "src/lmstack/agents",
+        ("tests/agents",),
+        "src/lmstack/agents/sandbox/inside",
+        (
+            *(
+                f"tests/agents/test_{name}.py"
+                for name in ("folder", "landlock", "seccomp", "code_tests", "sandbox", "session")
+            ),
+            "tests/agents/test_hostile_sessions.py",
+            "tests/agents/tools/test_python.py",
+        ),
+    ),
     "registry": Module("src/lmstack/registry", ("tests/registry",)),
     "prompting": Module("src/lmstack/prompting", ("tests/prompting",)),
 }
@@ -164,10 +183,12 @@ def read_known(path: Path) -> set[tuple[object, ...]]:
 
 def run(name: str, sample: Sequence[Fault], jobs: int) -> dict[str, str]:
     """What became of each fault, by its name."""
-    place = prepared(name, grouped((ROOT / each.file, each.function) for each in sample))
+    module = MODULES[name]
+    through = [fault for fault in sample if not module.is_apart(fault)]
+    place = prepared(name, grouped((ROOT / each.file, each.function) for each in through))
     results = results_of(place)
-    left = [fault.name for fault in sample if fault.name not in results]
-    print(f"{name}: {len(sample)} faults, {len(sample) - len(left)} of them done before")
+    left = [fault.name for fault in through if fault.name not in results]
+    print(f"{name}: {len(through)} faults, {len(through) - len(left)} of them done before")
     if left:
         command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children"]
         # A second time: on a busy machine a test that waits for something may fail by itself.
@@ -175,8 +196,11 @@ def run(name: str, sample: Sequence[Fault], jobs: int) -> dict[str, str]:
             subprocess.run([*command, str(jobs), *left], cwd=place, check=False).returncode
             for _ in range(2)
         ):
-            raise SystemExit(f"mutmut failed on {name}: its tests must pass before any fault")
-    results = results_of(place)
+            failed = place / "mutants" / "failed.txt"
+            said = failed.read_text(encoding="utf-8") if failed.is_file() else ""
+            raise SystemExit(f"{said}{name}: its tests must pass before any fault")
+    apart = [fault for fault in sample if module.is_apart(fault)]
+    results = results_of(place) | results_apart(place, apart, module.tests_apart)
     # What was stopped or never reached by a test was not noticed.
     return {fault.name: results.get(fault.name, "survived") for fault in sample}
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from tests.mutants import run
+from tests.mutants.apart import results_apart
 from tests.mutants.faults import (
     Fault,
     faults_of,
     put_into,
     results_of,
     sites_of,
+    with_fault,
     without_words,
 )
 
@@ -124,6 +126,7 @@ def test_a_file_that_cannot_be_imported_has_failed_and_was_not_interrupted(tmp_p
         for name in ("test_a.py", "test_b.py")
     ]
     assert codes == [1, 2]
+    assert "No module named 'no_such_module'" in (tmp_path / "failed.txt").read_text()
 
 
 def test_a_run_that_was_interrupted_has_no_result(tmp_path: Path) -> None:
@@ -184,3 +187,34 @@ def test_mutmut_takes_the_faults_of_chosen_functions_as_they_were_put(tmp_path: 
         name for function, name in sites_of(path, tmp_path) if function == "x_twice"
     }
     assert list(facts["hash_by_function_name"]) == ["x_twice"]
+
+
+def test_a_fault_is_written_as_if_somebody_had_made_it(tmp_path: Path) -> None:
+    path = tmp_path / "gate.py"
+    path.write_text(GATES)
+    [fault] = [each for each in faults_of(path, tmp_path) if each.now == ("return 3 * count",)]
+    assert with_fault(path, fault) == GATES.replace("2 * count", "3 * count")
+
+
+def test_code_that_runs_without_mutmut_is_measured_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gate.py"
+    path.write_text(GATES)
+
+    def code_of(place: Path, tests: object, fault: str = "", limit_s: object = None) -> int:
+        assert (path.read_text() != GATES) is bool(fault)
+        if "count <= 0" in path.read_text():
+            raise subprocess.TimeoutExpired("pytest", 1)
+        return int("3 * count" in path.read_text())
+
+    monkeypatch.setattr("tests.mutants.apart._code_of", code_of)
+    faults = {each.now: each for each in faults_of(path, tmp_path, {"x_twice"})}
+    expected = {"return 3 * count": "killed", "if count <= 0:": "timeout"}
+    expected["return 2 / count"] = "survived"
+    sample = {faults[(now,)]: outcome for now, outcome in expected.items()}
+    found = results_apart(tmp_path, list(sample), ["test_gate.py"])
+    assert found == {fault.name: outcome for fault, outcome in sample.items()}
+    assert path.read_text() == GATES
+    monkeypatch.delattr("tests.mutants.apart._code_of")
+    assert results_apart(tmp_path, list(sample), ["test_gate.py"]) == found
