@@ -55,6 +55,11 @@ def test_choices_that_differ_in_case_alone_are_told_apart() -> None:
     assert problem(["A", "a"], "b", is_cut=True).is_cut
 
 
+def test_a_model_that_is_not_held_to_them_is_told_all_choices() -> None:
+    words = form_of(['say "no"', "é"]).words
+    assert words == 'Reply with one of these and with nothing else: "say \\"no\\"", "é"'
+
+
 def test_a_choice_stands_for_itself_in_the_grammar() -> None:
     assert form_of(["a.b", "c d", "é_1"]).grammar.source == "a\\x{2e}b|c d|é_1"
 

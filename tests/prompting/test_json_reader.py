@@ -162,6 +162,15 @@ def test_what_is_wrong_is_said(text: str, reason: str) -> None:
         read(text)
 
 
+@pytest.mark.parametrize(
+    ("code", "char"), [("d7ff", "\ud7ff"), ("e000", "\ue000"), ("dbff\\udfff", "\U0010ffff")]
+)
+def test_codes_beside_those_of_surrogates_are_characters(code: str, char: str) -> None:
+    assert read(f'"\\u{code}"') == char
+    with pytest.raises(ValueError, match="half a surrogate pair"):
+        read('"\\ud800\\ue000"')
+
+
 @pytest.mark.parametrize("text", ['"\\udc00', '"\\ud83d\\n', '"\\ud83dx', "nulL", "[1,]", '{"a" 1'])
 def test_what_can_only_be_wrong_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError):

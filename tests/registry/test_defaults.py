@@ -117,6 +117,15 @@ def test_damaged_settings_name_their_file(tokenizer, tmp_path, wrong):
         generation_defaults(tmp_path, MARIAN | wrong, {}, tokenizer)
 
 
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|eot_id|>", "<end_of_turn>"])
+def test_a_control_token_that_ends_turns_ends_them_whatever_the_files_say(tmp_path, end):
+    added = {"id": 4, "content": end, "special": True, "normalized": False}
+    added |= {"single_word": False, "lstrip": False, "rstrip": False}
+    ended = Tokenizer.from_json(json.dumps(SPEC | {"added_tokens": [added]}), {"eos_token": "</s>"})
+    found = generation_defaults(tmp_path, {"eos_token_id": 3}, {}, ended)
+    assert found.eos_ids == {1, 3, 4}
+
+
 # Labels.
 
 
@@ -244,14 +253,55 @@ def test_pooling_is_read_as_it_was_written(tokenizer, tmp_path, mode, normalize)
     assert pooling_of(tmp_path, tokenizer) == pooling
 
 
-def test_late_interaction_is_read_as_it_was_written(tmp_path):
+@pytest.mark.parametrize("markers", [("[Q]", None), (None, "[D]")])
+@pytest.mark.parametrize("flags", [(False, True), (True, False)])
+def test_late_interaction_is_read_as_it_was_written(tmp_path, markers, flags):
     weight = torch.randn(3, 5)
-    late = LateInteraction("[Q]", None, 40, 99, False, True, ("!",), weight)
+    late = LateInteraction(*markers, 40, 99, *flags, ("!",), weight)
     write_settings(tmp_path, GenerationDefaults(frozenset()), None, late, 5)
     found = late_interaction(tmp_path)
     assert torch.equal(found.projection, weight)
     plain = {"projection": None}
     assert dataclasses.replace(found, **plain) == dataclasses.replace(late, **plain)
+
+
+def test_what_is_written_has_the_names_that_sentence_transformers_and_pylate_read(tmp_path):
+    def written(name):
+        return json.loads((tmp_path / name).read_text())
+
+    own = GenerationDefaults(frozenset())
+    write_settings(tmp_path, own, Pooling("cls", True, 77, {"query": "find: "}), None, 8)
+    types = ("Transformer", "Pooling", "Normalize")
+    paths = ("", "1_Pooling", "2_Normalize")
+    assert written("modules.json") == [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(zip(paths, types, strict=True))
+    ]
+    pooling = written("1_Pooling/config.json")
+    assert pooling.pop("word_embedding_dimension") == 8
+    assert [name for name, chosen in pooling.items() if chosen] == ["pooling_mode_cls_token"]
+    assert len(pooling) == 5
+    assert written("sentence_bert_config.json") == {"max_seq_length": 77}
+    assert written("config_sentence_transformers.json") == {"prompts": {"query": "find: "}}
+
+    late = LateInteraction("[Q]", "[D]", 40, 99, False, True, ("!",), torch.randn(3, 5))
+    write_settings(tmp_path, own, None, late, 5)
+    assert [each["path"] for each in written("modules.json")] == ["", "1_Dense"]
+    assert written("1_Dense/config.json") == {
+        "in_features": 5,
+        "out_features": 3,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    assert written("config_sentence_transformers.json") == {
+        "query_prefix": "[Q]",
+        "document_prefix": "[D]",
+        "query_length": 40,
+        "document_length": 99,
+        "do_query_expansion": False,
+        "attend_to_expansion_tokens": True,
+        "skiplist_words": ["!"],
+    }
 
 
 def test_nothing_is_written_where_nothing_is_said(tmp_path):

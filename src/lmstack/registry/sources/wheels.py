@@ -251,7 +251,7 @@ def _certificates() -> ssl.SSLContext:
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
     with replaced_file(path) as partial, archive.open(entry) as source, partial.open("wb") as out:
-        shutil.copyfileobj(source, out, 1 << 20)
+        shutil.copyfileobj(source, out)
 
 
 def _metadata(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Mapping[str, Any]:
