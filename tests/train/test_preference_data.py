@@ -285,7 +285,11 @@ def test_pairs_and_ratings_side_by_side_and_faults_are_left_out(tmp_path: Path) 
         "leaked": 1,
     }
     assert report.places["leaked"] == [f"{file}:8 as {held}:1"]
+    assert report.faults.keys() == report.places.keys()
     assert report.margins.most == 4
+    found = report.probabilities
+    assert (found.count, found.least, found.median, found.most) == (2, 0.4, 0.65, 0.9)
+    assert (sum(found.bars), found.bars[0], found.bars[-1]) == (2, 1, 1)
     json.dumps(report.to_json())
     all_ = examine_preferences([file], against=[held], keep=["exact", "contradicted", "leaked"])
     assert all_.report.kept == 8

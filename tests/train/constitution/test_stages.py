@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.train.constitution.conftest import PROMPTS, Writer, Writers
+from tests.train.constitution.conftest import PROMPTS, Judge, Writer, Writers
 
 from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
 from lmstack.train.constitution.principles import read_constitution
@@ -67,6 +67,26 @@ def test_an_answer_of_no_use_keeps_its_reason_and_is_not_criticized(
     assert len(made.critiques(1, texts_of(drafts))) == PROMPTS - 1
     # A provider may take no seed, and it would make nothing the same.
     assert {request.sampling.seed for request in models.asked} == {None}
+
+
+def test_a_pair_that_the_judge_cannot_read_keeps_its_reason(recipe: Make) -> None:
+    class Short(Judge):
+        async def compare(self, prompt: Any, *rest: Any) -> Any:
+            if prompt == long:
+                raise ContextLengthError("the prompt has 9 tokens")
+            return await super().compare(prompt, *rest)
+
+    class Judged(Writers):
+        def judge(self, model: Any) -> Judge:
+            return Short(self.asked)
+
+    made = recipe("unread", labels=1)
+    prompts = read_prompts(made.data).by_key
+    key, long = next(iter(prompts.items()))
+    answers = {each: {"texts": ["one", "two"], "finishes": ["stop"] * 2} for each in prompts}
+    verdicts = stages(made, Judged()).verdicts(answers)
+    assert verdicts[key] == {"problem": "the prompt has 9 tokens"}
+    assert all(len(verdicts[each]["verdicts"]) == 1 for each in prompts if each != key)
 
 
 def test_any_other_error_ends_the_stage_and_keeps_what_is_done(recipe: Make) -> None:
