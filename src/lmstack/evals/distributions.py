@@ -130,14 +130,12 @@ def exponentials_below(weights: npt.ArrayLike) -> float:
 
 
 def _saddlepoint(values: Floats, counts: npt.NDArray[np.int64]) -> float:
-    """Where M(s) / -s is least between 1 / min(w) and 0. Near it is enough."""
+    """Where M(s) / -s is least between 1 / min(w) and 0."""
     low, high = 1 / float(values[0]), 0.0
     for _ in range(60):
         middle = (low + high) / 2
         slope = float(counts @ (values / (1 - middle * values))) - 1 / middle
         low, high = (low, middle) if slope > 0 else (middle, high)
-        if high - low < 1e-6 * -high:
-            break
     return (low + high) / 2
 
 
