@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import pytest
@@ -99,10 +99,29 @@ async def test_a_whole_number_with_a_point_is_whole_as_json_schema_says() -> Non
     assert "limit: " not in await text_of(order, lines=[], limit=5.0)
 
 
+async def test_what_a_tool_takes_is_said_whole() -> None:
+    def pick(
+        size: Literal["small", "large"], unit: Literal["kg"], count: int | str | None = None
+    ) -> str:
+        return f"{size} {unit} {count}"
+
+    assert await error_of(pick, size="small") == (
+        "wrong arguments for pick: unit: is required and missing"
+        " (pick takes size (one of 'small', 'large'), unit ('kg'),"
+        " count (integer or string or null, optional))"
+    )
+
+    def now() -> str:
+        return "now"
+
+    assert (await error_of(now, zone="x")).endswith("(now takes no arguments)")
+
+
 async def test_many_errors_are_shortened() -> None:
     text = await error_of(order, lines=[{}] * 50)
     assert "and 95 more" in text
     assert len(text) < 1000
+    assert "more" not in await error_of(order, lines=[{}, {}, {"product": "a"}])
 
 
 @dataclasses.dataclass
