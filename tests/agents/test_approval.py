@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.agents.scripted_tools import FakeTool, call, calls, outcomes, results
+from tests.errors import about
 
 from lmstack.agents import (
     Agent,
@@ -195,7 +196,7 @@ async def test_text_of_a_trusted_tool_is_shown_and_takes_no_approval_away() -> N
 
 
 def test_a_scripted_approver_needs_a_decision() -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("decisions")):
         ScriptedApprover()
 
 

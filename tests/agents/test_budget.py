@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
+from tests.errors import about
 
 from lmstack.agents import Agent, Budget, Decision, Member, ModelStep, NoticeStep, Run, Spent
 from lmstack.core import InputError, Message, Price, RemoteError, Request, ScriptedModel, Usage
@@ -18,7 +19,7 @@ def test_a_price_counts_cached_tokens_by_themselves() -> None:
     usage = Usage(1_000_000, 500_000, 400_000)
     assert Price(input=2, output=4).of(usage) == pytest.approx(4.0)
     assert Price(input=2, output=4, cached=0.5).of(usage) == pytest.approx(3.4)
-    with pytest.raises(InputError, match="input is -1"):
+    with pytest.raises(InputError, match="input is -1", check=about("input")):
         Price(input=-1)
 
 
@@ -26,16 +27,16 @@ def test_a_price_counts_cached_tokens_by_themselves() -> None:
     "wrong", [{"steps": 0}, {"steps": 1.5}, {"tokens": 0}, {"money": 0}, {"seconds": -1}]
 )
 def test_a_budget_of_nothing_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("money", "seconds", "steps", "tokens")):
         Budget(**wrong)
 
 
 def test_a_budget_in_money_needs_a_price_also_below() -> None:
     model = ScriptedModel()
-    with pytest.raises(InputError, match="price is not known"):
+    with pytest.raises(InputError, match="price is not known", check=about("price")):
         Agent(model, budget=Budget(money=1))
     helper = Agent(model, name="helper")
-    with pytest.raises(InputError, match="price of the agent helper"):
+    with pytest.raises(InputError, match="price of the agent helper", check=about("price")):
         Agent(model, budget=Budget(money=1), price=Price(), team=[Member("helper", helper)])
 
 

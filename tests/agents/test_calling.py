@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
+from tests.errors import about
 
 from lmstack.agents import Agent, RunStore, ToolStep
 from lmstack.agents.arguments import canonical_json, check_value_schema, problems
@@ -183,7 +184,7 @@ def test_problems_name_the_place_and_are_few() -> None:
     ],
 )
 def test_a_schema_that_cannot_be_checked_is_refused(schema: Any) -> None:
-    with pytest.raises(InputError, match="cannot be used"):
+    with pytest.raises(InputError, match="cannot be used", check=about("tools")):
         check_value_schema("the tool", schema)
 
 

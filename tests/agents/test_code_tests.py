@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agents.hostile_code import ENTRY_POINT, RIGHT, SPOOFS, TESTS
+from tests.errors import about
 
 from lmstack.agents.sandbox import CodeTests, Sandbox, SandboxConfig, Verdict
 from lmstack.agents.sandbox.bubblewrap import Bubblewrap
@@ -57,7 +58,7 @@ def test_tests_as_assertions_and_as_functions_are_run(judge: CodeTests) -> None:
     ],
 )
 def test_tests_at_fault_are_an_error_and_no_verdict(judge: CodeTests, tests: str, why: str) -> None:
-    with pytest.raises(InputError, match=why):
+    with pytest.raises(InputError, match=why, check=about("tests")):
         judge.judge([(RIGHT, tests, ENTRY_POINT)])
 
 

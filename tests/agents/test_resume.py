@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.agents.scripted_tools import FakeTool, call, calls, outcomes
+from tests.errors import about
 
 from lmstack.agents import (
     Agent,
@@ -249,7 +250,7 @@ async def test_what_has_ended_for_good_is_not_resumed(store: RunStore) -> None:
         await agent.resume(run.id, store=store)
     with pytest.raises(NotFoundError):
         await agent.resume("nowhere", store=store)
-    with pytest.raises(InputError, match="no store"):
+    with pytest.raises(InputError, match="no store", check=about("store")):
         await agent.resume("nowhere")
 
 
@@ -307,7 +308,7 @@ async def test_a_tool_that_changed_or_went_refuses_the_run(
 ) -> None:
     model = ScriptedModel([RemoteError("502")])
     failed = await Agent(model, tools=[FakeTool()]).run("go", store=store)
-    with pytest.raises(InputError, match="since the run began"):
+    with pytest.raises(InputError, match="since the run began", check=about("tools")):
         await Agent(ScriptedModel(["x"]), tools=tools).resume(failed.id, store=store)
 
 

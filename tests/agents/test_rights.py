@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
+from tests.errors import about
 
 from lmstack.agents import Agent, Member, Rights, ToolStep
 from lmstack.core import InputError, ScriptedModel
@@ -48,13 +49,15 @@ def test_rights_within_others_are_narrower_than_both(one: Rights, other: Rights)
     ],
 )
 def test_wrong_rights_are_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(
+        InputError, match=message, check=about("ask_after_untrusted", "dangerous", "tools")
+    ):
         Rights(**wrong)
 
 
 @pytest.mark.parametrize("field", ["tools", "dangerous", "approved"])
 def test_a_name_that_no_tool_has_is_a_typing_error(field: str) -> None:
-    with pytest.raises(InputError, match="'ecko'") as error:
+    with pytest.raises(InputError, match="'ecko'", check=about("rights")) as error:
         Agent(ScriptedModel(), tools=[FakeTool()], rights=Rights(**{field: {"ecko"}}))
     assert "did you mean 'echo'?" in (error.value.hint or "")
 

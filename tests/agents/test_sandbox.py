@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.agents.hostile_code import ESCAPES
+from tests.errors import about
 from tests.sandboxes import made_or_skipped
 
 from lmstack.agents.sandbox import Sandbox, SandboxConfig, bubblewrap, landlocked
@@ -204,9 +205,9 @@ def test_where_the_kernel_refuses_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_a_setting_out_of_range_is_refused() -> None:
-    with pytest.raises(InputError, match="cpu_s"):
+    with pytest.raises(InputError, match="cpu_s", check=about("cpu_s")):
         SandboxConfig(cpu_s=0)
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="no folder", check=about("packages")):
         SandboxConfig(packages=("site-packages",))
-    with pytest.raises(InputError, match="isolation is 'docker'"):
+    with pytest.raises(InputError, match="isolation is 'docker'", check=about("isolation")):
         Sandbox(isolation="docker")  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from typing import NoReturn
 import pytest
 from tests.agents.outside import leftovers
 from tests.agents.test_hostile_sessions import marker_of
+from tests.errors import about
 
 from lmstack.agents.sandbox import FolderFile, Sandbox, SandboxConfig, Session
 from lmstack.agents.sandbox.exchange import EndedError
@@ -212,12 +213,14 @@ def test_the_time_of_all_calls_is_bounded(isolation: IsolationName) -> None:
         done = session.run(spend.format(5))
         assert done.ended == "time"
         assert done.cpu_s < 0.9
-        with pytest.raises(InputError, match="used up its 1 s of processor time") as error:
+        with pytest.raises(
+            InputError, match="used up its 1 s of processor time", check=about("session_cpu_s")
+        ) as error:
             session.run("1")
         assert "session_cpu_s" in str(error.value.hint)
     with Sandbox(CONFIG.replace(session_wall_s=0.2), isolation=isolation).session() as session:
         assert session.run("import time\ntime.sleep(10)").ended == "time"
-        with pytest.raises(InputError, match=r"used up its 0\.2 s"):
+        with pytest.raises(InputError, match=r"used up its 0\.2 s", check=about("session_wall_s")):
             session.run("1")
 
 
@@ -277,19 +280,19 @@ def test_odd_names_are_printable_and_read_back(session: Session) -> None:
 def test_paths_that_lead_out_are_refused(isolation: IsolationName, path: str) -> None:
     sandbox = Sandbox(CONFIG, isolation=isolation)
     for make in (lambda: sandbox.session({path: b""}), lambda: sandbox.session(inputs={path: b""})):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, check=about("path")):
             make()
     session = sandbox.session()
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("path")):
         session.read(path)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("path")):
         session.write(path, b"")
 
 
 def test_what_cannot_be_read_is_said(session: Session) -> None:
     session.run("import os\nopen('x', 'wb').write(bytes(100))\nos.symlink('/etc/passwd', 'link')")
     for path, why in (("none", "No such file"), ("link", "symbolic links"), ("x", "more than 99")):
-        with pytest.raises(InputError, match=why):
+        with pytest.raises(InputError, match=why, check=about("path")):
             session.read(path, limit=99)
     with pytest.raises(InputError, match="limit is -1"):
         session.read("x", limit=-1)
@@ -298,10 +301,10 @@ def test_what_cannot_be_read_is_said(session: Session) -> None:
 def test_what_does_not_fit_in_is_refused(isolation: IsolationName) -> None:
     config = CONFIG.replace(disk_mib=1)
     with Sandbox(config, isolation=isolation).session() as session:
-        with pytest.raises(InputError, match=r"full|No space"):
+        with pytest.raises(InputError, match=r"full|No space", check=about("path")):
             session.write("x", bytes(2 << 20))
         assert session.run("1").value == "1"
-    with pytest.raises(InputError, match=r"full|No space"):
+    with pytest.raises(InputError, match=r"full|No space", check=about("path")):
         Sandbox(config, isolation=isolation).session({"x": bytes(2 << 20)}).run("1")
 
 
@@ -326,7 +329,7 @@ def test_matplotlib_draws_where_its_packages_are_visible(isolation: IsolationNam
     assert Sandbox(CONFIG, isolation=isolation).run("import matplotlib").status == 1
     packages = str(Path(matplotlib.__file__).parents[1])
     if isolation == "bubblewrap":
-        with pytest.raises(InputError, match="the sandbox's own folder"):
+        with pytest.raises(InputError, match="the sandbox's own folder", check=about("packages")):
             Sandbox(SandboxConfig(packages=("/tmp",))).run("1")
         if packages.startswith("/tmp/"):
             pytest.skip("the packages are below /tmp")
@@ -443,15 +446,15 @@ def marker_runs(marker: str) -> bool:
 
 
 def test_code_that_is_no_text_or_too_long_is_refused(session: Session) -> None:
-    with pytest.raises(InputError, match="not text"):
+    with pytest.raises(InputError, match="not text", check=about("code")):
         session.run(b"1")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="at most"):
+    with pytest.raises(InputError, match="at most", check=about("code")):
         session.run("#" * (1 << 20))
     assert session.run("'" + "x" * 200_000 + "'[:3]").value == "'xxx'"
 
 
 def test_inputs_that_are_no_files_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is no file", check=about("inputs")):
         sandbox.session(inputs={"x": tmp_path})
 
 

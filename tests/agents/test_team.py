@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from tests.agents.scripted_tools import FakeTool, action, call, calls, final, results
+from tests.errors import about
 
 from lmstack.agents import Agent, Budget, Member, ToolStep
 from lmstack.core import InputError, RemoteError, ScriptedModel
@@ -80,7 +81,7 @@ async def test_react_is_held_to_the_schema_in_its_answer() -> None:
 
 @pytest.mark.parametrize("wrong", [int, "City", {"type": "array", "items": {"$ref": "http://x/"}}])
 def test_a_result_that_is_no_schema_is_refused(wrong: Any) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("result", "tools")):
         Agent(ScriptedModel(), result=wrong)
 
 
@@ -145,11 +146,13 @@ async def test_an_empty_task_is_wrong_arguments() -> None:
 
 def test_two_with_one_name_are_refused() -> None:
     helper = Agent(ScriptedModel(), name="helper")
-    with pytest.raises(InputError, match="two tools of an agent have the name helper"):
+    with pytest.raises(
+        InputError, match="two tools of an agent have the name helper", check=about("tools")
+    ):
         Agent(ScriptedModel(), tools=[FakeTool("helper")], team=[Member("helper", helper)])
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
 def test_a_share_is_a_part(share: float) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("share")):
         Member("helper", Agent(ScriptedModel()), share=share)

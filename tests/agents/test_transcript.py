@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.agents.scripted_tools import FakeTool, action, call, calls, final
+from tests.errors import about
 
 from lmstack.agents import Agent, AgentSpec, Budget, NoticeStep
 from lmstack.core import (
@@ -108,7 +109,7 @@ async def test_untrusted_text_in_a_task_is_fenced() -> None:
 
 @pytest.mark.parametrize("task", ["", "  \n"])
 async def test_an_empty_task_is_refused(task: str) -> None:
-    with pytest.raises(InputError, match="task is empty"):
+    with pytest.raises(InputError, match="task is empty", check=about("task")):
         await Agent(ScriptedModel(["x"])).run(task)
 
 
@@ -144,7 +145,10 @@ async def test_requests_say_who_asks() -> None:
     ],
 )
 def test_a_wrong_agent_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(
+        InputError,
+        check=about("instructions", "n", "protocol", "result_chars", "the name of an agent"),
+    ):
         Agent(ScriptedModel(), **wrong)
 
 

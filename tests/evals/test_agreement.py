@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.agreement import (
@@ -127,13 +128,13 @@ def test_a_perfect_judge_is_not_corrected() -> None:
 def test_what_cannot_be_estimated_is_refused() -> None:
     with pytest.raises(InputError, match="no better than chance"):
         corrected_share((30, 100), (10, 50), (40, 50))
-    with pytest.raises(InputError, match="sensitivity are 3 of 2"):
+    with pytest.raises(InputError, match="sensitivity are 3 of 2", check=about("sensitivity")):
         corrected_share((30, 100), (3, 2), (40, 50))
-    with pytest.raises(InputError, match="did you mean 'linear'"):
+    with pytest.raises(InputError, match="did you mean 'linear'", check=about("weights")):
         cohen_kappa([1, 2], [1, 2], weights="linar")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="did you mean 'ordinal'"):
+    with pytest.raises(InputError, match="did you mean 'ordinal'", check=about("level")):
         krippendorff_alpha([[1, 2], [1, 2]], level="ordinel")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="none of the labels"):
+    with pytest.raises(InputError, match="none of the labels", check=about("labels")):
         cohen_kappa([1, 3], [1, 2], labels=[1, 2])
     with pytest.raises(InputError, match="the other 1"):
         cohen_kappa([1, 2], [1])

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import (
@@ -87,7 +88,7 @@ def test_pseudo_values_give_a_ratio_the_error_of_its_linear_terms() -> None:
 
 
 def test_clusters_for_other_samples_are_refused() -> None:
-    with pytest.raises(InputError, match="3 samples have 2 names"):
+    with pytest.raises(InputError, match="3 samples have 2 names", check=about("clusters")):
         clustered_mean([1.0, 2.0, 3.0], ["a", "b"])
-    with pytest.raises(InputError, match="no list of numbers"):
+    with pytest.raises(InputError, match="no list of numbers", check=about("values")):
         clustered_mean([])

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.errors import about
 from tests.evals.synthetic import paired_answers
 
 from lmstack.core import InputError, Message, ScriptedModel
@@ -162,7 +163,7 @@ def test_too_few_prompts_and_sides_that_do_not_match_are_mistakes() -> None:
     (one,) = paired_answers(words_of, seed=6, prompts=1)
     with pytest.raises(InputError, match="too few"):
         compare([one])
-    with pytest.raises(InputError, match="as many of both"):
+    with pytest.raises(InputError, match="as many of both", check=about("samples")):
         replace(one, tuned=one.tuned[:1])
 
 

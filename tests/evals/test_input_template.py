@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.input_template import InputTemplate
@@ -32,16 +33,16 @@ def test_numbers_and_truth_values_are_as_in_json() -> None:
 
 @pytest.mark.parametrize("text", ["{{", "{{a", "{{}}", "{{ }}", "{{a}", "x {{a{b}}"])
 def test_a_field_that_is_not_closed_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="the template has"):
+    with pytest.raises(InputError, match="the template has", check=about("input")):
         InputTemplate(text)
 
 
 def test_a_missing_field_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="question"):
+    with pytest.raises(InputError, match="question", check=about("qestion")):
         InputTemplate("{{qestion}}").render({"question": "x"})
 
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}])
 def test_a_value_that_is_no_text_is_refused(value: object) -> None:
-    with pytest.raises(InputError, match="not text"):
+    with pytest.raises(InputError, match="not text", check=about("a")):
         InputTemplate("{{a}}").render({"a": value})

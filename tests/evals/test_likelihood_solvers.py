@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from tests.errors import about
 from tests.evals.tasks import ScriptedLikelihoods, rendered_turns
 
 from lmstack.core import InputError, Likelihood, Message, ModelInfo, UnsupportedError
@@ -66,13 +67,13 @@ async def test_choices_may_be_listed_and_answered_by_letter() -> None:
 async def test_more_choices_than_letters_are_refused() -> None:
     subject = Subject("m", "d", likelihood=ScriptedLikelihoods(lambda _c, _t: 0.0))
     many = Sample("m", "Q", choices=tuple(map(str, range(27))))
-    with pytest.raises(InputError, match="27 choices, more than letters"):
+    with pytest.raises(InputError, match="27 choices, more than letters", check=about("letters")):
         await MultipleChoice(letters=True)(many, subject)
 
 
 async def test_what_a_solver_needs_of_a_sample_is_named() -> None:
     subject = Subject("m", "sha256:0", likelihood=ScriptedLikelihoods(lambda _c, _t: 0.0))
-    with pytest.raises(InputError, match="x has no choices"):
+    with pytest.raises(InputError, match="x has no choices", check=about("choices")):
         await MultipleChoice()(ASKED, subject)
 
 
@@ -120,7 +121,9 @@ async def test_a_model_that_scores_pairs_alone_is_named() -> None:
         async def likelihoods(self, pairs: object) -> list[Likelihood]:
             return []
 
-    with pytest.raises(UnsupportedError, match="pairs does not score texts by windows"):
+    with pytest.raises(
+        UnsupportedError, match="pairs does not score texts by windows", check=about("model")
+    ):
         await TargetLikelihood()(Sample("t", "a"), Subject("m", "d", likelihood=Pairs()))
 
 
@@ -135,7 +138,7 @@ async def test_a_model_that_scores_pairs_alone_is_named() -> None:
     ],
 )
 def test_windows_that_cannot_be_are_refused(settings: dict[str, object], match: str) -> None:
-    with pytest.raises(InputError, match=match):
+    with pytest.raises(InputError, match=match, check=about("context", "kind", "stride")):
         Windows.from_mapping(settings)
 
 
@@ -178,7 +181,7 @@ async def test_a_target_follows_the_template() -> None:
 
 async def test_a_text_without_a_question_has_no_chat() -> None:
     model = ScriptedLikelihoods(lambda _c, _t: -1.0)
-    with pytest.raises(InputError, match="t is a text without a question"):
+    with pytest.raises(InputError, match="t is a text without a question", check=about("model")):
         await TargetLikelihood(chat=True)(Sample("t", "a"), subject_of(model))
 
 
@@ -187,5 +190,5 @@ async def test_a_conversation_goes_through_the_template_in_any_case() -> None:
     turns = (Message("system", "be brief"), Message("user", "hi"))
     await TargetLikelihood(" ")(Sample("c", turns, ("hello",)), subject_of(model))
     assert model.asked == [[("<system>be brief</system><user>hi</user><assistant>", "hello")]]
-    with pytest.raises(InputError, match="without an answer to score"):
+    with pytest.raises(InputError, match="without an answer to score", check=about("targets")):
         await TargetLikelihood()(Sample("c", turns), subject_of(model))

@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
@@ -151,7 +152,7 @@ def test_values_that_are_all_alike_are_tested_by_their_signs() -> None:
 
 
 def test_a_statistic_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="not finite", check=about("values")):
         StudentizedMean(np.array([1.0, math.nan]), 2)
 
 

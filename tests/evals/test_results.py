@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.tasks import ACCURACY
 
 from lmstack.core import FormatError, InputError
@@ -103,7 +104,7 @@ def test_a_metric_that_no_sample_has_is_not_a_number() -> None:
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="accuracy"):
+    with pytest.raises(InputError, match="accuracy", check=about("metric")):
         result_of(rows_with([1])).rows_of("acuracy")
 
 
@@ -136,10 +137,10 @@ def test_a_statistic_that_no_file_holds_comes_with_the_tasks_metrics() -> None:
     data = json.loads(json.dumps(result.to_json()))
     alone = TaskResult.from_json(data)
     assert alone.figures() == result.figures()
-    with pytest.raises(InputError, match="not in the file"):
+    with pytest.raises(InputError, match="not in the file", check=about("metrics")):
         alone.metrics[0].statistic(alone.rows_of("odd"))
     assert TaskResult.from_json(data, [metric]).metrics == (metric,)
-    with pytest.raises(InputError, match="another"):
+    with pytest.raises(InputError, match="another", check=about("metrics")):
         TaskResult.from_json(data, [replace(metric, better="lower")])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.killed import INTERRUPTED
 from tests.evals.tasks import (
     ACCURACY,
@@ -164,7 +165,7 @@ async def test_a_changed_sample_is_asked_for_and_the_others_are_not(store: Outpu
 
 
 async def test_a_subject_without_a_digest_is_refused() -> None:
-    with pytest.raises(InputError, match="no digest"):
+    with pytest.raises(InputError, match="no digest", check=about("model")):
         await run(task_of(), scripted(digest="")[0])
 
 
@@ -255,7 +256,7 @@ async def test_what_fails_for_every_sample_stops_the_run(
 
 
 async def test_a_subject_that_cannot_do_the_task_says_so_once() -> None:
-    with pytest.raises(InputError, match="cannot write text"):
+    with pytest.raises(InputError, match="cannot write text", check=about("model")):
         await run(task_of(), Subject("embedder", "sha256:0"))
 
 
@@ -271,12 +272,12 @@ class Bad(Exact):
 
 
 async def test_a_scorer_that_lacks_what_a_metric_reads_is_an_error() -> None:
-    with pytest.raises(InputError, match="accuracy reads correct"):
+    with pytest.raises(InputError, match="accuracy reads correct", check=about("metrics")):
         await run(task_of(scorer=Bad(given={"right": 1.0})), scripted()[0])
 
 
 async def test_a_score_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(InputError, match="not a number"):
+    with pytest.raises(InputError, match="not a number", check=about("scorer")):
         await run(task_of(scorer=Bad(given={"correct": "yes", "length": 1})), scripted()[0])
 
 
@@ -368,7 +369,7 @@ async def test_a_limit_takes_the_first_samples_and_the_result_says_so() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("limit", 0), ("concurrency", 0), ("limit", 1.5)])
 async def test_a_number_out_of_range_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=name, check=about("concurrency", "limit")):
         await run(task_of(), scripted()[0], **{name: value})
 
 

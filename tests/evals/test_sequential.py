@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
@@ -94,21 +95,21 @@ def test_a_cluster_counts_no_more_than_its_largest() -> None:
     sums = cluster_sums(np.ones(6), ["a", "a", "a", "b", "b", "b"])
     once = BettingMean(sums, -1.0, 1.0, largest=3.0)
     assert once.p_above(0.0) > BettingMean(cluster_sums(np.ones(6)), -1.0, 1.0).p_above(0.0)
-    with pytest.raises(InputError, match="a cluster has 3 samples"):
+    with pytest.raises(InputError, match="a cluster has 3 samples", check=about("largest")):
         BettingMean(sums, -1.0, 1.0, largest=2.0)
 
 
 def test_values_and_looks_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match="not between -1 and 1"):
+    with pytest.raises(InputError, match="not between -1 and 1", check=about("values")):
         BettingProcess(0.0).add([0.5, 1.5])
-    with pytest.raises(InputError, match="not between -1 and 1"):
+    with pytest.raises(InputError, match="not between -1 and 1", check=about("values")):
         BettingProcess(0.0).add([float("nan")])
     for bound in (1.0, -1.0):
-        with pytest.raises(InputError, match="bound"):
+        with pytest.raises(InputError, match="bound", check=about("bound")):
             BettingProcess(bound)
-    with pytest.raises(InputError, match="looks at"):
+    with pytest.raises(InputError, match="looks at", check=about("looks")):
         confidence_sequence([0.0], [2])
-    with pytest.raises(InputError, match="some values"):
+    with pytest.raises(InputError, match="some values", check=about("values")):
         confidence_sequence([3.0], [1])
 
 

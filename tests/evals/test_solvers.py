@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.tasks import scripted
 
 from lmstack.core import InputError, Message, SamplingParams
@@ -51,7 +52,7 @@ def test_a_conversation_is_sent_turn_by_turn() -> None:
     turns = (Message("user", "hi"), Message("assistant", "hello"), Message("user", "bye"))
     sample = Sample("c", turns)
     assert Generate(GREEDY).request(sample).messages == turns
-    with pytest.raises(InputError, match="is a conversation"):
+    with pytest.raises(InputError, match="is a conversation", check=about("input")):
         raw().request(sample)
 
 
@@ -79,12 +80,14 @@ def test_drawn_shots_are_the_same_for_the_same_seed() -> None:
 
 
 def test_too_few_shots_are_refused() -> None:
-    with pytest.raises(InputError, match="7 shots are wanted, and there are 6"):
+    with pytest.raises(
+        InputError, match="7 shots are wanted, and there are 6", check=about("shots")
+    ):
         Shots.first(POOL, 7)
 
 
 def test_a_shot_without_an_answer_is_refused() -> None:
-    with pytest.raises(InputError, match="no answer to show"):
+    with pytest.raises(InputError, match="no answer to show", check=about("shots")):
         Shots.first([Sample("a", "Q")], 1)
 
 
@@ -156,7 +159,7 @@ def test_a_draw_has_a_seed_of_its_own_that_is_always_the_same() -> None:
 
 @pytest.mark.parametrize("sampling", [WARM.replace(n=2), WARM.replace(seed=3)])
 def test_a_solver_has_its_own_number_and_seed(sampling: SamplingParams) -> None:
-    with pytest.raises(InputError, match="n or seed"):
+    with pytest.raises(InputError, match="n or seed", check=about("sampling")):
         Generate(sampling)
 
 
@@ -187,16 +190,16 @@ async def test_drafts_have_different_seeds() -> None:
 
 
 def test_drafts_that_cannot_differ_are_refused() -> None:
-    with pytest.raises(InputError, match="temperature is 0"):
+    with pytest.raises(InputError, match="temperature is 0", check=about("sampling")):
         SelfConsistency(Generate(GREEDY), 3, r"\d")
 
 
 def test_a_bad_pattern_is_refused() -> None:
-    with pytest.raises(InputError, match="not a regular expression"):
+    with pytest.raises(InputError, match="not a regular expression", check=about("pattern")):
         SelfConsistency(Generate(WARM), 3, "(")
 
 
 async def test_what_a_subject_cannot_do_is_named() -> None:
     subject, _ = scripted()
-    with pytest.raises(InputError, match="how likely"):
+    with pytest.raises(InputError, match="how likely", check=about("model")):
         await MultipleChoice()(ASKED, subject)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.tasks import ScriptedLikelihoods
 
 from lmstack.core import InputError, Likelihood, Message
@@ -109,7 +110,7 @@ async def test_an_agent_gets_the_task_and_the_tools_of_its_row() -> None:
     await RunAgent()(Sample("b", "Add.", metadata={"tools": []}), ready)
     await RunAgent()(Sample("c", "Add."), ready)
     assert agent.given == [("Add.", ["calculator"]), ("Add.", []), ("Add.", None)]
-    with pytest.raises(InputError, match="tools is 'calculator'"):
+    with pytest.raises(InputError, match="tools is 'calculator'", check=about("tools")):
         await RunAgent()(Sample("d", "Add.", metadata={"tools": "calculator"}), ready)
-    with pytest.raises(InputError, match="is a conversation"):
+    with pytest.raises(InputError, match="is a conversation", check=about("input")):
         await RunAgent()(Sample("e", (Message("user", "Add."),)), ready)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.metrics import CitedGold
@@ -68,7 +69,9 @@ def test_what_is_usual_can_be_said_otherwise(tmp_path: Path) -> None:
     rows = [{"q": "How long?", "accept": ["two|2"], "on": "cards"}]
     said = {"input": "{{q}}", "targets": "accept", "cluster": "on", "metric": "ndcg@5"}
     scorer = {"name": "cited_answer", "patterns": True, "k": 5}
-    with pytest.raises(InputError, match="no metric 'ndcg@5'"):  # no row says which documents
+    with pytest.raises(
+        InputError, match="no metric 'ndcg@5'", check=about("metric")
+    ):  # no row says which documents
         loaded(tmp_path, HANDBOOK | said | {"scorer": scorer}, rows)
     rows[0]["sources"] = ["fares.md"]
     task = loaded(tmp_path, HANDBOOK | said | {"scorer": scorer}, rows)
@@ -92,7 +95,9 @@ def test_what_is_usual_can_be_said_otherwise(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(
     tmp_path: Path, settings: dict[str, Any], rows: list[dict[str, Any]], message: str
 ) -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(
+        InputError, check=about("data", "faithfulness", "instruction", "sampling", "solver")
+    ) as error:
         loaded(tmp_path, settings, rows)
     assert message in error.value.message
 
@@ -109,7 +114,7 @@ def test_a_file_says_what_is_evaluated(tmp_path: Path) -> None:
         file.write_text(text)
         assert system_in(file) == found
     file.write_text("agent: python")
-    with pytest.raises(InputError, match="agent is 'python'"):
+    with pytest.raises(InputError, match="agent is 'python'", check=about("agent")):
         system_in(file)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.errors import about
 from tests.evals.tasks import Exact, ScriptedLikelihoods, scripted
 
 from lmstack.core import FormatError, InputError, Message, NotFoundError
@@ -195,7 +196,7 @@ def test_a_limit_takes_the_first_rows(folder: Path) -> None:
 def test_the_named_metric_is_the_first(folder: Path) -> None:
     task = loaded(folder, CAPITALS | {"metric": "length"})
     assert [metric.name for metric in task.metrics] == ["length", "accuracy"]
-    with pytest.raises(InputError, match="did you mean 'accuracy'"):
+    with pytest.raises(InputError, match="did you mean 'accuracy'", check=about("metric")):
         loaded(folder, CAPITALS | {"metric": "acuracy"})
 
 
@@ -234,7 +235,9 @@ def test_a_mistake_is_named_with_the_file(folder: Path, change: dict[str, Any], 
 
 @pytest.mark.parametrize("missing", ["name", "data", "scorer"])
 def test_a_missing_key_is_named(folder: Path, missing: str) -> None:
-    with pytest.raises(InputError, match=f"lacks the setting '{missing}'"):
+    with pytest.raises(
+        InputError, match=f"lacks the setting '{missing}'", check=about("data", "name", "scorer")
+    ):
         loaded(folder, without(missing))
 
 
@@ -243,7 +246,7 @@ def test_bad_rows_are_named_with_file_and_line_and_none_is_left_out(folder: Path
     lines[1] = lines[1].replace("country", "contry")
     lines += ["{", "[1]", "", '{"country": NaN, "capital": "x", "continent": "y"}']
     (folder / "capitals.jsonl").write_text("\n".join(lines))
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, check=about("data")) as caught:
         loaded(folder, CAPITALS)
     said = str(caught.value)
     assert "4 of 6 rows cannot be used" in said
@@ -259,7 +262,11 @@ def test_bad_rows_are_named_with_file_and_line_and_none_is_left_out(folder: Path
 
 def test_an_id_twice_names_both_lines(folder: Path) -> None:
     write(folder / "capitals.jsonl", [*ROWS, ROWS[0]])
-    with pytest.raises(InputError, match=r"capitals.jsonl:4: its id 'France' is that of line 1"):
+    with pytest.raises(
+        InputError,
+        match=r"capitals.jsonl:4: its id 'France' is that of line 1",
+        check=about("data"),
+    ):
         loaded(folder, CAPITALS | {"id": "country"})
 
 
@@ -273,7 +280,7 @@ def test_no_rows_and_no_file_are_named(folder: Path) -> None:
     with pytest.raises(NotFoundError, match="did you mean"):
         loaded(folder, CAPITALS | {"data": "capital.jsonl"})
     (folder / "capitals.jsonl").write_text("\n")
-    with pytest.raises(InputError, match="no rows"):
+    with pytest.raises(InputError, match="no rows", check=about("data")):
         loaded(folder, CAPITALS)
     with pytest.raises(NotFoundError, match="should be a task"):
         load_task(folder / "nothing.yaml", make_scorer)
@@ -313,7 +320,7 @@ def test_choices_can_be_the_same_for_each_row(folder: Path) -> None:
         (["spam", "spam"], "choices is"),
         ([True, False], "choices has True, not text"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=said, check=about("choices")):
             loaded(folder, {**given, "choices": wrong})
 
 
@@ -347,9 +354,9 @@ async def test_a_form_holds_what_is_generated_and_is_part_of_the_protocol(folder
     ],
 )
 def test_a_form_that_is_none_is_refused(folder: Path, form: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said, check=about("form", "response_format")):
         loaded(folder, {**CAPITALS, "form": form})
-    with pytest.raises(InputError, match="form is of the solver generate"):
+    with pytest.raises(InputError, match="form is of the solver generate", check=about("form")):
         loaded(
             folder, {**CAPITALS, "form": {"pattern": "a"}, "solver": "likelihood", "sampling": None}
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.app.conftest import HashEmbedder
+from tests.errors import about
 
 from lmstack.core import (
     FormatError,
@@ -258,7 +259,7 @@ def test_nearest_examples_need_an_embedder(write: Write) -> None:
     write(SHOTS, "shots.jsonl")
     text = YAML + "choose: nearest\nshots: 1\nembedder: all-minilm-l6-v2\n"
     prompt = load_prompt(write(text, "near.yaml"))
-    with pytest.raises(InputError, match="has no embedder"):
+    with pytest.raises(InputError, match="has no embedder", check=about("embedder")):
         prompt.template()
     template = prompt.template(HashEmbedder())
     said = [m.content for m in template.fill(review="Great. Really").messages]
@@ -364,7 +365,7 @@ def test_a_folder_lists_prompts_and_what_is_wrong_with_others(write: Write, tmp_
         ("broken.yaml", FormatError),
         ("odd.md", InputError),
     ]
-    with pytest.raises(NotFoundError, match="there is no folder"):
+    with pytest.raises(NotFoundError, match="there is no folder", check=about("prompts")):
         PromptFolder(tmp_path / "no").read()
 
 
@@ -377,14 +378,16 @@ def test_a_name_a_version_and_a_path_find_a_prompt(write: Write, tmp_path: Path)
     assert folder.find(other.version).path == other.path
     assert folder.find("new.md").path == other.path
     assert folder.find(str(tmp_path / "mood.md")).path == one.path
-    with pytest.raises(InputError, match="has several versions") as caught:
+    with pytest.raises(InputError, match="has several versions", check=about("prompt")) as caught:
         folder.find("mood")
     assert one.version in caught.value.message
     assert other.version in caught.value.message
-    with pytest.raises(NotFoundError, match="there is no prompt 'mood@zzz'") as missing:
+    with pytest.raises(
+        NotFoundError, match="there is no prompt 'mood@zzz'", check=about("prompt")
+    ) as missing:
         folder.find("mood@zzz")
     assert str(missing.value.hint).startswith("its versions: ")
-    with pytest.raises(NotFoundError) as missing:
+    with pytest.raises(NotFoundError, check=about("prompt")) as missing:
         folder.find("modd")
     assert missing.value.hint == "did you mean 'mood'?"
     write("turns: {", "broken.yaml")

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from llguidance import LLMatcher
 from pydantic import BaseModel, Field, TypeAdapter
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.core.schemas import check_keywords
@@ -173,7 +174,7 @@ def test_what_the_schema_allows_is_what_pydantic_reads(kind: Any, value: Any) ->
     ],
 )
 def test_a_keyword_that_there_is_not_is_named(schema: Any, named: str, hint: str | None) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, check=about("response_format")) as caught:
         check_keywords(schema)
     assert named in caught.value.message
     assert (hint or "") in str(caught.value.hint)

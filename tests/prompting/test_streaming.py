@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from tests.errors import about
 from tests.prompting.models import PickyProvider, Unheld
 
 from lmstack.core import Delta, InputError, Message, Request, SamplingParams, ScriptedModel
@@ -111,13 +112,13 @@ async def test_a_provider_s_error_in_the_middle_is_raised_and_nothing_is_asked_a
 
     model = Breaking()
     model.info = replace(model.info, digest=None)
-    with pytest.raises(InputError, match="too complex"):
+    with pytest.raises(InputError, match="too complex", check=about("response_format")):
         await told(model)
     assert len(model.requests) == 1
 
 
 async def test_errors_of_the_request_are_raised_as_they_are() -> None:
     error = InputError("top_k is wrong", param="top_k")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, check=about("top_k")) as caught:
         await told(ScriptedModel([error]))
     assert caught.value is error

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
+from tests.errors import about
 from tests.prompting.models import Filtered, PickyProvider, Unheld
 from typing_extensions import TypedDict
 
@@ -201,7 +202,7 @@ async def test_without_a_number_a_model_is_asked_twice_and_ten_times_at_most() -
     with pytest.raises(StructuredError, match="was asked for: it is not JSON"):
         await structured(Unheld(["no"]), ask(), Person, attempts=1)
     assert (await structured(Unheld(["no"] * 9 + [ALICE]), ask(), Person, attempts=10)).age == 30
-    with pytest.raises(InputError, match="attempts is 11"):
+    with pytest.raises(InputError, match="attempts is 11", check=about("attempts")):
         await structured(Unheld(), ask(), Person, attempts=11)
 
 
@@ -265,7 +266,7 @@ async def test_other_errors_are_not_taken_for_no_grammars() -> None:
         InputError("the json_schema grammar cannot be enforced: x", param="response_format"),
     ):
         model = ScriptedModel([error, ALICE])
-        with pytest.raises(type(error)) as caught:
+        with pytest.raises(type(error), check=about("response_format", "top_k")) as caught:
             await structured(model, ask(), Person)
         assert caught.value is error
         assert len(model.requests) == 1
@@ -273,7 +274,7 @@ async def test_other_errors_are_not_taken_for_no_grammars() -> None:
 
 async def test_a_provider_that_refuses_for_another_reason_says_it_again() -> None:
     model = PickyProvider([InputError("no such model", param="model")])
-    with pytest.raises(InputError, match="no such model"):
+    with pytest.raises(InputError, match="no such model", check=about("model")):
         await structured(model, ask(), Person)
     remote = ScriptedModel([ContextLengthError("too long")])
     remote.info = dataclasses.replace(remote.info, digest=None)
@@ -285,7 +286,7 @@ async def test_a_provider_that_refuses_for_another_reason_says_it_again() -> Non
 async def test_a_raw_prompt_is_held_or_refused_and_never_changed() -> None:
     request = Request(prompt="Alice is ")
     assert (await structured(ScriptedModel([ALICE]), request, Person)).age == 30
-    with pytest.raises(UnsupportedError, match="no grammars here"):
+    with pytest.raises(UnsupportedError, match="no grammars here", check=about("response_format")):
         await structured(Unheld([ALICE]), request, Person)
     model = ScriptedModel(["no", ALICE])
     with pytest.raises(StructuredError):
@@ -294,7 +295,7 @@ async def test_a_raw_prompt_is_held_or_refused_and_never_changed() -> None:
 
 
 async def test_a_lark_grammar_cannot_be_asked_in_words() -> None:
-    with pytest.raises(UnsupportedError, match="no grammars here"):
+    with pytest.raises(UnsupportedError, match="no grammars here", check=about("response_format")):
         await structured(Unheld(["x"]), ask(), Grammar("lark", 'start: "x"'))
 
 
@@ -321,7 +322,9 @@ async def test_a_form_that_is_none_is_an_error_before_the_model_is_asked(
     form: Any, message: str
 ) -> None:
     model = ScriptedModel()
-    with pytest.raises(InputError, match=re.escape(message)):
+    with pytest.raises(
+        InputError, match=re.escape(message), check=about("a choice", "form", "response_format")
+    ):
         await structured(model, ask(), form)
     assert not model.requests
 
@@ -359,7 +362,7 @@ def test_no_reference_is_fetched() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         port = server.getsockname()[1]
-        with pytest.raises(InputError, match="cannot be used"):
+        with pytest.raises(InputError, match="cannot be used", check=about("response_format")):
             form_of({"$ref": f"http://127.0.0.1:{port}/schema"})
         with pytest.raises(TimeoutError):
             server.accept()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.app.conftest import HashEmbedder
+from tests.errors import about
 
 from lmstack.core import InputError, SamplingParams
 from lmstack.prompting import (
@@ -137,7 +138,9 @@ def test_values_are_of_their_types_and_written_as_json_writes_them() -> None:
 def test_a_value_that_is_missing_unknown_or_wrong_is_named(
     values: Any, message: str, hint: str | None
 ) -> None:
-    with pytest.raises(InputError, match=re.escape(message)) as caught:
+    with pytest.raises(
+        InputError, match=re.escape(message), check=about("other", "revew", "review")
+    ) as caught:
         zero().fill(values)
     assert hint is None or caught.value.hint == hint
 
@@ -156,7 +159,7 @@ def test_a_value_that_is_missing_unknown_or_wrong_is_named(
 )
 def test_a_value_of_another_type_is_refused(stated: Any, value: Any) -> None:
     template = PromptTemplate.of("{{v}}", variables={"v": Variable(**stated)})
-    with pytest.raises(InputError, match="v"):
+    with pytest.raises(InputError, match="v", check=about("v")):
         template.fill(v=value)
 
 
@@ -210,18 +213,20 @@ def test_a_value_that_is_typed_is_read_by_its_type() -> None:
 
 def test_all_that_is_missing_is_named_and_a_value_may_stand_in_both_places() -> None:
     template = PromptTemplate.of("{{a}}{{b}}")
-    with pytest.raises(InputError, match="the prompt lacks a value for a, b") as caught:
+    with pytest.raises(
+        InputError, match="the prompt lacks a value for a, b", check=about("a")
+    ) as caught:
         template.fill()
     assert caught.value.hint == "give a a value"
     assert template.fill({"a": "1", "b": "2"}, b="3").messages[0].content == "13"
-    with pytest.raises(InputError, match="has no variable 'zzz'") as caught:
+    with pytest.raises(InputError, match="has no variable 'zzz'", check=about("zzz")) as caught:
         PromptTemplate.of("x").fill(zzz=1)
     assert caught.value.hint == "its variables: none"
 
 
 def test_a_choice_that_is_none_says_which_there_are() -> None:
     template = PromptTemplate.of("{{v}}", variables={"v": Variable("choice", choices=("a", "b"))})
-    with pytest.raises(InputError, match="v is 'c', not one of a, b"):
+    with pytest.raises(InputError, match="v is 'c', not one of a, b", check=about("v")):
         template.fill(v="c")
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.errors import about
 
 from lmstack.core import (
     Delta,
@@ -112,7 +113,7 @@ async def test_a_way_of_ones_own_to_find_comes_before_the_chain_s() -> None:
 async def test_other_errors_are_raised() -> None:
     error = UnsupportedError("no top_k", param="top_k")
     model = ScriptedModel([error])
-    with pytest.raises(UnsupportedError) as caught:
+    with pytest.raises(UnsupportedError, check=about("top_k")) as caught:
         await self_consistency(model, ask(), 3)
     assert caught.value is error
     assert len(model.requests) == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.registry.releases import digest, documented, release, verdict
 
 from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
@@ -366,7 +367,7 @@ def test_a_damaged_file_is_refused(aliases: Aliases, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "Prod", "a/b", "../x", "-x", "a b", "x" * 65, "prod\n"])
 def test_a_name_that_cannot_be_one_is_refused(aliases: Aliases, name: str) -> None:
-    with pytest.raises(InputError, match="no name for an alias"):
+    with pytest.raises(InputError, match="no name for an alias", check=about("to")):
         aliases.record(verdict("a", alias=name))
     assert not aliases.has(name)
 
@@ -375,15 +376,15 @@ def test_models_and_aliases_have_different_names(
     store: Store, model_folder: Path, tmp_path: Path
 ) -> None:
     aliases = Aliases(store.root)
-    with pytest.raises(InputError, match="name of a model"):
+    with pytest.raises(InputError, match="name of a model", check=about("to")):
         aliases.record(verdict("a", alias="smollm2-135m-instruct"))
     folder = model_folder.rename(tmp_path / "mine")
     store.pull(folder)
-    with pytest.raises(InputError, match="name of a model"):
+    with pytest.raises(InputError, match="name of a model", check=about("to")):
         aliases.record(verdict("a", alias="mine"))
     store.remove("mine")
     aliases.record(verdict("a", alias="mine"))
-    with pytest.raises(InputError, match="name of an alias"):
+    with pytest.raises(InputError, match="name of an alias", check=about("name")):
         store.pull(folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from tests.errors import about
 
 from lmstack.core import InputError, SamplingParams
 from lmstack.registry import DEFAULT_SAMPLING, SamplingDefaults
@@ -38,7 +39,7 @@ def test_a_search_is_not_refused_because_of_a_default(search: dict[str, float]) 
 
 
 def test_a_contradiction_in_the_request_itself_is_still_refused() -> None:
-    with pytest.raises(InputError, match="this search does not"):
+    with pytest.raises(InputError, match="this search does not", check=about("temperature")):
         STATED.resolve({"num_beams": 4, "temperature": 0.5})
 
 
@@ -59,9 +60,11 @@ def test_one_layer_is_not_mixed_with_the_one_below() -> None:
 
 
 def test_defaults_are_checked_as_a_request_is() -> None:
-    with pytest.raises(InputError, match="temperature is 3"):
+    with pytest.raises(InputError, match="temperature is 3", check=about("temperature")):
         SamplingDefaults(temperature=3)
-    with pytest.raises(InputError, match="no setting 'temprature'") as caught:
+    with pytest.raises(
+        InputError, match="no setting 'temprature'", check=about("temprature")
+    ) as caught:
         SamplingDefaults.from_mapping({"temprature": 1})
     assert caught.value.hint == "did you mean 'temperature'?"
 

@@ -17,6 +17,7 @@ import jsonschema
 import numpy as np
 import pytest
 from pydantic import BaseModel, Field
+from tests.errors import about
 from typing_extensions import TypedDict
 
 from lmstack.agents.tools import FunctionTool, Secret, ToolContext, tool
@@ -430,5 +431,5 @@ def test_the_decorator_takes_settings_and_leaves_a_function_that_can_be_called()
 
 @pytest.mark.parametrize("settings", [{"timeout_s": 0}, {"max_chars": 5}, {"name": "a b"}])
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("max_chars", "timeout_s", "tools")):
         FunctionTool.of(everything, **settings)

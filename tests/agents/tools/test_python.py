@@ -14,6 +14,7 @@ from tests.agents.outside import leftovers
 from tests.agents.scripted_tools import calls
 from tests.agents.test_hostile_sessions import marker_of
 from tests.agents.test_session import png
+from tests.errors import about
 from tests.sandboxes import made_or_skipped
 
 from lmstack.agents import Agent, Member
@@ -328,5 +329,7 @@ def test_where_nothing_isolates_a_call_raises_and_runs_nothing(no_isolation: Non
 
 @pytest.mark.parametrize("setting", [{"most_text": 1}, {"most_sessions": 0}, {"keep_s": -1}])
 def test_a_setting_out_of_range_is_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(setting))):
+    with pytest.raises(
+        InputError, match=next(iter(setting)), check=about("keep_s", "most_sessions", "most_text")
+    ):
         PythonTool(**setting)

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.benchmarks.models import (
     chat_subject,
     output_of,
@@ -86,5 +87,5 @@ def test_a_raw_answer_ends_at_an_empty_line_and_a_chat_answer_does_not() -> None
 
 def test_a_subtask_without_chains_is_named() -> None:
     tests = {"truth": task_of("True").dataset.samples, "other": task_of("x").dataset.samples}
-    with pytest.raises(InputError, match="other"):
+    with pytest.raises(InputError, match="other", check=about("shots")):
         bbh(tests, {"truth": bbh_shots(CHAINS.encode())}, source="s")

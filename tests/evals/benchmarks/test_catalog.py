@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.benchmarks import invented
 from tests.evals.benchmarks.hostile import PROBLEM
 from tests.evals.benchmarks.models import replying
@@ -102,7 +103,7 @@ def test_a_file_that_is_missing_or_unknown_is_named(
 
 @pytest.mark.parametrize(("name", "option"), [("humaneval", "code_judge"), ("mt_bench", "judge")])
 def test_who_judges_has_to_be_given(name: str, option: str) -> None:
-    with pytest.raises(InputError, match=option):
+    with pytest.raises(InputError, match=option, check=about("code_judge", "judge")):
         made(name, **{option: None})
 
 

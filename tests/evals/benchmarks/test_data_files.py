@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError
 from lmstack.evals.benchmarks.data_files import (
@@ -93,5 +94,5 @@ def test_yaml_that_is_no_mapping_is_an_error() -> None:
 
 
 def test_a_missing_field_is_named_with_those_that_are_there() -> None:
-    with pytest.raises(InputError, match=r"row 1 .* 'q'.* question"):
+    with pytest.raises(InputError, match=r"row 1 .* 'q'.* question", check=about("q")):
         text_field({"question": "x"}, "q", "row 1")

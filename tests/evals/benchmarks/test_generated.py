@@ -9,6 +9,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.benchmarks.models import prompts_of, scores_for
 
 from lmstack.core import InputError
@@ -140,7 +141,7 @@ def test_arithmetic_has_four_different_choices_one_of_them_right(seed: int) -> N
 
 
 def test_more_problems_than_can_be_made_and_unknown_names_are_errors() -> None:
-    with pytest.raises(InputError, match="did you mean navigate"):
+    with pytest.raises(InputError, match="did you mean navigate", check=about("subtask")):
         bbh_generated_samples("navigat", 3)
-    with pytest.raises(InputError, match="only about 10"):
+    with pytest.raises(InputError, match="only about 10", check=about("count")):
         _distinct(lambda draw: (str(draw.randint(0, 9)), "", ""), 11, random.Random(0))

@@ -7,6 +7,7 @@ import io
 import random
 
 import pytest
+from tests.errors import about
 from tests.evals.benchmarks.models import prompts_of, scores_for
 
 from lmstack.core import InputError
@@ -62,5 +63,5 @@ def test_the_zero_shot_form_cleans_answers_and_scores_letters_in_brackets() -> N
 
 
 def test_a_column_that_is_missing_is_named() -> None:
-    with pytest.raises(InputError, match="Incorrect Answer 1"):
+    with pytest.raises(InputError, match="Incorrect Answer 1", check=about("Incorrect Answer 1")):
         gpqa_samples(b"Question,Correct Answer\nq,a\n")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
+from tests.errors import about
 from tests.evals.benchmarks.hostile import COMPLETIONS, PROBLEM, RIGHT
 from tests.evals.benchmarks.models import chat_subject, output_of, replying, scores_of
 from tests.packages import package
@@ -107,7 +108,7 @@ def test_a_single_draft_is_a_share_of_samples() -> None:
 
 
 def test_a_k_above_the_number_of_drafts_is_refused() -> None:
-    with pytest.raises(InputError, match="pass@10 of 5 drafts"):
+    with pytest.raises(InputError, match="pass@10 of 5 drafts", check=about("drafts")):
         humaneval(SAMPLES, Equals(), source="s", drafts=5, ks=(1, 10))
 
 

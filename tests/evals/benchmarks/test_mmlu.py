@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.errors import about
 from tests.evals.benchmarks.models import (
     HashedLikelihoods,
     likelihood_subject,
@@ -71,7 +72,7 @@ def test_the_original_header_has_two_spaces() -> None:
         for original in (False, True)
     )
     assert other == one.replace("about abstract", "about  abstract", 1)
-    with pytest.raises(InputError, match="do not"):
+    with pytest.raises(InputError, match="do not", check=about("subject")):
         mmlu(mmlu_samples(jsonl(LANGTEST)), source="s", original=True)
 
 
@@ -101,7 +102,7 @@ def test_without_dev_questions_there_are_no_shots_and_the_protocol_says_so() -> 
 
 def test_fewer_dev_questions_than_shots_are_an_error() -> None:
     samples = mmlu_samples(jsonl(*HUB))
-    with pytest.raises(InputError, match="4 worked examples"):
+    with pytest.raises(InputError, match="4 worked examples", check=about("shots")):
         mmlu(samples, samples[:4], source="s")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.benchmarks.models import chat_subject, output_of, replying
 
 from lmstack.core import FormatError, InputError, Request, ScriptedModel
@@ -195,5 +196,5 @@ def test_other_prompts_or_answers_change_the_protocol() -> None:
         mt_bench_pairs(SAMPLES, judge, PROMPTS, {"x": ("a", "")}, source="s").dataset,
     )
     assert {(each.name, each.source) for each in datasets} == {("mt_bench", "s")}
-    with pytest.raises(InputError, match="single-math-v1"):
+    with pytest.raises(InputError, match="single-math-v1", check=about("prompts")):
         rated(mt_bench(SAMPLES, judge, fewer, source="s"), 1)

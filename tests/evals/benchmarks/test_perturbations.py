@@ -6,6 +6,7 @@ import json
 from random import Random
 
 import pytest
+from tests.errors import about
 from tests.evals.benchmarks.test_perturb import CONTRACTIONS, GENDER, MISSPELLINGS, TYPOS
 
 from lmstack.core import InputError
@@ -33,12 +34,18 @@ def test_each_is_built_of_its_own_files_and_changes_texts(name: str) -> None:
 
 
 def test_what_is_missing_or_unknown_is_named() -> None:
-    with pytest.raises(InputError, match="no perturbation mildmix") as unknown:
+    with pytest.raises(
+        InputError, match="no perturbation mildmix", check=about("perturb")
+    ) as unknown:
         perturbation_named("mildmix", {})
     assert unknown.value.hint == "did you mean mild_mix?"
-    with pytest.raises(InputError, match="needs the file helm_misspellings") as packaged:
+    with pytest.raises(
+        InputError, match="needs the file helm_misspellings", check=about("perturb")
+    ) as packaged:
         perturbation_named("mild_mix", {"helm_contractions": CONTRACTIONS})
     assert packaged.value.hint == "lmstack eval fetch mild_mix"
-    with pytest.raises(InputError, match="needs the file dialect") as brought:
+    with pytest.raises(
+        InputError, match="needs the file dialect", check=about("perturb")
+    ) as brought:
         perturbation_named("dialect", {})
     assert brought.value.hint == "give it: --file dialect=PATH"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import FormatError, InputError
 from lmstack.evals.benchmarks.prompts import FewShot, yaml_shots
@@ -38,7 +39,7 @@ def test_a_group_has_its_own_shots_and_one_without_them_is_an_error() -> None:
     prompt = FewShot("{question}", count=1, shots={"one": SHOTS[:1], "two": SHOTS[1:2]})
     of_group = [Sample("x", "", metadata={"group": name}) for name in ("one", "two", "six")]
     assert [prompt.shots_of(each)[0].id for each in of_group[:2]] == ["s0", "s1"]
-    with pytest.raises(InputError, match="six"):
+    with pytest.raises(InputError, match="six", check=about("shots")):
         prompt.shots_of(of_group[2])
 
 
@@ -63,12 +64,12 @@ def test_whatever_changes_a_prompt_changes_its_protocol(change: dict[str, object
 
 @pytest.mark.parametrize("item", ["{missing}", "{choices[0]}", "{question[a]}", "{question.up}"])
 def test_a_template_that_a_sample_does_not_fit_is_an_error(item: str) -> None:
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="does not fit", check=about("prompt")):
         FewShot(item).text(ASKED)
 
 
 def test_fewer_examples_than_shots_are_an_error() -> None:
-    with pytest.raises(InputError, match="1 worked examples for 2 shots"):
+    with pytest.raises(InputError, match="1 worked examples for 2 shots", check=about("shots")):
         FewShot("{question}", count=2, shots={"": SHOTS[:1]})
 
 

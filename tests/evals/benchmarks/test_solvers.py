@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.benchmarks.models import HashedLikelihoods, chat_subject, likelihood_subject
 
 from lmstack.core import (
@@ -88,7 +89,7 @@ def test_each_draft_of_each_sample_has_a_seed_of_its_own_and_always_the_same() -
 
 
 def test_drafts_that_would_all_be_alike_are_refused() -> None:
-    with pytest.raises(InputError, match="one text"):
+    with pytest.raises(InputError, match="one text", check=about("drafts")):
         GenerationSolver(PROMPT, drafts=2)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from tests.errors import about
 from tests.evals.benchmarks.models import chat_subject, output_of, replying, scores_of
 
 from lmstack.core import InputError, Request, ScriptedModel
@@ -79,14 +80,14 @@ def test_each_metric_has_its_twin_before_and_figures_of_several_columns_go() -> 
 
 
 def test_an_output_without_its_perturbed_twin_is_an_error() -> None:
-    with pytest.raises(InputError, match="perturbed"):
+    with pytest.raises(InputError, match="perturbed", check=about("facts")):
         asyncio.run(WORST.scorer(SAMPLES[0], Output("yes")))
 
 
 def test_a_task_without_a_mean_is_refused() -> None:
     figures = (Metric("pair", ("a", "b")),)
     task = Task("t", TASK.dataset, TASK.solver, LetterScorer("(A)"), figures)
-    with pytest.raises(InputError, match="no metric"):
+    with pytest.raises(InputError, match="no metric", check=about("task")):
         worst_case(task, lowercase())
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tests.errors import about
 from tests.evals.gate.samples import (
     ACCURACY,
     PER_TOKEN,
@@ -41,7 +42,9 @@ from lmstack.evals.task import Task
     ],
 )
 def test_sides_that_do_not_match_are_refused(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(
+        InputError, check=about("clusters", "data", "metric", "protocol", "samples", "task")
+    ) as error:
         GateComparison(scores([1, 0, 1]), scores([1, 0, 1], "old", **change))
     assert said in str(error.value)
 
@@ -114,7 +117,7 @@ def test_the_test_follows_from_the_scores(
 
 def test_any_look_is_a_bet() -> None:
     assert isinstance(pairs(5, 3, 40).test(any_look=True), BettingMean)
-    with pytest.raises(InputError, match="no share from 0 to 1"):
+    with pytest.raises(InputError, match="no share from 0 to 1", check=about("looks")):
         comparison([1, 2], [3, 4], metric=SECONDS).test(any_look=True)
 
 
@@ -147,7 +150,7 @@ def test_scores_of_a_task_carry_its_protocol_and_data() -> None:
     assert found.data == silent_task().dataset.digest
     assert found.protocol.startswith("sha256:")
     other = TaskScores.of_task(replace(silent_task(), version=2), ACCURACY, rows, "old")
-    with pytest.raises(InputError, match="protocol is different"):
+    with pytest.raises(InputError, match="protocol is different", check=about("protocol")):
         GateComparison(found, other)
 
 
@@ -156,7 +159,7 @@ def test_a_metric_that_applies_to_other_samples_of_each_is_refused() -> None:
         rows = {str(i): {"correct": math.nan if i == place else 1.0} for i in range(3)}
         return TaskScores.of_task(silent_task(), ACCURACY, rows, f"without {place}")
 
-    with pytest.raises(InputError, match="samples are different"):
+    with pytest.raises(InputError, match="samples are different", check=about("samples")):
         GateComparison(without(0), without(1))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.errors import about
 
 from lmstack.core import InputError, Message
 from lmstack.evals.agreement import krippendorff_alpha
@@ -78,7 +79,7 @@ def test_judges_that_err_together_are_worth_one() -> None:
 
 
 def test_one_judge_is_no_jury() -> None:
-    with pytest.raises(InputError, match="two judges"):
+    with pytest.raises(InputError, match="two judges", check=about("judge")):
         jury_of(*pairs(["1"]), PAIR)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.judging.judges import FENCED, Judge, letters
 
 from lmstack.core import (
@@ -100,7 +101,7 @@ def test_another_question_is_asked_where_one_is_given() -> None:
 
 
 def test_options_are_single_tokens() -> None:
-    with pytest.raises(InputError, match="letters or digits"):
+    with pytest.raises(InputError, match="letters or digits", check=about("options")):
         OptionReader(ScriptedModel(), ("yes", "no"))
 
 
@@ -186,7 +187,7 @@ def test_a_drawn_verdict_is_drawn_by_its_seed_and_has_no_probability() -> None:
 
 @pytest.mark.parametrize("labels", [(), ("a",), ("a", "a"), ("a", " "), ("a", "b", "c")])
 def test_labels_are_two(labels: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="labels"):
+    with pytest.raises(InputError, match="labels", check=about("labels")):
         LabelJudge(ScriptedModel(), "Which?", labels)
 
 

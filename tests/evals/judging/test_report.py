@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
+from tests.errors import about
 
 from lmstack.core import ContextLengthError, FormatError, InputError, Message, ScriptedModel
 from lmstack.evals.judging import (
@@ -209,7 +210,7 @@ def test_an_item_survives_its_row() -> None:
     ],
 )
 def test_a_row_that_holds_no_item_says_why(row: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message, check=about("file", "second")):
         item_from_row(row)
 
 

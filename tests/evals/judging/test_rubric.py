@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError, Message, Request, ScriptedModel, UnsupportedError
 from lmstack.evals.judging import RUBRIC, Criterion, RubricJudge, RubricRating, criteria_from
@@ -121,6 +122,6 @@ def test_own_criteria_are_asked_and_read(scores: dict[str, int]) -> None:
     "given", [{}, [], ["accuracy", "kindness"], ["clarity", "clarity"], {"A b": "?"}, "accuracy"]
 )
 def test_criteria_that_cannot_be_are_refused(given: Any) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("criteria")):
         criteria_from(given)
     assert criteria_from(["clarity"]) == (Criterion("clarity", RUBRIC[2].question),)

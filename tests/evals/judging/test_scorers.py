@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.judging.judges import Judge, shown_answers
 from tests.evals.tasks import scripted
 
@@ -98,7 +99,7 @@ def test_another_judge_or_question_is_another_protocol() -> None:
     ],
 )
 def test_without_a_judge_there_is_no_scorer(wanted: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(InputError, match=message, check=about("judge")) as error:
         make_scorer(wanted)
     assert error.value.hint is not None
     assert "--judge" in error.value.hint
@@ -114,16 +115,16 @@ def test_without_a_judge_there_is_no_scorer(wanted: Any, message: str) -> None:
     ],
 )
 def test_settings_are_checked(wanted: Any) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, check=about("agianst", "criteria", "retries")):
         make_scorer(wanted, judge=ScriptedModel())
 
 
 async def test_a_field_that_is_missing_is_said(tmp_path: Path) -> None:
     made = task(tmp_path, "pairwise", ScriptedModel(["A"]))
-    with pytest.raises(InputError, match="no answer to compare with"):
+    with pytest.raises(InputError, match="no answer to compare with", check=about("scorer")):
         await made.scorer(made.dataset.samples[0], _output())
     made = task(tmp_path, "{name: rubric, reference: truth}", ScriptedModel(["A"]))
-    with pytest.raises(InputError, match="field truth"):
+    with pytest.raises(InputError, match="field truth", check=about("scorer")):
         await made.scorer(made.dataset.samples[0], _output())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
@@ -127,9 +128,9 @@ def test_a_limit_makes_it_incomplete() -> None:
 
 def test_the_task_is_named_where_there_are_several() -> None:
     several = RESULTS | {"results": {"arc": {}, "boolq": {}}}
-    with pytest.raises(InputError, match="no task is named"):
+    with pytest.raises(InputError, match="no task is named", check=about("task")):
         from_lm_eval(several, [line(0, acc=1.0)])
-    with pytest.raises(InputError, match="no results of 'piqa'"):
+    with pytest.raises(InputError, match="no results of 'piqa'", check=about("task")):
         from_lm_eval(several, [line(0, acc=1.0)], "piqa")
     assert from_lm_eval(several, [line(0, acc=1.0)], "arc").task == "arc"
 

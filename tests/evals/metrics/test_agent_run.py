@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.metrics.outputs import asked
 
 from lmstack.core import InputError
@@ -55,11 +56,11 @@ def test_answers_are_compared_as_the_task_says(
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
-    with pytest.raises(InputError, match="is of no agent"):
+    with pytest.raises(InputError, match="is of no agent", check=about("scorer")):
         AgentRun().score(asked("x"), Output("x"))
-    with pytest.raises(InputError, match="ended as 'lost'"):
+    with pytest.raises(InputError, match="ended as 'lost'", check=about("scorer")):
         AgentRun().score(asked("x"), ran("x", "lost"))
-    with pytest.raises(InputError, match="is not a number"):
+    with pytest.raises(InputError, match="is not a number", check=about("match")):
         AgentRun(match="number").score(asked("x"), ran("x"))
-    with pytest.raises(InputError, match="no target"):
+    with pytest.raises(InputError, match="no target", check=about("targets")):
         AgentRun().score(asked(), ran("x"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, wrote
 
 from lmstack.core import InputError
@@ -120,5 +121,5 @@ def test_the_signature_names_all_that_a_score_depends_on() -> None:
     assert all(each.startswith("sha256:0123_L9_") for each in signatures)
     assert signatures[0].endswith("no-idf_v1")
     assert scorers[1].protocol["signature"] == signatures[1]
-    with pytest.raises(InputError, match="baseline"):
+    with pytest.raises(InputError, match="baseline", check=about("baseline")):
         BertScore(ENCODER, None, (0.1, 0.1, 1.0))

@@ -8,6 +8,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, figure, rows, wrote
 
 from lmstack.core import ExtraMissingError, InputError
@@ -84,9 +85,11 @@ def test_the_signature_is_the_one_that_sacrebleu_prints() -> None:
 def test_a_reference_that_is_empty_is_left_out_and_the_only_one_refused() -> None:
     ours = Bleu().score(asked("", "the cat sat"), wrote("the cat sat"))
     assert ours == Bleu().score(asked("the cat sat"), wrote("the cat sat"))
-    with pytest.raises(InputError, match="empty text for its only reference"):
+    with pytest.raises(
+        InputError, match="empty text for its only reference", check=about("targets")
+    ):
         Bleu().score(asked(""), wrote("x"))
-    with pytest.raises(InputError, match="tokenize"):
+    with pytest.raises(InputError, match="tokenize", check=about("tokenize")):
         Bleu(tokenize="words")
 
 
@@ -95,6 +98,6 @@ def test_a_tokenizer_without_its_packages_names_them(monkeypatch: pytest.MonkeyP
         raise RuntimeError("MeCab")
 
     monkeypatch.setattr("sacrebleu.metrics.BLEU", fails)
-    with pytest.raises(ExtraMissingError) as error:
+    with pytest.raises(ExtraMissingError, check=about("tokenize")) as error:
         Bleu(tokenize="ja-mecab").score(asked("x"), wrote("x"))
     assert error.value.hint == "pip install 'sacrebleu[ja]'"

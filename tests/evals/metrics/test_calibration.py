@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.metrics.calibration import (
@@ -99,7 +100,7 @@ def test_platt_scaling_is_logistic_regression_without_a_penalty(slope: float) ->
 def test_a_fitted_curve_never_has_a_worse_log_score(found: tuple[np.ndarray, np.ndarray]) -> None:
     p, right = found
     if not 0 < right.mean() < 1:
-        with pytest.raises(InputError, match="says nothing about a curve"):
+        with pytest.raises(InputError, match="says nothing about a curve", check=about("correct")):
             PlattScaling.fit(p, right)
         return
     curve = PlattScaling.fit(p, right)
@@ -148,7 +149,7 @@ def test_accuracy_at_a_coverage_is_that_of_the_surest() -> None:
     falling = risk_coverage(-np.arange(100), [1] * 7 + [0] * 93)
     for count in range(7, 101):  # 0.07 * 100 is more than 7, and 0.29 * 100 less than 29
         assert falling.accuracy_at(count / 100) == pytest.approx(7 / count)
-    with pytest.raises(InputError, match="coverage"):
+    with pytest.raises(InputError, match="coverage", check=about("coverage")):
         curve.accuracy_at(0)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.metrics.outputs import figure
 
 from lmstack.core import InputError, Likelihood
@@ -153,7 +154,7 @@ def test_accepted_answers_may_be_patterns() -> None:
     row = {"answers": [r"(two|2)\s+years?"]}
     assert scores(row, said("TWO  YEARS"), patterns=True)["correct"] == 1
     assert scores(row, said("two years"))["correct"] == 0
-    with pytest.raises(InputError, match="no regular expression"):
+    with pytest.raises(InputError, match="no regular expression", check=about("answers")):
         scores({"answers": ["("]}, said(), patterns=True)
 
 
@@ -166,7 +167,7 @@ def test_faithfulness_is_what_is_gained_over_all_tokens() -> None:
     metric = next(m for m in CitedAnswer().metrics if m.name == "faithfulness")
     table = [scores(CARD, said(likelihoods=each)) for each in pairs]
     assert figure(metric, table) == pytest.approx((8 + 0) / (4 + 12))
-    with pytest.raises(InputError, match="1 likelihoods"):
+    with pytest.raises(InputError, match="1 likelihoods", check=about("scorer")):
         scores(CARD, said(likelihoods=pairs[0][:1]))
 
 
@@ -244,7 +245,9 @@ def test_marks_leave_no_trace(text: str, number: int) -> None:
     ],
 )
 def test_a_row_that_contradicts_itself_is_refused(row: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(
+        InputError, check=about("answerable", "answers", "evidence", "sources")
+    ) as error:
         CitedGold.of_row(row)
     assert message in f"{error.value.message} {error.value.hint}"
 
@@ -261,7 +264,7 @@ def test_what_is_known_survives_json() -> None:
 
 
 def test_other_outputs_are_no_answers_about_documents() -> None:
-    with pytest.raises(InputError, match="says nothing of passages"):
+    with pytest.raises(InputError, match="says nothing of passages", check=about("scorer")):
         CitedAnswer().score(question(CARD), Output("two years"))
-    with pytest.raises(InputError, match="no question about documents"):
+    with pytest.raises(InputError, match="no question about documents", check=about("scorer")):
         CitedAnswer().score(Sample("q", "?"), said())

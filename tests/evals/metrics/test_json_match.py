@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.metrics.outputs import wrote
 
 from lmstack.app.wiring.prompt_scoring import score
@@ -50,10 +51,12 @@ async def test_one_of_several_targets_is_enough_and_none_asks_for_the_schema_alo
 
 
 async def test_what_cannot_be_a_target_or_a_schema_is_said() -> None:
-    with pytest.raises(InputError, match="sample 1 has the target 'yes', which is not JSON"):
+    with pytest.raises(
+        InputError, match="sample 1 has the target 'yes', which is not JSON", check=about("targets")
+    ):
         await scored('{"n": 3}', "yes")
-    with pytest.raises(InputError, match="schema is 'x', not a JSON Schema"):
+    with pytest.raises(InputError, match="schema is 'x', not a JSON Schema", check=about("schema")):
         make_scorer({"name": "json", "schema": "x"})
-    with pytest.raises(InputError, match="maximun"):
+    with pytest.raises(InputError, match="maximun", check=about("response_format")):
         make_scorer({"name": "json", "schema": {"type": "integer", "maximun": 3}})
     assert json.dumps(dict(make_scorer({"name": "json", "schema": SCHEMA}).protocol))

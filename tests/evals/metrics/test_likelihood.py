@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, likely, wrote
 
 from lmstack.core import InputError
@@ -99,13 +100,17 @@ def test_the_next_token_is_mmlus_and_a_letter_that_is_missing_has_minus_100() ->
 
 def test_what_does_not_fit_together_is_refused() -> None:
     sample = asked(choices=("a", "b"), gold=(0,))
-    with pytest.raises(InputError, match="has 2 choices, and the output 1 likelihoods"):
+    with pytest.raises(
+        InputError, match="has 2 choices, and the output 1 likelihoods", check=about("likelihoods")
+    ):
         MultipleChoice().score(sample, likely(-1.0))
-    with pytest.raises(InputError, match="which choice is right"):
+    with pytest.raises(InputError, match="which choice is right", check=about("gold")):
         Mc1().score(asked(choices=("a", "b")), likely(-1.0, -2.0))
-    with pytest.raises(InputError, match="empty choice"):
+    with pytest.raises(InputError, match="empty choice", check=about("choices")):
         MultipleChoice().score(asked(choices=("a", ""), gold=(0,)), likely(-1.0, -2.0))
-    with pytest.raises(InputError, match="log-probabilities of the next token"):
+    with pytest.raises(
+        InputError, match="log-probabilities of the next token", check=about("next_token_logprobs")
+    ):
         NextToken().score(sample, wrote("A"))
 
 

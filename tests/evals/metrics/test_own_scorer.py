@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from tests.errors import about
 from tests.evals.metrics.outputs import wrote
 from tests.evals.tasks import scripted
 
@@ -83,18 +84,22 @@ async def test_a_number_is_the_figure_score_and_another_file_another_protocol(
 async def test_what_it_gives_is_checked_for_each_sample(
     tmp_path: Path, text: str, said: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said, check=about("scorer")):
         await scored(tmp_path, text)
 
 
 def test_a_file_that_cannot_be_a_scorer_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="there is no scorer"):
+    with pytest.raises(NotFoundError, match="there is no scorer", check=about("scorer")):
         make_scorer({"file": str(tmp_path / "none.py")})
-    with pytest.raises(InputError, match=r"cannot be run: SyntaxError: .*\(line 1\)"):
+    with pytest.raises(
+        InputError, match=r"cannot be run: SyntaxError: .*\(line 1\)", check=about("scorer")
+    ):
         scorer_of(tmp_path, "def score(:")
-    with pytest.raises(InputError, match="cannot be run: ModuleNotFoundError"):
+    with pytest.raises(
+        InputError, match="cannot be run: ModuleNotFoundError", check=about("scorer")
+    ):
         scorer_of(tmp_path, "import nothing_of_this_name")
-    with pytest.raises(InputError, match="has no function score"):
+    with pytest.raises(InputError, match="has no function score", check=about("scorer")):
         scorer_of(tmp_path, "METRICS = {'a': 'share'}")
-    with pytest.raises(InputError, match=r"METRICS of .* is"):
+    with pytest.raises(InputError, match=r"METRICS of .* is", check=about("scorer")):
         scorer_of(tmp_path, "METRICS = {'a': 'best'}\ndef score(s, o): return 1")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, figure, rows, wrote
 
 from lmstack.core import InputError
@@ -67,9 +68,9 @@ def test_all_resamples_at_once_are_each_by_itself() -> None:
 
 def test_what_is_not_defined_is_refused() -> None:
     for n, c, k in ((3, 4, 1), (3, 1, 4), (3, 1, 0), (3, -1, 1)):
-        with pytest.raises(InputError, match="not defined"):
+        with pytest.raises(InputError, match="not defined", check=about("k")):
             pass_at_k(n, c, k)
-    with pytest.raises(InputError, match="drafts that passed"):
+    with pytest.raises(InputError, match="drafts that passed", check=about("passed")):
         PassAtK().score(asked(), wrote("x"))
-    with pytest.raises(InputError, match="k is"):
+    with pytest.raises(InputError, match="k is", check=about("k")):
         PassAtK((0,))

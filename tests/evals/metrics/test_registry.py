@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, likely, wrote
 from tests.evals.metrics.test_bertscore import ENCODER, HashedEncoder
 
@@ -78,12 +79,12 @@ def test_several_scorers_stand_side_by_side() -> None:
     assert {"f1", "seconds"} <= set(scores)
     assert [each["name"] for each in both.protocol["scorers"]] == ["squad", "usage"]
     assert {"f1", "median_seconds"} <= {metric.name for metric in both.metrics}
-    with pytest.raises(InputError, match="two scorers of one task"):
+    with pytest.raises(InputError, match="two scorers of one task", check=about("scorer")):
         asyncio.run(make_scorer(["squad", "squad"])(SAMPLE, wrote("x")))
 
 
 def test_bert_score_needs_an_encoder() -> None:
-    with pytest.raises(InputError, match="no encoder"):
+    with pytest.raises(InputError, match="no encoder", check=about("scorer")):
         make_scorer("bert_score")
     asked_for = []
 
@@ -98,7 +99,7 @@ def test_bert_score_needs_an_encoder() -> None:
     make_scorer({"name": "bert_score", "model": "tiny", "layer": 3}, encoder=opened)
     assert asked_for == [(None, None), (None, None), ("tiny", 3)]
     for name, wrong in (("model", 3), ("layer", "3"), ("layers", 3)):
-        with pytest.raises(InputError, match=name):
+        with pytest.raises(InputError, match=name, check=about("layer", "layers", "model")):
             make_scorer({"name": "bert_score", name: wrong}, encoder=opened)
     assert "bert_score" in scorer_names()
 
@@ -115,6 +116,6 @@ def test_bert_score_needs_an_encoder() -> None:
     ],
 )
 def test_what_is_unknown_names_the_nearest(wanted: object, hint: str) -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, check=about("idff", "ignorecase", "scorer")) as error:
         make_scorer(wanted)
     assert (error.value.hint or "").startswith(hint)

@@ -6,6 +6,7 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, wrote
 
 from lmstack.core import InputError
@@ -54,9 +55,9 @@ def test_the_whole_ranking_counts_without_a_limit() -> None:
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
-    with pytest.raises(InputError, match="no relevant document"):
+    with pytest.raises(InputError, match="no relevant document", check=about("targets")):
         Retrieval().score(asked(metadata={"relevance": {"a": 0}}), wrote("", facts={"ranking": []}))
-    with pytest.raises(InputError, match="holds a document twice"):
+    with pytest.raises(InputError, match="holds a document twice", check=about("ranking")):
         Retrieval().score(asked("a"), wrote("", facts={"ranking": ["a", "a"]}))
-    with pytest.raises(InputError, match="for a ranking"):
+    with pytest.raises(InputError, match="for a ranking", check=about("ranking")):
         Retrieval().score(asked("a"), wrote("text"))

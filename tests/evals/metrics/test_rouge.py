@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, wrote
 
 from lmstack.core import InputError
@@ -67,6 +68,6 @@ def test_sentences_are_lines_for_the_summary_form_alone() -> None:
 
 
 def test_an_unknown_type_names_the_nearest() -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, check=about("types")) as error:
         Rouge(("rouge-1",))
     assert error.value.hint == "did you mean 'rouge1'?"

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, wrote
 
 from lmstack.core import InputError
@@ -128,11 +129,11 @@ def test_the_first_or_the_last_match_and_the_first_group_that_is_not_empty() -> 
 
 
 def test_what_is_wrong_with_a_scorer_is_said_before_it_runs() -> None:
-    with pytest.raises(InputError, match="no regular expression"):
+    with pytest.raises(InputError, match="no regular expression", check=about("strict")):
         ExtractedMatch(strict="(", lenient="x")
-    with pytest.raises(InputError, match="no pattern lenient"):
+    with pytest.raises(InputError, match="no pattern lenient", check=about("lenient")):
         ExtractedMatch(strict="x")
-    with pytest.raises(InputError, match="not first, last"):
+    with pytest.raises(InputError, match="not first, last", check=about("strict_pick")):
         ExtractedMatch.from_mapping({"strict": "x", "lenient": "x", "strict_pick": "middle"})
-    with pytest.raises(InputError, match="sample one has no target"):
+    with pytest.raises(InputError, match="sample one has no target", check=about("targets")):
         ExactMatch().score(asked(), wrote("x"))

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from tests.errors import about
 from tests.evals.metrics.outputs import asked, figure, rows, wrote
 
 from lmstack.core import InputError
@@ -36,9 +37,9 @@ def test_cost_is_by_a_million_tokens_and_only_where_prices_are_known() -> None:
     assert "cost" not in {metric.name for metric in UsageScorer().metrics}
     assert "cost" in {metric.name for metric in priced.metrics}
     assert json.loads(json.dumps(priced.protocol))["price"]["output"] == 2
-    with pytest.raises(InputError, match="input is -1"):
+    with pytest.raises(InputError, match="input is -1", check=about("input")):
         make_scorer({"name": "usage", "price": {"input": -1}})
-    with pytest.raises(InputError, match=r"cached=0\.1"):
+    with pytest.raises(InputError, match=r"cached=0\.1", check=about("price")):
         make_scorer({"name": "usage", "price": {"input": 1, "cached": 0.1}})
     with pytest.raises(InputError, match="not a mapping"):
         make_scorer({"name": "usage", "price": 0.5})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.metrics.windows import Window, rolling_windows, strided_windows
@@ -68,7 +69,7 @@ def test_strided_windows_are_those_of_the_guide(num: int, length: int, data: st.
 
 
 def test_a_stride_that_leaves_tokens_out_is_refused() -> None:
-    with pytest.raises(InputError, match="would leave tokens out"):
+    with pytest.raises(InputError, match="would leave tokens out", check=about("stride")):
         strided_windows(100, 10, 11)
-    with pytest.raises(InputError, match="context"):
+    with pytest.raises(InputError, match="context", check=about("context")):
         rolling_windows(100, 10, 11)
