@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.packages import package
 from tests.train.test_translation import T5
 from tokenizers.processors import TemplateProcessing
@@ -69,7 +70,7 @@ def test_an_end_that_the_tokenizer_adds_comes_once() -> None:
 
 def test_a_vocabulary_without_an_end_is_refused_in_words() -> None:
     without = Tokenizer.from_json(vocabulary().backend.to_str(), {})
-    with pytest.raises(InputError, match="no token that ends a text"):
+    with pytest.raises(InputError, match="no token that ends a text", check=about("tokenizer")):
         examples_of("the cat", 64, without)
 
 

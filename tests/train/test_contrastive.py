@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.sentence_transformer.modules import Transformer as Body
+from tests.errors import about
 from tests.train.bases import base_folder, recipe_for, write_rows
 
 from lmstack.core import InputError
@@ -251,7 +252,7 @@ def test_rows_of_two_kinds_are_said(tmp_path: Path) -> None:
     objective = Contrastive(rows="pairs")
     with pytest.raises(InputError, match="the row has a score"):
         batches_of(objective, scored(), folder, 1)
-    with pytest.raises(InputError, match="matryoshka has 64"):
+    with pytest.raises(InputError, match="matryoshka has 64", check=about("matryoshka")):
         Contrastive(matryoshka=(64,)).fitted(load(folder), lambda: iter([]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.errors import about
 from torch import Tensor
 
 from lmstack.core import InputError
@@ -84,7 +85,11 @@ def test_a_label_outside_of_the_logits_is_refused_and_nothing_is_read_there(labe
     """The native op would read other memory, and write to it backwards."""
     logits, labels = drawn(torch.float32)
     labels[5] = label
-    with pytest.raises(InputError, match=f"a label is the token {label}, and there are 13"):
+    with pytest.raises(
+        InputError,
+        match=f"a label is the token {label}, and there are 13",
+        check=about("tokenizer"),
+    ):
         distribution(logits, labels)
     labels[5] = 12
     assert bool(distribution(logits, labels).log_probs.isfinite().all())

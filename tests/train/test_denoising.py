@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare, poisson
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.registry import load
@@ -222,7 +223,7 @@ def test_a_tokenizer_without_a_mask_is_refused_in_words(
 ) -> None:
     monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
     train_tokenizer([TEXT], VocabularyConfig(vocab_size=300)).save(tmp_path / "tokenizer")
-    with pytest.raises(InputError, match="no mask token"):
+    with pytest.raises(InputError, match="no mask token", check=about("tokenizer")):
         train(read_recipe(recipe_of(tmp_path)))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.errors import about
 from torch import Tensor
 
 from lmstack.core import InputError
@@ -189,7 +190,7 @@ def test_a_student_comes_nearer_to_a_teacher_of_the_registry(
     assert training is not None
     assert training.models == {"teacher": cards[0].digest}
     other = {**given, "teacher": str(tmp_path / "student")}
-    with pytest.raises(InputError, match="the teacher is not that"):
+    with pytest.raises(InputError, match="the teacher is not that", check=about("teacher")):
         train(read_recipe(recipe, [f"objective={json.dumps(other)}"]), resume=True)
 
 
@@ -201,12 +202,16 @@ def test_a_teacher_that_does_not_fit_is_refused_in_words(
     train(read_recipe(saved(tmp_path, other, STUDENT, "teacher"), ["steps=1"]))
     teacher = load(str(tmp_path / "teacher"))
     student = dataclasses.replace(teacher, tokenizer=vocabulary())
-    with pytest.raises(InputError, match=r"token \d+ is .* for the student and .* for"):
+    with pytest.raises(
+        InputError, match=r"token \d+ is .* for the student and .* for", check=about("teacher")
+    ):
         Distillation(teacher=str(tmp_path / "teacher")).fitted(student, lambda: iter(()))
     encoder = {"model_type": "bert", "architectures": ["BertForMaskedLM"], **SIZES}
     encoder |= {"vocab_size": teacher.tokenizer.vocab_size}
     student = dataclasses.replace(teacher, module=Transformer(config_from_json(encoder)))
-    with pytest.raises(InputError, match="is no decoder with a language model's head"):
+    with pytest.raises(
+        InputError, match="is no decoder with a language model's head", check=about("teacher")
+    ):
         Distillation(teacher=str(tmp_path / "teacher")).fitted(student, lambda: iter(()))
 
 
@@ -215,7 +220,11 @@ SIZES = {k: v for k, v in STUDENT.items() if k not in ("model_type", "architectu
 
 @pytest.mark.parametrize("settings", [{}, {"teacher": "x", "divergence": "sideways"}])
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"lacks the setting 'teacher'|divergence is"):
+    with pytest.raises(
+        InputError,
+        match=r"lacks the setting 'teacher'|divergence is",
+        check=about("divergence", "teacher"),
+    ):
         objective_named("distillation", settings)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.errors import about
 from tests.train import tiny
 
 from lmstack.core import InputError
@@ -111,7 +112,9 @@ def test_an_evaluation_that_is_no_number_is_never_best(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_the_objective_has_not_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="metric is 'f1'; the objective has loss, accuracy"):
+    with pytest.raises(
+        InputError, match="metric is 'f1'; the objective has loss, accuracy", check=about("metric")
+    ):
         tiny.trainer(tiny.model("llama"), tmp_path, FOUND, HELD, metric="f1")
 
 

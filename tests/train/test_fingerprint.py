@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.train.data.fingerprint import check_same_files, check_unchanged, data_files
@@ -21,7 +22,9 @@ def test_a_file_that_is_rewritten_in_place_a_moment_later_is_another(tmp_path: P
     with path.open("r+") as file:
         file.write("two")
     os.utime(path, ns=(10**18, 10**18 + 1_000_000))
-    with pytest.raises(InputError, match=r"rows\.jsonl changed while it was read"):
+    with pytest.raises(
+        InputError, match=r"rows\.jsonl changed while it was read", check=about("data")
+    ):
         check_unchanged(files)
 
 
@@ -40,7 +43,7 @@ def test_any_other_change_is_noticed_too(tmp_path: Path, change: str) -> None:
             (tmp_path / "other").rename(path)
     if change != "gone":
         os.utime(path, ns=(10**18, 10**18))
-    with pytest.raises(InputError, match="changed while it was read"):
+    with pytest.raises(InputError, match="changed while it was read", check=about("data")):
         check_unchanged(files)
 
 
@@ -52,9 +55,15 @@ def test_what_a_run_resumes_with_is_the_same_files_in_the_same_order(tmp_path: P
     before = [file.to_json() for file in now]
     check_same_files(before, now)
     check_same_files([{**file, "path": f"moved/{n}"} for n, file in enumerate(before)], now)
-    with pytest.raises(InputError, match="the data files are in another order"):
+    with pytest.raises(
+        InputError, match="the data files are in another order", check=about("data")
+    ):
         check_same_files(before, now[::-1])
-    with pytest.raises(InputError, match=r"b\.jsonl was among the data when the run began"):
+    with pytest.raises(
+        InputError, match=r"b\.jsonl was among the data when the run began", check=about("data")
+    ):
         check_same_files(before, now[:1])
-    with pytest.raises(InputError, match=r"b\.jsonl was not among the data when the run began"):
+    with pytest.raises(
+        InputError, match=r"b\.jsonl was not among the data when the run began", check=about("data")
+    ):
         check_same_files(before[:1], now)

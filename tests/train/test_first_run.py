@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.registry import Store, load
@@ -74,12 +75,12 @@ def test_a_fresh_model_learns_and_is_served_as_it_was_trained(recipe: Path) -> N
 
 def test_a_folder_that_holds_a_run_is_not_run_over(recipe: Path) -> None:
     train(read_recipe(recipe, ["steps=2"]))
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="holds a run already", check=about("run")):
         train(read_recipe(recipe, ["steps=2"]))
 
 
 def test_an_unknown_key_names_the_nearest(recipe: Path) -> None:
-    with pytest.raises(InputError, match="no setting 'warmpu'") as error:
+    with pytest.raises(InputError, match="no setting 'warmpu'", check=about("warmpu")) as error:
         read_recipe(recipe, ["warmpu=0.1"])
     assert error.value.hint == "did you mean 'warmup'?"
 

@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 import transformers
+from tests.errors import about
 from tests.train.bases import BASES, base_folder, recipe_for, write_rows
 
 import lmstack
@@ -158,12 +159,12 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path, data: Path) -> None:
     )  # fmt: skip
     base = base_folder("bert", tmp_path / "base")
     transformers.T5ForConditionalGeneration(config).save_pretrained(base)
-    with pytest.raises(UnsupportedError, match="encoder-decoder"):
+    with pytest.raises(UnsupportedError, match="encoder-decoder", check=about("base")):
         train(read_recipe(recipe_for(tmp_path, base, "sequence-classification", data)))
 
 
 def test_one_class_is_no_classification(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", [{"text": "a", "label": "one"}] * 4)
     base = base_folder("bert", tmp_path / "base")
-    with pytest.raises(InputError, match="the data has 1 classes: one"):
+    with pytest.raises(InputError, match="the data has 1 classes: one", check=about("data")):
         train(read_recipe(recipe_for(tmp_path, base, "sequence-classification", data)))

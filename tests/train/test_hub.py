@@ -13,6 +13,7 @@ import datasets
 import httpx2
 import huggingface_hub
 import pytest
+from tests.errors import about
 from tests.train import runs
 
 from lmstack.core import ExtraMissingError, InputError, NotFoundError, RemoteError
@@ -57,7 +58,9 @@ def test_what_was_saved_to_disk_is_read_as_well(tmp_path: Path) -> None:
     datasets.DatasetDict({"test": one.select([4])}).save_to_disk(str(tmp_path / "dict"))
     assert rows_of(f"hf:{tmp_path / 'one'}") == ROWS
     assert rows_of(f"hf:{tmp_path / 'dict'}#test") == ROWS[4:]
-    with pytest.raises(InputError, match="it has the splits test, and no train"):
+    with pytest.raises(
+        InputError, match="it has the splits test, and no train", check=about("data")
+    ):
         rows_of(f"hf:{tmp_path / 'dict'}")
 
 
@@ -119,7 +122,9 @@ def test_a_run_has_the_commit_in_its_lineage(
 def test_other_columns_are_named(folder: Path, tmp_path: Path) -> None:
     runs.prepare_folder(tmp_path)
     recipe = runs.recipe(tmp_path, kind="sft-lora", validation=0).replace(data=(f"hf:{folder}",))
-    with pytest.raises(InputError, match=r"the columns 'tags, text', and no conversation"):
+    with pytest.raises(
+        InputError, match=r"the columns 'tags, text', and no conversation", check=about("data")
+    ):
         train(recipe)
 
 
@@ -161,18 +166,20 @@ def test_what_the_libraries_say_is_said_in_words(
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"Unknown split .*dev.*train"):
+    with pytest.raises(InputError, match=r"Unknown split .*dev.*train", check=about("data")):
         find_data([f"hf:{folder}#dev"])
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:#test", "hf:a@", "hf:a@b@c", "hf:a:"])
 def test_what_names_no_data_set_is_said(name: str) -> None:
-    with pytest.raises(InputError, match="names no data set"):
+    with pytest.raises(InputError, match="names no data set", check=about("data")):
         find_data([name])
 
 
 def test_a_folder_has_no_revision(folder: Path) -> None:
-    with pytest.raises(InputError, match="is a folder, which has no revision 'v2'"):
+    with pytest.raises(
+        InputError, match="is a folder, which has no revision 'v2'", check=about("data")
+    ):
         find_data([f"hf:{folder}@v2"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import FormatError, InputError
 from lmstack.train.data.journal import Journal
@@ -54,7 +55,9 @@ def test_the_file_appears_whole_at_the_end_and_the_journal_goes(tmp_path: Path) 
 
 def test_other_settings_are_named(tmp_path: Path) -> None:
     fill(tmp_path)
-    with pytest.raises(InputError, match="other settings: model, seed") as error:
+    with pytest.raises(
+        InputError, match="other settings: model, seed", check=about("run")
+    ) as error:
         journal(tmp_path, seed=2, model="m").__enter__()
     assert error.value.hint == "delete it"
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
+from tests.errors import about
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -256,10 +257,12 @@ def test_a_tokenizer_without_a_mask_and_a_decoder_are_refused_in_words(
     monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
     recipe = recipe_of(tmp_path)
     train_tokenizer(TEXTS, VocabularyConfig(vocab_size=300)).save(tmp_path / "plain")
-    with pytest.raises(InputError, match="no mask token"):
+    with pytest.raises(InputError, match="no mask token", check=about("tokenizer")):
         train(read_recipe(recipe, [f"tokenizer={tmp_path / 'plain'}"]))
     decoder = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **SIZES}
-    with pytest.raises(InputError, match="reads a text from left to right only"):
+    with pytest.raises(
+        InputError, match="reads a text from left to right only", check=about("base")
+    ):
         train(read_recipe(recipe, [f"model={json.dumps(decoder)}"]))
 
 
@@ -280,7 +283,7 @@ def test_a_base_with_another_head_gets_that_of_its_family(
 
 @pytest.mark.parametrize("rate", [0, 1.5, "much"])
 def test_a_rate_that_is_no_share_is_refused(rate: object) -> None:
-    with pytest.raises(InputError, match="rate is"):
+    with pytest.raises(InputError, match="rate is", check=about("rate")):
         objective_named("masked", {"rate": rate})
 
 

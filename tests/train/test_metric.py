@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.errors import about
 from tests.train import runs
 from tests.train.rollouts import letters
 
@@ -215,7 +216,9 @@ def test_a_metric_that_the_data_rules_out_is_refused_before_the_first_step(
 ) -> None:
     objective = {"name": CASES[name][0], **settings}
     recipe = recipe_of(folder, name, metric=metric, objective=objective, run=str(folder / "none"))
-    with pytest.raises(InputError, match=f"metric is '{metric}'; the objective has"):
+    with pytest.raises(
+        InputError, match=f"metric is '{metric}'; the objective has", check=about("metric")
+    ):
         train(recipe)
     assert not (folder / "none" / "metrics.jsonl").exists()
 

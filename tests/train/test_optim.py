@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tests.errors import about
 from tests.train import tiny
 from torch import nn
 
@@ -102,7 +103,7 @@ def test_the_iteration_makes_singular_values_alike(dtype: torch.dtype) -> None:
 def test_muon_refuses_factors_of_lora() -> None:
     module = tiny.model("llama")
     add_adapter(module, LoraConfig(r=2))
-    with pytest.raises(InputError, match="optimizer is muon") as error:
+    with pytest.raises(InputError, match="optimizer is muon", check=about("optimizer")) as error:
         Optimizers(module, tiny.recipe(optimizer="muon"))
     assert "optimizer=adamw" in str(error.value.hint)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from tests.errors import about
 from tests.train import tiny
 from torch import Tensor
 
@@ -236,7 +237,7 @@ def test_the_coefficient_follows_the_divergence_only_where_it_has_a_target() -> 
     free = PPO(rewards=["any"], kl_coefficient=0.0)
     assert not free.needs_reference
     assert free.learned() == {}
-    with pytest.raises(InputError, match="kl_coefficient is 0"):
+    with pytest.raises(InputError, match="kl_coefficient is 0", check=about("kl_coefficient")):
         PPO(rewards=["any"], kl_coefficient=0.0, kl_target=6.0)
 
 

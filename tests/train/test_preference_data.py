@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError, Message, ToolCall
 from lmstack.train.data.formats import Preference, Rated, preference_of
@@ -329,7 +330,9 @@ def test_all_pairs_of_a_prompt_are_on_one_side_whatever_the_order(tmp_path: Path
 
 def test_data_without_a_pair_says_why(tmp_path: Path) -> None:
     file = written(tmp_path, [{"prompt": "Hi", "completion": "a", "rating": 1}])
-    with pytest.raises(InputError, match="1 answers were rated, 1 of them with no other"):
+    with pytest.raises(
+        InputError, match="1 answers were rated, 1 of them with no other", check=about("data")
+    ):
         examine_preferences([file])
-    with pytest.raises(InputError, match="the row has no completion"):
+    with pytest.raises(InputError, match="the row has no completion", check=about("data")):
         examine_preferences([written(tmp_path, [{"prompt": "Hi"}], "bad.jsonl")])

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train import tiny
 from torch import Tensor
 
@@ -422,7 +423,7 @@ def test_a_row_may_say_how_probable_its_label_is() -> None:
 def test_a_base_that_writes_no_text_is_refused() -> None:
     module = Transformer(tiny.config_of("bert"))
     base: Any = SimpleNamespace(name="an encoder", module=module)
-    with pytest.raises(UnsupportedError, match="an encoder is no decoder"):
+    with pytest.raises(UnsupportedError, match="an encoder is no decoder", check=about("base")):
         DPO().fitted(base, lambda: iter(()))
 
 
@@ -436,7 +437,9 @@ def test_a_base_that_writes_no_text_is_refused() -> None:
     ],
 )
 def test_settings_are_checked(name: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(
+        InputError, match=message, check=about("beta", "desirable", "gama", "label_smoothing")
+    ):
         objective_named(name, settings)
 
 

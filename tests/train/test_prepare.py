@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError, StoreError
 from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
@@ -150,7 +151,9 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, reading: 
             with data.open("a") as file:
                 file.write('{"text": "late"}\n')
 
-    with pytest.raises(InputError, match=r"f\.jsonl changed while it was read"):
+    with pytest.raises(
+        InputError, match=r"f\.jsonl changed while it was read", check=about("data")
+    ):
         prepare(Selection([str(data)]), CausalLM(), reading, tmp_path / "examples", told=told)
 
 
@@ -171,7 +174,7 @@ def test_a_file_that_changed_since_the_run_began_is_named(
     before = run(tmp_path, reading, folder).report.files
     change(a, b)  # type: ignore[operator]
     selection = Selection([str(folder)])
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said, check=about("data")):
         prepare(selection, CausalLM(), reading, tmp_path / "examples", before=before)
 
 
@@ -187,7 +190,7 @@ def test_bad_rows_are_counted_by_reason_and_never_stop_a_run(
     assert len(report.bad) == 20
     assert report.bad[0].place == f"{data}:2"
     assert DataReport.from_json(json.loads(json.dumps(report.to_json()))) == report
-    with pytest.raises(InputError, match=r"f\.jsonl:2: text is 0, not text"):
+    with pytest.raises(InputError, match=r"f\.jsonl:2: text is 0, not text", check=about("data")):
         run(tmp_path, reading, data, strict=True)
 
 
@@ -197,11 +200,11 @@ def test_rows_that_are_all_unusable_end_at_once(
     monkeypatch.setattr(prepare_module, "_HOPELESS", 50)
     data = tmp_path / "f.jsonl"
     data.write_text('{"txt": "x"}\n' * 1000)
-    with pytest.raises(InputError, match="none of the 50 rows") as error:
+    with pytest.raises(InputError, match="none of the 50 rows", check=about("data")) as error:
         run(tmp_path, reading, data)
     assert "has no text" in str(error.value)
     data.write_text("\n")
-    with pytest.raises(InputError, match=r"there is no row in .*f.jsonl \("):
+    with pytest.raises(InputError, match=r"there is no row in .*f.jsonl \(", check=about("data")):
         run(tmp_path, reading, data)
 
 

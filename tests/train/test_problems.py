@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train.rewards.drawn import drawn
 
 from lmstack.core import InputError
@@ -58,7 +59,7 @@ def test_all_there_are_can_be_had_and_no_more() -> None:
     train, held = problems(config)
     assert config.there_are == len(train) == 245
     assert not held
-    with pytest.raises(InputError, match="there are 245 problems"):
+    with pytest.raises(InputError, match="there are 245 problems", check=about("count")):
         problems(config.replace(count=246))
 
 
@@ -82,5 +83,7 @@ def test_the_same_seed_gives_the_same_problems() -> None:
     ],
 )
 def test_settings_that_make_no_problems_are_refused(settings: Any, error: str) -> None:
-    with pytest.raises(InputError, match=error):
+    with pytest.raises(
+        InputError, match=error, check=about("digits", "form", "held_out", "operations")
+    ):
         ProblemConfig.from_mapping(settings)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.tiny_cross_encoder import COLOURS, LIMIT, THINGS, save_cross_encoder, tokenizer
 
 from lmstack.core import InputError
@@ -193,6 +194,6 @@ def test_a_recipe_makes_a_reranker_that_refuses_what_nothing_answers(
 
 
 def test_unknown_settings_name_the_nearest() -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, check=about("negative")) as error:
         objective_named("reader", {"negative": 3})
     assert error.value.hint == "did you mean 'negatives'?"

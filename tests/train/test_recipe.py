@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.model.families import config_from_json
@@ -150,7 +151,7 @@ def test_an_alpha_of_ones_own_is_noted(written) -> None:
 )
 def test_an_unknown_key_names_the_nearest_at_every_level(override: str, hint: str, written) -> None:
     text = SMALL.replace("sft", "{name: masked, rate: 0.15}")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, check=about("alpa", "objective", "rat", "warmpu")) as error:
         check_recipe(written(text, override))
     assert error.value.hint == hint
 
@@ -281,5 +282,5 @@ def test_epochs_may_be_null_where_steps_say_how_long() -> None:
     given = {"objective": "sft", "base": "b", "data": "d", "output": "o", "epochs": None}
     recipe = Recipe.from_mapping({**given, "steps": 3})
     assert Recipe.from_mapping(recipe.to_json()) == recipe
-    with pytest.raises(InputError, match="epochs is None, not a number"):
+    with pytest.raises(InputError, match="epochs is None, not a number", check=about("epochs")):
         Recipe.from_mapping(given)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.errors import about
 from tests.train import runs
 
 from lmstack.core import InputError
@@ -149,7 +150,11 @@ def test_a_run_goes_on_beside_the_reference_that_it_began_with(folder: Path, bas
     longer = runs.recipe(folder, "goes-on", **given)
     values = np.fromfile(kept / "train" / "values.bin", np.float32)
     (values + 1).tofile(kept / "train" / "values.bin")
-    with pytest.raises(InputError, match="the reference is not that which the run was started"):
+    with pytest.raises(
+        InputError,
+        match="the reference is not that which the run was started",
+        check=about("reference"),
+    ):
         train(longer, resume=True)
     for path in sorted(kept.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -157,7 +162,11 @@ def test_a_run_goes_on_beside_the_reference_that_it_began_with(folder: Path, bas
     train(longer, resume=True)
     assert np.array_equal(np.fromfile(kept / "train" / "values.bin", np.float32), values)
     other = runs.recipe(folder, "goes-on", **{**given, "precision": "bfloat16"})
-    with pytest.raises(InputError, match="the precision is not that which the run was started"):
+    with pytest.raises(
+        InputError,
+        match="the precision is not that which the run was started",
+        check=about("precision"),
+    ):
         train(other, resume=True)
 
 

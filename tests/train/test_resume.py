@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.errors import about
 from tests.train import runs, tiny
 
 from lmstack.core import FormatError, InputError, StoreError
@@ -256,7 +257,7 @@ def test_nan_stops_before_the_weights_change(folder: Path, name: str) -> None:
     module = tiny.model("llama", dtype=torch.float32)
     trainer = tiny.trainer(module, folder / name, tiny.examples(40), steps=20, save_every=3)
     trainer.watch = Poison()
-    with pytest.raises(InputError, match="step 8 gave a loss of nan") as error:
+    with pytest.raises(InputError, match="step 8 gave a loss of nan", check=about("lr")) as error:
         trainer.run()
     assert "--resume goes on from the checkpoint at step 6" in str(error.value.hint)
     for key, weight in tiny.weights(module).items():
@@ -286,7 +287,9 @@ def test_what_the_checkpoint_follows_from_may_not_change(
 def test_other_data_is_not_the_same_run(folder: Path, name: str) -> None:
     shutil.copytree(folder / "causal", folder / name)
     (folder / "other.jsonl").write_text('{"text": "another text"}\n' * 9)
-    with pytest.raises(InputError, match="was not among the data when the run began"):
+    with pytest.raises(
+        InputError, match="was not among the data when the run began", check=about("data")
+    ):
         runs.train(runs.recipe(folder, name, data="other.jsonl"), resume=True)
 
 

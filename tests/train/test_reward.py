@@ -15,6 +15,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train.bases import base_folder, recipe_for, write_rows
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
@@ -276,13 +277,15 @@ def test_rows_that_teach_nothing_are_said(tmp_path: Path) -> None:
         list(ratings.encode(Row(PAIRS[0], ""), reading))
     with pytest.raises(InputError, match="margin is 'much'"):
         list(pairs.encode(Row({**PAIRS[0], "margin": "much"}, ""), reading))
-    with pytest.raises(InputError, match="2 answers are rated, with 1 different ratings"):
+    with pytest.raises(
+        InputError, match="2 answers are rated, with 1 different ratings", check=about("data")
+    ):
         RewardModelling().fitted(base, lambda: iter([rated, rated]))
 
 
 def test_a_decoder_without_a_template_is_refused(tmp_path: Path) -> None:
     base = load(base_folder("llama", tmp_path))
-    with pytest.raises(UnsupportedError, match="has no chat template"):
+    with pytest.raises(UnsupportedError, match="has no chat template", check=about("base")):
         RewardModelling().fitted(base, lambda: iter([Row(PAIRS[0], "")]))
 
 

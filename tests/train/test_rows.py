@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import NotFoundError
 from lmstack.train.data import rows as rows_module
@@ -118,9 +119,9 @@ def test_shards_are_found_once_and_hidden_files_are_not(tmp_path: Path) -> None:
     expected = [tmp_path / "a/1.jsonl.gz", tmp_path / "b/2.jsonl"]
     assert find_data([tmp_path]) == expected
     assert find_data([str(tmp_path / "*/*.jsonl*"), expected[0]]) == expected
-    with pytest.raises(NotFoundError, match="no data at"):
+    with pytest.raises(NotFoundError, match="no data at", check=about("data")):
         find_data([tmp_path / "none"])
-    with pytest.raises(NotFoundError, match=r"notes.csv is none of \.jsonl"):
+    with pytest.raises(NotFoundError, match=r"notes.csv is none of \.jsonl", check=about("data")):
         find_data([tmp_path / "a/notes.csv"])
 
 

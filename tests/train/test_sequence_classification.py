@@ -13,6 +13,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
+from tests.errors import about
 from tests.train.bases import base_folder, recipe_for, write_rows
 
 from lmstack.core import InputError
@@ -223,7 +224,9 @@ def test_a_label_that_is_no_class_is_said(label: Any, tmp_path: Path) -> None:
 
 
 def test_bad_settings_are_said() -> None:
-    with pytest.raises(InputError, match="problem_type is 'regresion'"):
+    with pytest.raises(
+        InputError, match="problem_type is 'regresion'", check=about("problem_type")
+    ):
         SequenceClassification("regresion")
-    with pytest.raises(InputError, match="class_weights is 3"):
+    with pytest.raises(InputError, match="class_weights is 3", check=about("class_weights")):
         SequenceClassification(class_weights=3)

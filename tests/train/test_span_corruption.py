@@ -14,6 +14,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
+from tests.errors import about
 from tests.train.test_translation import T5, recipe_of, vocabulary
 
 from lmstack.core import InputError
@@ -187,12 +188,16 @@ def test_documents_are_cut_to_what_fills_the_input() -> None:
 def test_too_few_sentinels_are_an_error_in_words() -> None:
     objective = SpanCorruption(mean_span=1.0, rate=0.5)
     row = Row({"text": "the big cat sees the old dog " * 60}, "")
-    with pytest.raises(InputError, match=r"need .* sentinels, the tokenizer has 20"):
+    with pytest.raises(
+        InputError, match=r"need .* sentinels, the tokenizer has 20", check=about("max_length")
+    ):
         list(objective.encode(row, reading_of(256)))
     plain = train_tokenizer(["the cat"] * 9, VocabularyConfig(vocab_size=270))
-    with pytest.raises(InputError, match="no sentinels"):
+    with pytest.raises(InputError, match="no sentinels", check=about("tokenizer")):
         list(objective.encode(row, Reading(plain, None, 64, decoder_start=0)))
-    with pytest.raises(InputError, match="too short for any noised text"):
+    with pytest.raises(
+        InputError, match="too short for any noised text", check=about("max_length")
+    ):
         list(SpanCorruption().encode(row, reading_of(3)))
 
 

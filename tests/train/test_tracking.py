@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.train import runs
 
 from lmstack.core import ExtraMissingError, InputError
@@ -159,7 +160,11 @@ def test_a_library_that_refuses_ends_the_run_before_its_first_step(
     folder: Path, library: Library
 ) -> None:
     library.refuses = True
-    with pytest.raises(InputError, match=f"{library.__name__} did not begin: ValueError: 'not"):
+    with pytest.raises(
+        InputError,
+        match=f"{library.__name__} did not begin: ValueError: 'not",
+        check=about("track"),
+    ):
         runs.train(runs.recipe(folder, steps=1, track=library.__name__))
     assert runs.lines(folder) == []
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.errors import about
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -180,7 +181,7 @@ def test_a_pair_that_is_too_long_is_left_out_in_words() -> None:
 
 
 def test_a_prefix_that_is_no_text_is_refused() -> None:
-    with pytest.raises(InputError, match="prefix is 3"):
+    with pytest.raises(InputError, match="prefix is 3", check=about("prefix")):
         objective_named("translation", {"prefix": 3})
 
 
@@ -233,7 +234,7 @@ def test_a_decoder_alone_is_refused_in_words(
         "max_position_embeddings": 64,
     }
     recipe = recipe_of(tmp_path, llama, "translation", [{"source": "a", "target": "b"}])
-    with pytest.raises(InputError, match="no encoder apart from its decoder"):
+    with pytest.raises(InputError, match="no encoder apart from its decoder", check=about("base")):
         train(read_recipe(recipe))
 
 
@@ -243,5 +244,5 @@ def test_a_start_beyond_the_vocabulary_is_refused_in_words(
     monkeypatch.setenv("LMSTACK_HOME", str(tmp_path / "home"))
     model = {**T5, "decoder_start_token_id": 99_999}
     recipe = recipe_of(tmp_path, model, "translation", [{"source": "a", "target": "b"}])
-    with pytest.raises(InputError, match="begins with the token 99999"):
+    with pytest.raises(InputError, match="begins with the token 99999", check=about("model")):
         train(read_recipe(recipe))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import InputError, Message
 from lmstack.train.constitution.datasets import preference_rows, sft_rows
@@ -108,5 +109,5 @@ def test_prompts_are_used_once_and_a_share_is_the_same_every_time(tmp_path: Path
     assert len(few.by_key) == 5
     assert read_prompts([str(path)], 5, seed=2).by_key.keys() != few.by_key.keys()
     path.write_text('{"text": "no prompt"}\n')
-    with pytest.raises(InputError, match="there is no prompt in"):
+    with pytest.raises(InputError, match="there is no prompt in", check=about("data")):
         read_prompts([str(path)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from tests.errors import about
 from tests.train import runs
 from tests.train.constitution.conftest import PROMPTS, Writers
 
@@ -116,7 +117,7 @@ def test_a_setting_that_would_have_changed_what_is_there_is_named(
     named: str,
     whole: tuple[ConstitutionalRecipe, Outcome, Writers],
 ) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError, match=named, check=about("settings")):
         run_constitution(whole[0].replace(**changes), Writers(), resume=True)
 
 
@@ -179,5 +180,7 @@ def test_what_cannot_be_trained_on_says_why(recipe: Make) -> None:
             writer.stream = cut  # type: ignore[method-assign]
             return writer
 
-    with pytest.raises(InputError, match="nothing to train on: 8 cut off at its longest"):
+    with pytest.raises(
+        InputError, match="nothing to train on: 8 cut off at its longest", check=about("data")
+    ):
         run_constitution(recipe("cut"), Cut())

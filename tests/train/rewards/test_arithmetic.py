@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train.rewards.drawn import drawn
 
 from lmstack.core import InputError
@@ -91,5 +92,5 @@ def test_no_answer_is_an_error(text: str) -> None:
 
 @pytest.mark.parametrize("answer", ["x", "", None, True, float("nan"), 1e300, [1], "1 2"])
 def test_a_row_without_a_number_is_refused(answer: Any) -> None:
-    with pytest.raises(InputError, match="answer"):
+    with pytest.raises(InputError, match="answer", check=about("answer")):
         Arithmetic().check_row({"prompt": "1+1", "answer": answer})

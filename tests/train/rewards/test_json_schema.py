@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train.rewards.drawn import drawn
 
 from lmstack.core import InputError
@@ -89,12 +90,16 @@ def test_a_schema_that_cannot_be_used_is_refused_and_nothing_is_fetched(
     schema: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "socket", None)
-    with pytest.raises(InputError, match="schema"):
+    with pytest.raises(InputError, match="schema", check=about("schema")):
         JsonSchema().check_row({"schema": schema})
 
 
 def test_a_row_without_a_schema_names_its_columns() -> None:
-    with pytest.raises(InputError, match="reads the column 'schema', and the row has 'prompt'"):
+    with pytest.raises(
+        InputError,
+        match="reads the column 'schema', and the row has 'prompt'",
+        check=about("schema"),
+    ):
         JsonSchema().check_row({"prompt": "x"})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.train.rewards.drawn import drawn
 
 from lmstack.core import InputError, NotFoundError
@@ -122,18 +123,24 @@ def test_a_file_that_cannot_be_used_is_said_before_data_is_read(
     tmp_path: Path, source: str, error: str, hint: str
 ) -> None:
     objective = objective_named("grpo", {"rewards": [{"file": written(tmp_path, source)}]})
-    with pytest.raises(InputError, match=error) as problem:
+    with pytest.raises(InputError, match=error, check=about("rewards")) as problem:
         objective.fitted(None, lambda: iter(()))  # type: ignore[arg-type]
     assert hint in str(problem.value.hint)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     objective = objective_named("ppo", {"rewards": [{"file": str(tmp_path / "none.py")}]})
-    with pytest.raises(NotFoundError, match=r"there is no reward file .*none\.py"):
+    with pytest.raises(
+        NotFoundError, match=r"there is no reward file .*none\.py", check=about("rewards")
+    ):
         objective.fitted(None, lambda: iter(()))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="the reward own: OwnReward lacks the setting 'file'"):
+    with pytest.raises(
+        InputError, match="the reward own: OwnReward lacks the setting 'file'", check=about("file")
+    ):
         objective_named("grpo", {"rewards": ["own"]})
-    with pytest.raises(InputError, match="settings is 3, not settings by name"):
+    with pytest.raises(
+        InputError, match="settings is 3, not settings by name", check=about("settings")
+    ):
         OwnReward("x.py", settings=3)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.errors import about
 from tests.train.bases import base_folder
 from tests.train.test_reward import one_score
 
@@ -53,12 +54,12 @@ def test_a_recipe_names_one_beside_others(tmp_path: Path) -> None:
     rewards = [WeightedReward(reward, 2.0), WeightedReward(reward_named("finished", {}))]
     alone = RewardModel(str(tmp_path)).score(SAMPLES)
     assert scored(rewards, SAMPLES).totals == pytest.approx([2 * x + 1 for x in alone], abs=1e-5)
-    with pytest.raises(InputError, match="the reward reward-model"):
+    with pytest.raises(InputError, match="the reward reward-model", check=about("model")):
         reward_named("reward-model", {"model": 3})
 
 
 def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="scores no answers"):
+    with pytest.raises(UnsupportedError, match="scores no answers", check=about("model")):
         RewardModel(str(base_folder("llama", tmp_path))).score(SAMPLES)
     with pytest.raises(NotFoundError):
         assert RewardModel("no-such-model").digest

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train.rewards.drawn import drawn
 
 from lmstack.core import InputError, UnsupportedError
@@ -68,7 +69,11 @@ def test_one_reward_twice_has_two_names() -> None:
 def test_what_is_wrong_is_said_with_the_nearest(
     name: str, settings: Any, error: str, hint: str | None
 ) -> None:
-    with pytest.raises(InputError, match=error) as found:
+    with pytest.raises(
+        InputError,
+        match=error,
+        check=about("buffer", "marked", "markers", "marks", "phrase", "rewards"),
+    ) as found:
         reward_named(name, settings)
     assert hint is None or hint in str(found.value.hint)
 
@@ -85,7 +90,7 @@ def test_what_is_wrong_is_said_with_the_nearest(
 def test_a_reward_without_a_finite_number_for_each_ends_the_step(
     scores: list[float], error: str
 ) -> None:
-    with pytest.raises(InputError, match=error):
+    with pytest.raises(InputError, match=error, check=about("rewards")):
         scored([WeightedReward(Given(scores))], [drawn("one"), drawn("two")])
 
 
@@ -120,7 +125,11 @@ def test_every_reward_checks_rows_and_is_documented() -> None:
         assert f"\n{name} " in str(package.__doc__)
         if any(not column.startswith("[") for column in of.columns):
             one = of(phrase="x") if of is PlantedLoophole else of()  # type: ignore[call-arg]
-            with pytest.raises(InputError, match=f"the reward {name} reads the column"):
+            with pytest.raises(
+                InputError,
+                match=f"the reward {name} reads the column",
+                check=about("answer", "schema", "sources", "tests"),
+            ):
                 one.check_row({"prompt": "x"})
 
 
@@ -220,7 +229,7 @@ def test_an_answer_without_a_sentence_has_nothing() -> None:
 
 @pytest.mark.parametrize("sources", [None, [], "x", [1], {"a": "b"}])
 def test_a_row_without_sources_is_refused(sources: Any) -> None:
-    with pytest.raises(InputError, match="sources"):
+    with pytest.raises(InputError, match="sources", check=about("sources")):
         Citations().check_row({"sources": sources})
 
 
@@ -229,7 +238,7 @@ def test_a_run_refuses_a_row_that_its_rewards_cannot_read() -> None:
     reading = Reading(tokenizer, None, max_length=300)
     grpo = objective_named("grpo", {"rewards": ["arithmetic"]})
     assert len(list(grpo.encode(Row({"prompt": "1 + 1", "answer": 2}, "r"), reading))) == 1
-    with pytest.raises(InputError, match="reads the column 'answer'"):
+    with pytest.raises(InputError, match="reads the column 'answer'", check=about("answer")):
         list(grpo.encode(Row({"prompt": "1 + 1"}, "r"), reading))
-    with pytest.raises(InputError, match="no setting 'marks'"):
+    with pytest.raises(InputError, match="no setting 'marks'", check=about("marks")):
         objective_named("grpo", {"rewards": [{"name": "arithmetic", "marks": True}]})

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.errors import about
 from tests.train import runs
 from tests.train.rollouts import letters
 from tests.train.test_reward import one_score
@@ -132,7 +133,7 @@ def test_a_run_that_is_refused_leaves_no_sampler_behind(folder: Path, refused: s
         letters.run(letters.recipe(folder, name, steps=1))
     services = Closing()
     recipe = letters.recipe(folder, name, steps=2, **changes)
-    with pytest.raises(InputError, match=refused):
+    with pytest.raises(InputError, match=refused, check=about("dropout", "seed")):
         train(recipe, services=services, resume=refused == "seed")
     assert services.closed == len(services.samplers) == 1
 
@@ -180,7 +181,7 @@ def test_a_run_goes_on_with_the_reward_model_that_it_was_started_with(folder: Pa
         runs.train(recipe, watch=runs.Stop(2))
     weights = next(judges.glob("*.safetensors"))
     save_file({k: v + 1 for k, v in load_file(weights).items()}, weights)
-    with pytest.raises(InputError, match="model of reward 1"):
+    with pytest.raises(InputError, match="model of reward 1", check=about("model of reward 1")):
         runs.train(recipe, resume=True)
 
 
@@ -266,7 +267,11 @@ def test_a_run_goes_on_with_the_reward_file_that_it_was_started_with(folder: Pat
     with pytest.raises(runs.Killed):
         runs.train(recipe, watch=runs.Stop(2))
     file.write_text(OWN.replace("count", "index"))
-    with pytest.raises(InputError, match="the file of reward 1 is not that which the run was"):
+    with pytest.raises(
+        InputError,
+        match="the file of reward 1 is not that which the run was",
+        check=about("file of reward 1"),
+    ):
         runs.train(recipe, resume=True)
     file.write_text(OWN)
     made = runs.train(recipe, resume=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.errors import about
 from tests.train import runs
 from tests.train.rollouts import letters
 
@@ -131,7 +132,9 @@ def test_the_recipe_runs_in_its_smallest_form(folder: Path) -> None:
     }  # fmt: skip
     path = Path(__file__).parents[3] / "recipes/ppo.yaml"
     recipe = read_recipe(path, [f"{key}={value}" for key, value in changes.items()])
-    with pytest.raises(UnsupportedError, match="a run of ppo has no plan"):
+    with pytest.raises(
+        UnsupportedError, match="a run of ppo has no plan", check=about("objective")
+    ):
         plan_run(recipe, assemble(recipe, folder / "planned", Parallel()))
     result = train(recipe, services=OnlineServices())
     assert result.steps == 2

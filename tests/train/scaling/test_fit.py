@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
+from tests.errors import about
 
 from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.train.scaling.fit import DELTA, Observations, fit_law
@@ -98,18 +99,18 @@ def test_more_noise_gives_wider_intervals() -> None:
     ],
 )
 def test_runs_that_cannot_determine_a_law_are_refused(points, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message, check=about("runs")):
         runs(0, 0.001, *points)
 
 
 def test_one_amount_of_data_for_all_sizes_is_refused() -> None:
     sizes = np.repeat(SIZES, 2)
-    with pytest.raises(InputError, match="1 different amounts of data"):
+    with pytest.raises(InputError, match="1 different amounts of data", check=about("runs")):
         Observations(sizes, np.full(16, 1e9), np.full(16, 3.0))
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:
-    with pytest.raises(InputError, match="losses hold nan"):
+    with pytest.raises(InputError, match="losses hold nan", check=about("losses")):
         Observations(SIZES, SIZES * 20, np.array([np.nan] * len(SIZES)))
 
 
@@ -159,11 +160,11 @@ def test_a_table_that_lacks_something_says_what(
 
 
 def test_no_run_and_a_run_of_unknown_size_are_said(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="no run at"):
+    with pytest.raises(NotFoundError, match="no run at", check=about("runs")):
         read_runs([tmp_path])
     write_run(tmp_path / "a", 1, 1, 1)
     (tmp_path / "a/run.json").unlink()
-    with pytest.raises(NotFoundError, match="how large the model is"):
+    with pytest.raises(NotFoundError, match="how large the model is", check=about("runs")):
         read_runs([tmp_path / "a"])
 
 
@@ -177,7 +178,7 @@ def test_a_fitted_law_plans_with_intervals_when_it_is_read_again(tmp_path: Path)
     low, high = law.interval(lambda sample: sample.loss(plan.size, plan.data))
     assert low < plan.loss < high
     path.write_text('{"law": {}}')
-    with pytest.raises(FormatError, match="not a fitted scaling law"):
+    with pytest.raises(FormatError, match="not a fitted scaling law", check=about("law")):
         law_named(str(path))
 
 

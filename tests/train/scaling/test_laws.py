@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.train.scaling.laws import LAWS, LossLaw, law_named, plan_scaling
@@ -113,18 +114,18 @@ def test_exact_operations_a_token_change_compute_and_not_the_text() -> None:
 
 @pytest.mark.parametrize("given_values", [{}, {"size": 1e9, "data": 1e9, "compute": 6e18}])
 def test_none_or_all_of_three_is_refused(given_values: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=r"given"):
+    with pytest.raises(InputError, match=r"given", check=about("size")):
         plan_scaling(CHINCHILLA, **given_values)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_size_that_is_none_is_refused(value: float) -> None:
-    with pytest.raises(InputError, match="size is"):
+    with pytest.raises(InputError, match="size is", check=about("size")):
         plan_scaling(CHINCHILLA, size=value)
 
 
 def test_an_unknown_law_names_the_nearest() -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, check=about("law")) as error:
         law_named("chinchila")
     assert error.value.hint == "did you mean chinchilla?"
 
