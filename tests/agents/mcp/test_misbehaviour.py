@@ -190,6 +190,7 @@ async def test_a_server_that_misbehaves_ends_in_words(
             pytest.fail("it has no tools")
     assert words in raised.value.message
     assert "\x1b" not in raised.value.message
+    assert "()" not in raised.value.message  # of a server that has said nothing beside
 
 
 async def test_of_several_servers_one_that_fails_takes_the_others_down_with_it(

@@ -311,3 +311,22 @@ async def test_no_descriptor_is_left_open(root: Path) -> None:
         await call(root, "read_file", path=path)
         await call(root, "list_files", path=path, recursive=True)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_folders_are_given_by_name_alone_or_several(tmp_path: Path) -> None:
+    one, two = tmp_path / "a", tmp_path / "b"
+    one.mkdir()
+    two.mkdir()
+    ways: list[tuple[Any, dict[str, Path]]] = [
+        (one, {"": one}),
+        (str(one), {"": one}),
+        ([one], {"": one}),
+        ([one, two], {"a": one, "b": two}),
+        ({"x": two}, {"x": two}),
+    ]
+    for roots, folders in ways:
+        assert Roots.of(roots).folders == folders
+        assert not Roots.of(roots).hidden
+        assert Roots.of(roots, hidden=True).hidden
+    with pytest.raises(InputError, match="two roots have the same name"):
+        Roots.of([one, tmp_path / "b" / ".." / "a"])
