@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -156,6 +157,16 @@ async def test_an_id_is_taken_once(store: RunStore) -> None:
     await agent.run("a", store=store, run_id="mine")
     with pytest.raises(StoreError, match="'mine' already"):
         await agent.run("b", store=store, run_id="mine")
+
+
+async def test_steps_are_stored_in_letters_that_a_search_of_the_file_finds(
+    store: RunStore, tmp_path: Path
+) -> None:
+    run = await Agent(ScriptedModel(["x"])).run("für 日本", store=store)
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as connection:
+        bodies = [body for (body,) in connection.execute("SELECT body FROM steps ORDER BY number")]
+    assert len(bodies) == len(run.steps)
+    assert any("für 日本" in body for body in bodies)
 
 
 async def test_a_step_is_written_once(store: RunStore) -> None:

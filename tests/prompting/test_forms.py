@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.errors import about
 
 from lmstack.core import Grammar, InputError
 from lmstack.prompting import NotOfFormError, form_of
@@ -80,6 +81,18 @@ def test_a_pattern_matches_a_text_from_its_beginning_to_its_end() -> None:
     assert form.read("\nbc ") == "bc"
     for text in ("ab", "xbc", "bcx"):
         assert "does not match" in problem(re.compile("a|bc"), text).reason
+
+
+def test_a_grammar_is_a_form_by_its_kind() -> None:
+    whole = Grammar("json_object")
+    assert form_of(whole).grammar == whole
+    assert form_of(whole).read('{"a": 1}') == {"a": 1}
+    assert "not of type" in problem(whole, "[1]").reason
+    schema = Grammar.json_schema({"type": "integer"})
+    assert (form_of(schema).grammar, form_of(schema).read("3")) == (schema, 3)
+    for source, said, param in (("{", "is not JSON", "response_format"), ("[1]", "[1]", "form")):
+        with pytest.raises(InputError, match=re.escape(said), check=about(param)):
+            form_of(Grammar("json_schema", source))
 
 
 @pytest.mark.parametrize(

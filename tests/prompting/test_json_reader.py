@@ -154,6 +154,9 @@ def test_an_error_names_the_place_in_all_of_the_text() -> None:
         ("1.", "'1.' is not a number"),
         ('"\\u12"', "no escape"),
         ('{"a": 1} x', "stands after the end"),
+        ("{1: 2}", "'1' stands where a name has to, at character 1"),
+        ('{"a" 1}', "'1' stands where a colon has to, at character 5"),
+        ('["ab\ud83d"]', "a string holds half a surrogate pair, at character 4"),
         ("[" * (MAX_DEPTH + 2), "nested too deep"),
     ],
 )

@@ -369,6 +369,20 @@ def test_a_folder_lists_prompts_and_what_is_wrong_with_others(write: Write, tmp_
         PromptFolder(tmp_path / "no").read()
 
 
+def test_a_folder_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="file"):
+        PromptFolder(tmp_path / "file").read()
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "is not JSON"), ("[1]", "not a JSON Schema")])
+def test_a_file_without_a_schema_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    (tmp_path / "p.yaml").write_text("turns: [{user: x}]\nschema_file: s.json\n")
+    with pytest.raises(FormatError, match=rf"s\.json.*{said}"):
+        load_prompt(tmp_path / "p.yaml")
+
+
 def test_a_name_a_version_and_a_path_find_a_prompt(write: Write, tmp_path: Path) -> None:
     folder = PromptFolder(tmp_path)
     write(MARKDOWN)

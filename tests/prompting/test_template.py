@@ -126,6 +126,24 @@ def test_values_are_of_their_types_and_written_as_json_writes_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings_", "message", "hint", "param"),
+    [
+        ({"type": "txt"}, "has the type 'txt'", "did you mean 'text'?", "type"),
+        ({"type": "zzzz"}, "has the type 'zzzz'", "types are text", "type"),
+        ({"untrusted": "yes"}, "untrusted is 'yes', not true or false", "", None),
+        ({"type": "integer", "untrusted": True}, "integer is untrusted", "only text", "untrusted"),
+    ],
+)
+def test_a_wrong_variable_says_what_would_be_right(
+    settings_: Any, message: str, hint: str, param: str | None
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        Variable(**settings_)
+    assert hint in (caught.value.hint or "")
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
     ("values", "message", "hint"),
     [
         ({}, "lacks a value for review", "give review a value"),
