@@ -34,7 +34,7 @@ from tests.mutants.faults import Fault, faults_of, put_into, results_of, sites_o
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "build" / "mutants"
 KNOWN = Path(__file__).with_name("known.toml")
-ORDERED = Path(__file__).with_name("ordered.py")
+ORDERED, LAUNCH = (Path(__file__).with_name(f"{name}.py") for name in ("ordered", "launch"))
 COPIED = ("src", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "setup.py")
 COPIED += ("README.md", "LICENSE", "CHANGELOG.md")
 # What each process of tests has loaded when it starts. Nothing that is or imports a plugin of
@@ -85,13 +85,6 @@ MODULES = {
     "registry": Module("src/lmstack/registry", ("tests/registry",)),
     "prompting": Module("src/lmstack/prompting", ("tests/prompting",)),
 }
-# The tests have passed when mutmut has seen which of them reach what; it would run them once more.
-MUTMUT = """
-from mutmut.__main__ import cli
-from mutmut.workers.isolation import ForkServerRunner
-ForkServerRunner.run_clean_tests = lambda self, tests: 0
-cli()
-"""
 # mutmut stops the tests of a fault after multiplier * (the time that they took + constant) by the
 # clock, or twice that in processor time. The time leaves out imports and fixtures, which take ten
 # seconds, and other programs may have the processors meanwhile, so the constant is large: stopped
@@ -197,7 +190,7 @@ def run(name: str, sample: Sequence[Fault], jobs: int) -> dict[str, str]:
     left = [fault.name for fault in through if fault.name not in results]
     print(f"{name}: {len(through)} faults, {len(through) - len(left)} of them done before")
     if left:
-        command = [sys.executable, "-c", MUTMUT, "run", "--max-children"]
+        command = [sys.executable, "-P", str(LAUNCH), "run", "--max-children"]
         # A second time: on a busy machine a test that waits for something may fail by itself.
         if all(
             subprocess.run([*command, str(jobs), *left], cwd=place, check=False).returncode

@@ -218,3 +218,28 @@ def test_code_that_runs_without_mutmut_is_measured_too(
     assert path.read_text() == GATES
     monkeypatch.delattr("tests.mutants.apart._code_of")
     assert results_apart(tmp_path, list(sample), ["test_gate.py"]) == found
+
+
+def test_a_fault_that_breaks_a_conftest_is_noticed_and_a_test_not_found_is_an_error(
+    tmp_path: Path,
+) -> None:
+    for name in ("src", "mutants"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "setup.cfg").write_text("[mutmut]\nsource_paths = src\n")
+    (tmp_path / "mutants" / "conftest.py").write_text("import os\nos.environ['SOUND']\n")
+    (tmp_path / "mutants" / "test_a.py").write_text("def test_a(): pass\n")
+    script = (
+        "import sys; from mutmut.runners.harness import *; from tests.mutants import launch\n"
+        "print('code', launch.run_tests(PytestRunner(), mutant_name='', tests=sys.argv[1:]))"
+    )
+    path = {"PYTHONPATH": str(run.ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    def said(name: str, **sound: str) -> str:
+        command = [sys.executable, "-c", script, name]
+        env = {**os.environ, **path, **sound}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert "code 1" in said("test_a.py")
+    assert "code 0" in said("test_a.py", SOUND="1")
+    assert "BadTestExecutionCommandsException" in said("test_a.py::test_b", SOUND="1")
