@@ -107,6 +107,14 @@ async def test_the_last_turn_is_told_why_and_gets_no_tools() -> None:
     assert "cannot call tools any more" in model.requests[1].messages[-1].content
 
 
+async def test_a_run_that_must_call_is_made_to_until_it_has() -> None:
+    model = ScriptedModel([call(text="a"), call(text="b"), "so far"])
+    agent = Agent(model, tools=[FakeTool()], must_call=True, budget=Budget(steps=3))
+    await agent.run("go")
+    asked = [(request.tool_choice, request.parallel_tool_calls) for request in model.requests]
+    assert asked == [("required", False), ("auto", True), ("none", True)]
+
+
 async def test_seconds_are_kept_for_the_last_turn() -> None:
     tool = FakeTool(delay_s=60)
     model = ScriptedModel([call(), "so far"])

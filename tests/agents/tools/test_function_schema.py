@@ -429,7 +429,16 @@ def test_the_decorator_takes_settings_and_leaves_a_function_that_can_be_called()
     assert (other.tool.name, other.is_dangerous, other.timeout_s) == ("renamed", True, 2)
 
 
-@pytest.mark.parametrize("settings", [{"timeout_s": 0}, {"max_chars": 5}, {"name": "a b"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"timeout_s": 0},
+        {"timeout_s": 86_401},
+        {"max_chars": 99},
+        {"max_chars": 10_000_001},
+        {"name": "a b"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, check=about("max_chars", "timeout_s", "tools")):
         FunctionTool.of(everything, **settings)
