@@ -1,11 +1,11 @@
 """How often the one document that is named is found among thousands that look like it.
 
-    make bench-lookalikes                                the half that is reported
-    python benchmarks/lookalikes.py --tune               the other half; records nothing
-    python benchmarks/lookalikes.py --sizes 5000 --misses 20 --tune     also what went wrong
+    make bench-lookalikes                                the kept set, which is reported
+    python benchmarks/lookalikes.py --set second         a set that rules were tuned on; no record
+    python benchmarks/lookalikes.py --set first --sizes 5000 --misses 20   also what went wrong
     python benchmarks/lookalikes.py --quick              120 documents; records nothing
 
-What is asked, and how it is split: `lookalikes_data`. The rank of a document is that of its best
+What is asked: `lookalikes_data` and `lookalikes_kept`. The rank of a document is that of its best
 passage. Beside the default search stand words alone (BM25), meaning alone, and their reciprocal
 rank fusion as it is usual (k 60, equal weights, of a hundred each). Of `lmstack ask`: how often it
 gives an answer with the value that is asked for, and how often one that quotes a look-alike, a page
@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from answers_systems import Models, load_models
-from lookalikes_data import Corpus, Question, corpus
+from lookalikes_data import TEMPLATES, Corpus, Question, corpus
+from lookalikes_kept import KEPT
 from machine import machine
 from recording import add_options, result_file
 from serving_environments import CACHE
@@ -42,6 +43,11 @@ SIZES, QUICK = (500, 5_000, 20_000), 120
 NAMED, ABSENT = 30, 15
 DEEP, RRF_K = 100, 60.0
 Ranker = Callable[[str], list[str]]
+SETS = {
+    "first": [each for each in TEMPLATES if each.tuned_on],
+    "second": [each for each in TEMPLATES if not each.tuned_on],
+    "kept": KEPT,
+}
 
 
 def rankers(index: Index, folder: Path, models: Models) -> dict[str, Ranker]:
@@ -85,8 +91,8 @@ def outcome(question: Question, answer: Answer, folder: Path) -> str:
 
 
 def measure(size: int, args: argparse.Namespace, models: Models) -> dict[str, Any]:
-    asked = corpus(size, tuned_on=args.tune, named=args.named, absent=args.absent)
-    place = CACHE / "lookalikes" / f"{'tuning' if args.tune else 'reported'}-{size}"
+    asked = corpus(SETS[args.set], size, named=args.named, absent=args.absent)
+    place = CACHE / "lookalikes" / f"{args.set}-{size}"
     folder = place / "files"
     _write(asked, folder)
     with documents.open_index(place / "index", None, create=True, sources=[folder]) as index:
@@ -185,20 +191,20 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--named", type=int, default=NAMED, help="questions of each template")
     parser.add_argument("--absent", type=int, default=ABSENT, help="questions of each template")
-    parser.add_argument("--misses", type=int, default=0, metavar="N", help="only with --tune")
-    parser.add_argument("--tune", action="store_true", help="the other half; records nothing")
+    parser.add_argument("--misses", type=int, default=0, metavar="N", help="not of the kept set")
+    parser.add_argument("--set", choices=SETS, default="kept", help="only kept is recorded")
     add_options(parser, "lookalikes")
     args = parser.parse_args()
-    if args.misses and not args.tune:
-        parser.error("items of the half that is reported are not looked at: leave --misses out")
+    if args.misses and args.set == "kept":
+        parser.error("items of the set that is reported are not looked at: leave --misses out")
     if args.quick:
-        args.sizes, args.named, args.absent, args.tune = [QUICK], 3, 1, True
+        args.sizes, args.named, args.absent, args.set = [QUICK], 3, 1, "first"
     results = {}
     with load_models() as models:
         for size in args.sizes:
             results[str(size)] = measure(size, args, models)
             print_result(size, results[str(size)])
-    if args.tune and not args.quick and args.json is None:
+    if args.set != "kept" and not args.quick and args.json is None:
         return
     path = result_file(args, "lookalikes")
     known = json.loads(path.read_text()) if path.exists() else {}

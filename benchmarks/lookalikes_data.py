@@ -2,10 +2,10 @@
 
 `TEMPLATES` are genres in which one document differs from the next by its key and its values. Some
 say their key in the title or the file's name, some only in their first lines, so that the passage
-with the value does not hold it; some have headings with nothing below them. Of the templates of
-each kind, in the order of the SHA-256 of their names, every second one is what is reported; the
-others are for tuning. A corpus holds the
-same number of documents of each template of one half, besides `ORDINARY` pages.
+with the value does not hold it; some have headings with nothing below them. Rules were tuned on
+these templates: first on every second one of each kind, in the order of the SHA-256 of their names
+(`tuned_on`), then also on the others. What no rule was tuned on is in `lookalikes_kept`. A corpus
+holds the same number of documents of each template of one set, besides `ORDINARY` pages.
 
 A **named** question asks for a value of one document by its key; **absent** ones name a key that no
 document has (a digit, a month or half of a name differs from one that is there); **ordinary** ones
@@ -21,31 +21,46 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ORDINARY", "TEMPLATES", "Corpus", "Page", "Question", "Status", "Template", "corpus"]
+__all__ = [
+    "ORDINARY",
+    "TEMPLATES",
+    "Corpus",
+    "Key",
+    "Page",
+    "Question",
+    "Status",
+    "Template",
+    "corpus",
+    "draw_day",
+    "draw_part",
+    "draw_version",
+    "serial",
+    "words",
+]
 
-Kind = Literal["number", "name", "date", "version", "part"]
+Kind = Literal["number", "name", "date", "version", "part", "mixed"]
 Status = Literal["named", "absent", "ordinary"]
 Key = tuple[str, ...]
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     return text.split()
 
 
-_FIRST = _words("""
+_FIRST = words("""
     Maria Anna Jonas Peter Lucia Tomas Elena Marco Ingrid Paul Nadia Victor Clara Hugo Amara Felix
     Irene Oskar Selma Dario Greta Milan Petra Ruben Sofia Anton Helga Bruno Carla Denis Edda Frank
     Gloria Henrik Iris Jakob Katrin Leo Mona Nils Olga Pavel Rosa Simon Tessa Ulrich Vera Walter
     Yara Zeno Aisha Boris Chiara David Emil Fiona Georg Hanna Ivan Julia
 """)
-_LAST = _words("""
+_LAST = words("""
     Keller Novak Brandt Rossi Lindholm Okafor Petrov Sandoval Meyer Fischer Castillo Dubois Hansen
     Ivanov Jansen Kowalski Lambert Moreau Nilsson Ortega Pereira Quist Romano Schmidt Tanaka Ullman
     Varga Weber Yilmaz Zimmer Abbott Barnes Chandler Dawson Ellison Farrow Garrett Holloway Irving
     Jarvis Kendall Langley Mercer Norwood Oakley Prescott Ramsey Sutton Thorne Underhill Vance
     Whitaker Ashford Bellamy Crawford Draper Emerson Fletcher Granger Hadley
 """)
-_MONTHS = _words("""
+_MONTHS = words("""
     January February March April May June July August September October November December
 """)
 _PLACES = ("north hall", "south wing", "river site", "old depot", "third floor", "east yard")
@@ -96,7 +111,8 @@ class Page:
 @dataclass(frozen=True)
 class Template:
     """``key`` draws one; ``text`` writes a document from a key, a place in the row of all, and
-    values; ``asked`` are wordings for each property, with the key as ``{key}``."""
+    values; ``asked`` are wordings for each property, with the key as ``{key}`` or its parts as
+    ``{0}``, ``{1}``..."""
 
     name: str
     kind: Kind
@@ -127,7 +143,7 @@ def _name(chance: random.Random) -> Key:
     return chance.choice(_FIRST), chance.choice(_LAST)
 
 
-def _day(chance: random.Random) -> Key:
+def draw_day(chance: random.Random) -> Key:
     return (
         str(chance.randrange(1, 29)),
         chance.choice(_MONTHS),
@@ -135,14 +151,14 @@ def _day(chance: random.Random) -> Key:
     )
 
 
-def _version(products: Sequence[str]) -> Callable[[random.Random], Key]:
+def draw_version(products: Sequence[str]) -> Callable[[random.Random], Key]:
     return lambda chance: (
         chance.choice(products),
         f"{chance.randrange(1, 10)}.{chance.randrange(0, 30)}.{chance.randrange(0, 40)}",
     )
 
 
-def _part(shape: str) -> Callable[[random.Random], Key]:
+def draw_part(shape: str) -> Callable[[random.Random], Key]:
     """``A`` stands for a letter, ``0`` for a digit."""
 
     def draw(chance: random.Random) -> Key:
@@ -255,7 +271,7 @@ def _spare(key: str, v: dict[str, str], chance: random.Random) -> str:
     )
 
 
-def _serial(prefix: str) -> Callable[[Key, int], str]:
+def serial(prefix: str) -> Callable[[Key, int], str]:
     """A file's name that does not say the key."""
     return lambda _, place: f"{prefix}/{place:06}.txt"
 
@@ -283,7 +299,7 @@ TEMPLATES = (
         lambda c: (f"INV-{c.randrange(2015, 2025)}-{c.randrange(1, 99_999):05}",),
         lambda key: key[0],
         lambda c: {"total": _amount(c), "account": f"{c.randrange(10**7, 10**8)}"},
-        _serial("invoices"),
+        serial("invoices"),
         _invoice,
         {
             "total": ("What is the total due of invoice {key}?", "total due {key}"),
@@ -312,7 +328,7 @@ TEMPLATES = (
         lambda c: (f"{c.randrange(1990, 2025)}/{c.randrange(100, 9999)}",),
         lambda key: key[0],
         lambda c: {"judge": _person(c), "amount": _amount(c)},
-        _serial("court"),
+        serial("court"),
         _case,
         {
             "judge": ("Who was the judge in file {key}?",),
@@ -328,7 +344,7 @@ TEMPLATES = (
         _name,
         " ".join,
         lambda c: {"extension": _phone(c), "badge": _code(c)},
-        _serial("staff"),
+        serial("staff"),
         _staff,
         {
             "extension": ("What is the extension of {key}?", "{key} extension"),
@@ -341,7 +357,7 @@ TEMPLATES = (
         _name,
         " ".join,
         lambda c: {"deposit": _amount(c), "flat": f"{c.choice('ABCDEF')}{c.randrange(100, 999)}"},
-        _serial("leases"),
+        serial("leases"),
         _lease,
         {
             "deposit": ("What deposit does {key} pay?", "How much is the deposit of {key}?"),
@@ -351,10 +367,10 @@ TEMPLATES = (
     Template(
         "board minutes",
         "date",
-        _day,
+        draw_day,
         " ".join,
         lambda c: {"chair": _person(c), "budget": _amount(c)},
-        _serial("minutes"),
+        serial("minutes"),
         _minutes,
         {
             "chair": ("Who was the chair on {key}?",),
@@ -367,10 +383,10 @@ TEMPLATES = (
     Template(
         "weather log",
         "date",
-        _day,
+        draw_day,
         _iso,
         lambda c: {"observer": _person(c), "gust": f"{c.randrange(20, 99)}.{c.randrange(1, 9)}"},
-        _serial("station"),
+        serial("station"),
         _log,
         {
             "observer": ("Who was the observer on duty on {key}?",),
@@ -380,7 +396,7 @@ TEMPLATES = (
     Template(
         "release notes",
         "version",
-        _version(("Helix", "Orbit", "Tandem", "Quarry", "Lantern", "Meadow")),
+        draw_version(("Helix", "Orbit", "Tandem", "Quarry", "Lantern", "Meadow")),
         " ".join,
         lambda c: {"checksum": f"{c.getrandbits(40):010x}", "release manager": _person(c)},
         lambda key, _: f"releases/{key[0].lower()}-v{key[1]}.md",
@@ -393,10 +409,10 @@ TEMPLATES = (
     Template(
         "firmware bulletin",
         "version",
-        _version(("pump controller", "valve controller", "gate opener", "heat meter")),
+        draw_version(("pump controller", "valve controller", "gate opener", "heat meter")),
         " version ".join,
         lambda c: {"boot key": _code(c), "memory": str(c.randrange(100, 9000))},
-        _serial("firmware"),
+        serial("firmware"),
         _firmware,
         {
             "boot key": ("Which boot key installs {key}?", "boot key {key}"),
@@ -406,7 +422,7 @@ TEMPLATES = (
     Template(
         "data sheet",
         "part",
-        _part("AA-0000-A"),
+        draw_part("AA-0000-A"),
         lambda key: key[0],
         lambda c: {
             "holding torque": f"{c.randrange(2, 90)}.{c.randrange(1, 9)}",
@@ -422,10 +438,10 @@ TEMPLATES = (
     Template(
         "spare part",
         "part",
-        _part("0A-000.000"),
+        draw_part("0A-000.000"),
         lambda key: key[0],
         lambda c: {"shelf": f"{c.choice('ABCDEF')}{c.randrange(10, 99)}", "unit price": _amount(c)},
-        _serial("spares"),
+        serial("spares"),
         _spare,
         {
             "shelf": ("On which shelf is spare part {key}?",),
@@ -496,10 +512,9 @@ class Corpus:
     questions: tuple[Question, ...]
 
 
-def corpus(size: int, *, tuned_on: bool, named: int, absent: int) -> Corpus:
-    """``size`` look-alikes of one half of the templates and the ordinary pages; of each template
-    ``named`` questions and ``absent`` ones. A smaller corpus is a part of a larger one."""
-    templates = [each for each in TEMPLATES if each.tuned_on == tuned_on]
+def corpus(templates: Sequence[Template], size: int, *, named: int, absent: int) -> Corpus:
+    """``size`` look-alikes of the templates and the ordinary pages; of each template ``named``
+    questions and ``absent`` ones. A smaller corpus is a part of a larger one."""
     held: dict[str, list[Key]] = {}
     own: dict[str, list[Page]] = {}
     for n, template in enumerate(templates):
@@ -519,14 +534,14 @@ def corpus(size: int, *, tuned_on: bool, named: int, absent: int) -> Corpus:
         folder = mine[0].path.partition("/")[0]
         for place in chance.sample(range(len(mine)), min(named, len(mine))):
             asked, prop = _wording(template, chance)
-            asked = asked.format(key=template.said(known[place]))
+            asked = asked.format(*known[place], key=template.said(known[place]))
             path, value = mine[place].path, mine[place].values[prop]
             questions.append(
                 Question(asked, "named", template.name, template.kind, path, value, folder)
             )
         for key in _absent(known, absent, chance, lambda key, t=template: t.said(key) in text):
             asked, _ = _wording(template, chance)
-            asked = asked.format(key=template.said(key))
+            asked = asked.format(*key, key=template.said(key))
             questions.append(Question(asked, "absent", template.name, template.kind, folder=folder))
     for place, (said, question) in enumerate(ORDINARY.items()):
         path = f"house/{place:02}.txt"
