@@ -36,6 +36,7 @@ __all__ = [
     "Terms",
     "content_words",
     "covered_share",
+    "holds_together",
     "is_of_other_version",
     "name_groups",
     "name_words",
@@ -308,6 +309,32 @@ def name_groups(text: str) -> list[tuple[str, ...]]:
     if found and groups and groups[0] == [found[0].group()] and not _has_digit(groups[0][0]):
         del groups[0]
     return [tuple(group) for group in groups]
+
+
+def holds_together(text: str, name: Sequence[str]) -> bool:
+    """Whether the words of ``name`` (a group of `name_groups`) stand near one another in ``text``,
+    in any order: "May 14, 2019" and "14 May 2019" are one name, and days of one month with the
+    year of another are none."""
+    folded = _fold(text)
+    places = [
+        [found.start() for found in re.finditer(_as_written(word), folded, re.IGNORECASE)]
+        for word in name
+    ]
+    room = sum(map(len, name)) + _BETWEEN * (len(name) - 1)
+    return any(
+        all(any(abs(other - first) <= room for other in others) for others in places)
+        for first in places[0]
+    )
+
+
+# Signs between two words of one name.
+_BETWEEN = 4
+
+
+def _as_written(word: str) -> str:
+    """A pattern for ``word`` with its parts joined in whatever way."""
+    joined = r"[\W_]?".join(re.escape(part) for part in _JOINT.split(word) if part)
+    return rf"(?<!\w){joined}(?!\w)"
 
 
 _PARTED = re.compile(r"[\n,;:!?()]")

@@ -6,6 +6,7 @@ import pytest
 
 from lmstack.rag.answer.naming import names_another, names_lacking, words_of_numbers
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.words import name_groups
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from lmstack.rag.retrieve.hybrid import Hit
     ],
 )
 def test_a_document_is_another_than_the_one_asked_for_by_what_it_lacks(question, names, other):
-    assert names_another(question, names) == other
+    assert names_another(name_groups(question), names) == other
 
 
 @pytest.mark.parametrize(

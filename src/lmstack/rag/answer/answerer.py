@@ -367,8 +367,6 @@ class Answerer:
             [passage.hit for passage in readable],
             documents,
             capitals=certainty.by_reranker,
-            # A writer reads what is near as well, but no document that may be a look-alike.
-            words=config.strategy != "write",
         )
         named = [p for p, names in zip(readable, lacking, strict=True) if not names]
         return Found(

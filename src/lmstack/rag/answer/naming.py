@@ -1,9 +1,10 @@
 """Whether a document that was found is the one that a question names.
 
 Of documents that look alike the wrong one answers as well as the right one, with another value. So
-a document must hold the rare names and numbers of the question, and what stands before a number
-where that is part of a name. How names are told, and what they do to the order of passages, is in
-`lmstack.rag.retrieve.naming`.
+one that looks like another that was found must hold each rare name and number of the question, the
+words of a name together, and what stands before a number where that is part of a name. Any other
+document may lack some, unless they say far more than what it holds. How names are told, and what
+they do to the order of passages, is in `lmstack.rag.retrieve.naming`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Mapping, Sequence
 
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
-from lmstack.rag.words import STOP_WORDS, name_groups
+from lmstack.rag.words import STOP_WORDS, holds_together, name_groups
 
-__all__ = ["names_another", "names_lacking", "words_of_numbers"]
+__all__ = ["look_alike", "names_another", "names_lacking", "words_of_numbers"]
 
 # Names that one passage in ten holds say little of which document is meant.
 RARE = math.log(10)
+# Share of the words of two passages, names and numbers aside, that both have if one template made
+# them. Two passages about one thing by different hands share about .15.
+ALIKE = 0.3
 
 
 def names_lacking(
@@ -28,38 +32,56 @@ def names_lacking(
     documents: HitDocuments,
     *,
     capitals: bool = True,
-    words: bool = True,
 ) -> list[tuple[str, ...]]:
     """Of each hit the names in ``question`` that its document lacks, where it is therefore another
     than the one asked for; nothing for one that may be it. Without ``capitals`` only what has a
-    digit is a name: in German every noun has a capital. Without ``words`` what stands before a
-    number is none."""
-    texts = [f"{hit.prefix} {hit.text}" for hit in hits] if words else []
-    before = words_of_numbers(question, texts)
+    digit is a name: in German every noun has a capital."""
+    groups = [
+        named
+        for group in name_groups(question)
+        if (named := tuple(n for n in group if capitals or any(map(str.isdigit, n))))
+    ]
+    before = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
+    alike = look_alike(hits)
     found = []
-    for hit in hits:
-        names = {
-            name: weight
-            for name, weight in hit.names.items()
-            if capitals or any(map(str.isdigit, name))
-        }
-        lacking = tuple(name for name, weight in names.items() if weight < 0)
-        if not names_another(question, names):
-            document = documents.of(hit) if before else None
-            text = "" if document is None else f"{document.title} {document.text}"
-            known = set(_WORD.findall(text.casefold()))
-            lacking = tuple(sorted(before - known)) if known else ()
+    for hit, is_alike in zip(hits, alike, strict=True):
+        lacking: tuple[str, ...] = ()
+        if is_alike:
+            document = documents.of(hit)
+            text = f"{hit.prefix}\n{hit.text}"
+            if document is not None:
+                text = f"{document.title}\n{document.text}"
+            rare = [g for g in groups if sum(abs(hit.names.get(name, 0)) for name in g) >= RARE]
+            lacking = tuple(
+                name for group in rare if not holds_together(text, group) for name in group
+            ) or tuple(sorted(before - set(_WORD.findall(text.casefold()))))
+        elif names_another(groups, hit.names):
+            lacking = tuple(name for g in groups for name in g if hit.names.get(name, 0) < 0)
         found.append(lacking)
     return found
 
 
-def names_another(question: str, names: Mapping[str, float]) -> bool:
-    """Whether ``question`` names, by something rare, another document than the one whose ``names``
-    are given (as `Naming.of` does), or one that is not there. Words in a row are one name, of which
-    a document must hold all ("Anna Keller" is not Maria Keller); of several names it may lack some,
+def look_alike(hits: Sequence[Hit]) -> list[bool]:
+    """Of each hit whether a passage of another document among them says nearly the same, but for
+    names and numbers."""
+    words = [frozenset(filter(str.islower, _WORD.findall(hit.text))) for hit in hits]
+    return [
+        any(
+            other.document_id != hit.document_id
+            and len(own & theirs) >= ALIKE * max(1, len(own | theirs))
+            for other, theirs in zip(hits, words, strict=True)
+        )
+        for hit, own in zip(hits, words, strict=True)
+    ]
+
+
+def names_another(groups: Sequence[Sequence[str]], names: Mapping[str, float]) -> bool:
+    """Whether ``groups`` of names are, by something rare, those of another document than the one
+    whose ``names`` are given (as `Naming.of` does), or of one that is not there. A document must
+    hold all of a group ("Anna Keller" is not Maria Keller); of several groups it may lack some,
     as where two are compared, unless what it holds says far less than what it lacks."""
     held = lacked = 0.0
-    for group in name_groups(question):
+    for group in groups:
         weights = [names[name] for name in group if name in names]
         lack = -sum(weight for weight in weights if weight < 0)
         lacked += lack

@@ -70,14 +70,16 @@ class Passage:
         return shown(self.text, [unit])
 
     def scored(self, unit: Unit) -> str:
-        """``unit`` as it is scored: a line of a short record says little without the first."""
+        """``unit`` as it is scored, with the names in the question that its document begins with,
+        but for those of one row or item among others: a line of a short record says little
+        without the first."""
         text = self.point(unit)
-        if unit.kind != "line":
-            return text
-        record = [other for other in self.units if other.block == unit.block]
-        if unit == record[0] or record[-1].end - record[0].start > RECORD:
-            return text
-        return f"{self.point(record[0])}\n{text}"
+        beside = [other for other in self.units if other.block == unit.block]
+        is_short = beside[-1].end - beside[0].start <= RECORD
+        if unit.kind == "line" and unit != beside[0] and is_short:
+            text = f"{self.point(beside[0])}\n{text}"
+        others = map(self.point, beside) if unit.kind in ("row", "item") else ()
+        return self.hit.with_names(text, "\n".join(others))
 
     def quote(self, first: int, last: int, focus: int, score: float = 0.0) -> Quote:
         """Units ``first`` to ``last``."""

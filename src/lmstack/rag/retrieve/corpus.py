@@ -67,7 +67,7 @@ class _Segment:
 class Corpus:
     """The state ``generation``. Documents of the segments that ``facts`` lacks are gone: their
     rows are masked. ``chunk_ids[row]`` ascend; the document of a row is
-    ``document_ids[owners[row]]``."""
+    ``document_ids[owners[row]]``, whose first passage it is where it ``begins``."""
 
     def __init__(
         self, generation: int, segments: Sequence[_Segment], facts: Mapping[int, Facts]
@@ -80,6 +80,7 @@ class Corpus:
         starts = np.cumsum(counts) - counts
         self.owners = np.repeat(np.arange(len(counts)), counts)
         ordinals = np.arange(len(self.owners)) - starts[self.owners]
+        self.begins = ordinals == 0
         self.chunk_ids = firsts[self.owners] + ordinals
         paths = [str(facts[i].fields["path"]) if i in facts else "" for i in self._ids()]
         order = np.array(sorted(range(len(paths)), key=paths.__getitem__), np.int64)

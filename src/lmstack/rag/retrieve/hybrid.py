@@ -40,7 +40,7 @@ from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Approximate, Ranked, Rows
 from lmstack.rag.retrieve.naming import Naming
-from lmstack.rag.words import query_terms
+from lmstack.rag.words import holds_together, query_terms
 
 __all__ = [
     "Fusion",
@@ -129,7 +129,7 @@ class Hit:
     ``similarity`` is the cosine with the query, None in lexical mode;
     ``relevance`` what a reranker gave it, None for what it did not read. ``named``: evidence from
     names in the query for its document (`naming`); ``names``: the IDF of each of them, below 0 for
-    those that the document lacks."""
+    those that the document lacks; ``own_names``: those that it begins with."""
 
     rank: int
     score: float
@@ -148,6 +148,14 @@ class Hit:
     relevance: float | None = None
     named: float = 0.0
     names: Mapping[str, float] = field(default_factory=dict)
+    own_names: tuple[str, ...] = ()
+
+    def with_names(self, text: str, besides: str = "") -> str:
+        """``text`` of this passage below its `own_names` that neither it nor ``besides`` holds, so
+        that a model which reads it alone knows what it is of."""
+        known = f"{text}\n{besides}"
+        unsaid = [name for name in self.own_names if not holds_together(known, (name,))]
+        return f"{' '.join(unsaid)}\n{text}" if unsaid else text
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``lmstack search --json`` prints."""
@@ -325,6 +333,7 @@ def _hits(connection: sa.Connection, corpus: Corpus, found: Ranking) -> list[Hit
             similarity=None if found.cosines is None else float(found.cosines[n]),
             named=float(found.naming.evidence[corpus.owners[found.rows[n]]]),
             names=found.naming.of(int(found.rows[n])),
+            own_names=found.naming.own(int(found.rows[n])),
         )
         for n, item in enumerate(ids)
         for row in (passages[item],)

@@ -1,8 +1,8 @@
 """Which documents the names and numbers of a query single out.
 
 Among documents that look alike one is meant by its number, its date or somebody's name. A passage
-need not repeat what its document says once, so a name counts for all passages of a document that
-holds it. What n of N documents hold is evidence for each of them of
+need not repeat what its document says once, so a name counts for all passages of a document of
+which one holds it. What n of N documents hold is evidence for each of them of
 
     ln(N / n) / n^2
 
@@ -34,24 +34,33 @@ class Naming:
     def __init__(self, corpus: Corpus, query: str, held: frozenset[str] | None) -> None:
         self._corpus = corpus
         self._words = corpus.words(held)
-        self._known: dict[str, tuple[Mask, float]] = {}
+        self._known: dict[str, tuple[Rows, Mask, float]] = {}
         self.evidence: npt.NDArray[np.float64] = np.zeros(len(corpus.document_ids))
+        self._begins: list[tuple[tuple[str, ...], Mask]] = []
         groups = name_groups(query)
         seen = corpus.num_visible(held) if groups else 0
         for group in groups:
-            holds = np.logical_and.reduce([self._holds(name) for name in group])
+            rows = self._rows(group[0])
+            for name in group[1:]:
+                rows = np.intersect1d(rows, self._rows(name), assume_unique=True)
+            holds = self._owners(rows)
+            self._begins.append((group, self._owners(rows[corpus.begins[rows]])))
             count = int(np.count_nonzero(holds))
             if count:
                 self.evidence[holds] += math.log(seen / count) / count**2
 
-    def _holds(self, name: str) -> Mask:
-        """The documents that hold ``name``."""
+    def _rows(self, name: str) -> Rows:
+        """The passages that hold ``name``."""
         if name not in self._known:
             rows = self._words.holding(name)
-            holds = np.zeros(len(self.evidence), np.bool_)
-            holds[self._corpus.owners[rows]] = True
-            self._known[name] = holds, self._words.weight(len(rows))
+            self._known[name] = rows, self._owners(rows), self._words.weight(len(rows))
         return self._known[name][0]
+
+    def _owners(self, rows: Rows) -> Mask:
+        """The documents of ``rows``."""
+        found = np.zeros(len(self.evidence), np.bool_)
+        found[self._corpus.owners[rows]] = True
+        return found
 
     def singled_out(self, most: int, allowed: Mask | None) -> Rows:
         """The rows of the documents for which there is most evidence, if they are no more than
@@ -70,5 +79,11 @@ class Naming:
         owner = self._corpus.owners[row]
         return {
             name: weight if holds[owner] else -weight
-            for name, (holds, weight) in self._known.items()
+            for name, (_, holds, weight) in self._known.items()
         }
+
+    def own(self, row: int) -> tuple[str, ...]:
+        """The names that the document of ``row`` begins with, in its first passage: they are its
+        own, where those of a row further down are that row's."""
+        owner = self._corpus.owners[row]
+        return tuple(name for group, begins in self._begins if begins[owner] for name in group)

@@ -375,7 +375,7 @@ def rescore(
     first, rest = list(hits[:depth]), list(hits[depth:])
     if not first:
         return []
-    texts = [embedded_text(hit.prefix, hit.text) for hit in first]
+    texts = [hit.with_names(embedded_text(hit.prefix, hit.text)) for hit in first]
     found = np.asarray(scorer.score(query, texts), np.float64)
     first = [replace(hit, relevance=float(own)) for hit, own in zip(first, found, strict=True)]
     if weight < 1:
