@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.words import covered_share, name_groups, name_words
+from lmstack.rag.words import covered_share, holds_together, name_groups, name_words
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,9 @@ def test_phrase_without_spaces_counts_by_its_pairs_of_characters():
         ("Restart the pump of hall B2", [("B2",)]),
         ("Is Ed Wood as old as Scott Derrickson?", [("Ed", "Wood"), ("Scott", "Derrickson")]),
         ("minutes of 14 March 2023, please", [("14", "March", "2023")]),
+        ("minutes of 6 May 2007", [("6", "May", "2007")]),
+        ("minutes of May 6, 2007", [("May", "6"), ("2007",)]),
+        ("Can I Google it? May Otto?", [("Google",), ("Otto",)]),
         ("torque of AX-4471-B and 2004/9466", [("AX-4471-B",), ("2004", "9466")]),
         ("checksum of Orbit 6.3.31?", [("Orbit", "6.3.31")]),
         ("WHAT IS IT IN HALL 7", [("7",)]),
@@ -65,3 +68,22 @@ def test_phrase_without_spaces_counts_by_its_pairs_of_characters():
 )
 def test_names_and_numbers_that_follow_one_another_are_one(text, groups):
     assert name_groups(text) == groups
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("Team meeting, 14 May 2019", ("14", "May", "2019"), True),
+        ("held on May 14, 2019.", ("14", "May", "2019"), True),
+        ("held on 14 June 2019. The next one is on 3 May 2019", ("14", "May", "2019"), False),
+        ("page 214 of May 2019", ("14", "May", "2019"), False),
+        ("Falkner, Orla", ("Orla", "Falkner"), True),
+        ("Orla Moser met Renate Falkner", ("Orla", "Falkner"), False),
+        ("type ax 4471/b", ("AX-4471-B",), True),
+        ("type AX-4471-BC", ("AX-4471-B",), False),
+        ("version 4.1.12", ("4.1.1",), False),
+        ("Engstr\u00f6m", ("Engstrom",), True),
+    ],
+)
+def test_the_words_of_a_name_stand_near_one_another_whatever_their_order(text, name, found):
+    assert holds_together(text, name) == found

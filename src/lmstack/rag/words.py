@@ -292,13 +292,18 @@ def name_words(text: str) -> list[str]:
 def name_groups(text: str) -> list[tuple[str, ...]]:
     """Names and numbers, whole as they are written ("AX-4471-B"), those that follow one another
     together. A capital makes a name within a sentence, at its beginning only before another name;
-    where there are only capitals it makes none."""
+    where there are only capitals it makes none. A stop word with one is part of a name beside it:
+    "6 May 2019"."""
     found = list(_TOKEN.finditer(_CLITIC.sub("", _fold(text))))
     plain = any(match.group().islower() for match in found)
     groups: list[list[str]] = []
     last: re.Match[str] | None = None
-    for match in found:
-        if not _is_name(match.group(), plain):
+    names = [_is_name(match.group(), plain) for match in found]
+    for place, match in enumerate(found):
+        beside = names[place - 1 : place] + names[place + 1 : place + 2]
+        within = place and match.string[found[place - 1].end() : match.start()].isspace()
+        joins = plain and within and any(beside) and _is_capital(match.group())
+        if not (names[place] or joins):
             last = None
             continue
         if last is not None and not _PARTED.search(match.string, last.end(), match.start()):
@@ -344,6 +349,11 @@ def _is_name(token: str, plain: bool) -> bool:
     if token.lower() in STOP_WORDS:
         return False
     return _has_digit(token) or (plain and any(map(str.isupper, token)))
+
+
+def _is_capital(token: str) -> bool:
+    """Whether it has a capital that says something: "I" always has one."""
+    return len(token) > 1 and any(map(str.isupper, token))
 
 
 def _has_digit(token: str) -> bool:

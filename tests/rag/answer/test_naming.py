@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.answer.naming import names_another, names_lacking, words_of_numbers
+from lmstack.rag.answer.naming import look_alike, names_another, names_lacking, words_of_numbers
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.words import name_groups
 
@@ -57,3 +57,39 @@ def test_a_noun_with_a_capital_is_no_name_where_all_have_one():
     question = "Wie lang ist die Frist?"
     assert names_lacking(question, [hit], _Nothing()) == [("Frist",)]
     assert names_lacking(question, [hit], _Nothing(), capitals=False) == [()]
+
+
+def _hits(texts: list[str], names: list[dict[str, float]]) -> list[Hit]:
+    return [
+        Hit(1, 1.0, f"{n}", 0, 1, text, None, {}, n, n, "", (), "", None, None, 0.0, held)
+        for n, (text, held) in enumerate(zip(texts, names, strict=True))
+    ]
+
+
+def test_of_look_alikes_one_name_does_not_make_up_for_another():
+    """Of two tickets one has the number and one the customer that are asked for."""
+    said = "Ticket {} of {}. The router was faulty and has been exchanged."
+    texts = [said.format("T-430", "Casa Verde"), said.format("T-431", "Olmo Tiles")]
+    held = {"T-430": 6.0, "Olmo": -4.0, "Tiles": -4.0}, {"T-430": -6.0, "Olmo": 4.0, "Tiles": 4.0}
+    question = "What was faulty in ticket T-430 of Olmo Tiles?"
+    hits = _hits(texts, list(held))
+    assert names_lacking(question, hits, _Nothing()) == [("Olmo", "Tiles"), ("T-430",)]
+    # Where only one of them is found, nothing says that another like it is there.
+    assert names_lacking(question, hits[:1], _Nothing()) == [()]
+
+
+def test_of_look_alikes_a_common_day_tells_apart_as_part_of_a_date():
+    texts = [f"The board met on {day} May 2019. The budget was set." for day in (3, 14)]
+    names = [{"3": 1.5, "May": 3.0, "2019": 3.0}, {"3": -1.5, "May": 3.0, "2019": 3.0}]
+    lacking = names_lacking("budget of 3 May 2019?", _hits(texts, names), _Nothing())
+    assert lacking == [(), ("3", "May", "2019")]
+
+
+def test_passages_look_alike_by_what_is_no_name():
+    texts = [
+        "The code of report 7 is AK. It was issued by Anna.",
+        "The code of report 8 is BQ. It was issued by Otto.",
+        "Visitors sign in at the desk and wear a green badge.",
+    ]
+    assert look_alike(_hits(texts, [{}] * 3)) == [True, True, False]
+    assert look_alike(_hits(texts[:1], [{}])) == [False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,18 @@ def test_a_line_of_an_address_is_read_after_the_name_above_it():
     assert _quote("pennine phone", text).point == "Phone 01706"
     log = "Pennine\n" + "".join(f"Phone {n} of a long register\n" for n in range(RECORD // 20))
     assert _read(log).scored(_read(log).units[1]) == "Phone 0 of a long register"
+
+
+def test_a_sentence_is_read_with_the_names_of_its_document_and_a_row_is_not():
+    text = (
+        "# Invoice 4711\n\nGoods. The total is 9.50.\n\n| Item | Price |\n|---|---|\n| 4711 | 2 |"
+    )
+    text += "\n| 4712 | 3 |\n"
+    passage = _read(text)
+    named = replace(passage, hit=replace(passage.hit, own_names=("4711",)))
+    found = [named.scored(unit) for unit in named.units if unit.kind != "heading"]
+    assert found[:2] == ["4711\nGoods.", "4711\nThe total is 9.50."]
+    assert not any("4711" in text for text in found[2:] if "4712" in text)
 
 
 @pytest.mark.parametrize("text", ["", "***\n", "# Only a heading\n", "…\n\n!!!\n"])

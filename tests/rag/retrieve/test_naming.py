@@ -73,3 +73,30 @@ def test_hidden_documents_say_nothing_of_who_is_named(tmp_path, make_embedder):
         index.update([seen])
         alone = index.search("code of report 901?", 3)
     assert [hit.named for hit in of_both] == [hit.named for hit in alone] != [0, 0, 0]
+
+
+def test_words_of_a_name_in_passages_far_apart_are_no_name(tmp_path, make_embedder):
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    people = ("Anna Moser", "Otto Keller", "Ida Roth", "Emil Vogt")
+    for n, person in enumerate(people):
+        filler = FILLER * 4
+        (folder / f"{n}.txt").write_text(f"About {person}.\n\n{filler}\n\nAlso {people[n - 3]}.")
+    with Index.open(tmp_path / "index", make_embedder(1024, max_tokens=48)) as index:
+        index.update([folder])
+        assert {hit.named for hit in index.search("phone of Anna Keller", 8)} == {0.0}
+        assert max(hit.named for hit in index.search("phone of Anna Moser", 8)) > 0
+
+
+def test_names_are_of_a_document_that_begins_with_them_and_else_of_their_place(
+    tmp_path, make_embedder
+):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.txt").write_text(f"Report 4711.\n\n{FILLER * 4}\n\nSee also 4712.")
+    (folder / "b.txt").write_text("Nothing.")
+    with Index.open(tmp_path / "index", make_embedder(1024, max_tokens=48)) as index:
+        index.update([folder])
+        for number, own in (("4711", ("4711",)), ("4712", ())):
+            hits = index.search(f"seals of {number}", 8)
+            assert {hit.own_names for hit in hits if hit.path.endswith("a.txt")} == {own}

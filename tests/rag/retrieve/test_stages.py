@@ -283,3 +283,10 @@ def test_the_section_of_a_passage_that_begins_with_headings_alone_is_what_they_h
     document = parse_document("a.md", text.encode())
     begun = hit(1, text[: text.index("Two")])
     assert section_span(begun, document, words, 50) == (0, text.index("## C"))
+
+
+def test_a_reranker_reads_a_passage_with_the_names_that_its_document_begins_with():
+    scorer = Known({"4711\nTotal: 12.50": 2.0, "Total: 9.50": 1.0, "Invoice 4711": 0.0})
+    total, other, first = hit(1, "Total: 12.50"), hit(2, "Total: 9.50"), hit(3, "Invoice 4711")
+    found = [other, replace(total, own_names=("4711",)), replace(first, own_names=("4711",))]
+    assert [h.chunk_id for h in rescore(scorer, "total of 4711", found, 3, 1.0)] == [1, 2, 3]
