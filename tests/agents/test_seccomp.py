@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.agents.sandbox.inside import system_calls
-from lmstack.agents.sandbox.inside.seccomp import seccomp_filter
+from lmstack.agents.sandbox.inside.seccomp import _checks, _maps, seccomp_filter
 
 ALLOW, ASK, KILL, ERROR = 0x7FFF0000, 0x7FC00000, 0x80000000, 0x00050000
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -105,6 +105,16 @@ def test_every_path_ends_in_a_return_and_no_jump_leaves_the_program(program: byt
     assert steps[-1][0] == 0x06
 
 
+def test_no_check_of_a_call_runs_on_into_that_of_the_next() -> None:
+    """Where an argument would be taken for the number of another call."""
+    for name, rule in [*_checks(PID, SOCKET).items(), ("mmap", _maps())]:
+        steps = [struct.unpack("=HBBI", step) for step in rule]
+        for place, (code, if_true, if_false, _) in enumerate(steps):
+            if code in (0x15, 0x35, 0x45):
+                assert place + 1 + max(if_true, if_false) < len(steps), name
+        assert steps[-1][0] == 0x06, name
+
+
 @given(call=st.integers(0, 600), arguments=st.tuples(*[st.integers(0, 2**64 - 1)] * 6))
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_call_that_is_not_in_the_table_is_refused_whatever_its_arguments(
@@ -167,7 +177,8 @@ def test_limits_are_read_and_never_set(machine: str, program: bytes) -> None:
     call = number("prlimit64", machine)
     assert decision(program, machine, call, (0, 7, 0, 1)) == ALLOW
     assert decision(program, machine, call, (PID, 7, 0, 1)) == ALLOW
-    for pid, new in ((0, 1), (0, 1 << 32), (PID, 1), (1, 0), (PID + 1, 0)):
+    high = [(0, word << 32) for word in range(1, 600)]
+    for pid, new in ((0, 1), *high, (PID, 1), (1, 0), (PID + 1, 0)):
         assert decision(program, machine, call, (pid, 7, new, 0)) == ERROR | errno.EPERM
 
 
