@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.answer.naming import look_alike, names_another, names_lacking, words_of_numbers
+from lmstack.rag.answer.naming import names_another, names_lacking, words_of_numbers
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.words import name_groups
 
@@ -83,13 +83,3 @@ def test_of_look_alikes_a_common_day_tells_apart_as_part_of_a_date():
     names = [{"3": 1.5, "May": 3.0, "2019": 3.0}, {"3": -1.5, "May": 3.0, "2019": 3.0}]
     lacking = names_lacking("budget of 3 May 2019?", _hits(texts, names), _Nothing())
     assert lacking == [(), ("3", "May", "2019")]
-
-
-def test_passages_look_alike_by_what_is_no_name():
-    texts = [
-        "The code of report 7 is AK. It was issued by Anna.",
-        "The code of report 8 is BQ. It was issued by Otto.",
-        "Visitors sign in at the desk and wear a green badge.",
-    ]
-    assert look_alike(_hits(texts, [{}] * 3)) == [True, True, False]
-    assert look_alike(_hits(texts[:1], [{}])) == [False]

@@ -269,13 +269,26 @@ def test_what_words_put_first_is_among_those_that_are_read():
 
 
 def test_a_reranker_does_not_put_a_look_alike_before_what_is_named():
-    found = [replace(hit(1, "b"), named=8.5), hit(2, "a", document=2), hit(3, "c", document=3)]
-    scorer = Known({"a": 5.0, "b": 4.8, "c": -5.0})
+    texts = [f"the code of report {n} is here" for n in (1, 2, 3)]
+    found = [hit(n, text, document=n) for n, text in enumerate(texts, 1)]
+    found[0] = replace(found[0], named=8.5)
+    scorer = Known(dict(zip(texts, (4.8, 5.0, -5.0), strict=True)))
     for weight in (0.5, 1.0):
         assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [1, 2, 3]
     found[0] = replace(found[0], named=0.0)
     for weight in (0.5, 1.0):
         assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [2, 1, 3]
+
+
+def test_a_name_that_is_mentioned_does_not_outweigh_the_reranker_where_nothing_looks_alike():
+    names, answer = "of new york and the law", "you may sue us there"
+    found = [replace(hit(1, names), named=8.5), hit(2, answer, document=2)]
+    scorer = Known({names: -3.0, answer: 5.0})
+    assert [h.chunk_id for h in rescore(scorer, "q", found, 2, 1.0)] == [2, 1]
+    alike = "of old york and the law"
+    scorer = Known({names: 4.8, alike: 5.0, answer: -3.0})
+    found.append(hit(3, alike, document=3))
+    assert [h.chunk_id for h in rescore(scorer, "q", found, 3, 1.0)] == [1, 3, 2]
 
 
 def test_the_section_of_a_passage_that_begins_with_headings_alone_is_what_they_head():

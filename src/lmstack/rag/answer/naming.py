@@ -14,16 +14,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.look_alikes import look_alikes
 from lmstack.rag.retrieve.retrieval import HitDocuments
 from lmstack.rag.words import STOP_WORDS, holds_together, name_groups
 
-__all__ = ["look_alike", "names_another", "names_lacking", "words_of_numbers"]
+__all__ = ["names_another", "names_lacking", "words_of_numbers"]
 
 # Names that one passage in ten holds say little of which document is meant.
 RARE = math.log(10)
-# Share of the words of two passages, names and numbers aside, that both have if one template made
-# them. Two passages about one thing by different hands share about .15.
-ALIKE = 0.3
 
 
 def names_lacking(
@@ -42,11 +40,11 @@ def names_lacking(
         if (named := tuple(n for n in group if capitals or any(map(str.isdigit, n))))
     ]
     before = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
-    alike = look_alike(hits)
+    alike = look_alikes(hits)
     found = []
-    for hit, is_alike in zip(hits, alike, strict=True):
+    for hit in hits:
         lacking: tuple[str, ...] = ()
-        if is_alike:
+        if hit.document_id in alike:
             document = documents.of(hit)
             text = f"{hit.prefix}\n{hit.text}"
             if document is not None:
@@ -59,20 +57,6 @@ def names_lacking(
             lacking = tuple(name for g in groups for name in g if hit.names.get(name, 0) < 0)
         found.append(lacking)
     return found
-
-
-def look_alike(hits: Sequence[Hit]) -> list[bool]:
-    """Of each hit whether a passage of another document among them says nearly the same, but for
-    names and numbers."""
-    words = [frozenset(filter(str.islower, _WORD.findall(hit.text))) for hit in hits]
-    return [
-        any(
-            other.document_id != hit.document_id
-            and len(own & theirs) >= ALIKE * max(1, len(own | theirs))
-            for other, theirs in zip(hits, words, strict=True)
-        )
-        for hit, own in zip(hits, words, strict=True)
-    ]
 
 
 def names_another(groups: Sequence[Sequence[str]], names: Mapping[str, float]) -> bool:

@@ -39,6 +39,7 @@ from lmstack.core import ModelInfo, Reranker, TextKind
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.filters import Fields
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.look_alikes import look_alikes
 
 __all__ = [
     "Described",
@@ -369,9 +370,9 @@ def rescore(
 ) -> list[Hit]:
     """The first ``depth`` of ``hits`` in the order of ``weight`` times the new score, and the
     rest times the old one, both scaled to [0, 1]; then the others as they were. Their scores are
-    lowered below, so that scores descend. Where names in the query single out
-    documents, their passages come sooner (`NAMED`). The new score as it is becomes the first ones'
-    ``relevance``."""
+    lowered below, so that scores descend. Where names in the query single out documents among
+    others that look like them, their passages come sooner (`NAMED`). The new score as it is
+    becomes the first ones' ``relevance``."""
     first, rest = list(hits[:depth]), list(hits[depth:])
     if not first:
         return []
@@ -381,7 +382,8 @@ def rescore(
     if weight < 1:
         old = scaled([hit.score for hit in first])
         found = weight * scaled(found) + (1 - weight) * old
-    named = np.array([hit.named for hit in first])
+    alike = look_alikes(first)
+    named = np.array([hit.named if hit.document_id in alike else 0.0 for hit in first])
     if named.any():
         found = scaled(found) + NAMED * named
     ordered = by_score(first, found)
