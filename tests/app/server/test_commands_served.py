@@ -119,15 +119,21 @@ def test_the_running_server_answers_and_it_reads_the_same(
         assert len(asked_here) == 2
 
 
-def test_a_file_that_has_just_changed_is_in_the_answer(
-    run: Run, docs: Path, home: Path, asked_here: list[str]
+def test_what_is_here_counts_a_filter_from_another_folder_and_a_file_that_has_just_changed(
+    run: Run, docs: Path, home: Path, asked_here: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with up(home):
-        run("ask", QUESTION, "--docs", "docs")
+        monkeypatch.chdir(docs)
+        ran = run("ask", "Which port is it?", "--docs", ".", "--where", "path = ports.txt")
+        wrong = run("ask", "Which port is it?", "--docs", ".", "--document", "port.txt")
         (docs / "letters.md").write_text("# Letters\n\nLetters are kept for 99 years.\n")
-        ran = run("ask", QUESTION, "--docs", "docs")
-    assert "99 years" in ran.out
+        changed = run("ask", QUESTION, "--docs", ".")
     assert asked_here == []
+    assert "ports.txt" in ran.out
+    assert "letters.md" not in ran.out
+    assert wrong.code == 1
+    assert "did you mean 'ports.txt'? there are: letters.md, ports.txt" in wrong.err
+    assert "99 years" in changed.out
 
 
 @pytest.mark.parametrize(
@@ -293,20 +299,6 @@ def test_guards_and_the_audit_log_hold_and_labels_are_the_owners(
     records = [json.loads(line) for line in wiring.audit_path().read_text().splitlines()]
     assert {record.get("client") for record in records if "client" in record} == {"command"}
     assert {"accepted", "finished", "refused"} <= {record.get("event") for record in records}
-
-
-def test_a_filter_means_the_same_from_another_folder(
-    run: Run, docs: Path, home: Path, asked_here: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with up(home):
-        monkeypatch.chdir(docs)
-        ran = run("ask", "Which port is it?", "--docs", ".", "--where", "path = ports.txt")
-        wrong = run("ask", "Which port is it?", "--docs", ".", "--document", "port.txt")
-    assert asked_here == []
-    assert "ports.txt" in ran.out
-    assert "letters.md" not in ran.out
-    assert wrong.code == 1
-    assert "did you mean 'ports.txt'? there are: letters.md, ports.txt" in wrong.err
 
 
 def test_stopping_the_server_deletes_its_socket(home: Path, docs: Path) -> None:

@@ -155,10 +155,14 @@ def test_ctrl_c_ends_an_open_stream_and_the_process_within_five_seconds(tmp_path
 
 
 def test_a_forged_forwarding_header_does_not_change_who_is_counted(tmp_path: Path) -> None:
+    """And the address is printed once it can answer."""
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
     headers = {"Content-Type": "application/json"}
     with up(tmp_path) as running:
-        running.wait_until_ready()
+        assert running.process.stdout is not None
+        line = running.process.stdout.readline()
+        assert line.startswith(f"lmstack serves docs at {running.url}")
+        assert running.get("/healthz")[0] == 200
         for forged in ({}, {"X-Forwarded-For": "10.9.9.9"}):
             request = urllib.request.Request(
                 running.url + "/v1/chat/completions", json.dumps(body).encode(), headers | forged
@@ -169,20 +173,15 @@ def test_a_forged_forwarding_header_does_not_change_who_is_counted(tmp_path: Pat
 
 
 @pytest.mark.parametrize("in_background", [False, True], ids=["", "in_the_background"])
-def test_ctrl_c_while_loading_does_not_wait_for_the_models(
+def test_ctrl_c_while_loading_does_not_wait_for_the_models_and_the_command_that_goes_on_is_whole(
     tmp_path: Path, in_background: bool
 ) -> None:
-    with up(tmp_path, loading=True, in_background=in_background) as running:
+    options = ("--weights", "int8", "--target-step=0.05", "--embedder", "a model")
+    with up(tmp_path, *options, loading=True, in_background=in_background) as running:
         code, took, _, err = running.stop(signal.SIGINT)
     assert code == 130
     assert took < 5
     assert "Traceback" not in err
-
-
-def test_the_command_that_goes_on_has_every_option_that_was_given(tmp_path: Path) -> None:
-    options = ("--weights", "int8", "--target-step=0.05", "--embedder", "a model")
-    with up(tmp_path, *options, loading=True) as running:
-        _, _, _, err = running.stop(signal.SIGINT)
     again = err.splitlines()[-1].removeprefix("go on:   ")
     assert again == (
         "lmstack up docs --port 0 --weights int8 --target-step=0.05 --embedder 'a model'"
@@ -216,14 +215,6 @@ def test_models_that_cannot_be_loaded_end_the_server_with_the_error(tmp_path: Pa
         "error: the model 'm' is not in the store",
         "try:   lmstack pull m",
     ]
-
-
-def test_the_address_is_printed_once_it_can_answer(tmp_path: Path) -> None:
-    with up(tmp_path) as running:
-        assert running.process.stdout is not None
-        line = running.process.stdout.readline()
-        assert line.startswith(f"lmstack serves docs at {running.url}")
-        assert running.get("/healthz")[0] == 200
 
 
 @pytest.fixture

@@ -78,30 +78,39 @@ def test_what_is_kept_has_no_value_head(folder: Path) -> None:
     assert {"value_head.weight", "value_head.bias"} < load_file(state).keys()
 
 
-def test_the_reward_rises_within_the_divergence_that_is_allowed(folder: Path) -> None:
-    settings = {"data": "one.jsonl", "batch": 8, "schedule": "constant", "clip": 10.0}
-    settings |= {"eval_every": 100, "save_every": 100}
+SETTINGS = {"data": "one.jsonl", "batch": 8, "schedule": "constant", "clip": 10.0}
+SETTINGS |= {"eval_every": 100, "save_every": 100}
+
+
+def test_the_reward_rises(folder: Path) -> None:
     free = asked(kl_coefficient=0.002)
-    letters.run(letters.recipe(folder, "free", free, steps=24, lr=0.03, **settings))
+    letters.run(letters.recipe(folder, "free", free, steps=24, lr=0.03, **SETTINGS))
     found = steps(folder, "free")
     assert found[0]["reward"] < 0.1
     assert found[-1]["reward"] > 0.9
     assert found[-1]["kl_answer"] > 30
     assert found[-1]["explained_variance"] > found[0]["explained_variance"]
-    found = steered(folder, settings, kl_coefficient=0.05, kl_horizon=400)
+
+
+def test_the_divergence_stays_near_the_one_that_is_allowed(folder: Path) -> None:
+    found = steered(folder, kl_coefficient=0.05, kl_horizon=400)
     assert max(line["kl_answer"] for line in found) < 30
     assert statistics.fmean(line["kl_answer"] for line in found[-20:]) < 24
-    found = steered(folder, settings, kl_coefficient=0.02, kl_horizon=300)
+
+
+@pytest.mark.long
+def test_the_reward_rises_within_the_divergence_that_is_allowed(folder: Path) -> None:
+    found = steered(folder, kl_coefficient=0.02, kl_horizon=300)
     assert statistics.fmean(line["kl_answer"] for line in found[-20:]) > 6
     assert statistics.fmean(line["reward"] for line in found[-20:]) > 0.2
 
 
-def steered(folder: Path, settings: dict[str, Any], **changes: float) -> list[dict[str, float]]:
+def steered(folder: Path, **changes: float) -> list[dict[str, float]]:
     """Steps of a run that has a target. What it reaches follows from chance, and how the penalty
     answers to it does not."""
     name, target = f"steered-{changes['kl_coefficient']}", 12.0
     objective = asked(kl_target=target, **changes)
-    letters.run(letters.recipe(folder, name, objective, steps=40, lr=0.02, **settings))
+    letters.run(letters.recipe(folder, name, objective, steps=40, lr=0.02, **SETTINGS))
     found = steps(folder, name)
     for one, two in itertools.pairwise(found):
         is_far = one["kl_answer"] > target
