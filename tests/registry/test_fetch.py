@@ -124,6 +124,15 @@ def test_dead_server_is_a_remote_error_that_keeps_what_came(fetch, site, tmp_pat
     assert (tmp_path / "f.part").stat().st_size == 100_000
 
 
+def test_each_pause_is_twice_the_last_until_bytes_come(fetch, site, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("lmstack.registry.sources.download.time.sleep", pauses.append)
+    site.drops["/f"] = [0, 0, 100_000, 0, 0]
+    assert fetch() == DATA
+    # The server's own are 0.
+    assert [pause for pause in pauses if pause] == [0.002, 0.004, 0.001, 0.002, 0.004]
+
+
 @pytest.mark.parametrize("code", [500, 503, 429])
 def test_server_error_is_tried_again(fetch, site, code):
     site.status["/f"] = code
