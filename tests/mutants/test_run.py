@@ -220,14 +220,18 @@ def test_code_that_runs_without_mutmut_is_measured_too(
     assert results_apart(tmp_path, list(sample), ["test_gate.py"]) == found
 
 
-def test_a_fault_that_breaks_a_conftest_is_noticed_and_a_test_not_found_is_an_error(
+def test_a_fault_that_breaks_an_import_is_noticed_and_a_test_not_found_is_an_error(
     tmp_path: Path,
 ) -> None:
     for name in ("src", "mutants"):
         (tmp_path / name).mkdir()
     (tmp_path / "setup.cfg").write_text("[mutmut]\nsource_paths = src\n")
-    (tmp_path / "mutants" / "conftest.py").write_text("import os\nos.environ['SOUND']\n")
-    (tmp_path / "mutants" / "test_a.py").write_text("def test_a(): pass\n")
+    sound = "import os\nos.environ['SOUND']\n"
+    (tmp_path / "mutants" / "a").mkdir()
+    (tmp_path / "mutants" / "a" / "conftest.py").write_text(sound)
+    (tmp_path / "mutants" / "a" / "test_a.py").write_text("def test_a(): pass\n")
+    (tmp_path / "mutants" / "test_b.py").write_text(f"{sound}def test_b(): pass\n")
+    (tmp_path / "mutants" / "conftest.py").write_text(run.ORDERED.read_text())
     script = (
         "import sys; from mutmut.runners.harness import *; from tests.mutants import launch\n"
         "print('code', launch.run_tests(PytestRunner(), mutant_name='', tests=sys.argv[1:]))"
@@ -240,6 +244,7 @@ def test_a_fault_that_breaks_a_conftest_is_noticed_and_a_test_not_found_is_an_er
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         return done.stdout + done.stderr
 
-    assert "code 1" in said("test_a.py")
-    assert "code 0" in said("test_a.py", SOUND="1")
-    assert "BadTestExecutionCommandsException" in said("test_a.py::test_b", SOUND="1")
+    for name in ("a/test_a.py", "a/test_a.py::test_a", "test_b.py", "test_b.py::test_b"):
+        assert "code 1" in said(name)
+    assert "code 0" in said("test_b.py::test_b", SOUND="1")
+    assert "BadTestExecutionCommandsException" in said("test_b.py::test_c", SOUND="1")
