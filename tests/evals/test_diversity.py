@@ -29,6 +29,9 @@ def test_self_bleu_by_hand() -> None:
     expected = math.exp(sum(map(math.log, (4 / 5, 3 / 4, 2 / 3, 1 / 2))) / 4)
     assert self_bleu([list("abcde"), list("abcdf")]) == pytest.approx(expected)
     assert self_bleu([["a"]]) is None
+    # "a b" is half as long as the other, whose n-grams it has 2 of 4, 1 of 3 and half a match of.
+    shorter, longer = math.exp(1 - 4 / 2), (2 / 4 * 1 / 3 * 0.5 / 2 * 0.5) ** (1 / 4)
+    assert self_bleu([list("ab"), list("abcd")]) == pytest.approx((shorter + longer) / 2)
 
 
 @given(texts)

@@ -40,6 +40,14 @@ def test_many_samples_have_the_interval_of_few_but_narrower() -> None:
     assert many.high - many.low == pytest.approx(2 * 1.96 / np.sqrt(20_000), rel=0.05)
 
 
+def test_many_samples_have_the_normal_interval_around_their_mean() -> None:
+    values = np.arange(4001) % 7.0
+    found = estimate(values, [str(n) for n in range(4001)])
+    half = NormalDist().inv_cdf(0.975) * values.std(ddof=1) / np.sqrt(4001)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+
+
 def test_a_figure_that_is_no_mean_is_resampled_by_cluster() -> None:
     rng = np.random.default_rng(2)
     once = rng.random((30, 2)) + 0.1

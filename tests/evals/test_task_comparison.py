@@ -145,6 +145,13 @@ def test_nothing_left_to_compare_is_refused() -> None:
         compare_results(base, replace(other, samples=rows), allow_failures=True)
 
 
+def test_other_metrics_are_refused() -> None:
+    base, other = pair()
+    renamed = tuple(replace(metric, name="other") for metric in other.metrics)
+    with pytest.raises(InputError, match=r"the results of .* have different metrics"):
+        compare_results(base, replace(other, metrics=renamed))
+
+
 def test_results_without_metrics_are_refused() -> None:
     base, other = (replace(each, metrics=()) for each in pair())
     with pytest.raises(InputError, match="no metrics"):

@@ -105,17 +105,26 @@ def test_bert_score_needs_an_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "hint"),
+    ("wanted", "said", "hint"),
     [
-        ("exact_mach", "did you mean 'exact_match'?"),
-        ({"name": "exact_match", "ignorecase": True}, "did you mean 'ignore_case'?"),
-        ({"name": "bert_score", "idff": True}, "known: model, layer, idf, baseline"),
-        ({"k": 1}, "write name: and one of"),
-        ([], "known: "),
-        (7, "known: "),
+        ("exact_mach", "there is no scorer 'exact_mach'", "did you mean 'exact_match'?"),
+        (
+            {"name": "exact_match", "ignorecase": True},
+            "no setting 'ignorecase'",
+            "did you mean 'ignore_case'?",
+        ),
+        (
+            {"name": "bert_score", "idff": True},
+            "bert_score has no setting 'idff'",
+            "known: model, layer, idf, baseline",
+        ),
+        ({"k": 1}, "the scorer {'k': 1} has no name", "write name: and one of"),
+        ([], "the scorer is [], not", "known: "),
+        (7, "the scorer is 7, not", "known: "),
     ],
 )
-def test_what_is_unknown_names_the_nearest(wanted: object, hint: str) -> None:
+def test_what_is_unknown_names_the_nearest(wanted: object, said: str, hint: str) -> None:
     with pytest.raises(InputError, check=about("idff", "ignorecase", "scorer")) as error:
         make_scorer(wanted)
     assert (error.value.hint or "").startswith(hint)
+    assert said in error.value.message
