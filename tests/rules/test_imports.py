@@ -45,7 +45,7 @@ ORDERS = {
         "files detokenizer counting control sandbox corpus_files",
         "vocab",
         "tokenizer",
-        "turns calls.call_format",
+        "turns calls.call_format calls.spellings",
         "calls.probe calls.prompt calls.reader",
         "calls",
         "batch windows raw_bytes report chat exchange training gguf_writing",

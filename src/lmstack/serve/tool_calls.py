@@ -7,6 +7,7 @@ not cover running tools.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import string
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from functools import cached_property
 from typing import Any
 
 from lmstack.core import Grammar, Request, UnsupportedError
+from lmstack.core.schemas import json_validator
 from lmstack.engine import MAX_CALLS, Piece, ToolGrammar
+from lmstack.engine.constraints.tool_grammar import closed
 from lmstack.text import (
     CallFormat,
     CallReader,
@@ -79,8 +82,8 @@ class RequestCalls:
         if isinstance(form, JsonArguments):
             return {"separators": (form.item_separator, form.key_separator)}
         tags = tuple(self._piece(text) for text in (form.lead, form.key_end, form.value_end))
-        python, json = ("True", "False", "None"), ("true", "false", "null")
-        return {"tags": tags, "names": python if form.python_names else json}
+        python, plain = ("True", "False", "None"), ("true", "false", "null")
+        return {"tags": tags, "names": python if form.python_names else plain}
 
     @property
     def _max_calls(self) -> int:
@@ -97,7 +100,26 @@ class RequestCalls:
 
     def reader(self) -> CallReader:
         """For one choice."""
-        return CallReader(self.form, self.request.called_tools, self.ids, self.control_tokens)
+        tools = self.request.called_tools
+        return CallReader(
+            *(self.form, tools, self.ids, self.control_tokens),
+            fits=self._fits,
+            max_calls=self._max_calls,
+        )
+
+    def _fits(self, name: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether the grammar would have let these arguments pass."""
+        schema = self._schemas.get(name)
+        if schema is None:
+            return False
+        try:
+            return bool(json_validator(schema).is_valid(arguments))
+        except ValueError:
+            return False  # no validator can hold them to it
+
+    @cached_property
+    def _schemas(self) -> Mapping[str, str]:
+        return {t.name: json.dumps(closed(t.parameters)) for t in self.request.called_tools}
 
     def _piece(self, text: str) -> Piece:
         tokens = self.control_tokens

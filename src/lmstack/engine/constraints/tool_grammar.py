@@ -14,7 +14,7 @@ from typing import Any
 
 from lmstack.core import Grammar, InputError, shown
 
-__all__ = ["MAX_CALLS", "Piece", "ToolGrammar", "lark_of"]
+__all__ = ["MAX_CALLS", "Piece", "ToolGrammar", "closed", "lark_of"]
 
 # A fixed text: strings, and control tokens by their ids.
 Piece = tuple[str | int, ...]
@@ -113,10 +113,10 @@ def _tool(grammar: ToolGrammar, rule: str, name: str, schema: Mapping[str, Any])
         return _tagged(grammar, rule, head, schema)
     item, key = grammar.separators
     stated = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
-    return [f"{rule}: {head} %json {json.dumps({**_closed(schema), 'x-guidance': stated})}"]
+    return [f"{rule}: {head} %json {json.dumps({**closed(schema), 'x-guidance': stated})}"]
 
 
-def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Only the properties that are stated, unless others are: a small model would make some up,
     and nobody would know what to do with them."""
     combined = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if", "not")

@@ -15,6 +15,7 @@ from typing import Any
 
 from lmstack.core import Tool, ToolCallDelta
 from lmstack.text.calls.call_format import CallFormat, JsonArguments, TaggedArguments
+from lmstack.text.calls.spellings import Fits, SpelledReader
 
 __all__ = ["CallReader", "control_tokens_of", "without_marks"]
 
@@ -44,7 +45,11 @@ def without_marks(text: str) -> str:
 
 
 class CallReader:
-    """One answer. ``ids``: of its calls, in order. `push` text, and get what is certain."""
+    """One answer. ``ids``: of its calls, in order. `push` text, and get what is certain.
+
+    ``fits``: whether the tool of a name takes some arguments. With it, calls in other spellings
+    than ``form`` are read too, at most ``max_calls`` with those of ``form``; their ids are taken
+    from the end of ``ids``."""
 
     def __init__(
         self,
@@ -52,7 +57,13 @@ class CallReader:
         tools: Sequence[Tool],
         ids: Sequence[str],
         control_tokens: Mapping[str, int],
+        *,
+        fits: Fits | None = None,
+        max_calls: int | None = None,
     ) -> None:
+        self._spelled = None if fits is None else SpelledReader([t.name for t in tools], fits)
+        self._max_calls = len(ids) if max_calls is None else max_calls
+        self._num_spelled = 0
         self._form = _spelled_form(form, control_tokens)
         # The control tokens that the answer may have, with the bytes that stand for them here.
         self.marks = {number: _mark(number).encode() for number in control_tokens.values()}
@@ -65,7 +76,13 @@ class CallReader:
         self._state = self._text
         self._arguments: _JsonReader | _TaggedReader | None = None
         self.num_calls = 0
-        self.is_complete = False
+        self._is_whole = False  # the template's calls have come to their end
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer ends with calls as it should, or had some in another spelling."""
+        is_own = self.num_calls > self._num_spelled
+        return self._is_whole if is_own else self._num_spelled > 0
 
     def push(self, text: str, *, final: bool = False) -> list[Part]:
         """More of the answer. ``final``: that was all."""
@@ -73,6 +90,8 @@ class CallReader:
         parts: list[Part] = []
         while self._state(parts, final):
             pass
+        if final:
+            self._say(parts, "", final=True)
         return [part for part in parts if part != ""]
 
     # Each state takes what it can from the buffer; True: another state may go on.
@@ -133,9 +152,10 @@ class CallReader:
             return self._not_a_call(parts)
         self._raw = ""
         self._buffer = rest.removeprefix(self._form.name_end)
-        number = self.num_calls
+        self._say(parts, "", final=True)
+        place = self.num_calls - self._num_spelled
+        parts.append(ToolCallDelta(self.num_calls, self._ids[place % len(self._ids)], name))
         self.num_calls += 1
-        parts.append(ToolCallDelta(number, self._ids[number % len(self._ids)], name))
         self._arguments = (
             _JsonReader()
             if isinstance(self._form.arguments, JsonArguments)
@@ -165,19 +185,37 @@ class CallReader:
         """After the arguments of a call: another one, or the end."""
         del parts, final
         form = self._form
-        own_id = "" if form.id_lead is None else form.id_lead + self._ids[self.num_calls - 1]
+        own_id = "" if form.id_lead is None else form.id_lead + self._own_id
         between = None if form.between is None else own_id + form.between
         if between is not None and self._buffer.startswith(between):
             self._buffer = self._buffer.removeprefix(between)
             self._state = self._name
             return True
         ends = (form.end, form.end_of_many)
-        self.is_complete = any(self._buffer == own_id + end for end in ends if end is not None)
+        self._is_whole = any(self._buffer == own_id + end for end in ends if end is not None)
         return False
 
-    def _say(self, parts: list[Part], text: str) -> None:
+    @property
+    def _own_id(self) -> str:
+        """That of the last call in the template's spelling."""
+        return self._ids[self.num_calls - self._num_spelled - 1]
+
+    def _say(self, parts: list[Part], text: str, *, final: bool = False) -> None:
+        """Text, unless it is a call in another spelling. ``final``: no more text follows."""
         self._said |= bool(text)
-        parts.append(without_marks(text))
+        text = without_marks(text)
+        if self._spelled is None:
+            parts.append(text)
+            return
+        for part in self._spelled.push(text, final=final):
+            if isinstance(part, str):
+                parts.append(part)
+            elif self.num_calls < self._max_calls:
+                own_id = self._ids[-1 - self._num_spelled]
+                parts.append(ToolCallDelta(self.num_calls, own_id, part.name))
+                parts.append(ToolCallDelta(self.num_calls, arguments=part.arguments))
+                self.num_calls += 1
+                self._num_spelled += 1
 
 
 class _JsonReader:
