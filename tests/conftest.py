@@ -67,11 +67,30 @@ def pytest_configure() -> None:
         absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The processes of one run must agree on the ids, and an address is another in each."""
+# A file of tests stays in one process: the last one of a run should not be one of these.
+LONGEST = (
+    *("tests/train/test_processes.py", "tests/train/test_resume.py", "tests/train/test_heap.py"),
+    *("tests/train/test_reference.py", "tests/train/rollouts/test_online.py"),
+    *("tests/train/rollouts/test_ppo_runs.py", "tests/rag/test_crash.py"),
+    *("tests/rag/stores/test_keeping.py", "tests/rag/ingest/test_workers.py"),
+    *("tests/agents/test_hostile_sessions.py", "tests/agents/test_session.py"),
+    *("tests/agents/test_resume.py", "tests/app/server/test_commands_served.py"),
+    *("tests/app/server/test_up.py", "tests/app/cli/test_examples.py"),
+    *("tests/app/page/test_ask.py", "tests/app/page/test_look.py"),
+    *("tests/evals/gate/test_simulation.py", "tests/serve/test_embedder.py"),
+    *("tests/serve/test_openai_real.py", "tests/text/test_original_libraries.py"),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The processes of one run must agree on the ids, and an address is another in each. They
+    begin with what takes longest, in whatever order that has come."""
     strange = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if strange:
         raise pytest.UsageError(f"ids of tests that hold an address: {strange[:3]}")
+    if hasattr(config, "workerinput"):  # one of several processes
+        items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_terminal_summary(
