@@ -386,7 +386,8 @@ SCENARIOS = [
         notices=("budget",),
         reason="time is used up",
         tools=tool("never", delay_s=60),
-        **options(budget=Budget(seconds=1.5)),
+        # A fifth is for the last turn, also where the machine is busy.
+        **options(budget=Budget(seconds=5)),
     ),
     Scenario(
         "the budget of seconds stops the model, twice",
