@@ -35,7 +35,7 @@ OPENAI = "llama_index/core/_static/tiktoken_cache"
 CL100K = f"{OPENAI}/9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 O200K = f"{OPENAI}/fb374d419588a4632f3f557e76b4b70aebbca790"
 MISTRAL = "mistral_common/data"
-SLOW = ("llama3", "llama4", "qwen3.6", "tekken", "gemma", "mistral v2", "mistral v3")
+SLOW = ("o200k", "llama3", "llama4", "qwen3.6", "tekken", "gemma", "mistral v2", "mistral v3")
 NAMES = (
     *("gpt2", "cl100k", "o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken"),
     *("mistral v1", "mistral v2", "mistral v3", "gemma", "deberta", "t5", "bert"),
@@ -221,6 +221,16 @@ BUILDERS = {
 
 def plain(tokenizer, text):
     return tokenizer.encode(text, special=False, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("name", ["r50k_base", "p50k_base", "cl100k_base", "o200k_base"])
+def test_rules_of_openai_are_those_of_its_library(monkeypatch, name):
+    """The texts below try the first and the third of them; the long suite tries o200k as well."""
+    for load in ("load_tiktoken_bpe", "data_gym_to_mergeable_bpe_ranks"):
+        monkeypatch.setattr(openai_public, load, lambda *_, **__: {})
+    theirs = getattr(openai_public, name)()
+    assert ENCODINGS[name].pattern == theirs["pat_str"]
+    assert dict(ENCODINGS[name].special) == theirs["special_tokens"]
 
 
 @pytest.mark.parametrize("name", EACH)
