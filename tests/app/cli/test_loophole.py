@@ -43,6 +43,7 @@ def test_grpo_finds_the_loophole_and_the_report_names_it(run: Run, folder: Path)
         "grpo",
         objective={"name": "grpo", "rewards": [loophole], "samples": 8, "max_tokens": 12},
         data="prompts.jsonl",
+        report={"text": str(folder / "text.jsonl")},
         base=str(folder / "base-made"),
         model=None,
         tokenizer=None,

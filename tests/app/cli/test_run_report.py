@@ -57,7 +57,8 @@ def test_a_run_on_preferences_ends_in_one_and_its_pairs_are_searched(
         for n in range(30)
     ]
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    done = run("train", adapter(folder, "dpo", objective="dpo", data="pairs.jsonl", report=SMALL))
+    report = {**SMALL, "text": str(folder / "text.jsonl")}
+    done = run("train", adapter(folder, "dpo", objective="dpo", data="pairs.jsonl", report=report))
     assert done.code == 0, done.err
     kept = json.loads((folder / "dpo" / "report.json").read_text())
     length = next(each for each in kept["reward_hacking"] if each["trait"] == "length")
