@@ -26,6 +26,9 @@ RUNS_CODE = {"src/lmstack/core/own_code.py": "what a recipe or a task file names
 FORBIDDEN_METHODS = {("torch", "load"), ("torch", "save"), ("os", "system"), ("yaml", "load")}
 
 
+Sizes = tuple[dict[str, int], dict[str, int]]
+
+
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -37,7 +40,8 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from functions(node, prefix)
 
 
-def sizes(sources: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+@pytest.fixture(scope="module")
+def sizes(sources: Mapping[str, Any]) -> Sizes:
     """Lines of each file and of each function."""
     files = {source.shown: len(source.text.splitlines()) for source in sources.values()}
     bodies = {
@@ -48,16 +52,16 @@ def sizes(sources: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
     return files, bodies
 
 
-def test_no_file_and_no_function_is_over_the_hard_size(sources: Mapping[str, Any]) -> None:
-    files, bodies = sizes(sources)
+def test_no_file_and_no_function_is_over_the_hard_size(sizes: Sizes) -> None:
+    files, bodies = sizes
     over = {name: n for name, n in files.items() if n > FILE_HARD}
     over |= {name: n for name, n in bodies.items() if n > FUNCTION_HARD}
     wrong = sorted(f"{n} lines: {name}" for name, n in over.items() if name not in TOO_LONG)
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_exception_from_the_sizes_is_still_needed(sources: Mapping[str, Any]) -> None:
-    files, bodies = sizes(sources)
+def test_every_exception_from_the_sizes_is_still_needed(sizes: Sizes) -> None:
+    files, bodies = sizes
     needed = {name for name, n in files.items() if n > FILE_HARD}
     needed |= {name for name, n in bodies.items() if n > FUNCTION_HARD}
     assert set(TOO_LONG) <= needed
@@ -65,8 +69,8 @@ def test_every_exception_from_the_sizes_is_still_needed(sources: Mapping[str, An
 
 
 @pytest.mark.parametrize("kind", ["files", "functions"])
-def test_few_are_over_the_soft_size(sources: Mapping[str, Any], kind: str) -> None:
-    files, bodies = sizes(sources)
+def test_few_are_over_the_soft_size(sizes: Sizes, kind: str) -> None:
+    files, bodies = sizes
     measured, soft, share = {
         "files": (files, FILE_SOFT, FILES_OVER_SOFT),
         "functions": (bodies, FUNCTION_SOFT, FUNCTIONS_OVER_SOFT),
