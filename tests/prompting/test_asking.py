@@ -67,6 +67,10 @@ async def test_samples_are_voted_over(prompt: Write) -> None:
         answer = await PromptAsker(Several(said), prompt(settings)).ask({"review": "x"})
         assert answer.votes is not None
         assert (answer.answer, answer.votes.unparsed) == (leader, unparsed), settings
+    cut = Several(["Why:\nAnswer: good", "x\nAnswer: bad"], cut=(0, 1))
+    answer = await PromptAsker(cut, prompt("thinking: true\nsamples: 2")).ask({"review": "x"})
+    assert answer.votes is not None
+    assert (answer.answer, answer.votes.unparsed) == (None, 2)
     model = Several(["Good.", "bad", "good"])
     answer = await PromptAsker(model, prompt("samples: 3\nchoices: [good, bad]")).ask(
         {"review": "x"}

@@ -21,6 +21,7 @@ from lmstack.core import (
     StoreError,
 )
 from lmstack.prompting import PromptFile, PromptFolder, load_prompt
+from lmstack.prompting.prompt_file import example_of
 
 MARKDOWN = """\
 ---
@@ -237,6 +238,12 @@ def test_files_that_are_none_are_said_to_be(write: Write, tmp_path: Path) -> Non
         load_prompt(folder)
 
 
+@pytest.mark.parametrize("row", [{"a": "b"}, ["output"], {"output": 3}, {"output": None}])
+def test_a_row_that_is_no_example_is_one_of_the_examples(row: Any) -> None:
+    with pytest.raises(InputError, match="row 7", check=about("examples")):
+        example_of(row, "row 7")
+
+
 def test_lines_of_examples_say_where_they_are_wrong(write: Write) -> None:
     path = write(BODY.format("examples_file: shots.jsonl", "x"))
     for text, message in (
@@ -371,7 +378,7 @@ def test_a_folder_lists_prompts_and_what_is_wrong_with_others(write: Write, tmp_
 
 def test_a_folder_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="file"):
+    with pytest.raises(StoreError, match=r"reading .*file"):
         PromptFolder(tmp_path / "file").read()
 
 

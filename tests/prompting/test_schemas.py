@@ -16,6 +16,7 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.core.schemas import check_keywords
 from lmstack.prompting import type_schema
+from lmstack.prompting.schemas import _inlined
 
 
 class Colour(enum.Enum):
@@ -101,6 +102,13 @@ def test_variants_that_a_tag_tells_apart_are_any_of_them() -> None:
 
 class Narrowed(BaseModel):
     part: Annotated[Part, Field(json_schema_extra={"minProperties": 2})]
+
+
+def test_what_is_said_about_a_use_of_a_definition_stands_beside_it() -> None:
+    about = {"title": "a", "description": "b", "default": 1, "example": 2, "examples": [3]}
+    about |= {"deprecated": True}
+    schema = {"properties": {"n": {"$ref": "#/$defs/N", **about}}, "$defs": {"N": {"type": "null"}}}
+    assert _inlined(schema) == {"properties": {"n": {"type": "null", **about}}}
 
 
 def test_a_definition_that_is_narrowed_where_it_is_used_stays_one() -> None:

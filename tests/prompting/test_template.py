@@ -130,6 +130,7 @@ def test_values_are_of_their_types_and_written_as_json_writes_them() -> None:
     [
         ({"type": "txt"}, "has the type 'txt'", "did you mean 'text'?", "type"),
         ({"type": "zzzz"}, "has the type 'zzzz'", "types are text", "type"),
+        ({"description": 3}, "a description is 3, not text", "", "a description"),
         ({"untrusted": "yes"}, "untrusted is 'yes', not true or false", "", None),
         ({"type": "integer", "untrusted": True}, "integer is untrusted", "only text", "untrusted"),
     ],

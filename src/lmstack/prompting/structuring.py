@@ -192,7 +192,7 @@ class _Asking:
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         while True:
-            has_begun, stream = False, self._model.stream(self._made())
+            has_begun, stream = False, self._model.stream(self._made("", ""))
             try:
                 async for delta in stream:
                     has_begun = True
@@ -230,7 +230,7 @@ class _Asking:
             what, text=text, problem=problem, attempts=attempts, usage=usage, hint=hint
         )
 
-    def _made(self, last: str = "", reason: str = "") -> Request:
+    def _made(self, last: str, reason: str) -> Request:
         messages, words = self._request.messages, self.form.words
         if messages and words is not None and (self._in_prompt or reason or not self.held):
             messages = with_words(messages, words)
