@@ -254,7 +254,7 @@ def test_path_that_is_not_there_is_not_found(store, path):
 
 def test_file_in_the_way_of_the_store_says_so(tmp_path, model_folder):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="in the way"):
+    with pytest.raises(StoreError, match=r"^writing .*lock failed.*in the way"):
         Store(tmp_path / "file").pull(model_folder)
 
 
@@ -267,7 +267,7 @@ def test_full_or_read_only_disk_leaves_no_half_model(store, model_folder, monkey
         raise OSError(code, "as the disk says")
 
     monkeypatch.setattr(shutil, "copyfile", fails)
-    with pytest.raises(StoreError, match="as the disk says") as caught:
+    with pytest.raises(StoreError, match=r"^writing .* failed: as the disk says") as caught:
         store.pull(model_folder)
     assert hint in caught.value.hint
     assert list(store.folder.iterdir()) == []
@@ -276,7 +276,7 @@ def test_full_or_read_only_disk_leaves_no_half_model(store, model_folder, monkey
 def test_unreadable_card_is_a_store_error(store, pulled, monkeypatch):
     (pulled.path / "card.json").unlink()
     (pulled.path / "card.json").mkdir()
-    with pytest.raises(StoreError, match="Is a directory"):
+    with pytest.raises(StoreError, match=r"^reading .*card.json failed: Is a directory"):
         store.resolve("my-model")
     assert store.models() == []
 

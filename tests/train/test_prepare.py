@@ -138,7 +138,7 @@ def test_a_full_disk_is_said(
             file.write(b"x")
 
     monkeypatch.setattr(ExampleWriter, "add", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreError, match=r"^writing .* failed: No space left"):
         run(tmp_path, reading, data)
     assert [p.name for p in (tmp_path / "examples").iterdir()] == [".lock"]
 
