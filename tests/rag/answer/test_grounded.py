@@ -181,7 +181,7 @@ async def test_earlier_messages_are_the_history(make_grounded):
         Message("assistant", "At sea."),
         Message("user", "How tall is it?"),
     )
-    assert "48 metres" in (await complete(make_grounded(), Request(messages))).text
+    assert "48 metres tall" in (await complete(make_grounded(), Request(messages))).text
 
 
 async def test_a_prompt_is_a_question_without_a_history(make_grounded):
