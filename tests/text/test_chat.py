@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstack.core import FormatError, InputError, Message, ToolCall
+from lmstack.core import FormatError, InputError, Message, Tool, ToolCall
 from lmstack.text import ChatTemplate
 
 CHATML = (
@@ -92,6 +92,21 @@ def test_names_and_tool_calls_cannot_write_control_tokens(byte_level):
     )
     assert control_ids(ids, byte_level) == []
     assert "<|im_end|>" in byte_level.decode(ids)
+
+
+def test_the_schema_of_a_tool_begins_with_its_type_in_whatever_order_it_came():
+    template = ChatTemplate(
+        "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}"
+        "<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls %}<call>{{ c.function.name }} "
+        "{{ c.function.arguments | tojson }}</call>{% endfor %}</>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    schema = {"properties": {"city": {"title": "City", "type": "string"}}, "type": "object"}
+    shown = template.render([Message("user", "x")], tools=[Tool("f", "", schema)])
+    first = '"parameters": {"type": "object", "properties": {"city": {"title": "City", "type"'
+    assert first in shown
+    untyped = Tool("f", "", {"properties": {}})
+    assert '{"properties": {}}' in template.render([Message("user", "x")], tools=[untyped])
 
 
 def test_tool_arguments_reach_the_template_as_values():

@@ -261,11 +261,18 @@ def _same(text: str) -> str:
 
 
 def _tool_dict(tool: Tool, hide: Callable[[str], str]) -> dict[str, Any]:
-    """A tool as templates expect it, which is how OpenAI's API writes one."""
+    """A tool as templates expect it, which is how OpenAI's API writes one.
+
+    Its schema begins with the type, as in what models are trained on. Of one that begins with the
+    properties, as pydantic writes it, small models copy the form instead of filling it in.
+    """
+    parameters = _hidden(tool.parameters, hide, _MAX_NESTED)
+    if "type" in parameters:
+        parameters = {"type": parameters["type"], **parameters}
     function = {
         "name": tool.name,
         "description": hide(tool.description),
-        "parameters": _hidden(tool.parameters, hide, _MAX_NESTED),
+        "parameters": parameters,
     }
     return {"type": "function", "function": function}
 
