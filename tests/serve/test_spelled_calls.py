@@ -146,3 +146,28 @@ async def test_an_agent_runs_a_fenced_call_and_answers():
     model = WrittenModel(FENCED, "It snows in Oslo.")
     run = await Agent(model, tools=[tool(get_weather)]).run("How is it in Oslo?")
     assert (ran, run.answer) == (["Oslo"], "It snows in Oslo.")
+
+
+async def test_a_call_with_text_after_it_goes_back_with_its_result(connect, claude):
+    model = WrittenModel(f"{FENCED}\nThat is all.", "Snow.")
+    tool = {"name": "get_weather", "description": "The weather.", "input_schema": SCHEMA}
+    async with connect(create_app(models={"m": model})) as client:
+        tools = [{"type": "function", **FUNCTION}]
+        first = await client.responses.create(model="m", input=ASK, tools=tools)
+        [call] = [item for item in first.output if item.type == "function_call"]
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "snow"}
+        items = [*ASK, *(item.to_dict() for item in first.output), result]
+        assert (await client.responses.create(model="m", input=items)).output_text == "Snow."
+    model = WrittenModel(f"{FENCED}\nThat is all.", "Snow.")
+    async with claude(create_app(models={"m": model})) as client:
+        asked: dict[str, Any] = {"model": "m", "max_tokens": 99, "tools": [tool]}
+        turn = await client.messages.create(**asked, messages=ASK)
+        [use] = [block for block in turn.content if block.type == "tool_use"]
+        results = [{"type": "tool_result", "tool_use_id": use.id, "content": "snow"}]
+        messages = [
+            *ASK,
+            {"role": "assistant", "content": [block.to_dict() for block in turn.content]},
+            {"role": "user", "content": results},
+        ]
+        answer = await client.messages.create(**asked, messages=messages)
+    assert answer.content[0].text == "Snow."
