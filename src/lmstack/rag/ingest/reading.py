@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmstack.rag.catalogue.snapshot import Key, absolute_path
@@ -102,6 +102,10 @@ def read_and_parse(
         return Refused(key, error, digest)
 
 
+# As many files as are worth another process.
+FILES_A_WORKER = 8
+
+
 class Reader:
     """One pass over ``keys``; iterate within ``with``. ``sizes`` in bytes, as far as known.
     Leaving early stops what is at work."""
@@ -117,6 +121,10 @@ class Reader:
         self._left = deque(keys)
         self._roots, self._sizes, self._load = roots, sizes, load
         self._total = sum(sizes.get(key, 0) for key in keys)
+        if not workers.count:
+            # A process takes a second to be ready, so a few files are read by one.
+            needed = -(-len(keys) // FILES_A_WORKER)
+            workers = replace(workers, count=max(1, min(workers.processes, needed)))
         self._workers = Workers(workers, load)
         self._threads = ThreadPoolExecutor(workers.processes, "lmstack-reading")
         self._ahead = workers.processes * _AHEAD
