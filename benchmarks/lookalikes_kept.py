@@ -1,5 +1,5 @@
-"""Six kinds of look-alikes that were written before anybody read, or changed, how they are told
-apart, and that are measured once, when a change is done; no rule was tuned on them.
+"""Six kinds of look-alikes, written by somebody who had not read the rules that tell them apart,
+and measured once, after these had been changed; no rule was tuned on them.
 
 They stand nearer to what a small firm has than `lookalikes_data.TEMPLATES`: each document is laid
 out in one of several ways, and most of them also name others of their kind (the visit before, the
