@@ -253,6 +253,17 @@ def test_pooling_is_read_as_it_was_written(tokenizer, tmp_path, mode, normalize)
     assert pooling_of(tmp_path, tokenizer) == pooling
 
 
+@pytest.mark.parametrize(
+    ("stated", "own", "limit"), [(None, 512, 512), (77, 512, 77), (None, 1e30, None)]
+)
+def test_the_longest_text_is_that_of_the_folder_or_of_the_tokenizer(tmp_path, stated, own, limit):
+    if stated is not None:
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": stated}))
+    (tmp_path / "modules.json").write_text("[]")
+    limited = Tokenizer.from_json(json.dumps(SPEC), {"model_max_length": own})
+    assert pooling_of(tmp_path, limited).max_length == limit
+
+
 @pytest.mark.parametrize("markers", [("[Q]", None), (None, "[D]")])
 @pytest.mark.parametrize("flags", [(False, True), (True, False)])
 def test_late_interaction_is_read_as_it_was_written(tmp_path, markers, flags):

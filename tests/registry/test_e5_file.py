@@ -7,6 +7,7 @@ import struct
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from tests.registry.e5_files import PIECES, is_packed, packed, weights_of
@@ -87,6 +88,12 @@ def test_folder_is_one_of_sentence_transformers_with_both_prefixes(folder):
 def test_text_is_cut_as_the_makers_of_the_model_cut_it(folder, text, pieces):
     ids = Tokenizer.from_folder(folder).encode(text)
     assert [PIECES[i] for i in ids] == ["<s>", *pieces, "</s>"]
+
+
+def test_two_texts_are_parted_as_the_makers_of_the_model_part_them(folder):
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    first, last = (tokenizer.encode(text, add_special_tokens=False).tokens for text in "ab")
+    assert tokenizer.encode("a", "b").tokens == ["<s>", *first, "</s>", "</s>", *last, "</s>"]
 
 
 def test_control_tokens_in_text_by_others_stay_text(folder):

@@ -63,6 +63,11 @@ def test_folder_is_copied_in_and_found_by_name(store, pulled, model_files):
 
 def test_folder_in_place_has_the_digest_of_its_copy(store, pulled, model_folder):
     assert store.resolve(model_folder).digest == pulled.digest
+    card, copied = store.resolve(model_folder).card, pulled.card
+    for name in ("kind", "licence", "architecture", "parameters", "files"):
+        assert getattr(card, name) == getattr(copied, name)
+    assert card.parameters
+    assert card.source == str(model_folder)
     assert store.resolve(str(model_folder)).path == model_folder
 
 
