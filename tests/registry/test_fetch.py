@@ -19,12 +19,13 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 def fetch(site, tmp_path):
     site.files["/f"] = DATA
 
-    def fetch(sha256=SHA256, size=SIZE, seen=None):
+    def fetch(sha256=SHA256, size=SIZE, seen=None, headers=None):
         with httpx.Client(trust_env=False) as client:
             download(
                 RemoteFile(f"{site.url}/f", "f", sha256, size),
                 tmp_path / "f",
                 client,
+                headers=headers,
                 progress=None if seen is None else lambda *args: seen.append(args),
             )
         return (tmp_path / "f").read_bytes()
@@ -80,7 +81,10 @@ def test_partial_file_of_a_killed_download_is_continued(fetch, site, tmp_path):
 
 def test_partial_file_with_wrong_bytes_is_started_over(fetch, site, tmp_path):
     (tmp_path / "f.part").write_bytes(b"?" * 400_000)
-    assert fetch() == DATA
+    seen = []
+    assert fetch(seen=seen, headers={"Authorization": "Bearer t"}) == DATA
+    assert [authorization for _, _, authorization in site.requests] == ["Bearer t"] * 2
+    assert seen[-1] == ("f", SIZE, SIZE)
 
 
 def test_complete_partial_file_needs_no_request(fetch, site, tmp_path):

@@ -19,6 +19,7 @@ from lmstack.core import (
     UnsupportedError,
 )
 from lmstack.registry import SamplingDefaults, Store, card, load, load_text
+from lmstack.registry.sources.pinned import Traits
 
 WORDS = ["<unk>", "<s>", "</s>", "<|im_end|>", "a", "b", "c", "d"]
 LLAMA = {
@@ -113,10 +114,14 @@ def loaded(store):
 
 
 def test_language_model_loads_whole(write, loaded):
-    found = loaded(write())
+    folder = write()
+    found = loaded(folder)
     ids = found.tokenizer.encode("a b c")
     assert found.module(input_ids=torch.tensor([ids])).logits.shape == (1, 3, len(WORDS))
     assert (found.template, found.pooling) == (None, None)
+    assert (found.kind, found.form, found.labels, found.late) == ("generate", "float32", (), None)
+    assert (found.traits, found.name) == (Traits(), folder.name)
+    assert found.parameters == sum(weight.numel() for weight in found.module.state_dict().values())
 
 
 def test_the_text_half_of_a_folder_is_read_without_weights(tmp_path):
