@@ -19,12 +19,22 @@ MARKED = CallFormat(
     end='"}]',
 )
 CONTROL = {"[TOOL_CALLS]": 5, "[INST]": 6}
+FENCED = '```json\n{"name": "now", "arguments": {}}\n```'
 CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
 NOW = [ToolCallDelta(0, IDS[0], "now"), ToolCallDelta(0, arguments="{}")]
 
 
 def reader(form: CallFormat = PLAIN) -> CallReader:
     return CallReader(form, TOOLS, IDS, control_tokens_of(form, CONTROL))
+
+
+def fitting(form: CallFormat = PLAIN, max_calls: int | None = None) -> CallReader:
+    """One that reads other spellings too."""
+    return CallReader(
+        *(form, TOOLS, IDS, control_tokens_of(form, CONTROL)),
+        fits=lambda _name, arguments: not arguments,
+        max_calls=max_calls,
+    )
 
 
 def test_text_comes_out_before_the_call_is_certain() -> None:
@@ -110,3 +120,49 @@ def test_json_that_only_looks_like_a_call_is_one_at_the_beginning_alone() -> Non
 def test_text_before_a_call_may_be_forbidden() -> None:
     one = reader(replace(PLAIN, lead_after_text=None))
     assert one.push("Well.\n" + CALL)[0] == "Well.\n"
+
+
+def test_calls_in_both_spellings_have_numbers_in_order_and_ids_of_their_own() -> None:
+    one = fitting()
+    parts = [*one.push(f"So.\n{FENCED}\n{CALL}"), *one.push("", final=True)]
+    assert parts[0] == "So."
+    begun = [(p.index, p.id) for p in parts if isinstance(p, ToolCallDelta) and p.id]
+    assert begun == [(0, IDS[-1]), (1, IDS[0])]
+    assert one.is_complete
+
+
+def test_ids_that_the_model_writes_are_those_of_its_own_calls_after_another_spelling() -> None:
+    one = fitting(MARKED)
+    [mark] = one.marks.values()
+    one.push(f'{FENCED}\n{mark.decode()}[{{"name": "now", "arguments": {{}}, "id": "{IDS[0]}"}}]')
+    one.push("", final=True)
+    assert one.num_calls == 2
+    assert one.is_complete
+
+
+def test_a_call_of_the_template_that_breaks_off_after_another_spelling_is_not_complete() -> None:
+    one = fitting()
+    one.push(f"{FENCED}\n{CALL[:-14]}")
+    one.push("", final=True)
+    assert one.num_calls == 2
+    assert not one.is_complete
+
+
+def test_half_a_call_in_another_spelling_is_text() -> None:
+    one = fitting()
+    parts = [*one.push(FENCED[:-8]), *one.push("", final=True)]
+    assert "".join(map(str, parts)) == FENCED[:-8]
+    assert not one.is_complete
+
+
+def test_the_words_of_a_control_token_are_another_spelling_of_a_call() -> None:
+    one = fitting(MARKED)
+    typed = '[TOOL_CALLS][{"name": "now", "arguments": {}}]'
+    assert [p.name for p in one.push(typed) if isinstance(p, ToolCallDelta)] == ["now", ""]
+
+
+def test_calls_beyond_those_allowed_are_dropped() -> None:
+    one = fitting(max_calls=1)
+    parts = [*one.push(f"{FENCED}\n{FENCED}"), *one.push("", final=True)]
+    assert one.num_calls == 1
+    assert not [part for part in parts if isinstance(part, str)]

@@ -155,6 +155,7 @@ class SpelledReader:
             raise _More
         if not final and not (rest or close) and (not is_one or not calls):
             raise _More
+        # Without anything that closes it a single value ends itself, and others end the answer.
         is_closed = rest.startswith(close) if close or is_one else not rest
         if not calls or not (is_closed or close.startswith(rest)):
             raise _Text
