@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from tests.errors import about
 
-from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError
+from lmstack.core import (
+    FormatError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    UnsupportedError,
+)
 from lmstack.registry import Store
 from lmstack.registry.adapters import base_name, base_of, lineage_of, read_training
 
@@ -68,3 +74,16 @@ def test_what_is_no_lineage_is_refused_and_none_is_none(adapter: Write) -> None:
             read_training(adapter({}, wrong))
     with pytest.raises(FormatError, match=r"training\.json is no lineage"):
         lineage_of(adapter({}, {"recipe": {}}))
+
+
+def test_an_adapter_is_no_model_and_is_told_how_it_becomes_one(
+    adapter: Write, store: Store
+) -> None:
+    folder = adapter({"base_model_name_or_path": "base"})
+    for bring in (store.pull, store.resolve):
+        with pytest.raises(UnsupportedError, match="is an adapter", check=about("model")) as error:
+            bring(str(folder))
+        assert error.value.message.startswith(repr(str(folder)))
+        assert error.value.hint == (
+            f"lmstack model merge {folder} --output NAME makes one of it and its base"
+        )
