@@ -178,9 +178,10 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_loss_and_gradients_are_those_of_trl(name: str) -> None:
+def test_loss_and_gradients_are_those_of_trl(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a whole model, varlen here and padded there; in float64, which TRL leaves for ORPO's
     odds."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")  # where some of its trainers are
     objective, oracle = ORACLES[name]
     module = tiny.model("llama", seed=1)
     found = smoothed(pairs(6, alike=name == "orpo"), 0.2 if name == "cdpo" else 0.0)

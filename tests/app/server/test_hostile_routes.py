@@ -372,8 +372,8 @@ def test_nothing_that_an_obeying_model_writes_is_streamed_or_answered(server: Se
     assert "evil.example" not in events
     done = json.loads(events.split("event: done\ndata: ")[1].split("\n")[0])
     # It repeats passages too, and what is left of it are these, each cited where it stands.
-    assert "numbered passages only" in read
-    assert "numbered passages" not in done["answer"]
+    assert "from the passages only" in read
+    assert "passages only" not in done["answer"]
     assert done["citations"]
     for cited in done["citations"]:
         text = server.ask("boss", "GET", f"/api/documents/{cited['document_id']}/text").text

@@ -15,7 +15,8 @@ import pytest
 
 from lmstack.serve import create_app
 
-# Everything that these routes ask takes three seconds, twice as long as requests get to finish.
+# Everything that these routes ask goes on for three seconds after the server was told to stop, twice
+# as long as requests get to finish.
 CHILD = """
 import asyncio, sys, threading
 from lmstack.app.server.serve import Service, open_port, serve
@@ -33,7 +34,7 @@ class Slow:
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *_, **__: never.wait(3)
+        return lambda *_, **__: never.wait(300)
 
 class View(Slow):
     uploads = Slow()
@@ -60,7 +61,12 @@ def load():
         task_models={"m": slow}, tokenizers={"m": slow},
     )
     add_page(app, view=View())
-    return Service(app, stopping=app.state.shared.stopping.set)
+
+    def stopping():
+        app.state.shared.stopping.set()
+        threading.Timer(3, never.set).start()
+
+    return Service(app, stopping=stopping)
 
 listener = open_port("127.0.0.1", 0, "up")
 try:
