@@ -15,8 +15,8 @@ import pytest
 
 from lmstack.serve import create_app
 
-# Everything that these routes ask goes on for three seconds after the server was told to stop, twice
-# as long as requests get to finish.
+# Everything that these routes ask goes on for three seconds after the server was told to stop,
+# twice as long as requests get to finish.
 CHILD = """
 import asyncio, sys, threading
 from lmstack.app.server.serve import Service, open_port, serve
