@@ -12,7 +12,7 @@ const counted = (count, word) => `${count.toLocaleString("en")} ${word}${count =
 
 /** Draws into `root`; `within`: the filter of the question, {where, words}, or null;
  * `manner`: "write", "quote", or null for what is usual; `actions` are
- * {open(turn, index), retry(turn), askKey(turn, node), judged(turn)}. */
+ * {open(turn, index), retry(turn), askKey(turn, node), judged(turn), grown()}. */
 export class Turn {
   constructor(question, within, actions) {
     this.question = question;
@@ -166,6 +166,7 @@ export class Turn {
     this.frame = 0;
     const units = (point) => unitOffset(this.text, point);
     this.prose.draw(this.text, this.unsupported.map(({ start, end }) => [units(start), units(end)]));
+    this.actions.grown();
   }
 
   cite(number, probe) {

@@ -38,7 +38,7 @@ function start(question) {
 
 /** `within`: the filter that the question is asked under, {where, words}, or null. */
 function addTurn(question, within) {
-  const turn = new Turn(question, within, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => (retry(which), status.poll())), judged: () => remember(turns) });
+  const turn = new Turn(question, within, { open: openSource, retry, askKey: (which, node) => addKeyForm(node, () => (retry(which), status.poll())), judged: () => remember(turns), grown: afterGrowth });
   turns.push(turn);
   byId("welcome").hidden = true;
   byId("fresh").hidden = false;
