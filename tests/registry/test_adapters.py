@@ -16,6 +16,7 @@ from lmstack.core import (
     IntegrityError,
     NotFoundError,
     UnsupportedError,
+    shown,
 )
 from lmstack.registry import Store
 from lmstack.registry.adapters import base_name, base_of, lineage_of, read_training
@@ -83,7 +84,7 @@ def test_an_adapter_is_no_model_and_is_told_how_it_becomes_one(
     for bring in (store.pull, store.resolve):
         with pytest.raises(UnsupportedError, match="is an adapter", check=about("model")) as error:
             bring(str(folder))
-        assert error.value.message.startswith(repr(str(folder)))
+        assert error.value.message.startswith(shown(str(folder)))
         assert error.value.hint == (
             f"lmstack model merge {folder} --output NAME makes one of it and its base"
         )

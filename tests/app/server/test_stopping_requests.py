@@ -18,6 +18,8 @@ from lmstack.serve import create_app
 # Everything that these routes ask goes on for three seconds after the server was told to stop,
 # twice as long as requests get to finish.
 CHILD = """
+import os
+os.cpu_count = lambda: 32  # so that each of them has a thread, and none waits for another
 import asyncio, sys, threading
 from lmstack.app.server.serve import Service, open_port, serve
 from lmstack.app.server.stopping import Stopping
@@ -118,7 +120,8 @@ class Stopped:
 
 
 def _in_flight(url: str) -> int:
-    found = re.search(r"^lmstack_\w*in_flight\w* (\d+)", httpx.get(f"{url}/metrics").text, re.M)
+    metrics = httpx.get(f"{url}/metrics", timeout=60).text
+    found = re.search(r"^lmstack_\w*in_flight\w* (\d+)", metrics, re.M)
     assert found is not None
     return int(found[1]) - 1  # this one
 
