@@ -28,6 +28,7 @@ from typing import Any
 
 from answers_systems import Models, load_models
 from lookalikes_data import TEMPLATES, Corpus, Question, corpus
+from lookalikes_fourth import FOURTH
 from lookalikes_kept import KEPT
 from machine import machine
 from recording import add_options, result_file
@@ -47,6 +48,7 @@ SETS = {
     "first": [each for each in TEMPLATES if each.tuned_on],
     "second": [each for each in TEMPLATES if not each.tuned_on],
     "kept": KEPT,
+    "fourth": FOURTH,
 }
 
 

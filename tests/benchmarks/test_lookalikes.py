@@ -24,10 +24,11 @@ def data() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def sets(data: ModuleType) -> list[Any]:
+    from lookalikes_fourth import FOURTH
     from lookalikes_kept import KEPT
 
     by_half = [[t for t in data.TEMPLATES if t.tuned_on is half] for half in (True, False)]
-    return [*by_half, KEPT]
+    return [*by_half, KEPT, FOURTH]
 
 
 def test_the_split_is_what_it_was(data: ModuleType) -> None:
