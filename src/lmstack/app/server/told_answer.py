@@ -80,7 +80,6 @@ def _done(
         ],
         "cited": len({citation.passage for citation in answer.citations}),
         "passages": len(answer.hits),
-        "dropped": [[each.text, each.support, each.reason] for each in answer.dropped],
     }
 
 

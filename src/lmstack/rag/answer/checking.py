@@ -11,7 +11,7 @@ far words bear a sentence out (`support`), nor how a model is asked (`writing`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmstack.rag.answer.prompting import Written
@@ -125,8 +125,12 @@ async def check(
 ) -> Claim:
     """What bears ``written`` out. ``least``: the support that is enough, by ``judge`` or, without
     one, by ``scorer``; a quotation needs none."""
-    places, support = await asyncio.to_thread(_by_words, written, evidence, scorer)
-    covering, reason = await asyncio.to_thread(_covering, written, evidence, scorer)
+    clauses = _clauses(written.said)
+    texts = list(dict.fromkeys((written.said, *(part for cut in clauses for part in cut))))
+    rows = await asyncio.to_thread(scorer.score, texts, evidence.texts)
+    scores = dict(zip(texts, rows, strict=True))
+    places, support = _by_words(written, clauses, evidence, scores)
+    covering, reason = await asyncio.to_thread(_covering, written, evidence, scores[written.said])
     if judge is not None and support < 1 and covering and not reason:
         found = await judge(written.said, evidence.shown(covering))
         if found is not None:
@@ -140,42 +144,40 @@ async def check(
     return Claim(written.text, quotes, passages, support, written.apart)
 
 
+def _clauses(text: str) -> list[tuple[str, str]]:
+    """``text`` as two clauses, wherever it may join them."""
+    return [cut for cut in halves(text) if all(len(content_words(c)) >= CLAUSE_WORDS for c in cut)]
+
+
 def _by_words(
-    written: Written, evidence: Evidence, scorer: SupportScorer
+    written: Written,
+    clauses: Sequence[tuple[str, str]],
+    evidence: Evidence,
+    scores: Mapping[str, Sequence[float]],
 ) -> tuple[list[int], float]:
-    """The sentence of the evidence that bears ``written`` out best, or the two of its clauses."""
-    clauses = [
-        cut
-        for cut in halves(written.said)
-        if all(len(content_words(clause)) >= CLAUSE_WORDS for clause in cut)
-    ]
-    parts = list(dict.fromkeys((written.said, *(part for cut in clauses for part in cut))))
-    best = dict(zip(parts, _best(written, parts, evidence, scorer), strict=True))
-    ways = [[best[written.said]], *([best[part] for part in cut] for cut in clauses)]
-    chosen = max(ways, key=lambda way: min(score for score, _ in way))
-    return [place for _, place in chosen if place >= 0], min(score for score, _ in chosen)
-
-
-def _best(
-    written: Written, texts: Sequence[str], evidence: Evidence, scorer: SupportScorer
-) -> list[tuple[float, int]]:
-    """Of each text the highest support, and the place that it comes from."""
+    """The sentence of the evidence that bears ``written`` out best, or the two of its clauses.
+    ``scores``: of each text the support by each sentence of the evidence."""
     if not evidence.texts:
-        return [(0.0, -1)] * len(texts)
+        return [], 0.0
     hint = [HINTED * evidence.hinted(n, written.numbers) for n in range(len(evidence.texts))]
-    found = []
-    for row in scorer.score(texts, evidence.texts):
+
+    def best(text: str) -> tuple[float, int]:
+        row = scores[text]
         place = max(range(len(row)), key=lambda n: row[n] + hint[n])
-        found.append((row[place], place))
-    return found
+        return row[place], place
+
+    ways = [[best(written.said)], *([best(part) for part in cut] for cut in clauses)]
+    chosen = max(ways, key=lambda way: min(score for score, _ in way))
+    return [place for _, place in chosen], min(score for score, _ in chosen)
 
 
-def _covering(written: Written, evidence: Evidence, scorer: SupportScorer) -> tuple[list[int], str]:
+def _covering(
+    written: Written, evidence: Evidence, scores: Sequence[float]
+) -> tuple[list[int], str]:
     """The few sentences of the evidence that together hold what ``written`` says, the best first;
     and what of it stands nowhere near them, if anything."""
     if not evidence.texts:
         return [], "nothing was read"
-    (scores,) = scorer.score([written.said], evidence.texts)
     parts = parts_of(written.said, evidence.question)
     holds = [held(parts, text) for text in evidence.texts]
     hint = [HINTED * evidence.hinted(n, written.numbers) for n in range(len(holds))]
