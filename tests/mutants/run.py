@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "build" / "mutants"
 KNOWN = Path(__file__).with_name("known.toml")
 ORDERED, LAUNCH = (Path(__file__).with_name(f"{name}.py") for name in ("ordered", "launch"))
-COPIED = ("src", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "setup.py")
+COPIED = ("src", "tests", "docs", "examples", "benchmarks", "recipes", "pyproject.toml", "setup.py")
 COPIED += ("README.md", "LICENSE", "CHANGELOG.md")
 # What each process of tests has loaded when it starts. Nothing that is or imports a plugin of
 # pytest, such as hypothesis or anyio: pytest has to load those itself, and warns.
@@ -110,6 +110,7 @@ also_copy =
     docs
     examples
     benchmarks
+    recipes
     README.md
     LICENSE
     CHANGELOG.md
