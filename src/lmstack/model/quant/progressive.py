@@ -27,7 +27,8 @@ from lmstack.model.quant.quantize import inverse, rounded_scales, scales_for
 __all__ = ["fits_lines", "on_lines"]
 
 _STEEPEST = 16  # 15 times as much is as far as codes of 8 bits reach
-_CHUNK = 1 << 20  # weights worked on at a time
+# Weights worked on at a time: in groups of 64 just few enough for torch to stay in one thread.
+_CHUNK = 1_000_000
 _TRIES = 16  # scales from which a group is fitted, up to twice the smallest
 
 
@@ -77,27 +78,26 @@ def _fitted(blocks: Tensor, steps: Tensor, lows: Tensor) -> tuple[Tensor, Tensor
     share = torch.full((codes.shape[1],), 1 / codes.shape[1])
     mean = (codes @ share).view_as(steps)
     spread = (codes.square_() @ share).view_as(steps) - mean.square()
+    # The halves one after the other: sums over them and what is asked of both read memory in order.
+    steps, lows, mean, spread = (x.T.contiguous() for x in (steps, lows, mean, spread))
     middles = lows + steps * mean
     # As large that neither a weight nor a slope is too large.
     ends = torch.maximum(lows.abs(), (lows + 15 * steps).abs())
-    least = torch.maximum(ends, steps * (127 / _STEEPEST)).amax(-1)
+    least = torch.maximum(ends, steps * (127 / _STEEPEST)).amax(0)
     best, error = (steps, lows, scales_for(2 * least)), torch.full_like(least, torch.inf)
     for tried in range(_TRIES):
         # Slopes by one scale, then the scale that is best for these.
-        slopes = (steps * (127 * inverse(least * 2 ** (tried / _TRIES)))[:, None]).round()
-        fit = (slopes * steps * spread).sum(-1) * inverse((slopes.square() * spread).sum(-1))
+        slopes = (steps * (127 * inverse(least * 2 ** (tried / _TRIES)))).round_()
+        fit = (slopes * steps * spread).sum(0) * inverse((slopes.square() * spread).sum(0))
         scales = rounded_scales(torch.maximum(127 * fit, least)).float()
-        starts = (middles * inverse(scales)[:, None] - slopes * mean).round()
-        starts = starts.clamp(min=-127).minimum(127 - 15 * slopes)
-        rise = steps - slopes * scales[:, None]
-        rest = middles - (slopes * mean + starts) * scales[:, None]
-        found = (rise.square() * spread + rest.square()).sum(-1)
+        starts = (middles * inverse(scales) - slopes * mean).round_()
+        starts = starts.clamp_(min=-127).minimum(127 - 15 * slopes)
+        rise = steps - slopes * scales
+        rest = middles - (slopes * mean + starts) * scales
+        found = (rise.square_() * spread + rest.square_()).sum(0)
         better = found < error
         error = torch.minimum(found, error)
-        each = (
-            torch.where(better[:, None], slopes, best[0]),
-            torch.where(better[:, None], starts, best[1]),
-        )
+        each = torch.where(better, slopes, best[0]), torch.where(better, starts, best[1])
         best = (*each, torch.where(better, scales, best[2]))
     slopes, starts, scales = best
-    return blocks, slopes.to(torch.uint8), (starts + 128).to(torch.uint8), scales.half()
+    return blocks, slopes.T.to(torch.uint8), (starts.T + 128).to(torch.uint8), scales.half()
