@@ -278,7 +278,7 @@ def test_the_tokenizer_of_a_model_reads_the_text_that_smooths_it(folder, store, 
         return read(path, form, ids)
 
     monkeypatch.setattr(loading, "read_weights", watched)
-    kept_forms.load_form(folder, "int8", store.root, Words())
+    kept_forms.load_form(folder, "int8", store.root, Words)
     assert seen == [Words().encode(calibration_text())]
 
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,16 +236,28 @@ def _note_others(folder: ModelFolder) -> None:
 def _loaded(folder: ModelFolder, place: Path, form: Form | None, store: Store) -> LoadedModel:
     """``folder`` was verified. ``place``: where it lies, for messages."""
     path, kind, config = folder.path, folder.kind, _config(folder.path)
-    tokenizer = None
-    try:
-        text = load_text(folder, store)
-        tokenizer = text.tokenizer
-    except NotFoundError:
-        bare = _NoTokenizer(place)
-        text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     own = stored_form(folder)
     form = form or own or "float32"
-    module = load_form(folder, form, store.root, tokenizer)
+
+    def read_text() -> ModelText | None:
+        try:
+            return load_text(folder, store)
+        except NotFoundError:
+            return None
+
+    # A large vocabulary takes as long to build as kept weights to verify.
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_text)
+
+        def tokenizer() -> Tokenizer | None:
+            found = reading.result()
+            return None if found is None else found.tokenizer
+
+        module = load_form(folder, form, store.root, tokenizer)
+        text = reading.result()
+    if text is None:
+        bare = _NoTokenizer(place)
+        text = ModelText(folder.name, bare, None, GenerationDefaults(frozenset()), {})
     late = late_interaction(path) if kind == "late-interaction" else None
     if late is not None:
         _check_projection(late, module.config.hidden_size, path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -190,10 +190,13 @@ def shaped_digest(digest: str, max_tokens: int | None, dimensions: int | None) -
 
 
 def load_form(
-    folder: ModelFolder, form: Form, root: Path, tokenizer: Tokenizer | None = None
+    folder: ModelFolder,
+    form: Form,
+    root: Path,
+    tokenizer: Callable[[], Tokenizer | None] = lambda: None,
 ) -> Transformer:
     """The module of ``folder`` with weights in ``form``. ``root``: of the store that keeps it.
-    ``tokenizer``: of the text that shows how large activations are."""
+    ``tokenizer``: of the text that shows how large activations are, where the form is made."""
     from lmstack.model import build_module
     from lmstack.model.formats.mapped.file import read_mapped, write_mapped
     from lmstack.model.forms import is_quantized
@@ -206,7 +209,8 @@ def load_form(
     key = cache_key(root) or b""
 
     def read() -> tuple[TransformerConfig, dict[str, Weight]]:
-        ids = None if tokenizer is None else tokenizer.encode(calibration_text())
+        words = tokenizer()
+        ids = None if words is None else words.encode(calibration_text())
         return read_weights(folder.path, form, ids)
 
     def kept() -> Transformer | None:

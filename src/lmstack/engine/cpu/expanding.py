@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -59,7 +60,15 @@ class Expanded:
         if at not in self._codes:
             self._codes[at], self._room = self._room[:size], self._room[size:]
         codes, panels = self._codes[at], len(matrix.codes)
-        path_now().unpack(ctypes.byref(Matrix.of(matrix)), 0, panels, codes.data_ptr())
+        held, unpack = Matrix.of(matrix), path_now().unpack
+
+        def fill(start: int, end: int) -> None:
+            unpack(ctypes.byref(held), start, end, codes.data_ptr() + size // panels * start)
+
+        parts = min(torch.get_num_threads(), panels)
+        bounds = [panels * n // parts for n in range(parts + 1)]
+        with ThreadPoolExecutor(parts) as pool:
+            list(pool.map(fill, bounds[:-1], bounds[1:]))
         return codes
 
 
