@@ -7,6 +7,7 @@ API and `/v1/chat/completions`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,15 @@ def test_what_is_wanted_also_holds_where_nothing_that_was_written_is_shown(
         text, outcome = by_page(wishes)
         assert text.startswith(QUOTED)
         assert outcome == "answer"
-    # That there is no answer is the model's word against the reranker's.
+    # Nor does a small one that says so when the passages are certain.
+    said[:] = [NONE]
+    assert by_page(AnswerWishes("write", "strict"))[1] == "answer"
+
+
+def test_that_there_is_no_answer_is_the_word_of_the_model_where_no_passage_is_certain(
+    by_page: Way, sure: Callable[[float], None], said: list[str]
+) -> None:
+    sure(math.log(0.4 / 0.6))
     said[:] = [NONE]
     assert by_page(AnswerWishes("write"))[1] == "closest"
     assert by_page(AnswerWishes("write", "strict")) == (NOTHING, "nothing")

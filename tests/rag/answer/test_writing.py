@@ -115,6 +115,14 @@ async def test_where_the_model_says_that_there_is_no_answer_the_closest_is_shown
     assert_valid(answer)
 
 
+async def test_where_the_passages_are_certain_the_model_cannot_say_that_there_is_no_answer(
+    make_writer, make_answerer
+):
+    quoted = await make_answerer().answer(QUESTION)
+    answer = await make_writer(ScriptedModel([NONE]), certain=0.0).answer(QUESTION)
+    assert (answer.outcome, answer.answer) == ("answer", quoted.answer)
+
+
 async def test_the_quotation_is_there_before_the_model_writes(make_writer, make_answerer):
     model = ScriptedModel([_true])
     quoted = await make_answerer(min_confidence=0).answer(QUESTION)

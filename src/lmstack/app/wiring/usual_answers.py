@@ -17,6 +17,9 @@ __all__ = ["MIN_PARAMETERS", "usual_answers"]
 MIN_PARAMETERS = 1_500_000_000
 # Passages that a local model is shown: of five a small one more often answers from the wrong one.
 FEW = 3
+# Above this confidence it says of as many answers as gaps that the documents do not say
+# (docs/decisions.md), so its word counts below.
+CERTAIN = 0.5
 
 
 def usual_answers(model: ModelInfo) -> AnswerConfig:
@@ -27,6 +30,7 @@ def usual_answers(model: ModelInfo) -> AnswerConfig:
     return AnswerConfig(
         strategy="write" if writes else "quote",
         shown=AnswerConfig.shown if is_remote else FEW,
+        certain=AnswerConfig.certain if is_remote else CERTAIN,
         plans=writes,
         judges=writes,
     )

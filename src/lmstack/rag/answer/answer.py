@@ -94,7 +94,8 @@ class AnswerConfig(Config):
 
     From ``min_confidence`` on an answer is given; from ``min_closest`` on what is closest in the
     documents is shown, as such; below, nothing. So ``min_closest=1`` refuses whatever is not
-    certain enough, and ``min_closest=0`` always shows something.
+    certain enough, and ``min_closest=0`` always shows something. Above ``certain`` the passages
+    answer also where a model that writes found nothing in them.
 
     A sentence that is written is supported if passages bear it out with at least ``min_support``:
     by words and vectors or, with ``judges``, by the probability of the model's own "yes" when it
@@ -114,6 +115,7 @@ class AnswerConfig(Config):
     max_quote_chars: int = 800
     min_confidence: float = 0.25
     min_closest: float = 0.1
+    certain: float = 1.0
     min_support: float = 0.5
     unsupported: Unsupported = "drop"
     max_tokens: int = 512
@@ -141,7 +143,7 @@ class AnswerConfig(Config):
         check_range("max_calls", self.max_calls, 2, 1000)
         check_range("window_tokens", self.window_tokens, 100, 1_000_000)
         AnswerWishes(task=self.task)  # that it is one
-        for name in ("min_confidence", "min_closest", "min_support"):
+        for name in ("min_confidence", "min_closest", "certain", "min_support"):
             check_range(name, getattr(self, name), 0, 1)
 
     def wished(self, wishes: AnswerWishes) -> AnswerConfig:

@@ -215,7 +215,8 @@ class Answerer:
                     yield event
             if not composer.sentences:
                 reason = _why(composer)
-                if many or composer.abstained:
+                certain = (found.confidence or 0) > self.config.certain
+                if many or (composer.abstained and not certain):
                     outcome = "closest" if self._may_show(found.confidence) else "nothing"
                     quotes, others = await self._quotes(found, outcome)
         if not composer.sentences:
