@@ -1,22 +1,86 @@
-"""Processes as torchrun starts them, forked from one that has loaded what they need: a process that
-loads torch takes seconds. ``python forked.py COUNT SCRIPT ARGUMENT...``
+"""Commands and processes as torchrun starts them, forked from one process that has loaded what they
+need: a process that loads torch takes seconds.
 
-Like torchrun, it ends them all when one has failed. It needs Linux, and threads in none of them.
+`Forks` is that process as tests see it. ``forks.start(2, script, argument...)`` runs a script in
+two processes that have the variables of torchrun; like it, it ends both when one has failed.
+``forks.start(0, "-m", "lmstack", ...)`` runs one without these variables. It needs Linux.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
-import torch._dynamo
-import torch.distributed.fsdp  # noqa: F401
 
-import lmstack.app.wiring.rollouts
-import lmstack.train  # noqa: F401
+@dataclass
+class Forked:
+    """What was started; ``pid`` is that of its process group too."""
+
+    forks: Forks
+    pid: int
+    folder: Path
+
+    def is_running(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def ended(self) -> tuple[int, str, str]:
+        """Waits; the exit status, stdout and stderr."""
+        status = int(self.forks.line())
+        out, err = ((self.folder / name).read_text() for name in ("out", "err"))
+        return status, out, err
+
+
+class Forks:
+    """One process to fork from, which runs one thing at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._folder = tempfile.TemporaryDirectory()
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def start(self, count: int, *words: str) -> Forked:
+        assert self._process.stdin is not None
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process.stdin.write(json.dumps([count, words, str(folder), environment]) + "\n")
+        self._process.stdin.flush()
+        return Forked(self, int(self.line()), folder)
+
+    def close(self) -> None:
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+def run(words: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+    sys.exit()
 
 
 def start(rank: int, world: int, port: int, words: list[str]) -> int:
@@ -24,14 +88,18 @@ def start(rank: int, world: int, port: int, words: list[str]) -> int:
     process = os.fork()
     if process:
         return process
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
+    place = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
+    place |= {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ.update({key: str(value) for key, value in place.items()}, MASTER_ADDR="127.0.0.1")
-    sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
-    sys.exit()
+    run(words)
+    raise AssertionError
 
 
-def main(count: int, words: list[str]) -> None:
+def lead(count: int, words: list[str]) -> None:
+    """In a process group of its own, which a signal reaches as from a terminal."""
+    if not count:
+        run(words)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     left = {start(rank, count, port, words) for rank in range(count)}
@@ -46,5 +114,27 @@ def main(count: int, words: list[str]) -> None:
     sys.exit(failed)
 
 
+def serve() -> None:
+    import torch._dynamo
+    import torch.distributed.fsdp  # noqa: F401
+
+    import lmstack.app.cli.commands.train
+    import lmstack.app.wiring.rollouts
+    import lmstack.train  # noqa: F401
+
+    for line in sys.stdin:
+        count, words, folder, environment = json.loads(line)
+        leader = os.fork()
+        if not leader:
+            os.setsid()
+            os.environ.clear()
+            os.environ.update(environment)
+            for number, path in enumerate((os.devnull, f"{folder}/out", f"{folder}/err")):
+                os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+            lead(count, words)
+        print(leader, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    serve()

@@ -1,5 +1,5 @@
-"""Two processes equal one: FSDP2 and gloo, a few steps each. torchrun itself starts those of the
-command; the others are forked, which spares each of them the loading of torch."""
+"""Two processes equal one: FSDP2 and gloo, a few steps each. They are forked, which spares each of
+them the loading of torch; in the long suite torchrun itself starts those of the command."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.train import runs
+from tests.train.forked import Forks
 
 STEPS = {"steps": 4, "save_every": 4, "eval_every": 2, "dropout": 0.0}
 # Three rows a step: in the last step of an epoch a process has nothing to do.
@@ -43,20 +44,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def fork(count: int, *words: str) -> subprocess.Popen[str]:
-    return start(str(SCRIPT.with_name("forked.py")), str(count), *words)
-
-
 def assert_close(one: Path, two: Path, bound: float) -> None:
     first, second = load_file(one), load_file(two)
     assert first.keys() == second.keys()
@@ -76,15 +63,14 @@ def assert_close_end(folder: Path, one: str, two: str, bound: float) -> None:
     assert_close(*ends, bound)
 
 
-def test_two_processes_equal_one(folder: Path) -> None:
+def test_two_processes_equal_one(folder: Path, forks: Forks) -> None:
     files = []
     for kind in KINDS:
         changes = {**STEPS, **KINDS[kind]}
         runs.train(runs.recipe(folder, f"{kind}-1", kind, **changes))
         files.append(str(runs.recipe_file(folder, f"{kind}-2", kind, **changes)))
-    process = fork(2, str(SCRIPT), *files)
-    out, said = process.communicate()
-    assert process.returncode == 0, said
+    status, out, said = forks.start(2, str(SCRIPT), *files).ended()
+    assert status == 0, said
     assert out == ""
     for kind in KINDS:
         # Muon's iteration is in bfloat16, which a last bit of a gradient can turn over.
@@ -96,7 +82,7 @@ def test_two_processes_equal_one(folder: Path) -> None:
             assert_close(path, kept[1] / path.name, bound)
 
 
-def test_one_process_saves_and_three_go_on(folder: Path) -> None:
+def test_one_process_saves_and_three_go_on(folder: Path, forks: Forks) -> None:
     files = []
     for kind in ("causal", "ppo"):  # of the latter, with answers that were drawn ahead
         changes = {**STEPS, **KINDS[kind], "ema": 0.9}
@@ -105,26 +91,50 @@ def test_one_process_saves_and_three_go_on(folder: Path) -> None:
         with pytest.raises(runs.Killed):
             runs.train(parted, watch=runs.Stop(3))
         files.append(f"resume:{runs.recipe_file(folder, f'{kind}-parted', kind, **changes)}")
-    process = fork(3, str(SCRIPT), *files)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    status, _, said = forks.start(3, str(SCRIPT), *files).ended()
+    assert status == 0, said
     for kind in ("causal", "ppo"):
         assert_close_end(folder, f"{kind}-whole", f"{kind}-parted", 2e-5)
         # From the checkpoint at step 2: a run that begins anew has the same end.
         assert (folder / f"{kind}-parted" / "steps").read_text().split() == ["3", "4"]
 
 
-def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:
+class Torchrun:
+    """Like `Forked`: torchrun itself, in a process group of its own."""
+
+    def __init__(self, count: int, *words: str) -> None:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        self.process = subprocess.Popen(
+            [sys.executable, *launch, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate()
+        return self.process.returncode, out, err
+
+
+@pytest.mark.parametrize("launcher", ["forked", pytest.param("torchrun", marks=pytest.mark.long)])
+def test_ctrl_c_saves_once_and_says_once_how_to_go_on(
+    folder: Path, forks: Forks, launcher: str
+) -> None:
     file = runs.recipe_file(folder, steps=100_000, save_every=100_000, eval_every=100_000)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = start(*launch, "-m", "lmstack", "train", str(file))
+    start = forks.start if launcher == "forked" else Torchrun
+    process = start(2, "-m", "lmstack", "train", str(file))
     metrics = folder / "run" / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
-        assert process.poll() is None, process.communicate()
+        assert process.is_running(), process.ended()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # to torchrun and to its processes, as a terminal does
-    _, said = process.communicate()
-    assert process.returncode != 0
+    status, _, said = process.ended()
+    assert status != 0
     done = runs.lines(folder)[-1]["step"]
     kept = list((folder / "run" / "checkpoints").iterdir())
     assert [path.name for path in kept] == [f"step-{done:08d}"]
@@ -133,7 +143,7 @@ def test_ctrl_c_saves_once_and_says_once_how_to_go_on(folder: Path) -> None:
     assert "lmstack/train" not in said  # no traceback of ours
 
 
-def test_an_error_ends_all_and_is_said_once(folder: Path) -> None:
+def test_an_error_ends_all_and_is_said_once(folder: Path, forks: Forks) -> None:
     errors = {
         # All of them find it, and one of them says it.
         "error: metric is 'acuracy'; the objective has loss, accuracy": {"metric": "acuracy"},
@@ -144,9 +154,8 @@ def test_an_error_ends_all_and_is_said_once(folder: Path) -> None:
         str(runs.recipe_file(folder, f"wrong-{number}", **changes))
         for number, changes in enumerate(errors.values())
     ]
-    process = fork(2, str(SCRIPT.with_name("process_errors.py")), *files)
-    _, said = process.communicate()
-    assert process.returncode != 0
+    status, _, said = forks.start(2, str(SCRIPT.with_name("process_errors.py")), *files).ended()
+    assert status != 0
     for message in errors:
         assert said.count(message) == 1, said
     assert "did not fail" not in said

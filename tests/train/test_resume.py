@@ -10,8 +10,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import pytest
 import torch
 from tests.errors import about
 from tests.train import runs, tiny
+from tests.train.forked import Forked, Forks
 
 from lmstack.core import FormatError, InputError, StoreError
 from lmstack.train import checkpoint
@@ -88,35 +87,32 @@ def test_resumed_equals_uninterrupted(folder: Path, name: str, kind: str, seed: 
     runs.assert_same_end(folder, kind, name)
 
 
-def started(folder: Path, name: str, after: int) -> subprocess.Popen[str]:
+def started(forks: Forks, folder: Path, name: str, after: int) -> Forked:
     """A process that has gone ``after`` steps of a run and goes on."""
-    words = [sys.executable, "-m", "lmstack", "train", str(runs.recipe_file(folder, name))]
-    process = subprocess.Popen(
-        words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    process = forks.start(0, "-m", "lmstack", "train", str(runs.recipe_file(folder, name)))
     metrics = folder / name / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < after:
-        assert process.poll() is None, process.communicate()
+        assert process.is_running(), process.ended()
         time.sleep(0.001)
     return process
 
 
-def test_a_killed_process_loses_nothing(folder: Path, name: str) -> None:
-    process = started(folder, name, random.Random().randint(1, 15))
-    process.kill()
-    process.communicate()
+def test_a_killed_process_loses_nothing(forks: Forks, folder: Path, name: str) -> None:
+    process = started(forks, folder, name, random.Random().randint(1, 15))
+    os.kill(process.pid, signal.SIGKILL)
+    process.ended()
     assert not (folder / f"{name}-made").exists()
     runs.train(runs.recipe(folder, name), resume=True)
     runs.assert_same_end(folder, "causal", name)
 
 
 def test_a_process_that_is_told_to_stop_saves_and_says_how_to_go_on(
-    folder: Path, name: str
+    forks: Forks, folder: Path, name: str
 ) -> None:
-    process = started(folder, name, 4)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 130
+    process = started(forks, folder, name, 4)
+    os.kill(process.pid, signal.SIGTERM)
+    status, _, said = process.ended()
+    assert status == 130
     assert "--resume" in said
     assert "Traceback" not in said
     done = runs.lines(folder, name)[-1]["step"]
