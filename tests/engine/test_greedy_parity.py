@@ -51,10 +51,10 @@ def loaded(smollm2):
 
 
 @pytest.fixture(
-    scope="module", params=[(5, 18), pytest.param((1, 128), marks=pytest.mark.long)], ids=str
+    scope="module", params=[(9, 18), pytest.param((1, 128), marks=pytest.mark.long)], ids=str
 )
 def asked(request, loaded):
-    """Every fifth of the prompts or each of them, and how many tokens are generated for it."""
+    """Every ninth of the prompts or each of them, and how many tokens are generated for it."""
     every, count = request.param
     tokenizer = loaded.tokenizer
     chats = [loaded.template.encode([Message("user", text)], tokenizer) for text in CHATS]

@@ -290,7 +290,10 @@ def port() -> str:
         return str(free.getsockname()[1])
 
 
+@pytest.mark.long
 def test_two_processes_get_the_gradients_of_one_through_forward(port: str) -> None:
+    """Both ways of sharding by themselves; whole runs of two processes are in
+    `tests/train/test_processes.py`."""
     found = sharded(port)
     for kind in ("fsdp", "ddp"):
         assert found[kind].keys() == found["one"].keys()

@@ -35,7 +35,10 @@ OPENAI = "llama_index/core/_static/tiktoken_cache"
 CL100K = f"{OPENAI}/9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
 O200K = f"{OPENAI}/fb374d419588a4632f3f557e76b4b70aebbca790"
 MISTRAL = "mistral_common/data"
-SLOW = ("o200k", "llama3", "llama4", "qwen3.6", "tekken", "gemma", "mistral v2", "mistral v3")
+SLOW = (
+    *("o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken", "gemma", "deberta"),
+    *("mistral v2", "mistral v3"),
+)
 NAMES = (
     *("gpt2", "cl100k", "o200k", "llama3", "llama4", "qwen2.5", "qwen3.6", "tekken"),
     *("mistral v1", "mistral v2", "mistral v3", "gemma", "deberta", "t5", "bert"),
@@ -248,15 +251,16 @@ def test_ids_equal_the_original_library_on_any_text(sides, name, text):
     assert plain(ours, text) == theirs(text)
 
 
-@pytest.mark.parametrize("name", params(NAMES, BY_KIND))
-def test_a_megabyte_of_one_letter_is_cut_as_by_the_original(sides, name):
+@pytest.mark.parametrize("name", BY_KIND)
+def test_a_hundred_thousand_of_one_letter_are_cut_as_by_the_original(sides, name):
     ours, theirs = sides(name)
-    assert plain(ours, LONG["one letter"]) == theirs(LONG["one letter"])
+    text = LONG["one letter"][:100_000]
+    assert plain(ours, text) == theirs(text)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", list(LONG)[1:])
+@pytest.mark.parametrize("kind", LONG)
 def test_a_megabyte_of_one_character_is_cut_as_by_the_original(sides, name, kind):
     ours, theirs = sides(name)
     text = LONG[kind]

@@ -19,7 +19,7 @@ from lmstack.evals.gate import GateComparison, GateConfig, GateRule, TaskScores,
 from lmstack.evals.metrics.likelihood import GOLD_BITS
 from lmstack.evals.statistics import Estimate, wilson
 
-GATES, ALPHA = 800, 0.05
+GATES, ALPHA = 400, 0.05
 IDS = tuple(map(str, range(1000)))
 Draw = Callable[[np.random.Generator], GateComparison]
 
@@ -261,6 +261,7 @@ def test_looking_again_with_more_samples(looks: int | str) -> None:
     assert promoted_at_any_look(looks, draw, (30, 60, 90)).low <= ALPHA
 
 
+@pytest.mark.long
 def test_looks_that_were_not_declared_promote_too_often() -> None:
     """So that the trap is one: five looks at the level of one."""
     draw = right_or_wrong(150, 0.6, 0.1, 0.05)
@@ -284,24 +285,25 @@ def test_power_of_pairs_is_the_one_printed() -> None:
     def draw(gain: float) -> Draw:
         return right_or_wrong(120, 0.6, 0.08 - gain / 2, 0.08 + gain / 2)
 
-    found = power_at(draw, GateRule("t", margin=0.1), 1000)
+    found = power_at(draw, GateRule("t", margin=0.1), 500)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
+@pytest.mark.long
 def test_power_of_clusters_is_the_one_printed() -> None:
     def draw(gain: float) -> Draw:
         return right_or_wrong(400, 0.6, 0.10 - gain / 2, 0.10 + gain / 2, 4, 0.3)
 
-    found = power_at(draw, GateRule("t", margin=0.1), 1000)
+    found = power_at(draw, GateRule("t", margin=0.1), 500)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
 def test_power_of_bits_per_byte_is_the_one_printed() -> None:
-    found = power_at(lambda gain: bits(-gain), GateRule("t", margin=0.02), 1000)
+    found = power_at(lambda gain: bits(-gain), GateRule("t", margin=0.02), 500)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
-@pytest.mark.parametrize("skew", [1, -1])
+@pytest.mark.parametrize("skew", [1, pytest.param(-1, marks=pytest.mark.long)])
 def test_power_of_seconds_that_are_skewed_is_the_one_printed(skew: int) -> None:
     def draw(gain: float) -> Draw:
         def one(rng: np.random.Generator) -> GateComparison:
@@ -311,5 +313,5 @@ def test_power_of_seconds_that_are_skewed_is_the_one_printed(skew: int) -> None:
 
         return one
 
-    found = power_at(draw, GateRule("t", margin=0.2), 1000)
+    found = power_at(draw, GateRule("t", margin=0.2), 500)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03

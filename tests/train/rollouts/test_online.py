@@ -259,10 +259,7 @@ def test_a_run_goes_on_with_the_reward_file_that_it_was_started_with(folder: Pat
     """Its hash is in the lineage of the result."""
     file = folder / "my_reward.py"
     file.write_text(OWN)
-    own = {
-        "rewards": [{"file": str(file), "settings": {"letter": "e"}}],
-        "rollouts": {"threads": 1},
-    }
+    own = {"rewards": [{"file": str(file), "settings": {"letter": "e"}}]}
     recipe = letters.recipe(folder, "own", own, steps=3, save_every=1, eval_every=3)
     with pytest.raises(runs.Killed):
         runs.train(recipe, watch=runs.Stop(2))
