@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lmstack.app.cli import main
 from lmstack.registry import ModelFolder
 
 GOOD = "# Letters\n\nLetters are kept for ten years in the archive of the town.\n"
@@ -80,8 +81,8 @@ def home(
     return root
 
 
-def ask(home: Path, folder: Path, question: str, *options: str) -> subprocess.CompletedProcess[str]:
-    line = ["lmstack", "ask", question, "--docs", folder.name, *options]
+def ask(home: Path, folder: Path, question: str) -> subprocess.CompletedProcess[str]:
+    line = ["lmstack", "ask", question, "--docs", folder.name]
     return subprocess.run(
         [*unprivileged(), sys.executable, "-m", *line],
         capture_output=True,
@@ -93,7 +94,9 @@ def ask(home: Path, folder: Path, question: str, *options: str) -> subprocess.Co
 
 
 @pytest.mark.weights
-def test_each_broken_file_is_reported_and_the_good_one_answers(home: Path, tmp_path: Path) -> None:
+def test_each_broken_file_is_reported_and_the_good_one_answers(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = corpus(tmp_path / "corpus")
     ran = ask(home, folder, "How long are letters kept?")
     assert ran.returncode == 0, ran.stderr
@@ -112,10 +115,16 @@ def test_each_broken_file_is_reported_and_the_good_one_answers(home: Path, tmp_p
 
     # The same folder again: what a hostile document says may stand around what is quoted of it,
     # and steers neither the answer nor the terminal; no citation names what was not found.
-    ran = ask(home, folder, "What does parking cost?")
-    assert "\x1b" not in ran.stdout
-    assert "\x07" not in ran.stdout
-    answer = json.loads(ask(home, folder, "What does parking cost?", "--json").stdout)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMSTACK_HOME", str(home))
+    question = ["ask", "What does parking cost?", "--docs", folder.name]
+    main(question)
+    printed = capsys.readouterr().out
+    assert "[1] corpus/parking.md" in printed
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert main([*question, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
     assert "[7]" not in answer["answer"]
     [cited] = answer["citations"]
     assert (cited["id"], cited["path"]) == (1, os.path.join("corpus", "parking.md"))

@@ -46,12 +46,13 @@ def logits_of(model, tokenizer, *texts):
 
 
 # All inputs take minutes; every run of the suite looks at some.
-SOME = pytest.mark.parametrize(
-    "inputs", [slice(0, 100, 9), pytest.param(slice(100), marks=pytest.mark.long)]
-)
+def some(step):
+    return pytest.mark.parametrize(
+        "inputs", [slice(0, 100, step), pytest.param(slice(100), marks=pytest.mark.long)]
+    )
 
 
-@SOME
+@some(19)
 def test_reranker_scores_as_transformers_does(reranker, inputs):
     kind = transformers.BertForSequenceClassification
     expected = torch.cat(logits_of(*reference(kind, reranker), *zip(*PAIRS[inputs], strict=True)))
@@ -62,7 +63,7 @@ def test_reranker_scores_as_transformers_does(reranker, inputs):
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
-@SOME
+@some(19)
 def test_embedder_pools_and_normalizes_as_its_makers_say(bge, inputs):
     texts = [" ".join(pair) for pair in PAIRS[inputs]]
     states = logits_of(*reference(transformers.BertModel, bge), texts)
@@ -78,7 +79,7 @@ def test_embedder_puts_its_prefix_before_queries(bge):
     np.testing.assert_array_equal(asked.vector, plain.vector)
 
 
-@SOME
+@some(9)
 def test_ner_tags_as_transformers_does(pii_ner, inputs):
     model, tokenizer = reference(transformers.BertForTokenClassification, pii_ner)
     pipeline = transformers.pipeline(
@@ -97,6 +98,11 @@ def test_ner_tags_as_transformers_does(pii_ner, inputs):
     assert {"GIVEN_NAME", "SURNAME", "EMAIL", "STREET_NAME"} <= kinds
 
 
+@pytest.fixture(scope="module")
+def ner(pii_ner):
+    return lmstack.task("ner", load(pii_ner))
+
+
 @pytest.mark.parametrize(
     ("text", "whole"),
     [
@@ -113,16 +119,13 @@ def test_ner_tags_as_transformers_does(pii_ner, inputs):
         ),
     ],
 )
-def test_an_address_is_one_entity_by_default_although_the_model_begins_it_anew(
-    pii_ner, text, whole
-):
-    task = lmstack.task("ner", load(pii_ner))
-    found = [f"{e.label} {text[e.start : e.end]}" for e in task(text).entities]
+def test_an_address_is_one_entity_by_default_although_the_model_begins_it_anew(ner, text, whole):
+    found = [f"{e.label} {text[e.start : e.end]}" for e in ner(text).entities]
     label = whole[0].split()[0]
     assert [entity for entity in found if entity.startswith(label)] == whole
 
 
-@SOME
+@some(19)
 @torch.no_grad()
 def test_albert_fills_masks_as_transformers_does(albert_smiles, inputs):
     model, tokenizer = reference(transformers.AlbertForMaskedLM, albert_smiles)
@@ -144,13 +147,11 @@ def test_albert_fills_masks_as_transformers_does(albert_smiles, inputs):
 def test_late_interaction_ranks_the_passage_of_a_question_first(colbert):
     task = lmstack.task("rerank", load(colbert))
     documents = [text[:200] for text in PASSAGES]
-    for place in (0, 1, 3, 5):
+    for place in (1, 5):
         assert task(documents, query=QUERIES[place]).results[0].index == place
 
 
-@pytest.mark.parametrize(
-    "inputs", [slice(0, 100, 24), pytest.param(slice(100), marks=pytest.mark.long)]
-)
+@some(24)
 def test_t5_translates_as_transformers_does(flan_t5, inputs):
     model, tokenizer = reference(transformers.T5ForConditionalGeneration, flan_t5)
     prefix = "translate English to German: "

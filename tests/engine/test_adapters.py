@@ -72,7 +72,7 @@ def scores(outcome: Outcome) -> list[float]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     chosen=st.lists(
         st.tuples(st.integers(-1, 15), st.lists(st.integers(0, 255), min_size=1, max_size=5)),

@@ -70,7 +70,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("end_bias", [0, 4.0, 6.0])
+@pytest.mark.parametrize("end_bias", [pytest.param(0, marks=pytest.mark.long), 4.0, 6.0])
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 def test_beam_search_equals_transformers(
     make_engine: MakeEngine, oracle: Any, options: dict[str, Any], end_bias: float

@@ -2,8 +2,8 @@
 
 transformers is asked with our tokens before it: if at every place its most likely token is the
 one that we chose, then by induction it would have generated the same text. That takes one pass
-a prompt instead of one a token. On one prompt its own ``generate`` is run as well. 18 tokens
-cross a block of the cache; `make test-long` takes all prompts and goes on to 128.
+a prompt instead of one a token. 18 tokens cross a block of the
+cache; `make test-long` takes all prompts, goes on to 128, and runs its own ``generate`` on one.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def test_greedy_tokens_equal_those_of_transformers(asked, generated, oracle):
         assert logits.argmax(-1).tolist() == tokens
 
 
+@pytest.mark.long
 def test_one_prompt_equals_what_transformers_generates(asked, generated, oracle):
     prompts, count = asked
     with torch.inference_mode():

@@ -112,7 +112,7 @@ def run_alone(module: Transformer, job: Job) -> list[int]:
     return generate(engine, job.prompt, **values).tokens
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(jobs, min_size=1, max_size=7), configs)
 def test_tokens_do_not_depend_on_mates_prefix_hits_chunks_preemption_or_order(
     module: Transformer, jobs: list[Job], config: EngineConfig
@@ -121,7 +121,7 @@ def test_tokens_do_not_depend_on_mates_prefix_hits_chunks_preemption_or_order(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(jobs, min_size=1, max_size=6), configs)
 def test_nor_in_a_model_of_any_other_kind(kind: str, jobs: list[Job], config: EngineConfig) -> None:
     check(MODELS.setdefault(kind, model_of(kind)), jobs, config)
@@ -205,7 +205,7 @@ def test_a_copied_part_of_a_block_changes_no_token_of_either_side(
     assert [o.tokens for o in outcomes] == [run_alone(module, job) for job in jobs]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(st.integers(0, 24), st.integers(0, 3)), min_size=2, max_size=8),
     st.sampled_from([2, 5, 8, 16]),

@@ -95,7 +95,7 @@ def test_blocks_of_the_file_with_keys_and_values_in_bytes_keep_perplexity(losses
 @pytest.mark.parametrize(
     ("form", "length"),
     [
-        ("file", 128),
+        ("file", 48),
         *(pytest.param(form, WINDOW, marks=pytest.mark.long) for form in ("int8", "file")),
     ],
 )

@@ -19,7 +19,9 @@ def ids() -> torch.Tensor:
     return torch.randint(3, 40_000, (1, 75), generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.long
 def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) -> None:
+    """`test_greedy_parity` holds the same weights to transformers, in blocks."""
     module = load_module(smollm2.path)
     pool = KVPool(module.config, 8, 16, torch.float32)
     table = [5, 2, 7, 0, 3]

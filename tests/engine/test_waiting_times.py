@@ -25,8 +25,16 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * len(values))]
 
 
-@pytest.mark.parametrize("machine", [Machine(), Machine(0.004, 1 / 6000, 1 / 8e7)], ids=str)
-@pytest.mark.parametrize("long_share", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("machine", "long_share"),
+    [
+        (Machine(), 0.0),
+        (Machine(0.004, 1 / 6000, 1 / 8e7), 0.02),
+        pytest.param(Machine(), 0.02, marks=pytest.mark.long),
+        pytest.param(Machine(0.004, 1 / 6000, 1 / 8e7), 0.0, marks=pytest.mark.long),
+    ],
+    ids=str,
+)
 def test_at_seventy_per_cent_of_the_saturated_load_nobody_stalls(
     machine: Machine, long_share: float
 ) -> None:

@@ -211,7 +211,7 @@ def test_conclusions_name_what_was_shown_and_what_could_have_been() -> None:
 
 
 @given(st.integers(0, 8), st.integers(0, 8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_the_interval_of_a_share_leaves_nought_out_only_where_mcnemar_is_small(
     gained: int, lost: int
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_python_of_a_page_runs(
         assert re.search(r"^\S+.* \d \d+%$", printed, re.M)
 
 
+@pytest.mark.long
 def test_the_commands_of_the_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     typed = [line for block in blocks("prompting.md", "sh") for line in block.splitlines()]
     commands = [line for line in typed if line.startswith("lmstack ")]

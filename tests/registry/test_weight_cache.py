@@ -390,6 +390,7 @@ def test_two_names_for_the_weights_must_agree(folder, store):
     assert kept_forms.requested_form("q4", None) == "q4"
 
 
+@pytest.mark.long
 def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(
     smollm2, store, monkeypatch
 ):

@@ -58,7 +58,7 @@ def test_shingles_are_those_of_the_index(text: str) -> None:
     assert len(shingles_of(text)) == len(sets_of(text))
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("threshold", [0.5, pytest.param(0.8, marks=pytest.mark.long), 0.95])
 def test_near_copies_are_those_of_the_exact_jaccard_index(tmp_path: Path, threshold: float) -> None:
     rng = random.Random(7)
     texts = []

@@ -26,7 +26,7 @@ print(faults())
 # A process of some hundred megabytes, by one that holds more.
 PEAK = """
 import subprocess, sys
-held = b"1" * 1_500_000_000
+held = b"1" * 1_100_000_000
 code = "from lmstack.train.plan import _peak; print(_peak())"
 print(subprocess.run([sys.executable, "-c", code], stdout=-1, text=True).stdout)
 """

@@ -21,7 +21,7 @@ from lmstack.train.assembly import Assembled, assemble
 from lmstack.train.parallel import Parallel
 from lmstack.train.plan import RunPlan, _KeptBytes, plan_run
 
-TEXTS = [f"the cat number {n} sat on the mat " * (1 + n % 4) for n in range(60)]
+TEXTS = [f"the cat number {n} sat on the mat " * (1 + n % 4) for n in range(30)]
 MODEL = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],

@@ -178,7 +178,7 @@ def test_a_recipe_makes_a_reranker_that_refuses_what_nothing_answers(
                 "output": str(tmp_path / "made"),
                 "run": str(tmp_path / "run"),
                 "batch": 8,
-                "epochs": 40,
+                "epochs": 25,
                 "lr": 3e-3,
                 "eval_every": 1000,
                 "metric": "accuracy",

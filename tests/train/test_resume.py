@@ -31,18 +31,22 @@ SHORT = {kind: {"steps": 12} for kind in runs.KINDS if kind not in ("causal", "e
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With an uninterrupted run of each kind, by its name."""
+    """With an uninterrupted run of the first kind, by its name; `uninterrupted` makes others."""
     torch.set_num_threads(1)
     found = tmp_path_factory.mktemp("runs")
     before, os.environ["LMSTACK_HOME"] = os.environ.get("LMSTACK_HOME"), str(found / "home")
     runs.prepare_folder(found)
-    for kind in runs.KINDS:
-        runs.train(runs.recipe(found, kind, kind, **SHORT.get(kind, {})))
+    uninterrupted(found, "causal")
     if before is None:
         del os.environ["LMSTACK_HOME"]
     else:
         os.environ["LMSTACK_HOME"] = before
     return found
+
+
+def uninterrupted(folder: Path, kind: str) -> None:
+    if not (folder / kind).exists():
+        runs.train(runs.recipe(folder, kind, kind, **SHORT.get(kind, {})))
 
 
 @pytest.fixture(autouse=True)
@@ -69,10 +73,18 @@ def stopped_at_8(folder: Path, name: str) -> None:
     shutil.copytree(folder / "at-8", folder / name)
 
 
-@pytest.mark.parametrize("kind", runs.KINDS)
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2))])
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        pytest.param(kind, seed, marks=pytest.mark.long if seed or kind in ("grpo", "ppo") else ())
+        for kind in runs.KINDS
+        for seed in range(3)
+    ],
+)
 def test_resumed_equals_uninterrupted(folder: Path, name: str, kind: str, seed: int) -> None:
-    """Stopped twice, at random steps, before and after a checkpoint."""
+    """Stopped twice, at random steps, before and after a checkpoint. Online runs are stopped in
+    `rollouts/test_online.py` and `rollouts/test_ppo_runs.py`."""
+    uninterrupted(folder, kind)
     drawn, changes = random.Random(f"{kind}{seed}"), SHORT.get(kind, {})
     last = changes.get("steps", 20) - 1
     first = drawn.randint(1, last - 5)

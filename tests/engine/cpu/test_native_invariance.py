@@ -230,7 +230,7 @@ def test_logits_have_the_same_bits_whatever_else_is_computed(
     module = model_of(kind, form)
 
     @settings(
-        max_examples=30 if many else 8,
+        max_examples=30 if many else 5,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=not many,

@@ -175,7 +175,7 @@ def unbiased(rng: np.random.Generator, count: int, *, rated: bool, verdicts: boo
 def test_false_alarms_are_no_more_than_one_report_in_twenty(count: int, verdicts: bool) -> None:
     """Of all biases together: the number of reports that name any is one that a rate of .05 gives
     with a probability above .001."""
-    rng, runs = np.random.default_rng(count), 200
+    rng, runs = np.random.default_rng(count), 100
     alarms = sum(
         bool(named(unbiased(rng, count, rated=False, verdicts=verdicts))) for _ in range(runs)
     )
@@ -183,7 +183,7 @@ def test_false_alarms_are_no_more_than_one_report_in_twenty(count: int, verdicts
 
 
 def test_ratings_raise_no_more_false_alarms() -> None:
-    rng, runs = np.random.default_rng(9), 200
+    rng, runs = np.random.default_rng(9), 100
     judges = (unbiased(rng, 40, rated=True, verdicts=False) for _ in range(runs))
     alarms = sum(bool(named(each)) for each in judges)
     assert stats.binom.sf(alarms - 1, runs, 0.05) > 0.001, alarms

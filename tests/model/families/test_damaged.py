@@ -18,10 +18,10 @@ _JUNK = (0, -1, 10**30, 1.5, float("nan"), "x", [], {"a": 1}, True)
 _FIRST = {case.family: case for case in reversed(CASES)}
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("family", _FIRST)
 def test_a_damaged_value_is_an_error_of_ours_or_none(family, every):
-    """Families share most of their keys, so a third of the junk meets each key in one of them."""
+    """Families share most of their keys, so a sixth of the junk meets each key in one of them."""
     case = _FIRST[family]
     whole = case.config("plain").to_dict() | {"architectures": [case.architecture]}
     first = list(_FIRST).index(family) % every

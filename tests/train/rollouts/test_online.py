@@ -51,7 +51,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# "updates" trains all weights too.
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.long if kind == "whole" else ()) for kind in KINDS],
+)
 def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(folder: Path, kind: str) -> None:
     letters.run(letters.recipe(folder, kind, **KINDS[kind]))
     again = letters.recipe(folder, f"{kind}-again", **KINDS[kind])

@@ -49,7 +49,7 @@ def steps(folder: Path, name: str) -> list[dict[str, Any]]:
     return [line for line in runs.lines(folder, name) if "kl" in line]
 
 
-@pytest.mark.parametrize("kind", ["whole", "lora"])
+@pytest.mark.parametrize("kind", [pytest.param("whole", marks=pytest.mark.long), "lora"])
 def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(folder: Path, kind: str) -> None:
     """Its value head, its coefficient and its reference too: each is in the losses of later
     steps, and the metrics of both runs are equal."""
@@ -92,6 +92,7 @@ def test_the_reward_rises(folder: Path) -> None:
     assert found[-1]["explained_variance"] > found[0]["explained_variance"]
 
 
+@pytest.mark.long
 def test_the_divergence_stays_near_the_one_that_is_allowed(folder: Path) -> None:
     found = steered(folder, kl_coefficient=0.05, kl_horizon=400)
     assert max(line["kl_answer"] for line in found) < 30
