@@ -17,7 +17,14 @@ FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        *(pytest.param(one, marks=pytest.mark.long) for one in (">&-", "<&-")),
+        "2>&-",
+        "<&- >&- 2>&-",
+    ],
+)
 def test_a_closed_standard_stream_is_no_fault(lmstack: Process, closed: str) -> None:
     ran = lmstack("models", shell=closed)
     assert ran.returncode == 0
@@ -47,7 +54,10 @@ def test_no_file_gets_the_number_of_a_closed_stream(lmstack: Process, tmp_path: 
 
 
 @needs_full
-@pytest.mark.parametrize("arguments", [["--version"], ["--version", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(["--version"], marks=pytest.mark.long), ["--version", "--json"], ["--help"]],
+)
 def test_a_full_disk_under_the_output_is_an_error_in_two_lines(
     lmstack: Process, arguments: list[str]
 ) -> None:

@@ -160,7 +160,7 @@ def answers(engine: Engine, *left_out: str, encodes: bool = False) -> dict[str, 
             [*range(40, 48), 7, 8, number, 7, 8],
             outcomes[name],
             id=name,
-            **{"max_tokens": 10, "ignore_eos": True, **sampling},
+            **{"max_tokens": 6, "ignore_eos": True, **sampling},
         )
         more = {k: options[k] for k in options.keys() - sampling.keys()}
         engine.submit(replace(asked, decoder_ids=(3,) if encodes else (), **more))

@@ -53,7 +53,10 @@ def sample(rows: torch.Tensor, sequences: list[Sequence]) -> list[Sampled]:
     return Sampler(V)(rows.clone(), sequences)
 
 
-def frequencies(row: torch.Tensor, draws: int = 3000, **options: object) -> np.ndarray:
+DRAWS = 1000
+
+
+def frequencies(row: torch.Tensor, draws: int = DRAWS, **options: object) -> np.ndarray:
     """How often each token is drawn, over seeds, all in one batch."""
     sequences = [sequence(**(options | {"seed": s})) for s in range(draws)]
     picked = Counter(s.token for s in sample(row.expand(draws, V), sequences))
@@ -95,7 +98,7 @@ def test_draws_follow_the_distribution_of_transformers(options: dict[str, float]
     seen = frequencies(row, **options)
     assert set(np.nonzero(seen)[0]) <= set(np.nonzero(expected)[0]), "drawn though filtered out"
     # Three standard errors of the most uncertain frequency, plus slack for V of them.
-    assert np.abs(seen - expected).max() < 4 * np.sqrt(0.25 / 3000)
+    assert np.abs(seen - expected).max() < 4 * np.sqrt(0.25 / DRAWS)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -80,7 +80,7 @@ def test_after_an_update_everything_is_computed_by_the_new_weights(
     assert engine.stats().num_weight_updates == 4
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.integers(0, 12), min_size=6, max_size=6),
     st.integers(0, 12),

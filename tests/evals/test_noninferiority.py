@@ -19,7 +19,7 @@ from lmstack.evals.distributions import student_cdf
 from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
 from lmstack.evals.statistics import wilson
 
-ALPHA, GATES = 0.05, 1000
+ALPHA, GATES = 0.05, 500
 Floats = np.ndarray
 
 

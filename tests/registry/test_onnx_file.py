@@ -249,13 +249,13 @@ def test_a_node_of_onnx_s_own_domain_is_called_by_its_name_alone(place):
     assert [node.op for node in graph.nodes] == ["F", "F", "ai.onnx.ml.F"]
 
 
-@pytest.mark.parametrize("end", range(len(SMALL)))
-def test_file_cut_anywhere_is_an_error_or_has_lost_a_whole_part(place, end):
-    try:
-        read_all(opened(place, SMALL[:end]))
-    except LmstackError:
-        return
-    onnx.load_from_string(SMALL[:end])  # the library finds it whole, too
+def test_file_cut_anywhere_is_an_error_or_has_lost_a_whole_part(place):
+    for end in range(len(SMALL)):
+        try:
+            read_all(opened(place, SMALL[:end]))
+        except LmstackError:
+            continue
+        onnx.load_from_string(SMALL[:end])  # the library finds it whole, too
 
 
 @settings(

@@ -70,7 +70,7 @@ def examples_of(reading: Reading, texts: list[str] = TEXTS) -> list[Example]:
 
 
 def draws(
-    objective: MaskedLM, reading: Reading, times: int = 12
+    objective: MaskedLM, reading: Reading, times: int = 8
 ) -> Iterator[tuple[Example, Example]]:
     for index, example in enumerate(examples_of(reading)):
         for time in range(times):
@@ -116,7 +116,7 @@ def test_shares_are_those_of_the_definition(rate: float, kind: Kind) -> None:
 def test_words_are_hidden_whole_and_each_with_the_same_probability(kind: Kind) -> None:
     reading, rate = reading_of(kind), 0.2
     chosen = words = 0
-    for before, after in draws(MaskedLM(rate=rate, whole_word=True), reading, times=12):
+    for before, after in draws(MaskedLM(rate=rate, whole_word=True), reading):
         assert before.labels is not None
         assert after.labels is not None
         for word in np.unique(before.labels[before.labels != IGNORED]):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,15 @@ KINDS: dict[str, dict[str, Any]] = {
     # Their reference is computed by both processes, a share each.
     "dpo-lora": {"lora": {"r": 4}},
     "kto": {"batch": 3},
-    "grpo": {"batch": 3},
+    "grpo": {"batch": 3, "steps": 2, "save_every": 2},
     "ppo": {"batch": 3, "lora": {"r": 4}},
 }
+
+
+def changes_of(kind: str) -> dict[str, Any]:
+    return {**STEPS, **KINDS[kind]}
+
+
 SCRIPT = Path(__file__).with_name("process_runs.py")
 
 
@@ -63,20 +70,27 @@ def assert_close_end(folder: Path, one: str, two: str, bound: float) -> None:
     assert_close(*ends, bound)
 
 
-def test_two_processes_equal_one(folder: Path, forks: Forks) -> None:
+# Both parts of "sft-lora" are in others: its loss and an adapter that is sharded.
+@pytest.mark.parametrize(
+    "kinds",
+    [KINDS.keys() - {"sft-lora"}, pytest.param({"sft-lora"}, marks=pytest.mark.long)],
+    ids=["usual", "more"],
+)
+def test_two_processes_equal_one(folder: Path, forks: Forks, kinds: Collection[str]) -> None:
     files = []
-    for kind in KINDS:
-        changes = {**STEPS, **KINDS[kind]}
+    for kind in kinds:
+        changes = changes_of(kind)
         runs.train(runs.recipe(folder, f"{kind}-1", kind, **changes))
         files.append(str(runs.recipe_file(folder, f"{kind}-2", kind, **changes)))
     status, out, said = forks.start(2, str(SCRIPT), *files).ended()
     assert status == 0, said
     assert out == ""
-    for kind in KINDS:
+    for kind in kinds:
         # Muon's iteration is in bfloat16, which a last bit of a gradient can turn over.
         bound = 2e-2 if kind == "muon" else 2e-5
         assert_close_end(folder, f"{kind}-1", f"{kind}-2", bound)
-        kept = [folder / f"{kind}-{n}" / "checkpoints" / "step-00000004" for n in (1, 2)]
+        last = f"step-{changes_of(kind)['steps']:08d}"
+        kept = [folder / f"{kind}-{n}" / "checkpoints" / last for n in (1, 2)]
         assert {path.name for path in kept[0].iterdir()} == {p.name for p in kept[1].iterdir()}
         for path in kept[0].glob("*.safetensors"):
             assert_close(path, kept[1] / path.name, bound)
@@ -85,7 +99,7 @@ def test_two_processes_equal_one(folder: Path, forks: Forks) -> None:
 def test_one_process_saves_and_three_go_on(folder: Path, forks: Forks) -> None:
     files = []
     for kind in ("causal", "ppo"):  # of the latter, with answers that were drawn ahead
-        changes = {**STEPS, **KINDS[kind], "ema": 0.9}
+        changes = {**changes_of(kind), "ema": 0.9}
         runs.train(runs.recipe(folder, f"{kind}-whole", kind, **changes))
         parted = runs.recipe(folder, f"{kind}-parted", kind, **{**changes, "save_every": 2})
         with pytest.raises(runs.Killed):

@@ -191,11 +191,11 @@ def test_a_planted_rule_is_learned_to_over_95_percent(name: str, tmp_path: Path)
     if name == "llama":
         (base / "chat_template.jinja").write_text(TEMPLATE)
     data = write_rows(tmp_path / "pairs.jsonl", planted(300, 0))
-    more = {"batch": 16, "steps": 60, "lr": 5e-3, "validation": 0, "save_every": 1000}
+    more = {"batch": 16, "steps": 45, "lr": 5e-3, "validation": 0, "save_every": 1000}
     result = train(read_recipe(recipe_for(tmp_path, base, "reward", data, **more)))
     assert Store().resolve(str(result.folder)).kind == "reward"
     score = lmstack.task("reward", str(result.folder))
-    held = planted(200, 1)
+    held = planted(100, 1)
     better, worse = (
         [each.score for each in score([{"prompt": r["prompt"], "answer": r[k]} for r in held])]
         for k in ("chosen", "rejected")

@@ -111,7 +111,7 @@ def relative(found: Tensor, wanted: Tensor) -> float:
 
 
 def test_a_family_gives_what_its_passes_give(case: Case, variant: str, form: Form, kv: Kv) -> None:
-    module = quantized(case.ours(variant), form)
+    module = quantized(case.drawn(variant), form)
     settings = dataclasses.asdict(module.config)
     refused = [why for (name, value), why in REFUSED.items() if settings[name] == value]
     if refused:
@@ -139,7 +139,7 @@ def test_a_codebook_an_order_of_columns_and_lines_give_what_the_passes_give(
 
 
 def test_a_codebook_of_floats_gives_what_its_bytes_give() -> None:
-    plain = PLAIN["LlamaForCausalLM"].ours("plain")
+    plain = PLAIN["LlamaForCausalLM"].drawn("plain")
     forms: tuple[Form, ...] = ("nf4", "nf4 in bytes")
     ids = torch.arange(5, 12).tolist()
     exact, in_bytes = (
@@ -192,7 +192,7 @@ def test_what_only_begins_like_a_softcap_has_no_native_kernel(result: Symbol) ->
     ],
 )
 def test_a_prompt_in_chunks_gives_the_bits_of_a_whole_one(written: Case, kv: Kv) -> None:
-    module = quantized(written.ours("plain"), "int8")
+    module = quantized(written.drawn("plain"), "int8")
     ids = [5 + 7 * i % 50 for i in range(40)]
     source = [*range(7, 27)] if module.encoder is not None else []
     whole = generated_natively(module, ids, kv, source=source)
@@ -278,7 +278,7 @@ ENCODERS = ("BertModel", "RobertaModel", "AlbertModel", "DistilBertModel", "Mode
 
 @pytest.mark.parametrize("architecture", [*ENCODERS, "MPNetModel", "Qwen3Model", "T5EncoderModel"])
 def test_sequences_end_to_end_give_the_bits_of_each_alone(architecture: str) -> None:
-    module = quantized(PLAIN[architecture].ours("plain"), "q4")
+    module = quantized(PLAIN[architecture].drawn("plain"), "q4")
     rows = [[5 + 3 * i % 50 for i in range(n)] for n in (1, 40, 16, 3, 17, 40)]
     found = encoded_natively(module, rows)
     for row, hidden in zip(rows, found, strict=True):
@@ -287,7 +287,7 @@ def test_sequences_end_to_end_give_the_bits_of_each_alone(architecture: str) -> 
 
 def test_padding_within_a_text_takes_no_position() -> None:
     """What an encoder of RoBERTa's kind makes of a padding token among others."""
-    module = quantized(PLAIN["RobertaModel"].ours("plain"), "int8")
+    module = quantized(PLAIN["RobertaModel"].drawn("plain"), "int8")
     pad = module.config.position_pad
     assert pad is not None
     rows = [[7, 8, pad, 9, 10], [11, 12, 13]]
@@ -300,7 +300,7 @@ def test_padding_within_a_text_takes_no_position() -> None:
 @pytest.mark.parametrize("architecture", ["BertForMaskedLM", "AlbertForMaskedLM"])
 def test_words_in_the_place_of_masks(architecture: str) -> None:
     """The head of an encoder: a dense layer, a norm, the table, a bias."""
-    module = quantized(PLAIN[architecture].ours("plain"), "int8")
+    module = quantized(PLAIN[architecture].drawn("plain"), "int8")
     given = torch.randn(4, module.config.hidden_size, generator=torch.Generator().manual_seed(3))
     program = Program(lower([trace_logits(module)]), module.config)
     wanted = module.logits(given, ForwardContext(Rounding("bfloat16")))

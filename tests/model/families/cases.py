@@ -21,6 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lmstack.model import Transformer, TransformerConfig, build_module, load_module
+from lmstack.model.families import config_from_json
 
 Tensors = dict[str, Tensor]
 # What a trap does to a config and its tensors to show what a mistake would change.
@@ -79,6 +80,10 @@ class Case:
 
     def ours(self, variant: str) -> Transformer:
         return _saved(self.family, self.architecture, variant, _Held(self))[0]
+
+    def drawn(self, variant: str) -> Transformer:
+        """Ours with random weights of its own, where theirs is not looked at."""
+        return _drawn(self.family, self.architecture, variant, _Held(self))
 
     def names_saved(self, variant: str) -> frozenset[str]:
         """Names of the tensors in the file that transformers saves."""
@@ -181,6 +186,17 @@ def _saved(
     with tempfile.TemporaryDirectory() as folder:
         held.case.theirs(variant).save_pretrained(folder)
         return load_module(Path(folder)), tensor_names(Path(folder))
+
+
+@functools.cache
+@torch.inference_mode(mode=False)
+def _drawn(family: str, architecture: str, variant: str, held: _Held) -> Transformer:
+    del family
+    config = held.case.config(variant)
+    kept = {"architectures": [architecture], "model_type": config.model_type}
+    module = Transformer(config_from_json(config.to_dict() | kept))
+    randomized(module, held.case.center)
+    return module
 
 
 def sprung(case: Case, trap: Trap) -> Transformer:
