@@ -151,8 +151,10 @@ def test_late_interaction_ranks_the_passage_of_a_question_first(colbert):
         assert task(documents, query=QUERIES[place]).results[0].index == place
 
 
-@some(24)
+@pytest.mark.long
+@pytest.mark.parametrize("inputs", [slice(0, 100, 24), slice(100)])
 def test_t5_translates_as_transformers_does(flan_t5, inputs):
+    """`tests/engine/test_encoder_decoder.py` does the same with random models."""
     model, tokenizer = reference(transformers.T5ForConditionalGeneration, flan_t5)
     prefix = "translate English to German: "
     expected = []

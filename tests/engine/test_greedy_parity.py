@@ -2,8 +2,10 @@
 
 transformers is asked with our tokens before it: if at every place its most likely token is the
 one that we chose, then by induction it would have generated the same text. That takes one pass
-a prompt instead of one a token. 18 tokens cross a block of the
-cache; `make test-long` takes all prompts, goes on to 128, and runs its own ``generate`` on one.
+a prompt instead of one a token. On one prompt its own ``generate`` is run as well.
+
+This is for the long suite: `tests/model/families/test_parity.py` holds every family to
+transformers, and `test_invariance.py` the engine's tokens to those of the plain forward pass.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
 from lmstack.model import write_folder
 from lmstack.registry import load
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.long]
+COUNT = 128
 
 CHATS = (
     "What is the capital of France?",
@@ -50,21 +53,16 @@ def loaded(smollm2):
     return load(smollm2)
 
 
-@pytest.fixture(
-    scope="module", params=[(9, 18), pytest.param((1, 128), marks=pytest.mark.long)], ids=str
-)
-def asked(request, loaded):
-    """Every ninth of the prompts or each of them, and how many tokens are generated for it."""
-    every, count = request.param
+@pytest.fixture(scope="module")
+def prompts(loaded):
     tokenizer = loaded.tokenizer
     chats = [loaded.template.encode([Message("user", text)], tokenizer) for text in CHATS]
-    return [*chats, *map(tokenizer.encode, PLAIN)][::every], count
+    return [*chats, *map(tokenizer.encode, PLAIN)]
 
 
 @pytest.fixture(scope="module")
-def generated(loaded, asked):
+def generated(loaded, prompts):
     """The tokens for each prompt, all of them in one engine at once."""
-    prompts, count = asked
     tokenizer = loaded.tokenizer
     vocabulary = Vocabulary(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
@@ -73,7 +71,7 @@ def generated(loaded, asked):
     )
     engine = Engine(loaded.module, vocabulary, EngineConfig())
     found: list[list[int]] = [[] for _ in prompts]
-    sampling = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=COUNT, ignore_eos=True)
     engine.submit(
         *(
             EngineRequest(
@@ -85,7 +83,7 @@ def generated(loaded, asked):
     while engine.step():
         pass
     engine.close()
-    assert {len(tokens) for tokens in found} == {count}
+    assert {len(tokens) for tokens in found} == {COUNT}
     return found
 
 
@@ -96,24 +94,22 @@ def oracle(loaded, tmp_path_factory):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def test_greedy_tokens_equal_those_of_transformers(asked, generated, oracle):
-    for prompt, tokens in zip(asked[0], generated, strict=True):
+def test_greedy_tokens_equal_those_of_transformers(prompts, generated, oracle):
+    for prompt, tokens in zip(prompts, generated, strict=True):
         with torch.inference_mode():
             ids = torch.tensor([prompt + tokens[:-1]])
             logits = oracle(ids, logits_to_keep=len(tokens)).logits[0]
         assert logits.argmax(-1).tolist() == tokens
 
 
-@pytest.mark.long
-def test_one_prompt_equals_what_transformers_generates(asked, generated, oracle):
-    prompts, count = asked
+def test_one_prompt_equals_what_transformers_generates(prompts, generated, oracle):
     with torch.inference_mode():
         out = oracle.generate(
             torch.tensor([prompts[0]]),
             attention_mask=torch.ones(1, len(prompts[0]), dtype=torch.long),
             do_sample=False,
-            max_new_tokens=count,
-            min_new_tokens=count,
+            max_new_tokens=COUNT,
+            min_new_tokens=COUNT,
             eos_token_id=None,
         )
     assert out[0, len(prompts[0]) :].tolist() == generated[0]

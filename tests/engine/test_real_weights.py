@@ -1,4 +1,5 @@
-"""The engine on SmolLM2: the same logits paged or whole, the same model packed or plain."""
+"""The engine on SmolLM2: the same logits paged or whole, the same model packed or plain.
+`test_attention.py` asks the same of tiny ones."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from lmstack.engine.torch.attention import PagedAttention
 from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import ForwardContext, load_module
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,7 @@ def ids() -> torch.Tensor:
     return torch.randint(3, 40_000, (1, 75), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.long
 def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) -> None:
-    """`test_greedy_parity` holds the same weights to transformers, in blocks."""
     module = load_module(smollm2.path)
     pool = KVPool(module.config, 8, 16, torch.float32)
     table = [5, 2, 7, 0, 3]
@@ -36,7 +35,6 @@ def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) ->
         torch.testing.assert_close(torch.cat(parts), module(ids).logits[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.long
 def test_packed_weights_give_the_same_distribution_in_bfloat16(smollm2, ids) -> None:
     """Bit-equal on AMD Zen 4; a processor with other kernels may sum in another order."""
     plain = load_module(smollm2.path, torch.bfloat16)

@@ -125,7 +125,14 @@ def test_a_varlen_batch_gives_what_a_pooling_head_makes_of_each_document() -> No
         assert_close(one, module(document[None]).logits[0])
 
 
-@pytest.mark.parametrize("kind", ["llama", "windows", "softcap", "alibi"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "llama",
+        "windows",
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("softcap", "alibi")),
+    ],
+)
 def test_memory_of_a_training_step_grows_with_the_tokens_and_not_with_their_square(
     kind: str,
 ) -> None:

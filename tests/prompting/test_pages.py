@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
-pytestmark = [pytest.mark.weights]
+pytestmark = [pytest.mark.weights, pytest.mark.long]
 
 
 def blocks(page: str, kind: str) -> Iterator[str]:
@@ -40,9 +40,7 @@ def folder(
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param("prompting.md", marks=pytest.mark.long), "structured.md"]
-)
+@pytest.mark.parametrize("page", ["prompting.md", "structured.md"])
 def test_the_python_of_a_page_runs(
     folder: Path, page: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,7 +60,6 @@ def test_the_python_of_a_page_runs(
         assert re.search(r"^\S+.* \d \d+%$", printed, re.M)
 
 
-@pytest.mark.long
 def test_the_commands_of_the_page_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     typed = [line for block in blocks("prompting.md", "sh") for line in block.splitlines()]
     commands = [line for line in typed if line.startswith("lmstack ")]

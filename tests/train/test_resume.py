@@ -29,6 +29,11 @@ from lmstack.train.resume import FIXED, changes
 SHORT = {kind: {"steps": 12} for kind in runs.KINDS if kind not in ("causal", "ema")}
 
 
+# Online runs are stopped in `rollouts/test_online.py` and `rollouts/test_ppo_runs.py` too; of
+# preferences and of adapters one kind each is enough.
+MORE = ("grpo", "ppo", "kto", "sft-lora")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With an uninterrupted run of the first kind, by its name; `uninterrupted` makes others."""
@@ -76,14 +81,13 @@ def stopped_at_8(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [
-        pytest.param(kind, seed, marks=pytest.mark.long if seed or kind in ("grpo", "ppo") else ())
+        pytest.param(kind, seed, marks=pytest.mark.long if seed or kind in MORE else ())
         for kind in runs.KINDS
         for seed in range(3)
     ],
 )
 def test_resumed_equals_uninterrupted(folder: Path, name: str, kind: str, seed: int) -> None:
-    """Stopped twice, at random steps, before and after a checkpoint. Online runs are stopped in
-    `rollouts/test_online.py` and `rollouts/test_ppo_runs.py`."""
+    """Stopped twice, at random steps, before and after a checkpoint."""
     uninterrupted(folder, kind)
     drawn, changes = random.Random(f"{kind}{seed}"), SHORT.get(kind, {})
     last = changes.get("steps", 20) - 1
