@@ -8,6 +8,7 @@ two processes that have the variables of torchrun; like it, it ends both when on
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -115,12 +116,24 @@ def lead(count: int, words: list[str]) -> None:
 
 
 def serve() -> None:
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import pydantic.type_adapter  # noqa: F401
     import torch._dynamo
     import torch.distributed.fsdp  # noqa: F401
 
-    import lmstack.app.cli.commands.train
-    import lmstack.app.wiring.rollouts
-    import lmstack.train  # noqa: F401
+    # What the package would load when it is first asked for, by name.
+    import lmstack.app.cli.commands._shown_run
+    import lmstack.app.inspect.training_picture
+    import lmstack.app.wiring.engine_sampler
+    import lmstack.app.wiring.rewards
+    import lmstack.engine.engine
+    import lmstack.serve.local
+    import lmstack.train.rollouts.trainer
+    import lmstack.train.run  # noqa: F401
+    from lmstack.app.cli.program import _root
+
+    _root()
+    gc.freeze()  # so that no child walks through all of it, at its end too
 
     for line in sys.stdin:
         count, words, folder, environment = json.loads(line)
