@@ -8,6 +8,7 @@ two processes that have the variables of torchrun; like it, it ends both when on
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -38,6 +39,7 @@ class Forked:
 
     def ended(self) -> tuple[int, str, str]:
         """Waits; the exit status, stdout and stderr."""
+        self.forks.running = None
         status = int(self.forks.line())
         out, err = ((self.folder / name).read_text() for name in ("out", "err"))
         return status, out, err
@@ -55,20 +57,31 @@ class Forks:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         self._folder = tempfile.TemporaryDirectory()
+        self.running: Forked | None = None
 
     def line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
     def start(self, count: int, *words: str) -> Forked:
+        self.stop()
         assert self._process.stdin is not None
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._process.stdin.write(json.dumps([count, words, str(folder), environment]) + "\n")
         self._process.stdin.flush()
-        return Forked(self, int(self.line()), folder)
+        self.running = Forked(self, int(self.line()), folder)
+        return self.running
+
+    def stop(self) -> None:
+        """What a test that failed left running."""
+        if self.running is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.running.pid, signal.SIGKILL)
+            self.running.ended()
 
     def close(self) -> None:
+        self.stop()
         self._process.communicate()
         self._folder.cleanup()
 
