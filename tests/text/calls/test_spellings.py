@@ -42,7 +42,10 @@ SPELLINGS = [
     f'{{"arguments": {ARGUMENTS}, "name": "weather"}}',
     f'{{"type": "function", "name": "weather", "parameters": {ARGUMENTS}}}',
     json.dumps(json.loads(CALL), indent=2),
+    f"{{{CALL}}}",
+    f"{{{CALL}}}}}",
     f"```json\n{CALL}\n```",
+    f"```json\n{{{CALL}}}}}\n```",
     f"```\n{CALL}\n```",
     f"```tool_call\n{CALL}\n```",
     f"```json {CALL}```",
@@ -66,7 +69,7 @@ def test_a_call_in_a_usual_spelling_is_read_however_it_is_cut(answer: str) -> No
     assert read(*answer) == ("", [FOUND])
 
 
-@pytest.mark.parametrize("answer", SPELLINGS[9:])
+@pytest.mark.parametrize("answer", SPELLINGS[11:])
 def test_text_around_a_block_stays_with_the_white_space_of_the_call_gone(answer: str) -> None:
     assert read(f"Let me look.\n\n{answer}") == ("Let me look.", [FOUND])
     if answer.endswith(("\n```", ">", "]", "}```")):

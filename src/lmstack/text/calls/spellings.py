@@ -36,6 +36,9 @@ _OPENING = re.compile(
 _OPENINGS = (_FENCE, _FUNCTION, *_MARKS, *(f"<{tag}>" for tag in _TAGS))
 _WHOLE = re.compile(r"\s*(?=[{\[])")
 _BETWEEN = re.compile(r"[\s,;]*")
+# Qwen2.5-Coder's template shows calls in doubled braces, as if a format had to halve them; the
+# model closes them with one too many.
+_CLOSING = re.compile(r"[\s}]*")
 _MAX_CHARS = 1 << 16  # of a block: a longer one is text
 _HEAD_CHARS = 400  # of a block, where the name of its tool stands
 _DECODER = json.JSONDecoder()
@@ -186,6 +189,8 @@ class SpelledReader:
     ) -> tuple[list[SpelledCall], int]:
         """The calls that the JSON at ``place`` holds, and where it ends."""
         name = opening["function"] if opening.re is _OPENING else None
+        doubled = self._buffer.startswith("{{", place)
+        place += doubled
         head = "".join(self._buffer[place : place + _HEAD_CHARS].split())
         if name is None and not any(
             head.startswith(each) or each.startswith(head) for each in self._beginnings
@@ -205,6 +210,10 @@ class SpelledReader:
         calls = [self._call(item, name) for item in items]
         if not calls:
             raise _Text
+        if doubled:
+            end = _past(_CLOSING, self._buffer, end)
+            if end == len(self._buffer) and not final:
+                raise _More
         return calls, end
 
     def _call(self, item: Any, name: str | None) -> SpelledCall:
