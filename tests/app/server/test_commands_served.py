@@ -116,19 +116,12 @@ def test_the_running_server_answers_and_it_reads_the_same(
         assert answers[0] == answers[1]
         monkeypatch.chdir(docs)
         assert "letters.md:3" in run("ask", QUESTION, "--docs", ".").out
-        assert len(asked_here) == 2
-
-
-def test_what_is_here_counts_a_filter_from_another_folder_and_a_file_that_has_just_changed(
-    run: Run, docs: Path, home: Path, asked_here: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with up(home):
-        monkeypatch.chdir(docs)
+        # What is here counts: a filter in a folder of another name, a file that has just changed.
         ran = run("ask", "Which port is it?", "--docs", ".", "--where", "path = ports.txt")
         wrong = run("ask", "Which port is it?", "--docs", ".", "--document", "port.txt")
         (docs / "letters.md").write_text("# Letters\n\nLetters are kept for 99 years.\n")
         changed = run("ask", QUESTION, "--docs", ".")
-    assert asked_here == []
+    assert len(asked_here) == 2
     assert "ports.txt" in ran.out
     assert "letters.md" not in ran.out
     assert wrong.code == 1
@@ -225,6 +218,15 @@ def test_a_killed_server_is_forgotten_and_its_port_hears_nothing(
     assert not _path(home, docs).exists()
 
 
+def test_what_both_compare_is_known_without_torch(
+    docs: Path, asked_here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lmstack.model.lora.folder", None)  # whose import loads it
+    identity = wiring.command_identity(docs, None, None, None)
+    assert identity is not None
+    assert identity["adapter"] is None
+
+
 def test_a_process_of_another_user_is_told_nothing(
     docs: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,29 +283,25 @@ def test_a_server_that_says_no_line_is_no_server(docs: Path, home: Path) -> None
         thread.join()
 
 
-def test_guards_and_the_audit_log_hold_and_labels_are_the_owners(
+def test_guards_and_the_audit_log_hold_labels_are_the_owners_and_a_stop_deletes_the_socket(
     run: Run, docs: Path, home: Path, asked_here: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LMSTACK_API_KEYS", "secret-key")
     added = run("index", "add", "--index", str(wiring.index_of(docs)), "docs", "--label", "hr")
     assert added.code == 0, added.err
-    with up(home):
+    with up(home) as process:
         ran = run("ask", QUESTION, "--docs", "docs")
         assert "ten years" in ran.out
         refused = run(
             "ask", "How long\u200b\u200b\U000e0041\U000e0042 are letters kept?", "--docs", "docs"
         )
+        assert _path(home, docs).exists()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert not _path(home, docs).exists()
     assert asked_here == []
     assert refused.code == 1
     assert "found by the guard" in refused.err
     records = [json.loads(line) for line in wiring.audit_path().read_text().splitlines()]
     assert {record.get("client") for record in records if "client" in record} == {"command"}
     assert {"accepted", "finished", "refused"} <= {record.get("event") for record in records}
-
-
-def test_stopping_the_server_deletes_its_socket(home: Path, docs: Path) -> None:
-    with up(home) as process:
-        assert _path(home, docs).exists()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert not _path(home, docs).exists()

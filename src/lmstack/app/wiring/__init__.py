@@ -518,10 +518,12 @@ def command_identity(
 
 def _adapter_part(name: str) -> str | None:
     """Of the digest of an adapter that is named as a model."""
-    from lmstack.model.lora.folder import adapter_digest
-
     adapter = None if releases.released(name) is not None else writing_adapter(name)
-    return None if adapter is None else adapter_digest(adapter)
+    if adapter is None:
+        return None
+    from lmstack.model.lora.folder import adapter_digest  # it loads torch
+
+    return adapter_digest(adapter)
 
 
 def command_socket(docs: Path) -> Path | None:
