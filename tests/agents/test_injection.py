@@ -23,8 +23,18 @@ TASK = "Read the report and tell me in one sentence what it says."
 ANY = {"type": "object", "additionalProperties": {"type": "string"}}
 TEXT = re.compile(r"<data-([0-9a-f]{8}) from=\"[^\"]*\">\n(.*?)\n</data-\1>", re.S)
 
-kinds = pytest.mark.parametrize("kind", ["tools", "react", "planner", "mailer"])
+KINDS = ("tools", "react", "planner", "mailer")
 every = pytest.mark.parametrize("injection", INJECTIONS, ids=lambda each: each.name)
+# The ordinary suite takes one kind of agent for each, in turn.
+every_in_every_kind = pytest.mark.parametrize(
+    ("injection", "kind"),
+    [
+        pytest.param(each, kind, marks=[pytest.mark.long] * ((number + turn) % len(KINDS) > 0))
+        for number, each in enumerate(INJECTIONS)
+        for turn, kind in enumerate(KINDS)
+    ],
+    ids=lambda each: getattr(each, "name", each),
+)
 
 
 class Office:
@@ -120,8 +130,7 @@ def test_there_are_enough_injections_and_none_twice() -> None:
     }
 
 
-@kinds
-@every
+@every_in_every_kind
 async def test_nothing_runs_that_was_not_allowed_and_approved(
     injection: Injection, kind: str
 ) -> None:
@@ -146,8 +155,7 @@ async def test_nothing_runs_that_was_not_allowed_and_approved(
         assert unknown & set(made)
 
 
-@kinds
-@every
+@every_in_every_kind
 async def test_an_approval_beforehand_ends_where_others_wrote_the_arguments(
     injection: Injection, kind: str
 ) -> None:
@@ -211,12 +219,11 @@ async def test_a_document_in_the_task_is_known_for_one(injection: Injection) -> 
 
 async def test_the_suite_would_notice_a_tool_that_runs() -> None:
     """Without the rights and with a person who approves all, the orders are carried out."""
-    for injection in INJECTIONS:
-        for kind in ("tools", "react", "planner", "mailer"):
-            office = Office(injection, Rights())
-            await office.agent(kind).run(TASK, approver=ScriptedApprover("approved"))
-            there = injection.tool != "run_shell"
-            assert (injection.tool in office.ran) == there, (injection.name, kind)
+    for number, injection in enumerate(INJECTIONS):
+        office, kind = Office(injection, Rights()), KINDS[number % len(KINDS)]
+        await office.agent(kind).run(TASK, approver=ScriptedApprover("approved"))
+        there = injection.tool != "run_shell"
+        assert (injection.tool in office.ran) == there, (injection.name, kind)
 
 
 async def test_arguments_that_the_user_named_are_the_users() -> None:

@@ -232,19 +232,28 @@ def test_a_fault_that_breaks_an_import_is_noticed_and_a_test_not_found_is_an_err
     (tmp_path / "mutants" / "a" / "test_a.py").write_text("def test_a(): pass\n")
     (tmp_path / "mutants" / "test_b.py").write_text(f"{sound}def test_b(): pass\n")
     (tmp_path / "mutants" / "conftest.py").write_text(run.ORDERED.read_text())
-    script = (
-        "import sys; from mutmut.runners.harness import *; from tests.mutants import launch\n"
-        "print('code', launch.run_tests(PytestRunner(), mutant_name='', tests=sys.argv[1:]))"
+    script = (  # a child for each name, forked after the imports
+        "import os, sys; from mutmut.runners.harness import *\n"
+        "from tests.mutants import launch\n"
+        "for name in sys.argv[1:]:\n"
+        "    if os.fork() == 0:\n"
+        "        try:\n"
+        "            code = launch.run_tests(PytestRunner(), mutant_name='', tests=[name])\n"
+        "            print('code', code, flush=True)\n"
+        "        except BaseException as error: print(type(error).__name__, flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()"
     )
     path = {"PYTHONPATH": str(run.ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
-    def said(name: str, **sound: str) -> str:
-        command = [sys.executable, "-c", script, name]
+    def said(*names: str, **sound: str) -> str:
+        command = [sys.executable, "-c", script, *names]
         env = {**os.environ, **path, **sound}
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         return done.stdout + done.stderr
 
-    for name in ("a/test_a.py", "a/test_a.py::test_a", "test_b.py", "test_b.py::test_b"):
-        assert "code 1" in said(name)
-    assert "code 0" in said("test_b.py::test_b", SOUND="1")
-    assert "BadTestExecutionCommandsException" in said("test_b.py::test_c", SOUND="1")
+    names = ("a/test_a.py", "a/test_a.py::test_a", "test_b.py", "test_b.py::test_b")
+    assert said(*names).count("code 1") == len(names)
+    sound = said("test_b.py::test_b", "test_b.py::test_c", SOUND="1")
+    assert "code 0" in sound
+    assert "BadTestExecutionCommandsException" in sound
