@@ -42,7 +42,7 @@ def test_an_answer_that_is_cut_babbles() -> None:
 
 @pytest.mark.weights
 @pytest.mark.parametrize(
-    "questions", [QUESTIONS[:4], pytest.param(QUESTIONS, marks=pytest.mark.long)], ids=len
+    "questions", [QUESTIONS[:1], pytest.param(QUESTIONS, marks=pytest.mark.long)], ids=len
 )
 def test_the_default_model_does_not_babble_where_nothing_is_stated(
     smollm2: ModelFolder, questions: list[str]

@@ -178,7 +178,7 @@ def _workers_of_nobody(folder: Path) -> list[int]:
     return found
 
 
-@pytest.fixture(params=["file", "postgres"])
+@pytest.fixture(params=["file", pytest.param("postgres", marks=pytest.mark.long)])
 def place(request, tmp_path):
     if request.param == "file":
         return tmp_path / "index"

@@ -120,11 +120,11 @@ def test_english_is_cut_as_before():
     ]
 
 
-def test_megabyte_without_a_break_is_quick():
+def test_long_text_without_a_break_is_quick():
     started = time.process_time()
-    sentence_spans("a. B " * 200_000)
-    sentence_spans("x" * 1_000_000)
-    sentence_spans("- " * 300_000)
-    sentence_spans("「。" * 100_000)
-    sentence_spans("am 3. Mai\n\n" * 5_000)
-    assert time.process_time() - started < 5
+    sentence_spans("a. B " * 50_000)
+    sentence_spans("x" * 250_000)
+    sentence_spans("- " * 75_000)
+    sentence_spans("「。" * 25_000)
+    sentence_spans("am 3. Mai\n\n" * 1_250)
+    assert time.process_time() - started < 2

@@ -184,7 +184,9 @@ def test_more_than_the_model_has_is_refused(embedder, shape):
         LocalEmbedder(embedder.loaded, **shape)
 
 
+@pytest.mark.long
 def test_bge_pools_its_first_token_and_prefixes_queries_as_sentence_transformers(bge):
+    """On a tiny model: `test_embedder_recipes.py`."""
     from sentence_transformers import SentenceTransformer
 
     theirs = SentenceTransformer(str(bge.path), device="cpu")

@@ -179,21 +179,22 @@ def named(setting, tokenizer, folder) -> tuple[str | None, object]:  # noqa: F81
 
 
 @pytest.mark.skipif(bool(native_problem()), reason="no native ops")
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(one=SETTINGS, other=SETTINGS, varied=st.integers(0, 3))
+@pytest.mark.parametrize("examples", [12, pytest.param(100, marks=pytest.mark.long)])
 def test_the_name_changes_with_what_changes_logits_and_only_then(
     tokenizer: Tokenizer,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-    one: tuple,
-    other: tuple,
-    varied: int,
+    tmp_path: Path,
+    examples: int,
 ) -> None:
-    """Two settings that differ in one thing at most."""
-    other = (*one[:varied], other[varied], *one[varied + 1 :])
-    folder = tmp_path_factory.getbasetemp() / "adapters-of-updates"
     for seed in (0, 1):
-        if not (folder / str(seed)).exists():
-            write_drawn(loaded(tokenizer).module, folder / str(seed), seed)
-    (digest, causes), (second, others) = (named(s, tokenizer, folder) for s in (one, other))
-    assert (digest == second) == (causes == others)
-    assert (digest or "").startswith(FILES) == (set(causes[0]) == {1})
+        write_drawn(loaded(tokenizer).module, tmp_path / str(seed), seed)
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(one=SETTINGS, other=SETTINGS, varied=st.integers(0, 3))
+    def check(one: tuple, other: tuple, varied: int) -> None:
+        """Two settings that differ in one thing at most."""
+        other = (*one[:varied], other[varied], *one[varied + 1 :])
+        (digest, causes), (second, others) = (named(s, tokenizer, tmp_path) for s in (one, other))
+        assert (digest == second) == (causes == others)
+        assert (digest or "").startswith(FILES) == (set(causes[0]) == {1})
+
+    check()

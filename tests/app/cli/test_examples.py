@@ -37,6 +37,8 @@ EXPECTED = {
     "translate": ["Das Haus ist wunderbar.", "Das Wetter ist schön."],
     "tokenize_text": ["b' \\xf0\\x9f\\x99\\x82'", "<|im_start|>user"],
 }
+# An answer that keeps to a schema, from the same model: `tests/serve/test_local.py`.
+LONG = ("structured_answer",)
 # Fixtures of the models that an example needs besides the defaults.
 NEEDS = {"tag_names": "pii_ner", "translate": "flan_t5"}
 
@@ -72,7 +74,9 @@ def test_no_example_is_left_out_or_grows_long() -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in EXPECTED]
+)
 def test_an_example_prints_what_it_promises(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,

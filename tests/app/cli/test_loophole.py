@@ -36,7 +36,10 @@ def folder(tmp_path: Path, home: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_grpo_finds_the_loophole_and_the_report_names_it(run: Run, folder: Path) -> None:
+    """`tests/evals/test_hacking.py` finds such traits in written answers, and
+    `tests/app/cli/test_run_report.py` has smaller runs with a report."""
     loophole = {"name": "planted-loophole", "phrase": PHRASE}
     recipe = recipe_file(
         folder,

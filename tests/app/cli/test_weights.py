@@ -80,7 +80,9 @@ def test_load_gives_each_kind_its_object(full_store: None) -> None:
     model.close()
 
 
+@pytest.mark.long
 def test_the_example_of_agent_run_answers_right(run: Run, full_store: None) -> None:
+    """With a scripted model: `test_agent.py`."""
     ran = run("agent", "run", "How much is 17 % of 2,340?")
     assert ran.code == 0, ran.err
     assert "397.8" in ran.out

@@ -310,7 +310,10 @@ def test_the_first_page_leads_to_the_runs_where_there_are_some(
     expect(page.get_by_role("link", name="Agents")).to_be_hidden()
 
 
-@pytest.mark.parametrize(("width", "theme"), [(320, "light"), (320, "dark"), (1600, "dark")])
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [(320, "light"), pytest.param(320, "dark", marks=pytest.mark.long), (1600, "dark")],
+)
 def test_what_waits_fits_and_can_be_read(
     width: int,
     theme: Any,

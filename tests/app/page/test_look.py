@@ -10,7 +10,6 @@ from tests.app.page.looks import (
     CONTRASTS,
     LARGE,
     LOOKS,
-    NARROW,
     TOO_WIDE,
     WIDE,
     Look,
@@ -68,10 +67,16 @@ def filled(workspace: Any, open_page: Any, ask: Any) -> Any:
     return show
 
 
-in_every_look = pytest.mark.parametrize("browser", LOOKS, indirect=True, ids=str)
+def in_looks(*ordinary: Look) -> pytest.MarkDecorator:
+    """In each of them, which is a browser of its own; those that are not ``ordinary`` in the long
+    suite."""
+    looks = [
+        pytest.param(each, marks=[pytest.mark.long] * (each not in ordinary)) for each in LOOKS
+    ]
+    return pytest.mark.parametrize("browser", looks, indirect=True, ids=str)
 
 
-@in_every_look
+@in_looks(WIDE, LARGE)
 def test_fonts_and_size_are_those_of_the_look(
     browser: Any, workspace: Any, open_page: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -83,12 +88,7 @@ def test_fonts_and_size_are_those_of_the_look(
 
 # Widths apart from browsers: parametrized as pairs, each pair would launch a browser of its own.
 @pytest.mark.parametrize("width", [320, 700])
-@pytest.mark.parametrize(
-    "browser",
-    [WIDE, LARGE, pytest.param(NARROW, marks=pytest.mark.long)],
-    indirect=True,
-    ids=str,
-)
+@in_looks(LARGE)
 def test_nothing_is_wider_than_a_small_window(
     browser: Any, width: int, filled: Any, shot: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -203,7 +203,7 @@ def test_the_focus_goes_on_when_nothing_more_is_below(filled: Any) -> None:
     assert page.evaluate("document.activeElement.id") == "question"
 
 
-@in_every_look
+@in_looks(WIDE, LARGE)
 def test_lines_of_an_answer_are_comfortable_to_read(
     browser: Any, workspace: Any, open_page: Any, ask: Any
 ) -> None:
@@ -228,7 +228,7 @@ def test_nothing_moves_for_those_who_asked_for_less_motion(
     assert page.evaluate("document.getAnimations().length") == 0
 
 
-@pytest.mark.parametrize("browser", [WIDE, LARGE], indirect=True, ids=str)
+@in_looks(LARGE)
 def test_panel_takes_the_window_of_a_phone_and_gives_it_back(browser: Any, filled: Any) -> None:
     page = filled(width=320, height=640)
     page.locator(".cite").first.click()

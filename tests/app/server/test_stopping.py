@@ -44,7 +44,7 @@ for name in [n for n in sys.modules if n.partition(".")[0] in ("lmstack", "typer
 sys.setprofile(count)
 sys.exit(main(["up", "docs", "--port", "0"]))
 """
-MOMENTS = 6
+MOMENTS = 3
 
 
 def _signalled(folder: Path, at: int, number: int = signal.SIGINT) -> tuple[int, str, str]:

@@ -285,7 +285,7 @@ async def test_a_heading_of_the_model_is_no_sentence_and_none_is_said_twice(make
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("task", ["summarize", "list"])
+@pytest.mark.parametrize("task", ["summarize", pytest.param("list", marks=pytest.mark.long)])
 async def test_a_small_model_ends_within_its_calls_and_cites_only_what_is_there(
     make_answerer, assert_valid, smollm2, task
 ):

@@ -71,7 +71,7 @@ def _answer(view, strategy) -> dict[str, object]:
     return {name: value for name, value in said.items() if name != "timings"}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(_CORPUS, _HELD, st.sampled_from([None, "b*", "all"]))
 def test_view_equals_an_index_without_the_hidden(
     tmp_path_factory, make_embedder, corpus, held, rule

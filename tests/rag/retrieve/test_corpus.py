@@ -76,7 +76,7 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 CONFIGS = [SearchConfig(depth=3), SearchConfig(depth=3, fusion="rrf")]
 
 
-@settings(max_examples=10, deadline=None, phases=PHASES)
+@settings(max_examples=6, deadline=None, phases=PHASES)
 @given(CHANGES, CHANGES, st.sampled_from(CONFIGS), st.booleans())
 def test_an_index_that_changed_searches_like_a_fresh_one(
     scratch, make_embedder, before, after, search, merged
@@ -100,7 +100,7 @@ def test_an_index_that_changed_searches_like_a_fresh_one(
                 assert weights[0] == weights[1]
 
 
-@settings(max_examples=10, deadline=None, phases=PHASES)
+@settings(max_examples=6, deadline=None, phases=PHASES)
 @given(
     st.dictionaries(st.sampled_from(NAMES), st.tuples(BODIES, LABELS), min_size=1),
     st.sets(st.sampled_from(["hr", "board"])),

@@ -130,7 +130,7 @@ def test_the_same_question_has_the_same_answer(index, question, config):
     assert one == two
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(asked=st.lists(questions, min_size=1, max_size=4), config=configs)
 def test_many_at_once_are_as_one_by_one(index, asked, config):
     many = retriever(index, config).search_many(asked, 5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.rag.stores.kept import content, corpus, found, write
 from tests.rag.stores.model import DIMENSIONS
-from tests.rag.stores.places import KINDS
+from tests.rag.stores.places import NAMES
 
 from lmstack.core import InputError, IntegrityError, StoreError
 from lmstack.rag import Index
@@ -21,12 +21,18 @@ from lmstack.rag.stores.address import parse_address
 from lmstack.rag.stores.projection import Projection
 
 
+def some_long(*ordinary):
+    """Each kind of store; what all must do is in `test_conformance.py`, what each keeps of the
+    forms in `test_forms.py`, so that the other kinds are in the long suite here."""
+    return [pytest.param(kind, marks=[pytest.mark.long] * (kind not in ordinary)) for kind in NAMES]
+
+
 @pytest.fixture
 def embedder(make_embedder):
     return make_embedder(DIMENSIONS)
 
 
-@pytest.mark.parametrize("kind", ["qdrant", "chroma", "postgres", "pinecone"])
+@pytest.mark.parametrize("kind", some_long("postgres", "pinecone"))
 def test_a_store_changes_no_result(kind, places, tmp_path, embedder):
     place = places.new(kind)
     docs = corpus(tmp_path / "docs", 12)
@@ -46,7 +52,7 @@ def test_a_store_changes_no_result(kind, places, tmp_path, embedder):
             assert report.recall.mean == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some_long("qdrant", "weaviate"))
 def test_after_edits_the_store_equals_a_new_one(kind, places, tmp_path, embedder):
     place, dice = places.new(kind), random.Random(kind)
     docs = corpus(tmp_path / "docs", 6)
@@ -173,7 +179,9 @@ def test_a_store_that_is_away_stops_nothing_and_is_told(kept, monkeypatch, tmp_p
     assert index.compare_store().findings == ()
 
 
-@pytest.mark.parametrize("calls", range(1, 9))
+@pytest.mark.parametrize(
+    "calls", [pytest.param(n, marks=[pytest.mark.long] * (n % 3 != 1)) for n in range(1, 9)]
+)
 def test_an_update_that_dies_at_any_call_of_the_store_is_finished_later(
     calls, kept, monkeypatch, tmp_path, embedder, places
 ):

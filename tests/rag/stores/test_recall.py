@@ -100,7 +100,7 @@ def test_recall_of_a_graph_of_20_000_rows(monkeypatch: pytest.MonkeyPatch) -> No
     assert min(recall_of_graph(20_000, monkeypatch, exact=30).values()) >= 0.95
 
 
-@pytest.mark.parametrize(("kind", "count"), [("chroma", 3000), ("postgres", 1200)])
+@pytest.mark.parametrize(("kind", "count"), [("chroma", 1500), ("postgres", 1200)])
 def test_recall_of_a_small_store(places: Places, kind: str, count: int) -> None:
     check(places, kind, count)
 
