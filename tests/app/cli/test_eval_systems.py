@@ -73,7 +73,9 @@ def test_questions_are_put_to_a_folder_of_documents(run: Run, lockers: Path) -> 
     assert figures["citation_recall"]["value"] == 1
 
 
+@pytest.mark.long
 def test_the_gate_catches_a_stale_index(run: Run, lockers: Path) -> None:
+    """`test_promote_documents.py` has one rejected, `tests/benchmarks/test_stale_index.py` too."""
     for number, name in enumerate(NAMES):
         locker(Path("docs"), name, 1000 + number + (7 if number % 2 else 0))
     assert run("index", "add", "--index", "stale", "docs").code == 0
@@ -123,19 +125,21 @@ def test_the_gate_catches_a_folder_that_changed_after_indexing(run: Run, lockers
     assert (caught.code, caught.out.split()[0]) == (1, "REJECT:"), caught.out
 
 
-@pytest.mark.parametrize(("setting", "figure"), [("0.99", "wrongly_refused"), ("0.5", "")])
-def test_the_gate_sees_a_setting(run: Run, lockers: Path, setting: str, figure: str) -> None:
+def test_the_gate_sees_a_setting(run: Run, lockers: Path) -> None:
     assert run("eval", "run", "lockers.yaml", "-o", "base").code == 0
-    Path("lockers.yaml").write_text(TASK % setting)
-    assert run("eval", "run", "lockers.yaml", "-o", "other").code == 0
-    figures = json.loads(Path("other/lockers.json").read_text())["figures"]
-    decided = run("eval", "gate", "other", "--base", "base", "--gate", "gate.yaml")
-    if figure:  # too strict: refuses what is answered
-        assert figures[figure]["value"] == 1
-        assert decided.out.split()[0] == "REJECT:"
-    else:  # answers one question of 25 that nothing answers
-        assert figures["wrongly_answered"]["value"] == 1
-        assert decided.out.split()[0] != "REJECT:"
+
+    def decided(setting: str) -> tuple[Any, str]:
+        Path("lockers.yaml").write_text(TASK % setting)
+        assert run("eval", "run", "lockers.yaml", "-o", setting).code == 0
+        figures = json.loads(Path(setting, "lockers.json").read_text())["figures"]
+        gate = run("eval", "gate", setting, "--base", "base", "--gate", "gate.yaml")
+        return figures, gate.out.split()[0]
+
+    figures, word = decided("0.99")  # too strict: refuses what is answered
+    assert (figures["wrongly_refused"]["value"], word) == (1, "REJECT:")
+    figures, word = decided("0.5")  # answers one question of 25 that nothing answers
+    assert figures["wrongly_answered"]["value"] == 1
+    assert word != "REJECT:"
 
 
 def test_a_model_that_writes_worse_by_its_instructions_is_caught(
