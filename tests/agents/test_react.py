@@ -156,7 +156,7 @@ def test_an_answer_with_a_schema_is_held_to_it() -> None:
     assert not allowed("Thought: a\nFinal Answer: b", spec)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_what_a_held_model_writes_always_parses(random: Any) -> None:
     """Random bytes among those that the grammar allows, as a model at its worst."""

@@ -108,7 +108,7 @@ def _check(place: str | Path, folder: Path, make_embedder: Any, operations: list
         run.index.close()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(_OPERATION, max_size=14))
 def test_index_in_a_file_equals_a_rebuild(tmp_path_factory, make_embedder, operations):
     folder = tmp_path_factory.mktemp("run")
@@ -116,7 +116,7 @@ def test_index_in_a_file_equals_a_rebuild(tmp_path_factory, make_embedder, opera
 
 
 @settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(_OPERATION, max_size=14))
 def test_index_in_a_database_equals_a_rebuild(

@@ -140,7 +140,9 @@ def test_a_model_that_generates_is_refused(smollm2):
         LocalEmbedder.load(smollm2)
 
 
-@pytest.mark.parametrize("limit", [16, 128, 255])
+@pytest.mark.parametrize(
+    "limit", [16, *(pytest.param(n, marks=pytest.mark.long) for n in (128, 255))]
+)
 def test_reading_less_of_a_text_is_as_in_sentence_transformers(embedder, oracle, limit):
     shorter = LocalEmbedder(embedder.loaded, max_tokens=limit)
     sample = ["word " * 400, *texts(3, 10, 60, seed=5)]

@@ -18,6 +18,7 @@ from lmstack.serve.tasks import LocalReranker
 
 pytestmark = [
     pytest.mark.weights,
+    pytest.mark.long,
     pytest.mark.skipif(bool(native_problem()), reason="no native ops here"),
 ]
 

@@ -249,7 +249,12 @@ def test_another_alias_can_be_promoted(promote: Promote) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "step"),
-    [(promoting, "_decided"), (promoting, "_recorded"), (Store, "keep_verdict"), (Aliases, "_add")],
+    [
+        (promoting, "_decided"),
+        pytest.param(promoting, "_recorded", marks=pytest.mark.long),
+        pytest.param(Store, "keep_verdict", marks=pytest.mark.long),
+        (Aliases, "_add"),
+    ],
 )
 @pytest.mark.usefixtures("first_release")
 def test_a_promotion_that_was_stopped_goes_on(

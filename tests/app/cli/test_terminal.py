@@ -71,7 +71,9 @@ def test_an_error_is_coloured_only_in_its_label(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize(
+    "variables", [{"NO_COLOR": "1"}, pytest.param({"TERM": "dumb"}, marks=pytest.mark.long)]
+)
 def test_colour_can_be_refused(tmp_path: Path, variables: dict[str, str]) -> None:
     _, shown = on_terminal(COMMAND, "doctro", cwd=tmp_path, **variables)
     assert "\x1b" not in shown

@@ -187,7 +187,13 @@ def test_an_adapter_is_evaluated_compared_and_recorded(run: Run, folder: Path) -
 
 @pytest.mark.parametrize(
     ("form", "dora"),
-    [(None, False), (None, True), ("nf4", False), ("nf4", True), ("int8", False)],
+    [
+        (None, False),
+        pytest.param(None, True, marks=pytest.mark.long),
+        pytest.param("nf4", False, marks=pytest.mark.long),
+        ("nf4", True),
+        pytest.param("int8", False, marks=pytest.mark.long),
+    ],
 )
 def test_a_merged_model_computes_what_was_trained(
     folder: Path, form: str | None, dora: bool

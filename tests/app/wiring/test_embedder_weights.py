@@ -56,7 +56,7 @@ def test_new_index_gets_the_form_that_search_was_measured_in(
         assert index.status(check=False).embedder_digest == f"{minilm.digest}+int8"
 
 
-@pytest.mark.parametrize("named", [(), ("--embedder", NAME)])
+@pytest.mark.parametrize("named", [(), pytest.param(("--embedder", NAME), marks=pytest.mark.long)])
 def test_older_index_goes_on_in_float32(
     run: Run,
     store: None,

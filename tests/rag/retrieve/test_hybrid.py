@@ -266,7 +266,7 @@ def test_searches_during_updates_never_see_half_a_document(tmp_path, make_embedd
     broken: list[str] = []
 
     def search(index: Index) -> None:
-        while not stop.is_set():
+        while not stop.wait(0.005):
             hits = index.search("marker", 1000)
             if {h.text.split()[0] for h in hits} not in ({"even"}, {"odd"}):
                 broken.append(str(hits))
