@@ -22,7 +22,7 @@ from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.model.quant.quantize import quantize_int8
 
 BASES = bases()
-STRIDE = 431  # prime to the seeds of a base, so that all forms and many families have their turn
+STRIDE = 863  # prime to the seeds of a base, so that all forms and many families have their turn
 SEEDS = range(7, len(BASES) * PER_BASE, STRIDE)
 
 

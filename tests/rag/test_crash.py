@@ -92,7 +92,7 @@ def _edit(docs: Path, dice: random.Random) -> None:
         path.write_text(f"# {dice.choice(WORDS)}\n\n" + "\n\n".join(paragraphs) + "\n")
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.long)])
 def test_index_equals_a_rebuild_after_many_edits_with_kills(tmp_path, make_embedder, rounds):
     dice = random.Random(20_240_607)
     docs = tmp_path / "docs"

@@ -40,7 +40,7 @@ solver: generate
 sampling: {temperature: 0, max_tokens: 8}
 scorer: exact_match
 """
-STAGES = [("asking", 0), ("keeping", 0), ("kept", 3), ("asking", 5), ("keeping", ITEMS - 1)]
+STAGES = [("asking", 0), ("kept", 3), ("keeping", ITEMS - 1)]
 
 
 def prepared(folder: Path) -> Path:

@@ -122,7 +122,7 @@ def up(
         process.communicate()
 
 
-def test_healthz_says_loading_and_then_ok(tmp_path: Path) -> None:
+def test_healthz_says_loading_and_then_ok_and_sigterm_closes_the_models(tmp_path: Path) -> None:
     with up(tmp_path, loading=True) as running:
         assert running.get("/healthz") == (503, {"status": "loading"})
         code, body = running.get("/v1/models")
@@ -130,6 +130,11 @@ def test_healthz_says_loading_and_then_ok(tmp_path: Path) -> None:
         (tmp_path / "loaded").touch()
         running.wait_until_ready()
         assert running.get("/v1/models")[1]["data"][0]["id"] == "m"
+        code, took, out, err = running.stop(signal.SIGTERM)
+    assert code == 143
+    assert took < 5
+    assert out.endswith("closed\n")
+    assert "Traceback" not in err
 
 
 def test_ctrl_c_ends_an_open_stream_and_the_process_within_five_seconds(tmp_path: Path) -> None:
@@ -195,16 +200,6 @@ def test_ctrl_c_does_not_abort_under_threads_in_native_code(tmp_path: Path) -> N
     assert code == 130
     assert out.endswith("closed\n")
     assert "terminate called" not in err
-
-
-def test_sigterm_closes_the_models_too(tmp_path: Path) -> None:
-    with up(tmp_path) as running:
-        running.wait_until_ready()
-        code, took, out, err = running.stop(signal.SIGTERM)
-    assert code == 143
-    assert took < 5
-    assert out.endswith("closed\n")
-    assert "Traceback" not in err
 
 
 def test_models_that_cannot_be_loaded_end_the_server_with_the_error(tmp_path: Path) -> None:

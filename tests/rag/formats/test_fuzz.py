@@ -82,7 +82,7 @@ NAMES = ["a.pdf", "a.docx", "a.eml", "a.ipynb", "a.html", "a.csv", "a.jsonl", "a
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_damaged_file_is_a_document_or_a_problem(valid, name, data):
     broken = bytearray(valid[name])
     assert check(name, bytes(broken)) is not None
@@ -96,7 +96,7 @@ def test_damaged_file_is_a_document_or_a_problem(valid, name, data):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.binary(max_size=200))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_noise_is_a_problem_or_a_document(name, data):
     check(name, data)
 
