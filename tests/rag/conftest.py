@@ -96,7 +96,10 @@ PAGE = """<html><head><title>Penguins</title><script>var x = 'never'</script></h
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    folder = tmp_path / "docs"
+    return written_docs(tmp_path / "docs")
+
+
+def written_docs(folder: Path) -> Path:
     (folder / "more").mkdir(parents=True)
     (folder / "serving.md").write_text(GUIDE)
     (folder / "more" / "lighthouse.txt").write_text(HOUSE)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.rag.conftest import HashingEmbedder
+from tests.rag.conftest import HashingEmbedder, written_docs
 from tests.word_reranker import CALIBRATION, WordReranker
 
 from lmstack.core import ChatModel, ScriptedModel
@@ -15,13 +16,33 @@ from lmstack.rag import Answer, AnswerConfig, Answerer, Index
 MakeAnswerer = Callable[..., Answerer]
 
 
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``work/docs`` and ``work/index`` as they are first, and a copy of both beside them."""
+    place = tmp_path_factory.mktemp("indexed")
+    written_docs(place / "work" / "docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place / "work")
+        with Index.open(place / "work" / "index", HashingEmbedder()) as opened:
+            opened.update(["docs"])
+    shutil.copytree(place / "work", place / "first")
+    return place
+
+
+@pytest.fixture
+def docs(indexed: Path) -> Path:
+    """The same path for each test, because an index names its documents by it."""
+    shutil.rmtree(indexed / "work")
+    shutil.copytree(indexed / "first", indexed / "work")
+    return indexed / "work" / "docs"
+
+
 @pytest.fixture
 def index(
-    tmp_path: Path, docs: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
+    docs: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Index]:
-    monkeypatch.chdir(tmp_path)
-    with Index.open(tmp_path / "index", embedder) as opened:
-        opened.update(["docs"])
+    monkeypatch.chdir(docs.parent)
+    with Index.open(docs.parent / "index", embedder) as opened:
         yield opened
 
 

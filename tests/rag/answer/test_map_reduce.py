@@ -23,11 +23,12 @@ DUTIES = [f"Keeper {name} cleans lamp {n} on day {n}." for n, name in enumerate(
 
 
 @pytest.fixture
-def docs(docs):
+def index(index, docs):
     """One more document, of eight passages, each with a duty."""
     pages = [f"## Part {n}\n\n{duty}\n" for n, duty in enumerate(DUTIES, 1)]
     (docs / "duties.md").write_text("# Duties\n\n" + "\n".join(pages))
-    return docs
+    index.update(["docs"])
+    return index
 
 
 @pytest.fixture
