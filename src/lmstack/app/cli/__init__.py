@@ -11,6 +11,7 @@ import of lmstack has to do.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -34,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped: nothing was changed", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        if arguments is None:
+            # The interpreter would walk through all objects of all modules before it ends, half a
+            # second where torch was loaded.
+            gc.freeze()
 
 
 def _hold_streams() -> None:
