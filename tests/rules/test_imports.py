@@ -134,7 +134,7 @@ ORDERS = {
     ),
     "safety": ("chain limits guards traffic", "audit shadow", "recorder verify", "guarded"),
     "rag": (
-        "documents filters chunk sentences words disjoint_sets",
+        "documents filters chunk sentences words dates disjoint_sets",
         "cached_embedder remote_embedder embedding_map",
         "formats",
         "chunking",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lmstack.rag.answer.naming import names_another, names_lacking, words_of_numbers
+from lmstack.rag.answer.naming import names_another, names_lacking
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.words import name_groups
 
@@ -28,22 +30,6 @@ from lmstack.rag.words import name_groups
 )
 def test_a_document_is_another_than_the_one_asked_for_by_what_it_lacks(question, names, other):
     assert names_another(name_groups(question), names) == other
-
-
-@pytest.mark.parametrize(
-    ("question", "words"),
-    [
-        ("boot key of pump controller version 4.3.2?", {"pump", "controller", "version"}),
-        # No passage says "signed" before a number.
-        ("who signed bulletin 7?", {"bulletin"}),
-        ("what is the boot key of 4.3.2?", set()),
-        ("what is the boot key?", set()),
-        ("pump 9 controller", set()),
-    ],
-)
-def test_words_before_a_number_are_of_its_name_where_passages_have_them_so(question, words):
-    texts = ["Bulletin 5 for Pump controller version 7.2.1", "The valve controller, version 4.3.2"]
-    assert words_of_numbers(question, texts) == words
 
 
 class _Nothing:
@@ -80,6 +66,16 @@ def test_of_look_alikes_one_name_does_not_make_up_for_another():
 
 def test_of_look_alikes_a_common_day_tells_apart_as_part_of_a_date():
     texts = [f"The board met on {day} May 2019. The budget was set." for day in (3, 14)]
-    names = [{"3": 1.5, "May": 3.0, "2019": 3.0}, {"3": -1.5, "May": 3.0, "2019": 3.0}]
+    names = [{"2019-05-03": 6.0}, {"2019-05-03": -6.0}]
     lacking = names_lacking("budget of 3 May 2019?", _hits(texts, names), _Nothing())
-    assert lacking == [(), ("3", "May", "2019")]
+    assert lacking == [(), ("2019-05-03",)]
+
+
+def test_look_alikes_count_that_were_found_but_are_not_read():
+    """A second sheet of its kind may stand further down."""
+    texts = ["The valve weighs 3 kg.", "The valve weighs 4 kg.", "The pump 4711 was closed."]
+    hits = _hits(texts, [{"4711": -6.0}, {"4711": -6.0}, {"4711": 6.0}])
+    question = "What does 4711 of Kiel weigh?"
+    held = [replace(hit, names=dict(hit.names) | {"Kiel": 6.0}) for hit in hits]
+    assert names_lacking(question, held[:1], _Nothing()) == [()]
+    assert names_lacking(question, held[:1], _Nothing(), held) == [("4711",)]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.look_alikes import look_alikes
+from lmstack.rag.retrieve.look_alikes import look_alikes, names_of_others, words_of_numbers
+from lmstack.rag.words import name_groups
 
 
 def _hits(*texts: str, document: int | None = None) -> list[Hit]:
@@ -31,3 +36,75 @@ def test_passages_of_one_document_do_not_make_it_look_like_another():
 
 def test_passages_without_words_look_like_nothing():
     assert look_alikes(_hits("4711", "4712", "")) == set()
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("boot key of pump controller version 4.3.2?", {"pump", "controller", "version"}),
+        # No passage says "signed" before a number.
+        ("who signed bulletin 7?", {"bulletin"}),
+        ("what is the boot key of 4.3.2?", set()),
+        ("what is the boot key?", set()),
+        ("pump 9 controller", set()),
+    ],
+)
+def test_words_before_a_number_are_of_its_name_where_passages_have_them_so(question, words):
+    texts = ["Bulletin 5 for Pump controller version 7.2.1", "The valve controller, version 4.3.2"]
+    assert words_of_numbers(question, texts) == words
+
+
+class _Nothing:
+    def of(self, hit: Hit) -> None:
+        return None
+
+
+def _others(question: str, *hits: Hit) -> dict[int, tuple[str, ...]]:
+    """The names of ``question`` are rare, and each is held where its words are."""
+    groups = name_groups(question)
+    asked = [
+        replace(
+            hit,
+            names={n: 5.0 if n.lower() in hit.text.lower() else -5.0 for g in groups for n in g},
+        )
+        for hit in hits
+    ]
+    return names_of_others(question, groups, asked, _Nothing())
+
+
+def test_a_document_with_a_number_of_its_own_before_the_one_asked_for_only_mentions_it():
+    said = "Report {}. It follows up report {} of the boiler house."
+    own, mention = said.format(4711, 4600), said.format(4800, 4711)
+    assert _others("boiler of report 4711?", *_hits(mention, own)) == {1: ("4711",), 2: ()}
+    # Nobody else has it: then the one that mentions it is all that there is.
+    other = said.format(4800, 4599)
+    assert _others("boiler of report 4711?", *_hits(mention, other)) == {1: (), 2: ("4711",)}
+
+
+def test_a_person_who_signs_is_not_the_one_whom_a_letter_is_about():
+    said = "To {}: you will work in the team of {} from now on."
+    own = said.format("Orla Vogt", "Emil Roth")
+    mention = said.format("Ida Moser", "Orla Vogt")
+    assert _others("In whose team does Orla Vogt work?", *_hits(mention, own)) == {
+        1: ("Orla", "Vogt"),
+        2: (),
+    }
+
+
+def test_what_holds_the_name_need_not_look_like_those_that_lack_it():
+    """Another template made it: those of one template are still not what is meant."""
+    page = "Dear customers, we have released Kassa 8.2.1 at last."
+    names = _others("How much disk space does Kassa 8.2.1 need?", *_hits(*REPORTS, page))
+    assert names == {1: ("Kassa", "8.2.1"), 2: ("Kassa", "8.2.1"), 3: ()}
+
+
+def test_words_before_a_number_tell_nothing_where_another_name_stands_beside_it():
+    """Half of the tickets do not say "ticket"."""
+    said = "{} / T-{}. The router was faulty and was exchanged."
+    texts = [said.format("Casa Verde", 431), said.format("Olmo Tiles", 430), "Ticket T-77"]
+    question = "What was faulty at Casa Verde (ticket T-431)?"
+    assert _others(question, *_hits(*texts))[1] == ()
+
+
+def test_where_nothing_is_named_no_document_is_another():
+    assert _others("who issued it?", *_hits(*REPORTS)) == {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag import Index
+from lmstack.rag import Index, IndexConfig
+from lmstack.rag.retrieve.hybrid import SearchConfig
 
 REPORTS = 40
 # Where the code of a report stands among so many other words, its cosine is lower than those of
@@ -100,3 +101,60 @@ def test_names_are_of_a_document_that_begins_with_them_and_else_of_their_place(
         for number, own in (("4711", ("4711",)), ("4712", ())):
             hits = index.search(f"seals of {number}", 8)
             assert {hit.own_names for hit in hits if hit.path.endswith("a.txt")} == {own}
+
+
+def test_a_name_is_found_in_documents_that_write_it_otherwise(tmp_path, make_embedder):
+    folder = tmp_path / "minutes"
+    folder.mkdir()
+    for n in range(1, 29):
+        (folder / f"{n:02}.txt").write_text(f"The board met on {n} May 2019. {FILLER}")
+    with Index.open(tmp_path / "index", make_embedder()) as index:
+        index.update([folder])
+        for asked in ("May 14, 2019", "2019-05-14", "14.05.2019"):
+            hits = index.search(f"board of {asked}", 3)
+            assert hits[0].path.endswith("14.txt"), asked
+            assert [hit.named > 0 for hit in hits] == [True, False, False]
+
+
+def test_two_names_that_others_have_one_by_one_choose_who_has_both(reports, tmp_path):
+    folder = tmp_path / "tickets"
+    folder.mkdir()
+    said = "Ticket T-{} of {}."
+    for n in range(12):
+        (folder / f"{n:02}.txt").write_text(
+            said.format(400 + n // 4, ("Olmo", "Casa", "Halden", "Lark")[n % 4])
+        )
+    reports.update([folder])
+    best = max(reports.search("agent for Casa, T-401", 50), key=lambda hit: hit.named)
+    assert best.path.endswith("05.txt")
+    assert best.named > 3
+
+
+def test_documents_with_the_name_are_found_where_many_mention_it(tmp_path, make_embedder):
+    """Evidence of eight is next to nothing, and each of the others has a higher cosine."""
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    for n in range(40):
+        person = "Orla Vogt" if n % 5 == 0 else f"Emil Roth{n}"
+        text = "Salary of a clerk." if n % 5 else FILLER * 3
+        (folder / f"{n:02}.txt").write_text(f"{text} Signed by {person}.")
+    with Index.open(tmp_path / "index", make_embedder()) as index:
+        index.update([folder])
+        hits = index.search("Salary of clerk Orla Vogt", 20)
+        assert sum("Orla" in hit.text for hit in hits) == 8
+
+
+def test_of_many_that_hold_a_name_those_that_begin_with_it_are_found(tmp_path, make_embedder):
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    for n in range(40):
+        person = "Orla Vogt" if n == 17 else f"Emil Roth{n}"
+        text = f"To {person}. {FILLER * 4}\n\nSalary of a clerk: {n}. {FILLER * 2} From Orla Vogt."
+        (folder / f"{n:02}.txt").write_text(text)
+    (folder / "other.txt").write_text("Where to park.")
+    embedder = make_embedder(1024, max_tokens=48)
+    config = IndexConfig(search=SearchConfig(depth=20))
+    with Index.open(tmp_path / "index", embedder, config=config) as index:
+        index.update([folder])
+        hits = index.search("Salary of clerk Orla Vogt", 6)
+        assert any(hit.path.endswith("17.txt") for hit in hits)

@@ -26,7 +26,7 @@ from lmstack.rag.retrieve.stages import (
     prefer_fresh,
     rescore,
     scaled,
-    with_first_by_words,
+    with_read,
 )
 
 
@@ -263,32 +263,24 @@ def test_conversation_reaches_the_model_that_rewrites():
 
 def test_what_words_put_first_is_among_those_that_are_read():
     found = [replace(hit(n), ranks={"lexical": rank}) for n, rank in enumerate((3, None, 2, 1))]
-    assert [h.chunk_id for h in with_first_by_words(found, 2)] == [0, 3, 1, 2]
-    assert with_first_by_words(found, 4) == found
-    assert with_first_by_words(found[:3], 2) == found[:3]
+    assert [h.chunk_id for h in with_read(found, 2, ())] == [0, 3, 1, 2]
+    assert with_read(found, 4, ()) == found
+    assert with_read(found[:3], 2, ()) == found[:3]
+
+
+def test_some_passages_of_a_document_that_is_named_are_among_those_that_are_read():
+    """Many hold its name, and cosines put all of them sooner."""
+    found = [hit(n, document=1 + n // 5) for n in range(10)]
+    assert [h.chunk_id for h in with_read(found, 4, {2})] == [0, 5, 6, 7, 1, 2, 3, 4, 8, 9]
 
 
 def test_a_reranker_does_not_put_a_look_alike_before_what_is_named():
-    texts = [f"the code of report {n} is here" for n in (1, 2, 3)]
-    found = [hit(n, text, document=n) for n, text in enumerate(texts, 1)]
-    found[0] = replace(found[0], named=8.5)
-    scorer = Known(dict(zip(texts, (4.8, 5.0, -5.0), strict=True)))
+    """However much better it reads: only the name tells them apart."""
+    found = [hit(n, f"{n}", document=n) for n in (1, 2, 3)]
+    scorer = Known({"1": -9.0, "2": 5.0, "3": 6.0})
     for weight in (0.5, 1.0):
-        assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [1, 2, 3]
-    found[0] = replace(found[0], named=0.0)
-    for weight in (0.5, 1.0):
-        assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [2, 1, 3]
-
-
-def test_a_name_that_is_mentioned_does_not_outweigh_the_reranker_where_nothing_looks_alike():
-    names, answer = "of new york and the law", "you may sue us there"
-    found = [replace(hit(1, names), named=8.5), hit(2, answer, document=2)]
-    scorer = Known({names: -3.0, answer: 5.0})
-    assert [h.chunk_id for h in rescore(scorer, "q", found, 2, 1.0)] == [2, 1]
-    alike = "of old york and the law"
-    scorer = Known({names: 4.8, alike: 5.0, answer: -3.0})
-    found.append(hit(3, alike, document=3))
-    assert [h.chunk_id for h in rescore(scorer, "q", found, 3, 1.0)] == [1, 3, 2]
+        assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight)] == [3, 2, 1]
+        assert [h.chunk_id for h in rescore(scorer, "q", found, 3, weight, {2, 3})] == [1, 3, 2]
 
 
 def test_the_section_of_a_passage_that_begins_with_headings_alone_is_what_they_head():

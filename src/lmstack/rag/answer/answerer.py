@@ -367,6 +367,7 @@ class Answerer:
             question,
             [passage.hit for passage in readable],
             documents,
+            list(retrieved.trace.passages.values()),
             capitals=certainty.by_reranker,
         )
         named = [p for p, names in zip(readable, lacking, strict=True) if not names]

@@ -253,14 +253,16 @@ def rank_passages(
     naming = Naming(corpus, query, held)
     if len(found) == 2 and vector is not None and config.fusion != "rrf":
         rows = np.union1d(lists["dense"], lists["lexical"])
-        rows = np.union1d(rows, naming.singled_out(depth, allowed))
+        named = naming.singled_out(depth, allowed)
+        rows = np.union1d(rows, named)
         both = corpus.dense.cosines(vector, rows), words.scores(terms, rows)
         if config.fusion == "covered":
             total = fuse_covered(*both, words.most(terms), config.weights)
         else:
             total = fuse_scores(*both, config.weights)
         total += config.weights["lexical"] * naming.evidence[corpus.owners[rows]] / NAMED
-        order = np.lexsort((corpus.places[rows], -total))[:k]
+        order = np.lexsort((corpus.places[rows], -total))
+        order = order[_with_named(rows[order], named, corpus.owners, k)]
         rows, scores = rows[order], total[order]
     else:
         # By place, because `fuse` decides between equals by what it is given.
@@ -270,6 +272,19 @@ def rank_passages(
         scores = np.array([score for _, score in best])
     cosines = None if vector is None else corpus.dense.cosines(vector, rows)
     return Ranking(rows, scores, lists, cosines, naming)
+
+
+def _with_named(rows: Rows, named: Rows, owners: Rows, k: int) -> Rows:
+    """Which ``k`` of the ranked ``rows`` to keep, ascending: the first, and up to half are the
+    best of each document of those ``named``, then others of these."""
+    best = np.zeros(len(rows), np.bool_)
+    best[np.unique(owners[rows], return_index=True)[1]] = True
+    is_named = np.isin(rows, named)
+    wanted = np.lexsort((~best, ~is_named))[: min(k // 2, int(is_named.sum()))]
+    later = np.ones(len(rows), np.bool_)
+    later[wanted] = False
+    kept: Rows = np.sort(np.argsort(later, kind="stable")[:k])
+    return kept
 
 
 def run_search(

@@ -6,7 +6,8 @@ which one holds it. What n of N documents hold is evidence for each of them of
 
     ln(N / n) / n^2
 
-in nats: one of thousands that has the number is meant, and what ten have chooses none of them.
+in nats: one of thousands that has the number is meant, and what ten have chooses none of them. All
+names of a query together count as one more.
 (Names that many hold made rankings of questions in whole sentences worse: docs/decisions.md.)
 
 Names are told by how they are written: with a digit, or with a capital within the sentence. Of a
@@ -16,13 +17,14 @@ query without capitals only numbers are names.
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
-from lmstack.rag.words import name_groups
+from lmstack.rag.words import name_groups, spellings
 
 __all__ = ["Naming"]
 
@@ -39,12 +41,17 @@ class Naming:
         self._begins: list[tuple[tuple[str, ...], Mask]] = []
         groups = name_groups(query)
         seen = corpus.num_visible(held) if groups else 0
+        held_by: list[Mask] = []
         for group in groups:
             rows = self._rows(group[0])
             for name in group[1:]:
                 rows = np.intersect1d(rows, self._rows(name), assume_unique=True)
-            holds = self._owners(rows)
             self._begins.append((group, self._owners(rows[corpus.begins[rows]])))
+            held_by.append(self._owners(rows))
+        there = [holds for holds in held_by if holds.any()]
+        if len(there) > 1:
+            there.append(np.logical_and.reduce(there))
+        for holds in there:
             count = int(np.count_nonzero(holds))
             if count:
                 self.evidence[holds] += math.log(seen / count) / count**2
@@ -52,7 +59,10 @@ class Naming:
     def _rows(self, name: str) -> Rows:
         """The passages that hold ``name``."""
         if name not in self._known:
-            rows = self._words.holding(name)
+            rows = reduce(
+                np.intersect1d,
+                [reduce(np.union1d, map(self._words.holding, words)) for words in spellings(name)],
+            )
             self._known[name] = rows, self._owners(rows), self._words.weight(len(rows))
         return self._known[name][0]
 
@@ -64,13 +74,16 @@ class Naming:
 
     def singled_out(self, most: int, allowed: Mask | None) -> Rows:
         """The rows of the documents for which there is most evidence, if they are no more than
-        ``most``."""
+        ``most``; else of those among them that begin with all names, under the same condition."""
         if not self.evidence.any():
             return np.zeros(0, np.int64)
         evidence = self.evidence[self._corpus.owners]
         if allowed is not None:
             evidence = evidence * allowed
         rows = np.flatnonzero((evidence > 0) & (evidence == evidence.max(initial=0)))
+        if len(rows) > most:
+            begins = np.logical_and.reduce([begins for _, begins in self._begins])
+            rows = rows[begins[self._corpus.owners[rows]]]
         return rows if len(rows) <= most else rows[:0]
 
     def of(self, row: int) -> dict[str, float]:

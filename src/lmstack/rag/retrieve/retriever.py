@@ -25,6 +25,7 @@ from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.retrieve.expansion import Span, expand, neighbour_span, section_span
 from lmstack.rag.retrieve.hybrid import Hit, check_query, fuse
+from lmstack.rag.retrieve.look_alikes import names_of_others
 from lmstack.rag.retrieve.retrieval import (
     HitDocuments,
     RetrievalConfig,
@@ -53,8 +54,9 @@ from lmstack.rag.retrieve.stages import (
     rescore,
     superseded_by,
     unless_named,
-    with_first_by_words,
+    with_read,
 )
+from lmstack.rag.words import name_groups
 
 __all__ = ["Retriever"]
 
@@ -240,8 +242,16 @@ class _Run:
         languages = [str(self._fields_of(hit).get("language", "")) for hit in hits[:depth]]
         if not reads_most(reranker.info, languages):
             return hits, {}, f"skipped: {reranker.info.name} does not read these passages"
-        hits = with_first_by_words(hits, depth)
-        found = rescore(reranker, self.queries[0], hits, depth, config.rerank_weight)
+        query = self.queries[0]
+        names = names_of_others(query, name_groups(query), hits, self._documents)
+        named = {number for number, others in names.items() if not others}
+        others = names.keys() - named
+        first = {hit.document_id for hit in hits[:depth]}
+        # Elsewhere a model tells passages apart better than names do.
+        if not named or 2 * len(first & others) <= len(first):
+            named, others = set(), set()
+        hits = with_read(hits, depth, named)
+        found = rescore(reranker, query, hits, depth, config.rerank_weight, others)
         return found, {}, reranker.info.name
 
     def _freshen(self, hits: list[Hit]) -> Staged:

@@ -25,8 +25,8 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import PurePosixPath
@@ -39,7 +39,6 @@ from lmstack.core import ModelInfo, Reranker, TextKind
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.filters import Fields
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.look_alikes import look_alikes
 
 __all__ = [
     "Described",
@@ -56,7 +55,7 @@ __all__ = [
     "scaled",
     "superseded_by",
     "unless_named",
-    "with_first_by_words",
+    "with_read",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -351,28 +350,37 @@ def _plain(text: str) -> str:
     return _SEPARATORS.sub(" ", text).strip().lower()
 
 
-def with_first_by_words(hits: Sequence[Hit], depth: int) -> list[Hit]:
-    """``hits`` with the one that words alone put first at ``depth`` or before, so that it is read:
-    where a query holds a number, it may be the only one with that number."""
-    place = next((n for n, hit in enumerate(hits) if hit.ranks.get("lexical") == 1), 0)
-    ordered = list(hits)
-    if place >= depth:
-        ordered.insert(depth - 1, ordered.pop(place))
-    return ordered
+# Passages of one document that are read because it is the one named.
+OF_ONE = 3
 
 
-# What each nat of evidence of names adds, of the range of the scores of what is ordered anew.
-NAMED = 0.1
+def with_read(hits: Sequence[Hit], depth: int, wanted: Collection[int]) -> list[Hit]:
+    """``hits`` with those among the first ``depth`` that are to be read: the first `OF_ONE` of each
+    document ``wanted``, and the one that words alone put first: where a query holds a number, it
+    may be the only one with that number."""
+    counts = Counter[int]()
+    sooner = {hit.chunk_id for hit in hits if hit.ranks.get("lexical") == 1}
+    for hit in hits:
+        counts[hit.document_id] += 1
+        if hit.document_id in wanted and counts[hit.document_id] <= OF_ONE:
+            sooner.add(hit.chunk_id)
+    first = sorted(hits, key=lambda hit: hit.chunk_id not in sooner)[:depth]
+    read = {hit.chunk_id for hit in first}
+    return sorted(hits, key=lambda hit: hit.chunk_id not in read)
 
 
 def rescore(
-    scorer: Reranker, query: str, hits: Sequence[Hit], depth: int, weight: float
+    scorer: Reranker,
+    query: str,
+    hits: Sequence[Hit],
+    depth: int,
+    weight: float,
+    others: Collection[int] = (),
 ) -> list[Hit]:
     """The first ``depth`` of ``hits`` in the order of ``weight`` times the new score, and the
     rest times the old one, both scaled to [0, 1]; then the others as they were. Their scores are
-    lowered below, so that scores descend. Where names in the query single out documents among
-    others that look like them, their passages come sooner (`NAMED`). The new score as it is
-    becomes the first ones' ``relevance``."""
+    lowered below, so that scores descend. Of those, passages of the documents
+    ``others`` come last. The new score as it is becomes the first ones' ``relevance``."""
     first, rest = list(hits[:depth]), list(hits[depth:])
     if not first:
         return []
@@ -382,10 +390,8 @@ def rescore(
     if weight < 1:
         old = scaled([hit.score for hit in first])
         found = weight * scaled(found) + (1 - weight) * old
-    alike = look_alikes(first)
-    named = np.array([hit.named if hit.document_id in alike else 0.0 for hit in first])
-    if named.any():
-        found = scaled(found) + NAMED * named
+    if others:
+        found = scaled(found) - 2 * np.array([hit.document_id in others for hit in first])
     ordered = by_score(first, found)
     floor = ordered[-1].score
     return ordered + [

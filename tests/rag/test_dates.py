@@ -1,0 +1,34 @@
+"""Days are one day in whatever way they are written, and what may be two days is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmstack.rag.dates import iso_days
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "14 May 2019",
+        "14th of May, 2019",
+        "14. May 2019",
+        "May 14, 2019",
+        "may 14th 2019",
+        "14.05.2019",
+        "14.5.2019",
+        "14/05/2019",
+        "05/14/2019",
+        "2019/5/14",
+        "2019-05-14",
+    ],
+)
+def test_a_day_is_written_in_one_way(written):
+    assert iso_days(f"on {written}.") == "on 2019-05-14."
+
+
+@pytest.mark.parametrize(
+    "text", ["5/6/2019", "31.13.2019", "version 4.1.12.2019", "May 2019", "2019-00-10", "14 Mayor"]
+)
+def test_what_is_no_day_or_may_be_two_stays_as_it_is(text):
+    assert iso_days(text) == text
