@@ -1,5 +1,5 @@
 """Six kinds of look-alikes, written by somebody who had not read the rules that tell them apart,
-and measured once, after these had been changed; no rule was tuned on them.
+and measured once, after these had been changed. Rules have been tuned on them since.
 
 They stand nearer to what a small firm has than `lookalikes_data.TEMPLATES`: each document is laid
 out in one of several ways, and most of them also name others of their kind (the visit before, the
