@@ -38,9 +38,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # process, an example takes longer than hypothesis' 200 ms now and then.
 settings.register_profile("lmstack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lmstack")
-# `make test` tries the same draws each time (as `ci` does): half as many, because what they do not
-# find in one run they find in none.
-settings.register_profile("fixed", parent=settings.get_profile("ci"), max_examples=50)
+# `make test` tries the same draws each time (as `ci` does): a third as many, because what they do
+# not find in one run they find in none.
+settings.register_profile("fixed", parent=settings.get_profile("ci"), max_examples=30)
 
 
 @pytest.hookimpl(wrapper=True)
