@@ -28,6 +28,7 @@ from typing import Any
 
 from answers_systems import Models, load_models
 from lookalikes_data import TEMPLATES, Corpus, Question, corpus
+from lookalikes_fifth import FIFTH
 from lookalikes_fourth import FOURTH
 from lookalikes_kept import KEPT
 from machine import machine
@@ -49,6 +50,7 @@ SETS = {
     "second": [each for each in TEMPLATES if not each.tuned_on],
     "kept": KEPT,
     "fourth": FOURTH,
+    "fifth": FIFTH,
 }
 
 

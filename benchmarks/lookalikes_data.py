@@ -32,6 +32,7 @@ __all__ = [
     "Template",
     "corpus",
     "draw_day",
+    "draw_keys",
     "draw_part",
     "draw_version",
     "serial",
@@ -112,7 +113,8 @@ class Page:
 class Template:
     """``key`` draws one; ``text`` writes a document from a key, a place in the row of all, and
     values; ``asked`` are wordings for each property, with the key as ``{key}`` or its parts as
-    ``{0}``, ``{1}``..."""
+    ``{0}``, ``{1}``... ``distinct``: only values that no other page of the template has in the same
+    place are asked for."""
 
     name: str
     kind: Kind
@@ -122,6 +124,7 @@ class Template:
     path: Callable[[Key, int], str]
     text: Callable[[str, dict[str, str], random.Random], str]
     asked: dict[str, tuple[str, ...]]
+    distinct: bool = False
 
     @property
     def tuned_on(self) -> bool:
@@ -518,7 +521,7 @@ def corpus(templates: Sequence[Template], size: int, *, named: int, absent: int)
     held: dict[str, list[Key]] = {}
     own: dict[str, list[Page]] = {}
     for n, template in enumerate(templates):
-        keys = _keys(template)
+        keys = draw_keys(template)
         held[template.name] = [
             next(keys) for _ in range(size // len(templates) + (n < size % len(templates)))
         ]
@@ -533,15 +536,16 @@ def corpus(templates: Sequence[Template], size: int, *, named: int, absent: int)
         known, mine = held[template.name], own[template.name]
         folder = mine[0].path.partition("/")[0]
         for place in chance.sample(range(len(mine)), min(named, len(mine))):
-            asked, prop = _wording(template, chance)
-            asked = asked.format(*known[place], key=template.said(known[place]))
+            askable = [p for p in template.asked if not template.distinct or _alone(mine, place, p)]
+            asked, prop = _wording(template, chance, askable)
+            asked = _ask(template, asked, known[place], known)
             path, value = mine[place].path, mine[place].values[prop]
             questions.append(
                 Question(asked, "named", template.name, template.kind, path, value, folder)
             )
         for key in _absent(known, absent, chance, lambda key, t=template: t.said(key) in text):
-            asked, _ = _wording(template, chance)
-            asked = asked.format(*key, key=template.said(key))
+            asked, _ = _wording(template, chance, list(template.asked))
+            asked = _ask(template, asked, key, known)
             questions.append(Question(asked, "absent", template.name, template.kind, folder=folder))
     for place, (said, question) in enumerate(ORDINARY.items()):
         path = f"house/{place:02}.txt"
@@ -550,7 +554,7 @@ def corpus(templates: Sequence[Template], size: int, *, named: int, absent: int)
     return Corpus(tuple(pages), tuple(questions))
 
 
-def _keys(template: Template) -> Iterator[Key]:
+def draw_keys(template: Template) -> Iterator[Key]:
     """In an order that is the same every time, none twice."""
     chance, seen = random.Random(f"keys {template.name}"), set[Key]()
     while True:
@@ -560,8 +564,25 @@ def _keys(template: Template) -> Iterator[Key]:
             yield key
 
 
-def _wording(template: Template, chance: random.Random) -> tuple[str, str]:
-    prop = chance.choice(list(template.asked))
+def _alone(pages: Sequence[Page], place: int, prop: str) -> bool:
+    value = pages[place].values[prop]
+    return sum(page.values[prop] == value for page in pages) == 1
+
+
+def _ask(template: Template, wording: str, key: Key, held: Sequence[Key]) -> str:
+    """The question, which names no document but the one with this key."""
+
+    def asked(key: Key) -> str:
+        return wording.format(*key, key=template.said(key))
+
+    question = asked(key)
+    others = [other for other in held if other != key and asked(other) == question]
+    assert not others, f"{question!r} names {others} as well"
+    return question
+
+
+def _wording(template: Template, chance: random.Random, props: Sequence[str]) -> tuple[str, str]:
+    prop = chance.choice(props)
     return chance.choice(template.asked[prop]), prop
 
 
