@@ -13,6 +13,8 @@ from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.clustered import (
+    are_clustered,
+    cluster_numbers,
     cluster_sums,
     clustered_mean,
     pseudo_values,
@@ -70,6 +72,20 @@ def test_one_cluster_has_no_interval() -> None:
     found = clustered_mean([0.0, 1.0], ["a", "a"])
     assert found.value == 0.5
     assert math.isnan(found.low)
+    assert pseudo_values([0.0, 1.0], ["a", "a"]) == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (2.0, 0.0)])
+def test_values_without_spread_are_certain(value: float, p: float) -> None:
+    found = clustered_mean([value] * 3)
+    assert (found.value, found.low, found.high, found.p) == (value, value, value, p)
+
+
+def test_samples_without_a_name_stand_alone_among_clusters() -> None:
+    assert list(cluster_numbers(["", "a", "", "a"], 4)) == [0, 1, 2, 1]
+    assert list(cluster_numbers([], 3)) == [0, 1, 2]
+    assert are_clustered(["", "a", "", "a"])
+    assert not are_clustered(["", "", "a", "b"])
 
 
 def test_pseudo_values_of_a_mean_are_the_values() -> None:
@@ -85,6 +101,13 @@ def test_pseudo_values_give_a_ratio_the_error_of_its_linear_terms() -> None:
     found = pseudo_values(rows, (), ratio_of)
     assert found.mean() == pytest.approx(ratio, rel=1e-3)
     assert scipy.stats.sem(found) == pytest.approx(scipy.stats.sem(linear), rel=0.01)
+
+
+def test_pseudo_values_of_whole_numbers_are_those_of_a_jackknife() -> None:
+    rows, names = [[1, 2], [2, 3], [0, 4], [3, 3]], ["a", "", "a", "b"]
+    left_out = [5 / 6, 4 / 9, 3 / 9]  # the ratio without a, without the second, without b
+    theirs = [3 * 6 / 12 - 2 * each for each in left_out]
+    assert pseudo_values(rows, names, ratio_of) == pytest.approx(theirs)
 
 
 def test_clusters_for_other_samples_are_refused() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmstack.evals.distributions import (
@@ -20,6 +20,8 @@ from lmstack.evals.distributions import (
 shapes = st.floats(0.3, 3000)
 
 
+@example(2, 3, 0.0)
+@example(2, 3, 1.0)
 @given(shapes, shapes, st.floats(0, 1))
 @settings(deadline=None, max_examples=40)
 def test_the_incomplete_beta_is_scipys(a: float, b: float, x: float) -> None:
@@ -75,4 +77,7 @@ def test_exponentials_of_one_sign_are_certain(weights: list[float], chance: floa
 
 
 def test_factorials() -> None:
-    assert log_factorials(300) == pytest.approx(scipy.special.gammaln(np.arange(301) + 1.0))
+    found = log_factorials(300)
+    assert found == pytest.approx(scipy.special.gammaln(np.arange(301) + 1.0))
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 1.0  # it is shared with whoever asks next

@@ -152,6 +152,41 @@ async def test_gold_is_a_place_or_the_text_of_a_choice(folder: Path) -> None:
     assert [row.answer for row in result.samples] == ["b", "b", "b"]
 
 
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        ("c", "the field right is 'c', which is no choice"),
+        ("twice", "the field right is 'twice', which is no choice"),
+        (True, "the field right is True, which is no choice"),
+        (1.0, "the field right is 1.0, which is no choice"),
+        (None, "the field right is None, which is no choice"),
+        (["a", "c"], "the field right is 'c', which is no choice"),
+        (4, "has 4 choices, and gold [4]"),
+        (-1, "has 4 choices, and gold [-1]"),
+    ],
+)
+def test_gold_that_names_no_choice_or_several_is_refused(
+    folder: Path, right: Any, said: str
+) -> None:
+    write(folder / "capitals.jsonl", [{"options": ["a", "b", "twice", "twice"], "right": right}])
+    choice = {"solver": "multiple_choice", "choices": "options", "gold": "right", "input": "?"}
+    with pytest.raises(InputError, check=about("data")) as raised:
+        loaded(folder, {"name": "t", "data": "capitals.jsonl", "scorer": "exact", **choice})
+    assert "capitals.jsonl:1: " in str(raised.value)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("field", ["choices", "gold"])
+def test_a_row_without_its_choices_or_gold_names_the_field(folder: Path, field: str) -> None:
+    write(folder / "capitals.jsonl", [{"options": ["a", "b"], "right": 0}])
+    choice = {"solver": "multiple_choice", "choices": "options", "gold": "right", "input": "?"}
+    with pytest.raises(InputError, match="nowhere", check=about("data")):
+        loaded(
+            folder,
+            {"name": "t", "data": "capitals.jsonl", "scorer": "exact", **choice, field: "nowhere"},
+        )
+
+
 def test_a_split_has_each_row_on_one_side_whatever_else_is_there(folder: Path) -> None:
     rows = [{"country": f"c{n}", "capital": "x", "continent": f"k{n % 40}"} for n in range(200)]
     write(folder / "capitals.jsonl", rows)

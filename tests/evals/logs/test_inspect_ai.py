@@ -13,6 +13,7 @@ from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import FormatError, NotFoundError
+from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.logs import from_inspect, read_inspect_log, to_inspect, write_inspect_log
 from lmstack.evals.results import SampleResult
 from lmstack.evals.run import run
@@ -88,9 +89,57 @@ def test_a_log_is_read_as_a_result() -> None:
     row = result.samples[0]
     assert (row.id, row.answer, row.finish_reason) == ("1", "answer 1", "length")
     assert (row.prompt_tokens, row.completion_tokens, row.seconds) == (11, 3, 1.5)
-    assert result.protocol["config"] == {"temperature": 0.0}
+    assert result.protocol == {
+        "imported_from": "inspect_ai",
+        "task": "sums",
+        "version": 3,
+        "arguments": {"level": 2},
+        "solver": [{"solver": "generate", "params": {}}],
+        "config": {"temperature": 0.0},
+        "scorers": [{"name": "match"}],
+        "epochs": 1,
+    }
+    assert (result.dataset, result.source, result.dataset_samples) == ("sums", "sums.csv", 3)
+    assert (result.subject_digest, result.date) == ("name:mock/model", "2026-01-02T03:04:05+00:00")
     assert result.versions == {"inspect_ai": "0.3.200"}
     assert result.is_complete
+
+
+def test_what_a_log_leaves_out_is_unknown() -> None:
+    log = log_of({"id": "a", "scores": {"match": True, "other": 2}})
+    log["eval"] = {
+        "created": "then",
+        "task": "sums",
+        "task_version": "1.2-beta",
+        "dataset": {},
+        "model": "m",
+    }
+    del log["plan"]
+    result = from_inspect(log)
+    assert (result.dataset, result.source, result.dataset_samples) == ("dataset", "unknown", 1)
+    assert (result.version, result.versions) == (0, {})
+    assert result.protocol == {
+        "imported_from": "inspect_ai",
+        "task": "sums",
+        "version": "1.2-beta",
+        "arguments": None,
+        "solver": None,
+        "config": None,
+        "scorers": None,
+        "epochs": 1,
+    }
+    scores = {"match": 1.0, "other": 2.0}
+    assert result.samples == (SampleResult("a", scores=scores),)
+    assert [metric.is_share for metric in result.metrics] == [True, False]
+
+
+def test_tokens_are_those_of_all_models_and_a_cluster_is_that_of_the_metadata() -> None:
+    usage = {"a": {"input_tokens": 1, "output_tokens": 10}, "b": {"input_tokens": 2}}
+    sample = logged(1, "C", model_usage=usage, metadata={"cluster": "passage"})
+    sample["output"]["choices"][0].update(message={"content": "one"}, stop_reason="stop")
+    [row] = from_inspect(log_of(sample)).samples
+    assert (row.prompt_tokens, row.completion_tokens, row.cluster) == (3, 10, "passage")
+    assert (row.answer, row.finish_reason) == ("one", "stop")
 
 
 @pytest.mark.parametrize(
@@ -152,9 +201,19 @@ def test_two_logs_of_the_same_data_can_be_compared_and_of_others_not() -> None:
     two["eval"]["model"] = "mock/other"
     found = compare_results(from_inspect(one), from_inspect(two)).first
     assert found.gained == ("2",)
-    other = deepcopy(two)
-    other["samples"][0]["target"] = "5"
-    assert from_inspect(two).dataset_digest != from_inspect(other).dataset_digest
+    assert from_inspect(one).dataset_digest == from_inspect(two).dataset_digest
+    for change in (
+        {"id": 3},
+        {"epoch": 2},
+        {"input": "Question 1?"},
+        {"input": [{"role": "system", "content": "Question 1?"}]},
+        {"input": [{"role": "user", "content": "Question 3?"}]},
+        {"target": "5"},
+        {"choices": ["4", "5"]},
+    ):
+        other = deepcopy(two)
+        other["samples"][0].update(change)
+        assert from_inspect(two).dataset_digest != from_inspect(other).dataset_digest, change
 
 
 def test_an_answer_that_is_an_attachment_is_found() -> None:
@@ -187,6 +246,79 @@ def test_failures_and_nan_survive() -> None:
     assert json.dumps(from_inspect(log).to_json()) == json.dumps(result.to_json())
     assert log["results"]["completed_samples"] == 2
     assert set(log["samples"][2]["error"]) == {"message", "traceback", "traceback_ansi"}
+
+
+def test_our_log_says_all_that_a_result_knows() -> None:
+    rows = [
+        SampleResult("a", "c", {"correct": 1.0}, "", "Yes.", "length", 7, 2, 0.5),
+        SampleResult("b", failed="no connection"),
+    ]
+    protocol = {"solver": {"solver": "generate", "cue": "A:"}}
+    result = result_of(rows, ACCURACY, protocol=protocol, dataset_samples=9)
+    samples = (Sample("a", "Is it?", ("Yes.",), ("Yes.", "No.")), Sample("other", "?"))
+    log = to_inspect(result, Dataset("d", samples, "made"))
+    own = result.to_json()
+    del own["samples"]
+    assert log["eval"] == {
+        "run_id": result.digest[7:29],
+        "created": "2026-01-02T03:04:05+00:00",
+        "task": "t",
+        "task_id": "t",
+        "task_version": 1,
+        "dataset": {
+            "name": "d",
+            "location": "made",
+            "samples": 9,
+            "sample_ids": ["a", "b"],
+            "shuffled": False,
+        },
+        "model": "m",
+        "config": {"limit": 2, "epochs": 1},
+        "packages": {"lmstack": "0.1.0"},
+        "metadata": {"lmstack": own},
+    }
+    step = {"solver": "generate", "params": protocol["solver"]}
+    assert log["plan"] == {"name": "plan", "steps": [step], "config": {}}
+    metric = {"name": "accuracy", "value": 1.0, "params": {}}
+    assert log["results"] == {
+        "total_samples": 2,
+        "completed_samples": 1,
+        "scores": [
+            {"name": "lmstack", "scorer": "lmstack", "params": {}, "metrics": {"accuracy": metric}}
+        ],
+    }
+    usage = {"m": {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9}}
+    assert log["stats"] == {
+        "started_at": "",
+        "completed_at": "2026-01-02T03:04:05+00:00",
+        "model_usage": usage,
+    }
+    message = {"role": "assistant", "content": "Yes.", "source": "generate"}
+    one, two = log["samples"]
+    assert one == {
+        "id": "a",
+        "epoch": 1,
+        "input": "Is it?",
+        "target": ["Yes."],
+        "messages": [],
+        "output": {
+            "model": "m",
+            "choices": [{"message": message, "stop_reason": "max_tokens"}],
+        },
+        "scores": {"correct": {"value": 1.0}},
+        "metadata": {"cluster": "c"},
+        "model_usage": usage,
+        "total_time": 0.5,
+        "choices": ["Yes.", "No."],
+    }
+    assert (two["input"], two["target"], two["metadata"]) == ("", [], {})
+    assert two["output"]["choices"][0]["stop_reason"] == "unknown"
+    assert two["error"]["message"] == "no connection"
+    assert "choices" not in two
+    assert to_inspect(result_of(rows, protocol={"solver": "mine"}))["plan"]["steps"] == [
+        {"solver": "solver", "params": {}}
+    ]
+    assert (log["version"], log["status"]) == (2, "success")
 
 
 def test_our_log_has_what_inspect_requires() -> None:

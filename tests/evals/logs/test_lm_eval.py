@@ -3,6 +3,7 @@ back."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -74,9 +75,51 @@ def test_results_and_samples_are_read_as_a_result() -> None:
         "allenai/ai2_arc",
     )
     assert (result.date, result.seconds) == ("2026-01-02T03:04:05Z", 12.5)
-    assert result.protocol["shots"] == 5
-    assert "pretrained" not in json.dumps(result.protocol)
+    assert result.protocol == {
+        "imported_from": "lm-evaluation-harness",
+        "task": "arc",
+        "version": 1.0,
+        "config": {
+            "task": "arc",
+            "dataset_path": "allenai/ai2_arc",
+            "dataset_name": "ARC-Easy",
+            "doc_to_text": "Question: {{question}}\nAnswer:",
+        },
+        "shots": 5,
+        "gen_kwargs": None,
+        "is_chat": False,
+        "system_instruction": None,
+        "fewshot_as_multiturn": None,
+        "left_out": [],
+    }
+    assert (result.version, result.dataset_samples) == (1, 3)
+    assert (result.subject_digest, result.versions) == ("name:org/model", {"lm_eval": "0.4.13"})
     assert result.is_complete
+
+
+def test_all_that_decides_prompts_is_in_the_protocol() -> None:
+    more = {
+        "config": {"gen_kwargs": {"until": ["."]}},
+        "chat_template": "{{ messages }}",
+        "system_instruction_sha": "abc",
+        "fewshot_as_multiturn": True,
+        "transformers_version": "5.0",
+    }
+    result = from_lm_eval(RESULTS | more, [line(0, acc=1.0)])
+    names = ("gen_kwargs", "is_chat", "system_instruction", "fewshot_as_multiturn")
+    assert [result.protocol[name] for name in names] == [{"until": ["."]}, True, "abc", True]
+    assert result.versions == {"lm_eval": "0.4.13", "transformers": "5.0"}
+
+
+def test_what_the_results_leave_out_is_unknown() -> None:
+    result = from_lm_eval({"results": {"arc": {}}}, [line(0, acc=1.0)])
+    assert (result.subject, result.subject_digest) == ("unknown", "name:unknown")
+    assert (result.version, result.date, result.seconds, result.versions) == (0, "", 0.0, {})
+    assert (result.dataset, result.source, result.dataset_samples) == ("arc", "unknown", 1)
+    assert (result.protocol["version"], result.protocol["shots"]) == (None, None)
+    parts = {"configs": {"arc": {"dataset_path": "a/b"}}, "config": {"model_args": "x=y"}}
+    partly = from_lm_eval({"results": {"arc": {}}, **parts}, [line(0, acc=1.0)])
+    assert (partly.dataset, partly.source, partly.subject) == ("a/b", "a/b", "x=y")
 
 
 def test_filters_have_columns_of_their_own() -> None:
@@ -102,6 +145,19 @@ def test_pairs_are_columns_and_texts_are_named_as_left_out() -> None:
     }
     assert result.protocol["left_out"] == ["bleu"]
     assert [metric.name for metric in result.metrics] == ["acc"]
+    assert result.samples[0].failed == ""
+    [none] = from_lm_eval(RESULTS, [line(0, bleu=["a", "b"])]).samples
+    assert (none.scores, none.failed) == ({}, "no metric of it is a number")
+
+
+def test_a_share_is_from_nought_to_one() -> None:
+    lines = [line(0, acc=1.0, words=3.0, nan=math.nan), line(1, acc=0.0, words=0.5, nan=0.5)]
+    metrics = from_lm_eval(RESULTS, lines).metrics
+    assert [(each.name, each.is_share) for each in metrics] == [
+        ("acc", True),
+        ("words", False),
+        ("nan", True),
+    ]
 
 
 def test_samples_of_older_harnesses_are_read() -> None:
@@ -118,8 +174,19 @@ def test_two_models_on_the_same_documents_can_be_compared() -> None:
         from_lm_eval(other, [line(0, acc=1.0), line(1, acc=1.0), line(2, acc=0.0)]),
     )
     assert found.first.gained == ("1",)
-    changed = from_lm_eval(other, [line(0, acc=1.0, doc_hash="x")])
-    assert changed.dataset_digest != from_lm_eval(RESULTS, [line(0, acc=1.0)]).dataset_digest
+    digest = from_lm_eval(RESULTS, [line(0, acc=1.0)]).dataset_digest
+    assert from_lm_eval(other, [line(0, acc=0.0)]).dataset_digest == digest
+    old = {name: value for name, value in line(0, acc=1.0).items() if name != "doc_hash"}
+    digests = {digest, from_lm_eval(RESULTS, [old]).dataset_digest}
+    for base, change in (
+        (line(0, acc=1.0), {"doc_id": 1}),
+        (line(0, acc=1.0), {"doc_hash": "x"}),
+        (line(0, acc=1.0), {"target_hash": "x"}),
+        (old, {"doc": {"question": "another"}}),
+        (old, {"target": "2"}),
+    ):
+        digests.add(from_lm_eval(RESULTS, [base | change]).dataset_digest)
+    assert len(digests) == 7
 
 
 def test_a_limit_makes_it_incomplete() -> None:
@@ -137,7 +204,12 @@ def test_the_task_is_named_where_there_are_several() -> None:
 
 def test_what_was_read_survives_being_written_again(tmp_path: Path) -> None:
     result = from_lm_eval(RESULTS, [line(0, acc=1.0, brier=0.5), line(1, acc=0.0, brier=0.1)])
-    assert read_lm_eval_log(*write_lm_eval_log(result, tmp_path)) == result
+    written = write_lm_eval_log(result, tmp_path)
+    assert [path.name for path in written] == [
+        "results_2026-01-02T03-04-05.json",
+        "samples_arc_2026-01-02T03-04-05.jsonl",
+    ]
+    assert read_lm_eval_log(*written) == result
 
 
 async def test_our_result_survives_its_log(tmp_path: Path) -> None:
@@ -158,12 +230,56 @@ def test_failures_and_nan_survive() -> None:
 
 
 def test_our_log_has_the_harness_names_and_figures() -> None:
-    result = result_of(rows_with([1.0, 0.0, 1.0, 1.0]))
+    protocol = {"solver": {"shots": {"count": 3}}}
+    rows = rows_with([1.0, 0.0, 1.0, 1.0], ["c", "", "", ""])
+    result = result_of(rows, ACCURACY, LENGTH, protocol=protocol, dataset_samples=9)
     found, lines = to_lm_eval(result)
-    assert found["results"]["t"]["accuracy,none"] == 0.75
-    assert found["results"]["t"]["accuracy_stderr,none"] == pytest.approx(0.25)
-    assert found["higher_is_better"] == {"t": {"accuracy": True}}
+    values = found.pop("results")["t"]
+    assert values.pop("accuracy_stderr,none") == pytest.approx(0.25)
+    assert values.pop("length_stderr,none") == pytest.approx(math.sqrt(5 / 12))
+    assert values == {"alias": "t", "accuracy,none": 0.75, "length,none": 1.5}
+    config = found.pop("configs")["t"]
+    assert (config["task"], config["metadata"]["version"]) == ("t", 1.0)
+    assert found == {
+        "group_subtasks": {"t": []},
+        "versions": {"t": 1.0},
+        "n-shot": {"t": 3},
+        "higher_is_better": {"t": {"accuracy": True, "length": False}},
+        "n-samples": {"t": {"original": 9, "effective": 4}},
+        "config": {"model": "lmstack", "model_args": "model=m", "limit": None},
+        "git_hash": None,
+        "date": 1767323045.0,
+        "model_source": "lmstack",
+        "model_name": "m",
+        "total_evaluation_time_seconds": "2.5",
+    }
+    nothing = hashlib.sha256(b"").hexdigest()
+    doc = {"id": "q0", "cluster": "c"}
+    written = json.dumps(doc, indent=2).encode()  # the harness hashes a document in this form
+    assert lines[0] == {
+        "doc_id": 0,
+        "doc": doc,
+        "target": "",
+        "arguments": {"gen_args_0": {"arg_0": ""}},
+        "resps": [[""]],
+        "filtered_resps": [""],
+        "filter": "none",
+        "metrics": ["correct", "length"],
+        "doc_hash": hashlib.sha256(written).hexdigest(),
+        "prompt_hash": nothing,
+        "target_hash": nothing,
+        "correct": 1.0,
+        "length": 0.0,
+        "lmstack": {**rows[0].to_json(), "scores": {}},
+    }
     assert set(line(0, correct=1.0, length=0.0)) <= set(lines[0])
+
+
+@pytest.mark.parametrize("protocol", [{}, {"solver": "mine"}, {"solver": {"shots": None}}])
+def test_without_examples_there_are_no_shots(protocol: dict[str, Any]) -> None:
+    found, _ = to_lm_eval(result_of(rows_with([1.0]), protocol=protocol))
+    assert found["n-shot"] == {"t": 0}
+    assert found["results"]["t"]["accuracy_stderr,none"] == "N/A", "of one sample"
 
 
 def test_a_sample_taken_away_is_noticed() -> None:
