@@ -52,8 +52,9 @@ async def wait() -> str:
 server = mcp_server(
     [calculator(), greet, secret, draw, fail, wait], "ours", secrets={"token": "planted-secret"}
 )
-if sys.argv[1] == "stdio":
-    asyncio.run(serve_stdio(server))
-else:
-    key = sys.argv[2] if len(sys.argv) > 2 else None
-    asyncio.run(serve_http(server, port=int(sys.argv[1]), key=key))
+if __name__ == "__main__":
+    if sys.argv[1] == "stdio":
+        asyncio.run(serve_stdio(server))
+    else:
+        key = sys.argv[2] if len(sys.argv) > 2 else None
+        asyncio.run(serve_http(server, port=int(sys.argv[1]), key=key))

@@ -147,12 +147,44 @@ async def test_an_error_that_repeats_the_key_of_the_server_is_masked(
 
 async def test_a_connection_that_was_not_made_ends_by_itself(raw: Example) -> None:
     connection = Connection(raw("silent", connect_s=0.2))
-    with pytest.raises(RemoteError, match="has ended"):
+    with pytest.raises(RemoteError) as early:
         await connection.call("greet", {})
+    assert early.value.message == "the MCP server raw has ended"
     with pytest.raises(RemoteError, match=r"did not answer in 0\.2 s"):
         await connection.open()
     assert connection._task is not None
     assert connection._task.done()
+
+
+async def test_a_connection_that_failed_says_why_it_has_ended() -> None:
+    connection = Connection(McpServer("gone", command="no-such-program"))
+    await connection.close()  # which was never opened
+    with pytest.raises(RemoteError) as raised:
+        await connection.open()
+    with pytest.raises(RemoteError) as after:
+        await connection.call("greet", {})
+    assert raised.value.message.startswith("the MCP server gone cannot be started: 'no-such-")
+    assert after.value.message == f"the MCP server gone has ended: {raised.value}"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError("no\nroom"), "no room"), (ZeroDivisionError(), "ZeroDivisionError")],
+)
+async def test_of_several_errors_of_a_connection_the_first_is_said(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ExceptionGroup("all", [ExceptionGroup("inner", [error]), ValueError("later")])
+
+    monkeypatch.setattr(Connection, "_connected", broken)
+    connection = Connection(McpServer("gone", url="http://127.0.0.1:9/mcp"))
+    with pytest.raises(RemoteError) as raised:
+        await connection.open()
+    assert raised.value.message == f"the MCP server gone cannot be connected to: {words}"
+    with pytest.raises(RemoteError) as after:
+        await connection.call("greet", {})
+    assert after.value.message == f"the MCP server gone has ended: {words}"
 
 
 @pytest.mark.parametrize("most", [1, 5, 99])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,10 +18,12 @@ import pytest
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from tests.agents.mcp.conftest import FOLDER, Started
+from tests.agents.mcp.our_server import server as ours
+from tests.agents.scripted_tools import FakeTool
 
-from lmstack.agents.mcp import http_app, mcp_server
-from lmstack.agents.mcp.serving import _keyed
-from lmstack.agents.tools import calculator, tool
+from lmstack.agents.mcp import http_app, mcp_server, serve_http, serve_stdio
+from lmstack.agents.mcp.serving import _Caller, _keyed
+from lmstack.agents.tools import Toolbox, ToolContext, calculator, tool
 from lmstack.core import ExtraMissingError, InputError
 
 
@@ -63,6 +69,15 @@ async def used(client: mcp.Client) -> None:
     drawn = await client.call_tool("draw", {})
     assert [each.type for each in drawn.content] == ["text", "image"]
     assert drawn.structured_content == {"size": 4}
+
+
+async def test_in_one_process() -> None:
+    async with mcp.Client(ours) as client:
+        await used(client)
+    async with mcp.Client(mcp_server([], "empty", version="7")) as client:
+        assert (await client.list_tools()).tools == []
+        assert client.server_info is not None
+        assert (client.server_info.name, client.server_info.version) == ("empty", "7")
 
 
 async def test_over_stdio() -> None:
@@ -201,8 +216,146 @@ def test_an_open_server_needs_a_key(host: str) -> None:
     assert http_app(server, host="localhost")
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mcp.types", None)
+async def made(_: Any) -> None:
+    mcp_server([], "ours")
+
+
+async def asgi(server: Any) -> None:
+    http_app(server)
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("mcp.types", made),
+        ("mcp.server", made),
+        ("mcp.server.stdio", serve_stdio),
+        ("mcp.server.transport_security", asgi),
+        ("uvicorn", serve_http),
+    ],
+)
+async def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, module: str, use: Callable[[Any], Awaitable[None]]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ExtraMissingError) as raised:
-        mcp_server([], "ours")
+        await use(FakeServer())
     assert raised.value.hint == "pip install 'lmstack[mcp]'"
+
+
+@dataclass
+class FakeServer:
+    """Records how it is run, and answers nothing. ``made``: what its app was made with."""
+
+    ran: tuple[Any, ...] = ()
+    made: dict[str, Any] = field(default_factory=dict)
+
+    async def run(self, *given: Any) -> None:
+        self.ran = given
+
+    def create_initialization_options(self) -> str:
+        return "options"
+
+    def streamable_http_app(self, **given: Any) -> Any:
+        self.made = given
+        return answer
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+
+
+async def test_on_stdio_the_server_runs_on_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.asynccontextmanager
+    async def stdio_server() -> AsyncIterator[tuple[str, str]]:
+        yield "read", "write"
+
+    fake = SimpleNamespace(stdio_server=stdio_server)
+    monkeypatch.setitem(sys.modules, "mcp.server.stdio", fake)  # type: ignore[arg-type]
+    server = FakeServer()
+    await serve_stdio(server)
+    assert server.ran == ("read", "write", "options")
+
+
+@pytest.mark.parametrize(
+    ("settings", "hosts"),
+    [
+        ({}, ["127.0.0.1:*", "localhost:*", "[::1]:*"]),
+        ({"host": "[::1]", "port": 80}, ["127.0.0.1:80", "localhost:80", "[::1]:80"]),
+        (
+            {"host": "example.org", "port": 80, "hosts": ("proxy.test",), "key": "sesame"},
+            ["127.0.0.1:80", "localhost:80", "[::1]:80", "example.org:80", "proxy.test"],
+        ),
+    ],
+)
+async def test_an_app_knows_its_own_names_its_limits_and_its_key(
+    settings: dict[str, Any], hosts: list[str]
+) -> None:
+    server = FakeServer()
+    app = http_app(server, **settings)
+    security = server.made.pop("transport_security")
+    assert server.made == {
+        "host": settings.get("host", "127.0.0.1"),
+        "max_request_body_size": 4 << 20,
+        "stateless_http": True,
+    }
+    assert security.enable_dns_rebinding_protection
+    assert security.allowed_hosts == hosts
+    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in hosts]
+    assert security.allowed_origins == origins
+    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        without = await client.post("/mcp")
+        headers = {"Authorization": "Bearer sesame"}
+        served = await client.post("/mcp", headers=headers)
+        streamed = await client.get("/mcp", headers=headers)
+    assert without.status_code == (401 if settings.get("key") else 200)
+    assert (served.status_code, served.text) == (200, "served")
+    assert (streamed.status_code, streamed.headers["allow"]) == (405, "POST")
+
+
+async def test_serving_over_http_passes_all_settings_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[tuple[Any, dict[str, Any]]] = []
+    served: list[Any] = []
+
+    class Uvicorn:
+        def __init__(self, config: Any) -> None:
+            self.config = config
+
+        async def serve(self) -> None:
+            served.append(self.config)
+
+    def config(app: Any, **given: Any) -> dict[str, Any]:
+        configs.append((app, given))
+        return given
+
+    fake = SimpleNamespace(Config=config, Server=Uvicorn)
+    monkeypatch.setitem(sys.modules, "uvicorn", fake)  # type: ignore[arg-type]
+    plain, keyed = FakeServer(), FakeServer()
+    await serve_http(plain)
+    await serve_http(keyed, host="example.org", port=80, hosts=("proxy.test",), key="sesame")
+    quiet = {"log_level": "warning", "lifespan": "on"}
+    assert served == [
+        {"host": "127.0.0.1", "port": 8001, **quiet},
+        {"host": "example.org", "port": 80, **quiet},
+    ]
+    assert plain.made["transport_security"].allowed_hosts[0] == "127.0.0.1:8001"
+    assert keyed.made["transport_security"].allowed_hosts[-2:] == ["example.org:80", "proxy.test"]
+    transport = httpx.ASGITransport(configs[1][0])
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.post("/mcp")).status_code == 401
+
+
+@pytest.mark.parametrize("error", [ValueError("planted"), TimeoutError("planted")])
+async def test_a_tool_that_fails_says_no_more_than_how(error: Exception) -> None:
+    broken = FakeTool(reply=error)
+    failed = await _Caller(Toolbox([broken]), {"token": "s"}).call("echo", {"text": "x"}, "7")
+    assert (failed.text, failed.is_error) == (f"echo failed with {type(error).__name__}", True)
+    assert broken.contexts == [ToolContext(call_id="7", secrets={"token": "s"})]
+
+
+async def test_a_long_result_is_cut() -> None:
+    long = FakeTool(reply="x" * 200_000)
+    result = await _Caller(Toolbox([long]), {}).call("echo", {"text": "x"}, "")
+    assert 99_000 < len(result.text) <= 100_000

@@ -15,7 +15,7 @@ from tests.evals.test_results import LENGTH, result_of, rows_with
 from lmstack.core import FormatError, NotFoundError
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.logs import from_inspect, read_inspect_log, to_inspect, write_inspect_log
-from lmstack.evals.results import SampleResult
+from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
 from lmstack.evals.task_comparison import compare_results
 
@@ -171,8 +171,15 @@ def test_a_value_that_is_no_number_is_refused() -> None:
 
 def test_an_error_and_a_missing_score_are_failures() -> None:
     error = {"message": "timeout", "traceback": "...", "traceback_ansi": "..."}
-    log = log_of(logged(1, "C"), logged(2, "C", error=error), logged(3, "C", scores=None))
-    assert [row.failed for row in from_inspect(log).samples] == ["", "timeout", "not scored"]
+    samples = [
+        logged(1, "C"),
+        logged(2, "C", error=error),
+        logged(3, "C", scores=None),
+        logged(4, "C", error={"traceback": "..."}),
+    ]
+    rows = from_inspect(log_of(*samples)).samples
+    assert [row.failed for row in rows] == ["", "timeout", "not scored", "an error"]
+    assert [row.scores for row in rows] == [{"match": 1.0}, {}, {}, {}]
 
 
 def test_a_log_that_was_cut_is_not_complete() -> None:
@@ -220,6 +227,14 @@ def test_an_answer_that_is_an_attachment_is_found() -> None:
     sample = logged(1, "C", attachments={"abc": "a long answer"})
     sample["output"]["choices"][0]["message"]["content"] = "attachment://abc"
     assert from_inspect(log_of(sample)).samples[0].answer == "a long answer"
+    del sample["attachments"]
+    assert from_inspect(log_of(sample)).samples[0].answer == "attachment://abc"
+
+
+def test_of_a_long_answer_its_beginning_is_kept() -> None:
+    sample = logged(1, "C")
+    sample["output"]["choices"][0]["message"]["content"] = "ab" * ANSWER_CHARS
+    assert from_inspect(log_of(sample)).samples[0].answer == "ab" * (ANSWER_CHARS // 2)
 
 
 @pytest.mark.parametrize("value", ["C", None])
@@ -319,6 +334,8 @@ def test_our_log_says_all_that_a_result_knows() -> None:
         {"solver": "solver", "params": {}}
     ]
     assert (log["version"], log["status"]) == (2, "success")
+    dated = to_inspect(result_of(rows, date="2026-01-02T03:04:05+02:00"))
+    assert dated["eval"]["created"] == "2026-01-02T03:04:05+02:00"
 
 
 def test_our_log_has_what_inspect_requires() -> None:

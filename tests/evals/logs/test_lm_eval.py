@@ -16,7 +16,7 @@ from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import FormatError, InputError
 from lmstack.evals.logs import from_lm_eval, read_lm_eval_log, to_lm_eval, write_lm_eval_log
-from lmstack.evals.results import SampleResult
+from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
 from lmstack.evals.task_comparison import compare_results
 
@@ -146,8 +146,10 @@ def test_pairs_are_columns_and_texts_are_named_as_left_out() -> None:
     assert result.protocol["left_out"] == ["bleu"]
     assert [metric.name for metric in result.metrics] == ["acc"]
     assert result.samples[0].failed == ""
-    [none] = from_lm_eval(RESULTS, [line(0, bleu=["a", "b"])]).samples
+    long = ["ab" * ANSWER_CHARS]
+    [none] = from_lm_eval(RESULTS, [line(0, bleu=["a", "b"], filtered_resps=long)]).samples
     assert (none.scores, none.failed) == ({}, "no metric of it is a number")
+    assert none.answer == "ab" * (ANSWER_CHARS // 2)
 
 
 def test_a_share_is_from_nought_to_one() -> None:
@@ -203,12 +205,14 @@ def test_the_task_is_named_where_there_are_several() -> None:
 
 
 def test_what_was_read_survives_being_written_again(tmp_path: Path) -> None:
-    result = from_lm_eval(RESULTS, [line(0, acc=1.0, brier=0.5), line(1, acc=0.0, brier=0.1)])
+    lines = [line(0, acc=1.0, filtered_resps=["é"]), line(1, acc=0.0)]
+    result = from_lm_eval(RESULTS, lines)
     written = write_lm_eval_log(result, tmp_path)
     assert [path.name for path in written] == [
         "results_2026-01-02T03-04-05.json",
         "samples_arc_2026-01-02T03-04-05.jsonl",
     ]
+    assert '"é"' in written[1].read_text(encoding="utf-8")
     assert read_lm_eval_log(*written) == result
 
 
@@ -231,7 +235,7 @@ def test_failures_and_nan_survive() -> None:
 
 def test_our_log_has_the_harness_names_and_figures() -> None:
     protocol = {"solver": {"shots": {"count": 3}}}
-    rows = rows_with([1.0, 0.0, 1.0, 1.0], ["c", "", "", ""])
+    rows = rows_with([1.0, 0.0, 1.0, 1.0], ["ç", "", "", ""])
     result = result_of(rows, ACCURACY, LENGTH, protocol=protocol, dataset_samples=9)
     found, lines = to_lm_eval(result)
     values = found.pop("results")["t"]
@@ -254,8 +258,9 @@ def test_our_log_has_the_harness_names_and_figures() -> None:
         "total_evaluation_time_seconds": "2.5",
     }
     nothing = hashlib.sha256(b"").hexdigest()
-    doc = {"id": "q0", "cluster": "c"}
-    written = json.dumps(doc, indent=2).encode()  # the harness hashes a document in this form
+    doc = {"id": "q0", "cluster": "ç"}
+    # The harness hashes a document in this form.
+    written = '{\n  "id": "q0",\n  "cluster": "ç"\n}'.encode()
     assert lines[0] == {
         "doc_id": 0,
         "doc": doc,

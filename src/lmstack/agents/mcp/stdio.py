@@ -26,6 +26,7 @@ MAX_MESSAGE_BYTES = 8 << 20
 # After its input is closed, and after it was asked to end.
 GRACE_S = 1.0
 _LINES = 20
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the latter alone
 
 
 class Errors:
@@ -163,7 +164,7 @@ async def _exits(process: asyncio.subprocess.Process) -> bool:
 
 
 def _kill(pid: int) -> None:
-    _signal(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    _signal(pid, _KILL)
 
 
 def _signal(pid: int, number: int) -> None:
