@@ -69,16 +69,18 @@ def pytest_configure() -> None:
 
 # A file of tests stays in one process: the last one of a run should not be one of these.
 LONGEST = (
-    *("tests/train/test_processes.py", "tests/train/test_resume.py", "tests/train/test_heap.py"),
-    *("tests/train/test_reference.py", "tests/train/rollouts/test_online.py"),
-    *("tests/train/rollouts/test_ppo_runs.py", "tests/rag/test_crash.py"),
-    *("tests/rag/stores/test_keeping.py", "tests/rag/ingest/test_workers.py"),
-    *("tests/agents/test_hostile_sessions.py", "tests/agents/test_session.py"),
-    *("tests/agents/test_resume.py", "tests/app/server/test_commands_served.py"),
-    *("tests/app/server/test_up.py", "tests/app/cli/test_examples.py"),
-    *("tests/app/page/test_ask.py", "tests/app/page/test_look.py"),
-    *("tests/evals/gate/test_simulation.py", "tests/serve/test_embedder.py"),
-    *("tests/serve/test_openai_real.py", "tests/text/test_original_libraries.py"),
+    *("tests/agents/test_hostile_sessions.py", "tests/train/test_processes.py"),
+    *("tests/train/test_resume.py", "tests/app/cli/test_examples.py"),
+    *("tests/train/rollouts/test_online.py", "tests/rag/test_crash.py"),
+    *("tests/agents/test_sandbox.py", "tests/model/families/test_parity.py"),
+    *("tests/app/page/test_agents_live.py", "tests/app/server/test_following.py"),
+    *("tests/serve/test_openai_real.py", "tests/app/page/test_sources.py"),
+    *("tests/engine/cpu/test_programs.py", "tests/app/page/test_ask.py"),
+    *("tests/app/server/test_up.py", "tests/app/page/test_look.py"),
+    *("tests/rag/stores/test_keeping.py", "tests/registry/test_wheels.py"),
+    *("tests/evals/gate/test_simulation.py", "tests/app/server/test_wishes.py"),
+    *("tests/rag/ingest/test_watch.py", "tests/train/test_reference.py"),
+    *("tests/app/server/test_hostile_folder.py", "tests/serve/test_local.py"),
 )
 
 
