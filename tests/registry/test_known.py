@@ -27,7 +27,7 @@ def made(folder: ModelFolder, **card: Any) -> ModelFolder:
 def test_a_model_is_known_by_its_name_and_source_together(
     folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traits = Traits(("de",), 0.25, (2.0, 3.0))
+    traits = Traits(("de",), 0.25, (2.0, 3.0), reacts=True)
     known = replace(KNOWN[NAME], traits=traits)
     monkeypatch.setitem(KNOWN, NAME, known)  # type: ignore[misc]
     assert known_of(folder) is None
@@ -35,6 +35,7 @@ def test_a_model_is_known_by_its_name_and_source_together(
     ours = made(folder, name=NAME, source=known.source)
     assert known_of(ours) is known
     assert traits_of(ours) == traits
+    assert traits.info("a", None).reacts
     trained = made(ours, name="mine", evaluation={"recipe": {"base": NAME, "objective": "x"}})
     assert traits_of(trained) == replace(traits, shared_norm=None)
 

@@ -224,7 +224,8 @@ class ModelInfo:
     `SamplingParams` where a request leaves them out. ``languages``: all that it reads (ISO 639-1);
     empty: many or unknown. ``lexical_weight``: of words beside an embedder's cosines, if measured.
     ``parameters``: how many, or 0. ``parent``: the name of the model that this adapts.
-    ``shared_norm``: of a reader (training objective), its temperature and null score."""
+    ``shared_norm``: of a reader (training objective), its temperature and null score. ``reacts``:
+    as an agent it does better by ReAct than by calling functions."""
 
     name: str
     digest: str | None = None
@@ -235,6 +236,7 @@ class ModelInfo:
     parameters: int = 0
     parent: str | None = None
     shared_norm: tuple[float, float] | None = None
+    reacts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

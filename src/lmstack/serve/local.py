@@ -122,6 +122,7 @@ class LocalModel:
             context,
             self._defaults.stated(),
             parameters=loaded.parameters,
+            reacts=loaded.traits.reacts,
         )
         self._adapter: EngineAdapter | None = None
         self._likelihoods = Likelihoods(self._engine, self.tokenizer, self._bridge)

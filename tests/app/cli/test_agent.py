@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,18 @@ def test_the_default_model_has_to_call_a_tool_first(
     run("agent", *words)
     [kept] = run("agent", "show", "--json").json
     assert run_store(None).load(kept["id"]).spec.must_call is must_call
+
+
+@pytest.mark.parametrize(("words", "protocol"), [((), "react"), (("--protocol", "tools"), "tools")])
+def test_a_model_that_does_better_by_react_is_asked_so_unless_somebody_says(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], protocol: str
+) -> None:
+    model = ScriptedModel(["Thought: done.\nFinal Answer: 2", "2"], name="tiny")
+    model.info = replace(model.info, reacts=True)
+    monkeypatch.setattr(wiring, "generator", lambda *_, **__: model)
+    run("agent", "run", "How much?", "--model", "tiny", *words)
+    [kept] = run("agent", "show", "--json").json
+    assert run_store(None).load(kept["id"]).spec.protocol == protocol
 
 
 def test_a_dangerous_call_waits_where_nobody_sits_and_goes_on(

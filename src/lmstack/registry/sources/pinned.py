@@ -30,6 +30,7 @@ class Traits:
     languages: tuple[str, ...] = ()
     lexical_weight: float | None = None
     shared_norm: tuple[float, float] | None = None
+    reacts: bool = False
 
     def info(self, name: str, digest: str | None, context_length: int | None = None) -> ModelInfo:
         return ModelInfo(
@@ -39,6 +40,7 @@ class Traits:
             languages=self.languages,
             lexical_weight=self.lexical_weight,
             shared_norm=self.shared_norm,
+            reacts=self.reacts,
         )
 
 

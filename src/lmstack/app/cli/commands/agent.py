@@ -74,9 +74,11 @@ Instructions = Annotated[
     str, typer.Option("--instructions", metavar="TEXT", help="What the agent is told beforehand.")
 ]
 How = Annotated[
-    Protocol,
+    Protocol | None,
     typer.Option(
-        "--protocol", help="tools, or react: thoughts and actions as text, for any model."
+        "--protocol",
+        help="tools, or react: thoughts and actions as text, for any model. [default: what the"
+        " model does better by, as far as known, else tools]",
     ),
 ]
 MustCall = Annotated[
@@ -142,7 +144,7 @@ def run(
     ask: Ask = None,
     allow: Allow = None,
     instructions: Instructions = "",
-    protocol: How = "tools",
+    protocol: How = None,
     must_call: MustCall = None,
     steps: Steps = 20,
     tokens: Tokens = None,
@@ -174,12 +176,13 @@ def run(
         check_words(task, "task", "lmstack agent run")
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
-    spec: dict[str, Any] = {"instructions": instructions, "protocol": protocol}
+    spec: dict[str, Any] = {"instructions": instructions}
     spec["must_call"] = model is None if must_call is None else must_call
     limits = {"steps": steps, "tokens": tokens, "seconds": seconds}
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights, may_draw=True)
+        spec["protocol"] = protocol or ("react" if chat_model.info.reacts else "tools")
         try:
             done = asyncio.run(
                 _run(out, chat_model, opened, given, spec, limits, task, kept, resume, page)
@@ -200,7 +203,7 @@ def chat(
     ask: Ask = None,
     allow: Allow = None,
     instructions: Instructions = "",
-    protocol: How = "tools",
+    protocol: How = None,
     must_call: MustCall = None,
     steps: Steps = 20,
     store: Store = None,
@@ -212,11 +215,12 @@ def chat(
     Ends with an empty line, or Ctrl-D."""
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
-    spec: dict[str, Any] = {"instructions": instructions, "protocol": protocol}
+    spec: dict[str, Any] = {"instructions": instructions}
     spec["must_call"] = bool(must_call)
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights, may_draw=True)
+        spec["protocol"] = protocol or ("react" if chat_model.info.reacts else "tools")
         try:
             asyncio.run(_chat(out, chat_model, opened, given, spec, {"steps": steps}, kept))
         finally:
