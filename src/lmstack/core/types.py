@@ -224,8 +224,7 @@ class ModelInfo:
     `SamplingParams` where a request leaves them out. ``languages``: all that it reads (ISO 639-1);
     empty: many or unknown. ``lexical_weight``: of words beside an embedder's cosines, if measured.
     ``parameters``: how many, or 0. ``parent``: the name of the model that this adapts.
-    ``shared_norm``: of a reader (training objective), its temperature and null score. ``reacts``:
-    as an agent it does better by ReAct than by calling functions."""
+    ``shared_norm``: of a reader, its temperature and null score. ``reacts``: best by ReAct."""
 
     name: str
     digest: str | None = None
