@@ -65,13 +65,20 @@ def strange(monkeypatch) -> Iterator[None]:
     pool.close_spares()
 
 
-@pytest.fixture
-def one(strange) -> Iterator[Workers]:
+@pytest.fixture(scope="module")
+def kept() -> Iterator[Workers]:
     config = WorkerConfig(
         count=1, max_parse_s=1, max_wait_s=60, max_memory_bytes=500_000_000, max_text_bytes=1000
     )
     with Workers(config) as workers:
         yield workers
+    pool.close_spares()
+
+
+@pytest.fixture
+def one(strange, kept) -> Workers:
+    """The same for all tests: each document that breaks its worker costs one anyway."""
+    return kept
 
 
 def _problem(workers: Workers, name: str, data: bytes = b"data") -> ProblemError:
