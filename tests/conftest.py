@@ -15,7 +15,7 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -82,6 +82,28 @@ LONGEST = (
     *("tests/rag/ingest/test_watch.py", "tests/train/test_reference.py"),
     *("tests/app/server/test_hostile_folder.py", "tests/serve/test_local.py"),
 )
+
+
+# Files that share what is dear to make stay in one process, as the tests of one file do.
+TOGETHER = (
+    ("tests/rules/",),  # the source, parsed
+    ("tests/train/test_processes.py", "tests/train/test_resume.py"),  # a process to fork from
+    ("tests/rag/stores/", "tests/rag/test_postgres.py", "tests/rag/test_rebuild.py"),  # servers
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            together = [group[0] for group in TOGETHER if nodeid.startswith(group)]
+            return together[0] if together else super()._split_scope(nodeid)
+
+    return Together(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,10 +52,13 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def sources() -> Mapping[str, Source]:
     found = {}
+    gc.disable()  # it would look for garbage among the nodes again and again
     for path in sorted((SRC / "lmstack").rglob("*.py")):
         text = path.read_text()
         name = module_name(path)
         found[name] = Source(name, path, text, ast.parse(text, str(path)))
+    gc.freeze()
+    gc.enable()
     return found
 
 
