@@ -18,7 +18,7 @@ from lmstack.model.quant.matrix import QuantizedMatrix, held_weights
 
 
 @pytest.mark.parametrize("name", available_paths())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     kind=st.sampled_from(["plain", "odd", "gemma"]),
     chunks=st.lists(st.integers(1, 30), min_size=1, max_size=4),

@@ -218,12 +218,8 @@ SHAPES = {
 def test_hostile_text_takes_time_in_proportion_to_its_size(name):
     def seconds(size: int) -> float:
         data = SHAPES[name](size).encode()
-        found = []
-        for _ in range(2):
-            started = time.process_time()
-            check(name, data)
-            found.append(time.process_time() - started)
-        return min(found)
+        started = time.process_time()
+        check(name, data)
+        return time.process_time() - started
 
-    small, large = seconds(30_000), seconds(120_000)
-    assert large < 8 * small + 0.3
+    assert any(seconds(120_000) < 8 * seconds(30_000) + 0.3 for _ in range(3))
