@@ -49,6 +49,12 @@ def test_json_that_is_none_is_cut_only_where_it_was() -> None:
     assert problem({}, '{"a"', is_cut=True).reason == "it was cut before its end"
 
 
+def test_of_several_parts_that_fit_not_the_longest_is_told_of() -> None:
+    form = {"type": "array", "items": {"type": "integer"}, "minItems": 3}
+    assert "3" in problem(form, "[1] or [2]?").reason
+    assert problem(form, '[1] or ["ab", "cd", "ef"]?').reason != problem(form, "[1]").reason
+
+
 def test_choices_that_differ_in_case_alone_are_told_apart() -> None:
     assert form_of(["A", "a"]).read(" a ") == "a"
     found = problem(["A", "a"], "a.")

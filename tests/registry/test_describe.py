@@ -131,6 +131,8 @@ def test_an_adapter_and_what_is_no_model_are_told(folder: Path) -> None:
     said(folder, "adapter_config.json")
     found = describe(folder)
     assert (found.kind, found.architecture, found.parameters) == ("adapter", "lora", 6)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert describe(folder).licence == "mit"
     (folder / "model.safetensors").unlink()
     for name, message in (
         ("x.pkl", "has its weights in x.pkl, a pickle"),

@@ -181,6 +181,7 @@ def test_broken_entries_are_reported_and_hide_nothing(store, pulled, card):
     (bad / "card.json").write_bytes(card)
     (store.folder / "empty").mkdir()
     (store.folder / "stray file").write_text("x")
+    (store.folder / ".hidden").mkdir()
     assert [model.name for model in store.models()] == ["my-model"]
     assert [entry.name for entry in store.broken()] == ["bad", "empty", "stray file"]
     assert all(entry.error.hint for entry in store.broken())
