@@ -4,6 +4,7 @@ import ctypes
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.train import runs
@@ -42,6 +43,14 @@ def said_by(code: str) -> list[int]:
 def test_freed_memory_is_not_cleared_again() -> None:
     as_it_is, kept = said_by(FAULTS)
     assert kept < 500 < as_it_is
+
+
+def test_all_three_settings_are_made_the_threshold_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda name, value: made.append((name, value)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    heap.keep_freed_memory()
+    assert made == [(-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 64 << 20)]  # as malloc.h has them
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells it otherwise")

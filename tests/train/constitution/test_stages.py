@@ -69,6 +69,22 @@ def test_an_answer_of_no_use_keeps_its_reason_and_is_not_criticized(
     assert {request.sampling.seed for request in models.asked} == {None}
 
 
+def test_each_stage_asks_for_as_much_as_its_recipe_says(recipe: Make) -> None:
+    models = Writers()
+    made = stages(recipe("lengths", answer_tokens=7, critique_tokens=9), models)
+    longest: list[set[int | None]] = []
+
+    def asked_for(items: Any) -> Any:
+        longest.append({request.sampling.max_tokens for request in models.asked})
+        models.asked.clear()
+        return items
+
+    drafts = asked_for(made.drafts())
+    critiques = asked_for(made.critiques(1, texts_of(drafts)))
+    asked_for(made.revisions(1, texts_of(drafts), critiques))
+    assert longest == [{7}, {9}, {7}]
+
+
 def test_a_pair_that_the_judge_cannot_read_keeps_its_reason(recipe: Make) -> None:
     class Short(Judge):
         async def compare(self, prompt: Any, *rest: Any) -> Any:
