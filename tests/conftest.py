@@ -89,11 +89,6 @@ TOGETHER = (
     ("tests/rules/",),  # the source, parsed
     ("tests/train/test_processes.py", "tests/train/test_resume.py"),  # a process to fork from
     ("tests/rag/stores/", "tests/rag/test_postgres.py", "tests/rag/test_rebuild.py"),  # servers
-    (
-        *("tests/model/test_lora", "tests/model/families/test_adapters.py"),
-        *("tests/app/wiring/test_merged.py", "tests/train/test_heads.py"),
-        "tests/train/test_reward.py",
-    ),  # peft, which loads for seconds
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 import transformers
@@ -43,8 +44,6 @@ def write_adapter(model: LocalModel, folder: Path, seed: int, std: float = 0.03)
 
 
 def test_logits_are_those_of_transformers_with_peft(tmp_path: Path) -> None:
-    import peft
-
     with LocalModel.load(MODEL, weights="float32", store=Store()) as model:
         adapter = write_adapter(model, tmp_path / "adapter", 1)
         write_folder(model.module, tmp_path / "base")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers
@@ -97,8 +98,6 @@ def make_pair(
     **changes: Any,
 ) -> Pair:
     """``kind`` of `KINDS`; ``changes`` are further settings of PEFT."""
-    import peft
-
     model = randomize(MODELS[family]())
     model.save_pretrained(folder / "base")
     settings = {"r": 4, "lora_alpha": 6, "init_lora_weights": False} | KINDS[kind] | changes

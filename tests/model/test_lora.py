@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
+import peft
 import pytest
 import torch
 import transformers
@@ -93,8 +94,6 @@ def test_a_merged_adapter_computes_the_same_and_unmerging_gives_every_bit_back(
 def test_a_saved_adapter_has_the_tensors_of_peft_and_loads_there(
     pair, family, kind, tmp_path
 ) -> None:
-    import peft
-
     case = pair(family, TARGETS[family][0], kind)
     module = case.ours()
     load_adapter(module, case.adapter)
@@ -124,8 +123,6 @@ def test_all_linear_is_what_peft_takes_for_it(pair, family) -> None:
 
 @pytest.mark.parametrize("family", MODELS)
 def test_an_adapter_that_began_here_loads_in_peft(pair, family, tmp_path) -> None:
-    import peft
-
     case = pair(family, TARGETS[family][0])
     module = case.ours()
     config = LoraConfig(r=3, alpha=5, targets=tuple(TARGETS[family][0]), rslora=True)
@@ -144,8 +141,6 @@ def test_an_adapter_that_began_here_loads_in_peft(pair, family, tmp_path) -> Non
 def test_an_adapter_of_a_class_with_a_head_fits_the_bare_model_and_back(
     pair, tmp_path, rslora
 ) -> None:
-    import peft
-
     case = pair(
         "llama",
         r"model\.layers\.\d\.self_attn\.(q|v)_proj",
@@ -301,8 +296,6 @@ def test_a_scale_is_alpha_over_the_rank_or_over_its_root() -> None:
 @pytest.fixture
 def classifier_pair(tmp_path, randomize):
     """A BERT classifier with a low-rank term and a classifier trained whole, as PEFT saves it."""
-    import peft
-
     model = randomize(
         transformers.BertForSequenceClassification(
             transformers.BertConfig(**SMALL, **LAYERS, num_labels=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 import transformers
@@ -121,8 +122,6 @@ def test_the_result_runs_as_a_task(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize("name", ["bert without a pooler", "roberta", "llama"])
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
 def test_an_adapter_holds_the_fresh_head_as_peft_reads_it(name: str, tmp_path: Path) -> None:
-    import peft
-
     folder = base_folder(name, tmp_path / "base")
     objective = SequenceClassification("single_label_classification", ("a", "b", "c"))
     base, fresh = with_head_for(objective, load(folder))

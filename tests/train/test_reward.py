@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.errors import about
 from tests.train.bases import base_folder, recipe_for, write_rows
+from trl import RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
 
 import lmstack
 from lmstack.core import InputError, Message, UnsupportedError
@@ -86,9 +88,6 @@ class Alone:
 @pytest.mark.parametrize("center", [0.0, 0.1])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_pairs_equal_trl(center: float, tmp_path: Path) -> None:
-    from trl import RewardTrainer
-    from trl.trainer.reward_trainer import DataCollatorForPreference
-
     theirs = one_score("llama", tmp_path)
     theirs.config.pad_token_id = 0
     loss, examples, grad, batch = step(tmp_path, RewardModelling(center=center), PAIRS)

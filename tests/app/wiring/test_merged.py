@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers
@@ -38,8 +39,6 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")
 def test_it_scores_as_in_peft_as_a_task_and_as_a_reward(adapter: Path, tmp_path: Path) -> None:
-    import peft
-
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "base", num_labels=1
     )

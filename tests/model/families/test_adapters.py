@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -33,8 +34,6 @@ def outcome(output):
 @pytest.mark.parametrize("case", first_of_each(CASES))
 @torch.no_grad()
 def test_an_adapter_on_all_linear_layers(case, tmp_path):
-    import peft
-
     values = batch(case, "plain", "none")
     # With a mixture, PEFT's "all-linear" takes in the experts, which are refused here.
     targets = ["q_proj", "v_proj", "o_proj"] if case.family == "Mixtral" else "all-linear"
