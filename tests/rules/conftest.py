@@ -53,12 +53,14 @@ def root() -> Path:
 def sources() -> Mapping[str, Source]:
     found = {}
     gc.disable()  # it would look for garbage among the nodes again and again
-    for path in sorted((SRC / "lmstack").rglob("*.py")):
-        text = path.read_text()
-        name = module_name(path)
-        found[name] = Source(name, path, text, ast.parse(text, str(path)))
-    gc.freeze()
-    gc.enable()
+    try:
+        for path in sorted((SRC / "lmstack").rglob("*.py")):
+            text = path.read_text()
+            name = module_name(path)
+            found[name] = Source(name, path, text, ast.parse(text, str(path)))
+        gc.freeze()
+    finally:
+        gc.enable()
     return found
 
 

@@ -6,16 +6,17 @@ Months are English.
 
 from __future__ import annotations
 
-import calendar
 import re
 
 __all__ = ["iso_days", "words_of_day"]
 
+# Not those of `calendar`, which follow the locale of the process.
+_NAMES = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 _MONTHS = {
-    name.casefold(): number
-    for names in (calendar.month_abbr, calendar.month_name)
-    for number, name in enumerate(names)
-    if name
+    name.casefold(): number for number, whole in enumerate(_NAMES, 1) for name in (whole, whole[:3])
 }
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
@@ -56,5 +57,5 @@ def words_of_day(name: str) -> list[tuple[str, ...]]:
     year, month, day = found.groups() if found else ("", "0", "")
     if not 0 < int(month) <= 12:
         return []
-    named = (calendar.month_name[int(month)], calendar.month_abbr[int(month)])
+    named = (_NAMES[int(month) - 1], _NAMES[int(month) - 1][:3])
     return [(year,), (*named, month, str(int(month))), (day, str(int(day)))]

@@ -27,7 +27,7 @@ from lmstack.app.cli.commands._options import (
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.app.wiring.agents import ToolChoice, page_of, run_store, tools_of
-from lmstack.core import InputError
+from lmstack.core import ChatModel, InputError
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
@@ -182,14 +182,18 @@ def run(
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights, may_draw=True)
-        spec["protocol"] = protocol or ("react" if chat_model.info.reacts else "tools")
         try:
+            spec["protocol"] = protocol or _usual_protocol(chat_model)
             done = asyncio.run(
                 _run(out, chat_model, opened, given, spec, limits, task, kept, resume, page)
             )
         finally:
             wiring.close(chat_model)
     _report(out, done, task)
+
+
+def _usual_protocol(model: ChatModel) -> Protocol:
+    return "react" if model.info.reacts else "tools"
 
 
 def chat(
@@ -220,8 +224,8 @@ def chat(
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights, may_draw=True)
-        spec["protocol"] = protocol or ("react" if chat_model.info.reacts else "tools")
         try:
+            spec["protocol"] = protocol or _usual_protocol(chat_model)
             asyncio.run(_chat(out, chat_model, opened, given, spec, {"steps": steps}, kept))
         finally:
             wiring.close(chat_model)
