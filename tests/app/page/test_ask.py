@@ -339,10 +339,12 @@ def test_new_conversation_forgets_the_old_one(workspace: Any, open_page: Any, as
 def test_reload_keeps_the_conversation_and_its_sources(
     workspace: Any, sources: Any, open_page: Any, ask: Any
 ) -> None:
-    workspace.scripts = [workspace.script(TEXT, sources)]
+    still_connected = 60.0
+    workspace.scripts = [[*workspace.script(TEXT, sources), still_connected]]
     page = open_page(workspace)
     ask(page, "How?")
     page.locator(".meta").wait_for()
+    assert "coffee" in (page.evaluate("sessionStorage.getItem('lmstack-turns')") or "")
     page.reload()
     expect(page.locator(".turn h2")).to_have_text("How?")
     expect(page.locator(".answer")).to_contain_text("coffee")

@@ -100,6 +100,7 @@ async function follow(turn, signal) {
       reader.add(data.text);
     } else if (event === "done") {
       turn.finish(data);
+      remember(turns); // Before the connection ends: a reload may come first.
       reader.end(data);
     }
     afterGrowth();
