@@ -27,9 +27,10 @@ def sets(data: ModuleType) -> list[Any]:
     from lookalikes_fifth import FIFTH
     from lookalikes_fourth import FOURTH
     from lookalikes_kept import KEPT
+    from lookalikes_sixth import SIXTH
 
     by_half = [[t for t in data.TEMPLATES if t.tuned_on is half] for half in (True, False)]
-    return [*by_half, KEPT, FOURTH, FIFTH]
+    return [*by_half, KEPT, FOURTH, FIFTH, SIXTH]
 
 
 def test_the_split_is_what_it_was(data: ModuleType) -> None:
@@ -76,7 +77,7 @@ def test_a_smaller_corpus_is_part_of_a_larger_one(data: ModuleType, sets: list[A
 def test_no_other_page_of_the_fifth_set_has_the_value_in_the_same_place(
     data: ModuleType, sets: list[Any]
 ) -> None:
-    asked = data.corpus(sets[-1], 360, named=20, absent=5)
+    asked = data.corpus(sets[-2], 360, named=20, absent=5)
     for question in (each for each in asked.questions if each.status == "named"):
         pages = [page for page in asked.pages if page.path.startswith(f"{question.folder}/")]
         [right] = [page for page in pages if page.path == question.path]
@@ -87,8 +88,8 @@ def test_no_other_page_of_the_fifth_set_has_the_value_in_the_same_place(
         )
 
 
-def test_pages_of_the_fifth_set_mention_keys_of_others(data: ModuleType, sets: list[Any]) -> None:
-    for template in sets[-1]:
+def test_pages_of_the_later_sets_mention_keys_of_others(data: ModuleType, sets: list[Any]) -> None:
+    for template in (*sets[-2], *sets[-1]):
         keys = [key for key, _ in zip(data.draw_keys(template), range(400), strict=False)]
         pages = {template.said(key): template.page(key, n).text for n, key in enumerate(keys)}
         mentions = sum(
@@ -98,8 +99,24 @@ def test_pages_of_the_fifth_set_mention_keys_of_others(data: ModuleType, sets: l
 
 
 def test_a_question_that_names_two_documents_is_refused(data: ModuleType, sets: list[Any]) -> None:
-    payslip = sets[-1][-1]
+    payslip = sets[-2][-1]
     held = [("Ada", "Ott", "03", "2024"), ("Ada", "Ott", "04", "2024")]
     with pytest.raises(AssertionError, match="as well"):
         data._ask(payslip, "net pay of {0} {1} in {3}", held[0], held)
     assert data._ask(payslip, "net pay {1} {3}-{2}", held[0], held) == "net pay Ott 2024-03"
+
+
+def test_a_value_that_the_sixth_set_asks_for_stands_in_one_document(
+    data: ModuleType, sets: list[Any]
+) -> None:
+    asked = data.corpus(sets[-1], 240, named=20, absent=5)
+    for question in (each for each in asked.questions if each.status == "named"):
+        assert [p.path for p in asked.pages if question.value in p.text] == [question.path]
+
+
+def test_no_two_keys_of_the_sixth_set_are_written_alike(data: ModuleType, sets: list[Any]) -> None:
+    for template in sets[-1]:
+        keys = [key for key, _ in zip(data.draw_keys(template), range(200), strict=False)]
+        for wording in (each for of_value in template.asked.values() for each in of_value):
+            asked = {wording.format(*key, key=template.said(key)).lower() for key in keys}
+            assert len(asked) == len(keys), wording
