@@ -9,8 +9,9 @@ comes back in other years (HTML).
   "hans mueller", 14.05.2019 and "May 14, 2019", "HYG-014, version 3.2" and "hyg014 v3.2". The
   wordings name such a form after a colon, as in ``{key:joined}``.
 - Every page has values of the sort that is asked for which are not the one asked for (net and gross
-  weight, the reading this year and the last), and about half of them mention another document.
-- A value that is asked for stands in no other document.
+  weight, the reading this year and the last), and half of them or more mention another document.
+- A value that is asked for stands in no other document of 500. Of 5,000, a few people who are asked
+  for also stand in another one, in another place or kind.
 """
 
 from __future__ import annotations
