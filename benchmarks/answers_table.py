@@ -40,12 +40,13 @@ def _long(cell: Mapping[str, Any]) -> str:
 
 
 def _pooled(of: Mapping[str, Any]) -> None:
-    print(f"\n  {'English, pooled':30}" + "".join(f"{name:>20}" for name in of))
+    width = max(20, *(len(name) + 2 for name in of))
+    print(f"\n  {'English, pooled':30}" + "".join(f"{name:>{width}}" for name in of))
     for key, title in _MEASURES.items():
-        print(f"  {title:30}" + "".join(f"{_long(row[key]):>20}" for row in of.values()))
+        print(f"  {title:30}" + "".join(f"{_long(row[key]):>{width}}" for row in of.values()))
     for key, title in (("median_words", "words, median"), ("seconds_an_answer", "seconds")):
         cells = ("-" if row[key] is None else f"{row[key]:.1f}" for row in of.values())
-        print(f"  {title:30}" + "".join(f"{cell:>20}" for cell in cells))
+        print(f"  {title:30}" + "".join(f"{cell:>{width}}" for cell in cells))
 
 
 def _groups(title: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
