@@ -42,7 +42,7 @@ from planted_models import (
 from recording import add_options, result_file
 from stale_index import stale_index
 
-from lmstack.app.wiring import DEFAULT_MODEL
+from lmstack.app.wiring import SMALL_MODEL
 from lmstack.app.wiring.evaluating import fetch, missing, output_store, subject, task_named
 from lmstack.app.wiring.gating import comparisons
 from lmstack.core import ChatRenderer, Delta, Likelihood, Message, ModelInfo, Request
@@ -144,7 +144,7 @@ class Prompted:
 def opened(candidate: Candidate, untouched: Callable[[], LoadedModel]) -> Iterator[Subject]:
     """What is evaluated, served as `lmstack` serves it."""
     with tempfile.TemporaryDirectory() as scratch:
-        name = DEFAULT_MODEL
+        name = SMALL_MODEL
         if candidate.make is not None:
             made, folder = candidate.make(untouched()), Path(scratch) / candidate.name
             if candidate.part == "weights":
@@ -163,7 +163,7 @@ def opened(candidate: Candidate, untouched: Callable[[], LoadedModel]) -> Iterat
 
 
 def needed_gguf() -> Path:
-    found = Store().resolve(DEFAULT_MODEL).gguf
+    found = Store().resolve(SMALL_MODEL).gguf
     assert found is not None
     return found
 
@@ -301,7 +301,7 @@ def measured(
 
     def untouched() -> LoadedModel:
         if not kept:
-            kept.append(load(DEFAULT_MODEL, weights="float32"))
+            kept.append(load(SMALL_MODEL, weights="float32"))
         return kept[0]
 
     began = time.process_time()

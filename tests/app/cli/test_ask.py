@@ -338,7 +338,7 @@ def test_a_missing_model_is_found_before_the_folder_is_indexed(
     ran = run("ask", QUESTION, "--docs", "docs")
     assert ran.code == 1
     assert ran.err.splitlines() == [
-        "error: 3 models are not in the store: smollm2-135m-instruct, all-minilm-l6-v2,"
+        "error: 3 models are not in the store: qwen2.5-coder-1.5b-instruct, all-minilm-l6-v2,"
         " ms-marco-minilm-l12",
         "try:   lmstack pull",
     ]

@@ -168,7 +168,7 @@ def test_pull_without_a_name_gets_all_defaults(
     monkeypatch.setattr(wiring, "pull", pull)
     assert run("pull").code == 0
     assert asked == list(wiring.PURPOSES)
-    assert {wiring.DEFAULT_MODEL, wiring.DEFAULT_EMBEDDER} < {*asked}
+    assert {wiring.default_model(), wiring.DEFAULT_EMBEDDER} < {*asked}
 
 
 def _not_pulling(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,5 +295,5 @@ def test_a_missing_folder_is_found_before_anything_is_loaded(run: Run, docs: Pat
 def test_a_missing_model_names_the_command_that_brings_it(run: Run, docs: Path) -> None:
     ran = run("up", "docs")
     assert ran.code == 1
-    assert "smollm2-135m-instruct" in ran.err.splitlines()[0]
+    assert "qwen2.5-coder-1.5b-instruct" in ran.err.splitlines()[0]
     assert ran.err.splitlines()[1] == "try:   lmstack pull"

@@ -19,7 +19,7 @@ from lmstack.app.inspect.checks import Check, machine_checks, network_checks, st
 from lmstack.app.server.command_socket import socket_path
 from lmstack.app.wiring import readers, releases, retrieval, tasks
 from lmstack.app.wiring.adapters import Adapters
-from lmstack.app.wiring.defaults import DEFAULT_MODEL, PURPOSES, all_here
+from lmstack.app.wiring.defaults import PURPOSES, SMALL_MODEL, all_here, default_model, needed
 from lmstack.app.wiring.embedders import (
     DEFAULT_EMBEDDER,
     embedder_for,
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_EMBEDDER",
-    "DEFAULT_MODEL",
     "PURPOSES",
+    "SMALL_MODEL",
     "adapter_facts",
     "adapter_folder",
     "as_json",
@@ -65,6 +65,7 @@ __all__ = [
     "close",
     "command_identity",
     "command_socket",
+    "default_model",
     "embedder",
     "embedder_for",
     "existing_folder",
@@ -139,7 +140,11 @@ def checks(*, network: bool) -> list[Check]:
         from lmstack.registry import Store
 
         store = Store()
-        found += store_checks(lambda: store.checked()[0], lambda: store.checked()[1], PURPOSES)
+        found += store_checks(lambda: store.checked()[0], lambda: store.checked()[1], needed())
+        if default_model() == SMALL_MODEL:
+            writer = next(iter(PURPOSES))
+            without = f"not in the store, so {SMALL_MODEL} answers, which quotes and does not write"
+            found.append(Check(f"model {writer}", "warn", without, f"lmstack pull {writer}"))
     return [*found, *network_checks()] if network else found
 
 
@@ -242,7 +247,7 @@ def generator(
     smaller one that drafts for it; ``engine``: of a local one; ``release``: what the alias is known
     to stand for. ``adapter``: goes with it; without a name, with the base that it names.
     ``may_draw``: of a remote one, where no figure is made of its answers (`RemoteModel`)."""
-    wanted = adapter if adapter is not None and name is None else name or DEFAULT_MODEL
+    wanted = adapter if adapter is not None and name is None else name or default_model()
     if adapter is not None:
         require_adapter(name, adapter)
     if is_remote(wanted):
@@ -287,7 +292,7 @@ def lazy_generator(
     name: str | None, weights: str | None = None, *, may_draw: bool = False
 ) -> ChatModel:
     """As `generator`, loaded when it is first asked."""
-    wanted = name or DEFAULT_MODEL
+    wanted = name or default_model()
     if is_remote(wanted):
         return generator(name, weights, may_draw=may_draw)
     from lmstack.app.wiring.lazy import LazyModel
@@ -325,7 +330,7 @@ def generator_folder(name: str) -> ModelFolder:
     if folder.kind != "generate":
         raise InputError(
             f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
-            hint=f"--model {DEFAULT_MODEL}",
+            hint=f"--model {default_model()}",
             param="model",
         )
     return folder
@@ -349,7 +354,7 @@ def require_models(
     adapters: Adapters | None = None,
 ) -> None:
     """All models are here, before anything slow begins; `NotFoundError` names each that is not."""
-    wanted = model or DEFAULT_MODEL
+    wanted = model or default_model()
     for option, value in (("weights", weights), ("draft", draft), ("adapter", adapters)):
         if value and is_remote(wanted):
             raise InputError(
@@ -502,7 +507,7 @@ def command_identity(
 ) -> dict[str, Any] | None:
     """What has to be equal for two processes to find the same answers in ``docs``; None where
     models are elsewhere: the environment of each process says where."""
-    wanted = model or DEFAULT_MODEL
+    wanted = model or default_model()
     if is_remote(wanted) or is_remote_embedder(embedder_name):
         return None
     return {

@@ -8,15 +8,29 @@ from lmstack.app.wiring import retrieval
 from lmstack.app.wiring.embedders import DEFAULT_EMBEDDER
 from lmstack.core import NotFoundError
 
-__all__ = ["DEFAULT_MODEL", "PURPOSES", "all_here"]
+__all__ = ["GENERATORS", "PURPOSES", "SMALL_MODEL", "all_here", "default_model", "needed"]
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
+# The first that is here answers. The second, a tenth of the first's size, cannot write: with it
+# answers are quotations.
+SMALL_MODEL = "smollm2-135m-instruct"
+GENERATORS = ("qwen2.5-coder-1.5b-instruct", SMALL_MODEL)
 PURPOSES = {
-    DEFAULT_MODEL: "is the default for answers",
+    GENERATORS[0]: "is the default for answers",
     DEFAULT_EMBEDDER: "is the default for finding passages",
     retrieval.DEFAULT_RERANKER: "is the default for choosing what answers",
 }
 _PULL = "lmstack pull "
+
+
+def default_model() -> str:
+    """The first of `GENERATORS` that is in the store, or the first of all."""
+    return next(filter(retrieval.is_here, GENERATORS), GENERATORS[0])
+
+
+def needed() -> dict[str, str]:
+    """What each model that has to be here is for: `PURPOSES` with the model that answers here."""
+    writer, *others = PURPOSES
+    return {default_model(): PURPOSES[writer]} | {name: PURPOSES[name] for name in others}
 
 
 def all_here(needed: Sequence[Callable[[], object]]) -> None:

@@ -156,7 +156,7 @@ def record_result(reference: str | None, result: TaskResult) -> ModelFolder | No
     cannot be written."""
     from lmstack.registry import Store
 
-    wanted = reference or wiring.DEFAULT_MODEL
+    wanted = reference or wiring.default_model()
     if wiring.is_remote(wanted) or not result.metrics:
         return None
     store = Store()

@@ -55,7 +55,7 @@ ModelName = Annotated[
         metavar="NAME",
         help="The language model: a name in the store, a folder, an adapter's too, or a remote one"
         " as openai:NAME or anthropic:NAME, to which question and passages are then sent."
-        " [default: smollm2-135m-instruct]",
+        " [default: qwen2.5-coder-1.5b-instruct, or smollm2-135m-instruct where only that is here]",
     ),
 ]
 ModelOnDisk = Annotated[

@@ -57,7 +57,7 @@ PromptModel = Annotated[
         "--model",
         metavar="NAME",
         help="A model in the store, a folder, or a remote one as openai:NAME or anthropic:NAME."
-        f" [default: the one that the prompt names, else {wiring.DEFAULT_MODEL}]",
+        " [default: the one that the prompt names, else the model that answers]",
     ),
 ]
 PromptEmbedder = Annotated[

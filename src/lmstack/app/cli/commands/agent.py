@@ -86,7 +86,7 @@ MustCall = Annotated[
     typer.Option(
         "--must-call/--no-must-call",
         help="Whether the first turn has to call a tool, which small models need. [default: that"
-        " of a task for the default model has to]",
+        " of a task for smollm2-135m-instruct as the default has to]",
     ),
 ]
 Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Turns of the model, at most.")]
@@ -177,13 +177,14 @@ def run(
     kept = run_store(store)
     given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions}
-    spec["must_call"] = model is None if must_call is None else must_call
     limits = {"steps": steps, "tokens": tokens, "seconds": seconds}
     say_if_remote(out, model)
     with _opened(out, docs, index) as opened:
         chat_model = wiring.generator(model, weights, may_draw=True)
         try:
             spec["protocol"] = protocol or _usual_protocol(chat_model)
+            is_small = model is None and not chat_model.info.reacts
+            spec["must_call"] = is_small if must_call is None else must_call
             done = asyncio.run(
                 _run(out, chat_model, opened, given, spec, limits, task, kept, resume, page)
             )

@@ -41,7 +41,7 @@ def report(
     ] = "sft",
     base: Annotated[
         str, typer.Option("--base", metavar="MODEL", help="The model to be trained.")
-    ] = wiring.DEFAULT_MODEL,
+    ] = wiring.SMALL_MODEL,
     max_length: Annotated[
         int, typer.Option("--max-length", help="Tokens of a sequence at most.")
     ] = 1024,

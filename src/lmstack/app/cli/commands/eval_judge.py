@@ -39,7 +39,7 @@ Judges = Annotated[
     typer.Option(
         "--judge",
         metavar="MODEL",
-        help="A judge; several are a jury. [default: smollm2-135m-instruct]",
+        help="A judge; several are a jury. [default: the model that answers]",
     ),
 ]
 Criteria = Annotated[

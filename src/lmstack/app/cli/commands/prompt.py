@@ -211,7 +211,7 @@ def _explained(prompt: PromptFile, asked: ChatPrompt, model: str | None) -> Expl
     from lmstack.app.wiring.prompt_reading import ModelReader
     from lmstack.prompting import explain
 
-    name = model or prompt.model or wiring.DEFAULT_MODEL
+    name = model or prompt.model or wiring.default_model()
     reader = None if wiring.is_remote(name) else ModelReader(name)
     return explain(asked, reader, max_tokens=prompt.sampling.get("max_tokens"))
 

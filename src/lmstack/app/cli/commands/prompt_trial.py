@@ -102,7 +102,7 @@ def try_prompts(
     if len(tried) == 2 and tried[0].digest == tried[1].digest:
         raise InputError(f"both prompts are {tried[0].version}", hint="name another one")
     cases = read_cases(examples, tried, scorer)
-    names = [model or prompt.model or wiring.DEFAULT_MODEL for prompt in tried]
+    names = [model or prompt.model or wiring.default_model() for prompt in tried]
     say_if_sent(out, names)
     models = {each: wiring.lazy_generator(each, weights) for each in dict.fromkeys(names)}
     try:

@@ -51,7 +51,7 @@ def tokens(
             "--compare",
             metavar="NAME...",
             help="One or more tokenizers: a model in the store, a model folder, a .gguf file or a"
-            f" vocabulary file. [default: {wiring.DEFAULT_MODEL}]",
+            " vocabulary file. [default: the model that answers]",
         ),
     ] = None,
     price: Annotated[
@@ -78,7 +78,7 @@ def tokens(
     spelled in the text count as ordinary text.
     """
     text = _read(source, out)
-    names = list(dict.fromkeys(compare or [wiring.DEFAULT_MODEL]))
+    names = list(dict.fromkeys(compare or [wiring.default_model()]))
     prices = _prices(price or [], names)
     tokenizers = {name: vocabulary(name) for name in names}
     reports = _reports(out, tokenizers, text, prices)
