@@ -10,10 +10,10 @@ import xllamacpp
 from side import Ids, Job, main, threads
 
 
-def server(path: str) -> Any:
+def server(path: str, length: int = 2048) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = path
-    params.n_ctx, params.n_batch, params.n_parallel = 2048, 2048, 1
+    params.n_ctx, params.n_batch, params.n_parallel = length, 2048, 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     return xllamacpp.Server(params)
 
@@ -63,5 +63,19 @@ def gemma_decode(job: Job) -> dict[str, Any]:
     return {"figures": decoded(one, job["gemma"])}
 
 
+def answers(job: Job) -> dict[str, Any]:
+    """Seconds to the first and to the last word of each answer, by the server's own clock."""
+    one, task, figures = server(job["paths"]["gguf"], length=8192), job["answers"], []
+    for prompt in [task["prompts"][0], *task["prompts"]]:  # The first is not counted.
+        answer = one.handle_completions(
+            {"prompt": prompt, "n_predict": task["new"], "temperature": 0.0, "cache_prompt": True}
+        )
+        timings = answer["timings"]
+        first = timings["prompt_ms"] / 1e3
+        last = first + timings["predicted_ms"] / 1e3
+        figures.append({"first word": first, "last word": last, "tokens": timings["predicted_n"]})
+    return {"figures": figures[1:]}
+
+
 if __name__ == "__main__":
-    main({"decode": decode, "prefill": prefill, "gemma_decode": gemma_decode})
+    main({"decode": decode, "prefill": prefill, "gemma_decode": gemma_decode, "answers": answers})
