@@ -134,7 +134,37 @@ def kinds(known: Mapping[str, Any]) -> str:
     return _grouped(known["test"]["kinds"])
 
 
-SECTIONS = {"summary": summary, "pooled": pooled, "collections": collections, "kinds": kinds}
+def written(known: Mapping[str, Any]) -> str:
+    """What models wrote, beside the quotations and a plain prompt: the test half where it was
+    asked, else the tuning half."""
+    half = next(half for half in ("written-test", "written-tuning") if half in known)
+    found = known[half]["english"]
+    names = [name for name in found if name == "default" or name.startswith(("written", "plain"))]
+
+    def title(name: str) -> str:
+        kind, _, model = name.partition(", ")
+        return {"default": "Quoted", "written": f"Written, `{model}`"}.get(
+            kind, f"Plain, `{model}`"
+        )
+
+    def rows() -> Iterator[list[str]]:
+        for key, text in POOLED.items():
+            if not key.startswith(("auc", "valid")):
+                yield [text, *(_with_interval(found[name][key]) for name in names)]
+        for key, text in (("median_words", "Words, median"), ("seconds_an_answer", "Seconds")):
+            yield [text, *(f"{found[name][key]:.3g}" for name in names)]
+
+    half_named = half.removeprefix("written-")
+    return _table([f"English, pooled, {half_named} half", *map(title, names)], rows())
+
+
+SECTIONS = {
+    "summary": summary,
+    "pooled": pooled,
+    "written": written,
+    "collections": collections,
+    "kinds": kinds,
+}
 
 
 def _filled(made: str, match: re.Match[str]) -> str:
