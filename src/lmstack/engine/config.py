@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lmstack.core import Config, InputError, check_range, shown
+from lmstack.model import TransformerConfig
 
 __all__ = ["EngineConfig"]
 
 
-_WORDS = {"kv_dtype": ("int8", "bfloat16"), "speculation": ("auto", "always", "off")}
+_WORDS = {"kv_dtype": ("auto", "int8", "bfloat16"), "speculation": ("auto", "always", "off")}
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class EngineConfig(Config):
     """``block_size``: tokens a KV block holds. ``num_blocks``: blocks in the pool; None takes
     as many as fit in ``kv_memory_bytes``, but no more than ``max_sequences`` full windows need.
     ``kv_dtype``: how keys and values are held beside quantized weights, ``int8`` or ``bfloat16``;
-    beside others they have the dtype of the weights.
+    beside others they have the dtype of the weights. ``auto``: int8 unless keys have a bias, as
+    Qwen2's. It makes some channels so large that in 8 bits the others are lost, and a model then
+    overlooks single tokens (docs/decisions.md).
 
     ``max_batch_tokens``: tokens computed in one step, decodes included; a longer prompt is
     computed in chunks. ``target_step_s``: seconds that a step should not exceed while streams
@@ -42,7 +45,7 @@ class EngineConfig(Config):
     num_blocks: int | None = None
     kv_memory_bytes: int = 1 << 30
     adapter_memory_bytes: int = 1 << 30
-    kv_dtype: str = "int8"
+    kv_dtype: str = "auto"
     max_batch_tokens: int = 512
     target_step_s: float = 0.06
     max_sequences: int = 64
@@ -53,6 +56,12 @@ class EngineConfig(Config):
     device: str = "cpu"
     speculation: str = "auto"
     draft_tokens: int = 8
+
+    def kv_of(self, model: TransformerConfig) -> str:
+        """``kv_dtype`` for ``model``."""
+        if self.kv_dtype != "auto":
+            return self.kv_dtype
+        return "bfloat16" if model.qkv_bias else "int8"
 
     def __post_init__(self) -> None:
         for name in ("block_size", "max_batch_tokens", "max_sequences", "max_grammar_bytes"):

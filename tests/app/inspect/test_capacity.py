@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -100,21 +101,24 @@ def test_keys_and_values_are_held_as_the_engine_can(
     monkeypatch: pytest.MonkeyPatch, form: str, expected: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(capacity, "native_problem", lambda: "")
-    assert kv_forms(weights_in(tiny(), form)) == expected  # type: ignore[arg-type]
+    assert kv_forms(weights_in(tiny(), form), tiny()) == expected  # type: ignore[arg-type]
 
 
 def test_what_is_planned_first_is_what_the_engine_does_unless_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(capacity, "native_problem", lambda: "")
-    assert kv_forms(weights_in(tiny(), "q4"))[0] == EngineConfig().kv_dtype
+    for config in (tiny(), dataclasses.replace(tiny(), qkv_bias=True)):
+        found = kv_forms(weights_in(config, "q4"), config)
+        assert found[0] == EngineConfig().kv_of(config)
+        assert sorted(found) == ["bfloat16", "int8"]
 
 
 def test_integers_without_native_kernels_have_the_states_of_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(capacity, "native_problem", lambda: "no compiler")
-    assert kv_forms(weights_in(tiny(), "q4")) == ("float32",)
+    assert kv_forms(weights_in(tiny(), "q4"), tiny()) == ("float32",)
 
 
 @pytest.mark.parametrize("form", ["float32", "bfloat16"])

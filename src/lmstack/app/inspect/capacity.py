@@ -123,12 +123,15 @@ def plan(
     return Plan(needs, batch, decode, work.prompt(demand.context).speed(demand.context, times))
 
 
-def kv_forms(weights: Weights) -> tuple[KvForm, ...]:
+def kv_forms(weights: Weights, config: TransformerConfig) -> tuple[KvForm, ...]:
     """How the engine can hold keys and values beside such weights, what it does unless told
     first. Integers without native kernels run on the reference ops, whose states are float32."""
     if weights.matrix != "int8":
         return (weights.matrix,)
-    return ("float32",) if native_problem() else ("int8", "bfloat16")
+    if native_problem():
+        return ("float32",)
+    usual = EngineConfig().kv_of(config)
+    return ("int8", "bfloat16") if usual == "int8" else ("bfloat16", "int8")
 
 
 def kv_bytes(config: TransformerConfig, kv: KvForm) -> int:

@@ -88,7 +88,7 @@ def plan_deployment(
     )
     chosen = form or model.usual_form
     weights, beside = _held(model.weights(chosen), available)
-    held = _kv_of(weights, kv)
+    held = _kv_of(weights, model.config, kv)
     machine = machines.known(home, progress)
     found = plan(model.config, weights, held, demand, machine.rates)
     label = f"{weights.form} as stored" if chosen == FILE_FORM else chosen
@@ -141,10 +141,10 @@ def _available(size: str | None) -> int:
     return free
 
 
-def _kv_of(weights: Weights, wanted: str | None) -> KvForm:
+def _kv_of(weights: Weights, config: TransformerConfig, wanted: str | None) -> KvForm:
     from lmstack.app.inspect.capacity import kv_forms
 
-    forms = kv_forms(weights)
+    forms = kv_forms(weights, config)
     found = next((form for form in forms if wanted in (None, form)), None)
     if found is None:
         raise InputError(

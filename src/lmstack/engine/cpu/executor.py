@@ -78,13 +78,13 @@ class NativeExecutor:
 
     @classmethod
     def bytes_per_token(cls, module: Transformer, config: EngineConfig, /) -> int:
-        return native_bytes_per_token(module.config, config.kv_dtype)
+        return native_bytes_per_token(module.config, config.kv_of(module.config))
 
     @classmethod
     def open(cls, module: Transformer, num_blocks: int, config: EngineConfig) -> NativeExecutor:
         if torch.device(config.device).type != "cpu":
             raise UnsupportedError(f"the native kernels are for CPUs, not for {config.device}")
-        return cls(module, num_blocks, config.block_size, config.kv_dtype)
+        return cls(module, num_blocks, config.block_size, config.kv_of(module.config))
 
     def hidden(
         self,
