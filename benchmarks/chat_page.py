@@ -116,7 +116,8 @@ Row = tuple[Prompt, Sequence[Said], Verdict]
 
 
 def read_prompts() -> list[Prompt]:
-    plain = [Prompt("English", "English", (line,)) for line in QUESTIONS.read_text().splitlines()]
+    short = QUESTIONS.read_text().splitlines()
+    plain = [Prompt("English, short questions", "English", (line,)) for line in short]
     rows = [json.loads(line) for line in FURTHER.read_text().splitlines()]
     return plain + [Prompt(**{**row, "turns": tuple(row["turns"])}) for row in rows]
 
