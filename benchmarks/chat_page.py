@@ -233,9 +233,10 @@ def page(
     for number, (each, answers, _) in enumerate(rows, 1):
         parts.append(f"\n## Prompt {number}")
         for turn, one in zip(each.turns, answers, strict=True):
-            cut = "" if one.reason == "stop" else f" Ended by `{one.reason}`."
-            parts.append(f"\n> {turn}\n\n````text\n{one.text.strip()}\n````")
-            parts += [f"\n{cut.strip()}"] if cut else []
+            for who, text in ("Asked", turn), ("Answered", one.text.strip()):
+                parts.append(f"\n{who}:\n\n````text\n{text}\n````")
+            if one.reason != "stop":
+                parts.append(f"\nEnded by `{one.reason}`.")
     return "\n".join(parts) + "\n"
 
 
