@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from lmstack.core import RemoteError
+from lmstack.core import LmstackError, RemoteError
 from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
 from lmstack.train import throughput
@@ -135,6 +135,19 @@ def pytest_terminal_summary(
 def checked_scratch() -> None:
     """Whoever keeps logits after the call that ends them finds NaN there."""
     Scratch.checked = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def errors_with_words() -> None:
+    """Whatever error a test provokes says what was wrong."""
+    begin = LmstackError.__init__
+
+    def begun(error: LmstackError, message: str, **more: Any) -> None:
+        assert isinstance(message, str)
+        assert message
+        begin(error, message, **more)
+
+    LmstackError.__init__ = begun  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -448,7 +448,7 @@ def test_a_file_here_comes_before_one_of_the_folder(
 def test_a_mark_of_the_byte_order_and_spaces_after_the_lines_change_nothing(
     write: Write, tmp_path: Path
 ) -> None:
-    spaced = MARKDOWN.replace("---\n", "---  \n").replace("user:\n", "user: \t\n")
+    spaced = MARKDOWN.replace("---\n", f"---{' ' * 20}\n").replace("user:\n", "user: \t\n")
     write("\ufeff" + spaced, "other.md")
     [prompt] = PromptFolder(tmp_path).read()[0]
     assert prompt.digest == load_prompt(write(MARKDOWN)).digest

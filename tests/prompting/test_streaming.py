@@ -34,7 +34,9 @@ async def told(model: Any, form: Any = City, **sampling: Any) -> list[Partial[An
 
 
 async def test_a_value_grows_and_the_last_one_is_validated() -> None:
-    *partials, last = await told(ScriptedModel([BERLIN]))
+    model = ScriptedModel([BERLIN])
+    *partials, last = await told(model)
+    assert model.requests[0].messages == ask().messages
     assert [partial.value for partial in partials] == [
         {},
         {"name": "Berlin"},

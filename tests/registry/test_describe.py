@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lmstack.core import FormatError
-from lmstack.registry.describe import Origin, describe, make_card
+from lmstack.registry.describe import Facts, Origin, describe, make_card
 
 
 @pytest.fixture
@@ -125,6 +126,11 @@ def test_a_card_says_who_states_the_licence(
     assert card.licence == licence
     (folder / "README.md").unlink()
     assert make_card("m", folder, Origin("here")).licence == ""
+
+
+def test_a_gguf_file_that_says_nothing_of_itself_is_described_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
+    assert describe(tmp_path) == Facts("generate", "", 0, "")
 
 
 def test_an_adapter_and_what_is_no_model_are_told(folder: Path) -> None:

@@ -33,6 +33,15 @@ def fetch(site, tmp_path):
     return fetch
 
 
+def test_folders_are_made_for_the_file_and_for_what_arrives_of_it(site, tmp_path):
+    site.files["/f"] = DATA
+    target, part = tmp_path / "a" / "b" / "f", tmp_path / "c" / "d" / "f"
+    with httpx.Client(trust_env=False) as client:
+        download(RemoteFile(f"{site.url}/f", "f", SHA256), target, client, part=part)
+    assert target.read_bytes() == DATA
+    assert not part.exists()
+
+
 def test_progress_counts_up_to_the_size(fetch):
     seen = []
     assert fetch(seen=seen) == DATA

@@ -93,6 +93,6 @@ class PromptFolder:
 def _has_front_matter(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.readline(16).removeprefix(b"\xef\xbb\xbf").rstrip() == b"---"
+            return file.readline().removeprefix(b"\xef\xbb\xbf").rstrip() == b"---"
     except OSError:
         return True  # reading it says what is wrong

@@ -124,7 +124,9 @@ async def structured_answer(
     check_whole("attempts", attempts, 1, _MOST_ATTEMPTS)
     asking = _Asking(model, request, form_of(form), in_prompt=in_prompt)
     usage, text, reason = Usage(), "", ""
-    for attempt in range(1, attempts + 1):
+    attempt = 0
+    while True:
+        attempt += 1
         completion = await asking.answer(text, reason)
         usage = total_usage((usage, completion.usage))
         text, finish = completion.text, completion.choices[0].finish_reason
@@ -137,7 +139,6 @@ async def structured_answer(
             reason = error.reason
         else:
             return Structured(value, text, asking.held, attempt, usage)
-    raise AssertionError("the last attempt returns or raises")
 
 
 async def stream_structured(

@@ -220,10 +220,11 @@ def test_a_description_that_no_model_should_see_is_refused(wrong: dict[str, Any]
         describe("files", wrong)
 
 
-def test_a_property_may_be_called_like_a_keyword() -> None:
-    properties = {name: {"type": "string"} for name in ("title", "description", "x-a", "$ref")}
-    found = describe("files", listed(properties=properties))
-    assert found.tool.parameters["properties"] == properties
+@pytest.mark.parametrize("group", ["properties", "$defs", "definitions", "patternProperties"])
+def test_a_property_may_be_called_like_a_keyword(group: str) -> None:
+    parts = {name: {"type": "string"} for name in ("title", "description", "x-a", "$ref")}
+    found = describe("files", listed(**{group: parts}))
+    assert found.tool.parameters[group] == parts
 
 
 def test_names_of_tools_cannot_be_made_to_collide() -> None:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, Field
 from lmstack.agents.tools import FunctionTool, Picture, Secret, ToolContext, ToolResult, tool
 from lmstack.agents.tools.results import MAX_ERROR_CHARS
 from lmstack.agents.tools.texts import bounded, one_line, plain
+from lmstack.agents.tools.threads import Threads
 from lmstack.core import InputError, Message, NotFoundError
 
 NONE = ToolContext()
@@ -275,6 +276,17 @@ async def test_a_timeout_of_the_function_itself_is_not_that_of_the_tool() -> Non
         raise TimeoutError("the database did not answer")
 
     assert await error_of(fail) == "TimeoutError: the database did not answer"
+
+
+async def test_calls_that_have_ended_make_room_for_as_many() -> None:
+    threads, together = Threads(2), threading.Barrier(2)
+
+    def meet() -> int:
+        return together.wait(20)
+
+    for _ in range(2):
+        both = await asyncio.gather(threads.run(meet, "a"), threads.run(meet, "b"))
+        assert {outcome.value for outcome in both} == {0, 1}
 
 
 async def test_calls_that_were_given_up_bound_how_many_more_are_started() -> None:

@@ -231,6 +231,8 @@ async def test_a_run_whose_code_is_running_keeps_its_session(fake: Any) -> None:
 
 
 async def test_a_session_is_kept_for_the_next_task_and_then_ends(fake: Any) -> None:
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     async with PythonTool(fake, keep_s=0.05) as tool:
         await called(tool, "a")
         tool.run_ended("a")
@@ -243,6 +245,7 @@ async def test_a_session_is_kept_for_the_next_task_and_then_ends(fake: Any) -> N
         while fake.open:
             await asyncio.sleep(0.01)
         assert "restarted" in await called(tool, "a")
+    assert not failures
 
 
 async def test_the_session_of_an_agents_run_ends_with_it(fake: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from lmstack.agents.tools import FunctionTool, Toolbox, calculator, tool
@@ -71,3 +73,9 @@ async def test_with_fifty_tools_an_error_stays_short() -> None:
     assert len(result.text) < 400
     assert (await box.call("files__tool_49", {})).text == "waited"
     assert "no tools" in (await Toolbox().call("zzz", {})).text
+
+
+@pytest.mark.parametrize("package", ["lmstack.agents", "lmstack.agents.tools"])
+def test_a_package_without_a_name_says_so(package: str) -> None:
+    with pytest.raises(AttributeError, match=rf"^module '{package}' has no attribute 'Nothing'$"):
+        importlib.import_module(package).Nothing  # noqa: B018
