@@ -396,6 +396,7 @@ def test_the_result_names_all_that_decides_it(store: OutputStore) -> None:
     assert (result.subject, result.subject_digest) == ("scripted", subject.digest)
     assert {"lmstack", "python"} <= set(result.versions)
     assert result.date.endswith("Z")
+    assert all(0 < row.seconds < 60 for row in result.samples)
 
 
 async def test_run_sync_inside_a_loop_is_refused() -> None:

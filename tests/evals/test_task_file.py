@@ -295,6 +295,17 @@ def test_bad_rows_are_named_with_file_and_line_and_none_is_left_out(folder: Path
         assert reason in said
 
 
+@pytest.mark.parametrize(("bad", "more"), [(5, "an object"), (6, "an object; and 1 more")])
+def test_the_first_five_bad_rows_are_told_and_how_many_there_are(
+    folder: Path, bad: int, more: str
+) -> None:
+    (folder / "capitals.jsonl").write_text("[]\n" * bad)
+    with pytest.raises(InputError, match="rows cannot be used") as caught:
+        loaded(folder, CAPITALS)
+    assert caught.value.message.endswith(more)
+    assert caught.value.message.count("capitals.jsonl:") == 5
+
+
 def test_an_id_twice_names_both_lines(folder: Path) -> None:
     write(folder / "capitals.jsonl", [*ROWS, ROWS[0]])
     with pytest.raises(

@@ -54,6 +54,18 @@ def test_the_whole_ranking_counts_without_a_limit() -> None:
     assert RANKING_MEASURES["precision"](ranking, {"29"}, None) == pytest.approx(1 / 30)
 
 
+def test_ten_count_unless_a_number_is_given_and_of_average_precision_all() -> None:
+    ranking = [str(n) for n in range(30)]
+    for name, measure in RANKING_MEASURES.items():
+        limit = None if name == "map" else 10
+        for place in (9, 10):
+            relevant = {str(place)}
+            by_default = measure(ranking, relevant)  # type: ignore[call-arg]
+            assert by_default == measure(ranking, relevant, limit), name
+            assert (by_default > 0) == (place < 10 or name == "map"), name
+    assert Retrieval().k == (10,)
+
+
 def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(InputError, match="no relevant document", check=about("targets")):
         Retrieval().score(asked(metadata={"relevance": {"a": 0}}), wrote("", facts={"ranking": []}))
