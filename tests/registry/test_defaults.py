@@ -117,7 +117,16 @@ def test_damaged_settings_name_their_file(tokenizer, tmp_path, wrong):
         generation_defaults(tmp_path, MARIAN | wrong, {}, tokenizer)
 
 
-@pytest.mark.parametrize("end", ["<|im_end|>", "<|eot_id|>", "<end_of_turn>"])
+@pytest.mark.parametrize("key", ["eos", "eot", "eom"])
+def test_each_end_that_a_gguf_file_names_ends_a_turn(tokenizer, tmp_path, key):
+    metadata = {f"tokenizer.ggml.{key}_token_id": 7}
+    assert generation_defaults(tmp_path, {}, metadata, tokenizer).eos_ids == {1, 7}
+
+
+ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|eom_id|>")
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_a_control_token_that_ends_turns_ends_them_whatever_the_files_say(tmp_path, end):
     added = {"id": 4, "content": end, "special": True, "normalized": False}
     added |= {"single_word": False, "lstrip": False, "rstrip": False}

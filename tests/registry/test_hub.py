@@ -7,7 +7,14 @@ import json
 
 import pytest
 
-from lmstack.core import AuthError, FormatError, IntegrityError, NotFoundError, RemoteError
+from lmstack.core import (
+    AuthError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    RemoteError,
+    StoreError,
+)
 
 COMMIT = "c0ffee" * 6 + "abcd"
 
@@ -94,6 +101,22 @@ def test_progress_counts_the_bytes_of_each_file(hub, store, model_files):
     seen = {}
     store.pull("hf:org/tiny", progress=lambda file, done, total: seen.update({file: (done, total)}))
     assert seen == {name: (len(data), len(data)) for name, data in model_files.items()}
+
+
+@pytest.mark.parametrize("large", ["model.safetensors", "config.json"])
+def test_a_model_larger_than_the_disk_is_refused_before_a_byte_comes(
+    hub, store, model_files, large
+):
+    publish(hub, model_files)
+    path = "/api/models/org/tiny/revision/main"
+    info = json.loads(hub.files[path])
+    entry = next(each for each in info["siblings"] if each["rfilename"] == large)
+    entry["size"] = 1 << 60
+    entry.get("lfs", {})["size"] = 1 << 60
+    hub.files[path] = json.dumps(info).encode()
+    with pytest.raises(StoreError, match="needs 1152921504607 MB"):
+        store.pull("hf:org/tiny")
+    assert not any("/cdn/" in path for path, _, _ in hub.requests)
 
 
 def test_mirror_may_end_in_a_slash(hub, store, model_files, monkeypatch):
