@@ -112,6 +112,8 @@ def test_name_that_nothing_knows_cannot_be_pulled(store):
 
 def test_pull_again_changes_nothing(store, pulled, model_folder):
     before = (pulled.path / "card.json").stat().st_mtime_ns
+    text = (pulled.path / "card.json").read_text()
+    assert text == json.dumps(pulled.card.to_json(), indent=2), "people read it"
     store.pull(model_folder)
     assert (pulled.path / "card.json").stat().st_mtime_ns == before
 

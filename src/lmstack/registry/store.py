@@ -217,7 +217,7 @@ class Store:
             if found.digest != model.digest:
                 raise IntegrityError(f"{model.path} was changed while it was evaluated")
             card = dataclasses.replace(found.card, evaluation=dict(change(found)))
-            write_atomic(found.path / CARD, json.dumps(card.to_json(), indent=2).encode())
+            _write_card(found.path, card)
         return ModelFolder(found.path, card)
 
     def keep_verdict(self, model: ModelFolder, verdict: Mapping[str, Any]) -> bool:
@@ -366,7 +366,7 @@ class Store:
         try:
             origin = fill(staged)
             card = make_card(name, staged, origin)
-            write_atomic(staged / CARD, json.dumps(card.to_json(), indent=2).encode())
+            _write_card(staged, card)
             staged.chmod(0o755)
             if entry.exists():
                 self._discard(entry)
@@ -462,6 +462,10 @@ class Store:
             shutil.rmtree(grave)
         except OSError as error:
             raise store_error(error, entry, "deleting") from error
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    write_atomic(folder / CARD, json.dumps(card.to_json(), indent=2).encode())
 
 
 def _converted(staged: Path) -> tuple[str, ...]:
