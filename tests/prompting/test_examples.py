@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.app.conftest import HashEmbedder
+from tests.errors import about
 
 from lmstack.core import Embedder, InputError
 from lmstack.prompting import Example, NearestExamples
@@ -139,17 +140,19 @@ def test_nothing_to_choose_from_and_odd_numbers_are_errors() -> None:
         ({"output": "y", "reasoning": None}, "the reasoning of an example is None"),
         ({"output": "y", "label": 3}, "the label of an example is 3"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message, check=about(message.partition(" is")[0])):
             Example({}, **wrong)  # type: ignore[arg-type]
     for k in (1, 256):
         assert NearestExamples(POOL, Compass(), k).k == k
-    with pytest.raises(InputError, match="k is 257"):
+    with pytest.raises(InputError, match="k is 257", check=about("k")):
         NearestExamples(POOL, Compass(), 257)
     assert (NearestExamples(POOL, Compass()).k, NearestExamples(POOL, Compass()).balanced) == (
         4,
         True,
     )
-    with pytest.raises(InputError, match="k is 0"):
+    with pytest.raises(InputError, match="k is 0", check=about("k")):
         NearestExamples(POOL, Compass(), 0)
-    with pytest.raises(InputError, match="the values of an example are 'x'"):
+    with pytest.raises(
+        InputError, match="the values of an example are 'x'", check=about("examples")
+    ):
         Example("x", "y")  # type: ignore[arg-type]

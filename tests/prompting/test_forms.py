@@ -67,6 +67,12 @@ def test_a_model_that_is_not_held_to_them_is_told_all_choices() -> None:
     assert words == 'Reply with one of these and with nothing else: "say \\"no\\"", "é"'
 
 
+def test_a_model_that_is_not_held_to_a_schema_is_told_it_as_it_is_written() -> None:
+    words = form_of({"type": "string", "const": "é"}).words
+    assert words is not None
+    assert words.endswith(':\n{"type": "string", "const": "é"}')
+
+
 def test_a_choice_stands_for_itself_in_the_grammar() -> None:
     assert form_of(["a.b", "c d", "é_1"]).grammar.source == "a\\x{2e}b|c d|é_1"
 

@@ -156,6 +156,8 @@ def test_an_error_names_the_place_in_all_of_the_text() -> None:
         ('{"a": 1} x', "stands after the end"),
         ("{1: 2}", "'1' stands where a name has to, at character 1"),
         ('{"a" 1}', "'1' stands where a colon has to, at character 5"),
+        ('{"a": 1 "b"}', "'\"' stands in an object where a comma has to, at character 8"),
+        ("[1 2]", "'2' stands in an array where a comma has to, at character 3"),
         ('["ab\ud83d"]', "a string holds half a surrogate pair, at character 4"),
         ("[" * (MAX_DEPTH + 2), "nested too deep"),
     ],

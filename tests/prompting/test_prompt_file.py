@@ -147,56 +147,135 @@ def test_words_that_yaml_would_change_stay_words(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("front", "body", "message", "hint"),
+    ("front", "body", "message", "hint", "param"),
     [
-        ("exmples: []", "x", "there is no setting 'exmples'", "did you mean 'examples'?"),
-        ("sampling: {temprature: 1}", "x", "'temprature'", "did you mean 'temperature'?"),
-        ("sampling: {temperature: 3}", "x", "temperature is 3, outside [0, 2]", None),
-        ("sampling: {n: 3}", "x", "sampling has an n", "samples: 5 draws so many and votes"),
+        (
+            "exmples: []",
+            "x",
+            "there is no setting 'exmples'",
+            "did you mean 'examples'?",
+            "exmples",
+        ),
+        (
+            "sampling: {temprature: 1}",
+            "x",
+            "'temprature'",
+            "did you mean 'temperature'?",
+            "temprature",
+        ),
+        (
+            "sampling: {temperature: 3}",
+            "x",
+            "temperature is 3, outside [0, 2]",
+            None,
+            "temperature",
+        ),
+        ("sampling: {n: 3}", "x", "sampling has an n", "samples: 5 draws so many and votes", None),
         (
             "variables: {a: {untrusetd: true}}",
             "{{a}}",
             "variables.a: there is no setting 'untrusetd'",
             "did you mean 'untrusted'?",
+            "untrusetd",
         ),
-        ("variables: {a: txt}", "{{a}}", "variables.a: a variable has the type 'txt'", None),
-        ("variables: [a]", "{{a}}", "variables is ['a'], not a mapping", None),
-        ("description: x", "{{a}}", "has no variable 'a'", None),
-        ("variables: {a: }", "x", "no turn of the prompt names its variable 'a'", None),
-        ("examples: [{a: b}]", "x", "example 1 is {'a': 'b'}, which has no output", None),
-        ("examples: [{output: 3}]", "x", "the output of example 1 is 3, not text", "in quotes"),
-        ("examples: [{output: a, b: c}]", "x", "has no variable 'b'", None),
-        ("examples: [{output: yes, label: }]\nexamples_file: a", "x", "are both given", "one out"),
-        ("examples: [{output: null}]", "x", "the output of example 1 is None, not text", None),
-        ("examples: [{output: true}]", "x", "the output of example 1 is True, not text", None),
-        ("choices: [a]\npattern: b", "x", "choices and pattern are both given", "leave one out"),
-        ("choices: [a, a]", "x", "the choices are ['a', 'a']", None),
-        ("pattern: '('", "x", "cannot be used", None),
-        ("schema: {typ: object}", "x", "keyword 'typ'", "did you mean 'type'?"),
-        ("choose: nearst", "x", "choose is 'nearst', not fixed, nearest", None),
-        ("choose: nearest", "x", "no examples to choose from", None),
-        ("shots: 3", "x", "shots and embedder are of nearest examples", "choose: nearest"),
-        ("embedder: m", "x", "shots and embedder are of nearest examples", "choose: nearest"),
-        ("schema: {}\nschema_file: a\npattern: b", "x", "schema_file and pattern are both", None),
-        ("schema_file: a.json\nchoices: [b]", "x", "schema_file and choices are both given", None),
-        ("samples: 5\nsampling: {temperature: 0}", "x", "the temperature is 0", None),
-        ("thinking: {marker: ''}", "x", "thinking: the marker is ''", None),
-        ("thinking: yes", "x", "thinking is 'yes', not true or a mapping", None),
-        ("name: a b", "x", "the prompt has the name 'a b'", None),
-        ("turns: []", "x", "has turns in its front matter", "write them below it"),
-        ("examples_file: ../x.jsonl", "x", "outside of the prompt's folder", None),
-        ("examples_file: /etc/passwd", "x", "outside of the prompt's folder", None),
-        ("schema_file: none.json", "x", "there is no file", None),
-        ("description: *a", "x", "has the alias *a", None),
-        ("description: a\ndescription: b", "x", "'description' stands twice", None),
-        ("- a", "x", "as its front matter, not settings", None),
-        ("description: x", "{{a b}}", "no variable", None),
-        ("description: x", "", "ends with a turn of the user|a message", None),
-        ("description: x", "system:\nx", "its last is the system's", None),
+        (
+            "variables: {a: txt}",
+            "{{a}}",
+            "variables.a: a variable has the type 'txt'",
+            None,
+            "type",
+        ),
+        ("variables: [a]", "{{a}}", "variables is ['a'], not a mapping", None, "variables"),
+        ("description: x", "{{a}}", "has no variable 'a'", None, "variables"),
+        (
+            "variables: {a: }",
+            "x",
+            "no turn of the prompt names its variable 'a'",
+            None,
+            "variables",
+        ),
+        (
+            "examples: [{a: b}]",
+            "x",
+            "example 1 is {'a': 'b'}, which has no output",
+            None,
+            "examples",
+        ),
+        (
+            "examples: [{output: 3}]",
+            "x",
+            "the output of example 1 is 3, not text",
+            "in quotes",
+            "examples",
+        ),
+        ("examples: [{output: a, b: c}]", "x", "has no variable 'b'", None, "b"),
+        (
+            "examples: [{output: yes, label: }]\nexamples_file: a",
+            "x",
+            "are both given",
+            "one out",
+            None,
+        ),
+        (
+            "examples: [{output: null}]",
+            "x",
+            "the output of example 1 is None, not text",
+            None,
+            "examples",
+        ),
+        (
+            "examples: [{output: true}]",
+            "x",
+            "the output of example 1 is True, not text",
+            None,
+            "examples",
+        ),
+        (
+            "choices: [a]\npattern: b",
+            "x",
+            "choices and pattern are both given",
+            "leave one out",
+            None,
+        ),
+        ("choices: [a, a]", "x", "the choices are ['a', 'a']", None, "form"),
+        ("pattern: '('", "x", "cannot be used", None, "response_format"),
+        ("schema: {typ: object}", "x", "keyword 'typ'", "did you mean 'type'?", "response_format"),
+        ("choose: nearst", "x", "choose is 'nearst', not fixed, nearest", None, "choose"),
+        ("choose: nearest", "x", "no examples to choose from", None, None),
+        ("shots: 3", "x", "shots and embedder are of nearest examples", "choose: nearest", None),
+        ("embedder: m", "x", "shots and embedder are of nearest examples", "choose: nearest", None),
+        (
+            "schema: {}\nschema_file: a\npattern: b",
+            "x",
+            "schema_file and pattern are both",
+            None,
+            None,
+        ),
+        (
+            "schema_file: a.json\nchoices: [b]",
+            "x",
+            "schema_file and choices are both given",
+            None,
+            None,
+        ),
+        ("samples: 5\nsampling: {temperature: 0}", "x", "the temperature is 0", None, None),
+        ("thinking: {marker: ''}", "x", "thinking: the marker is ''", None, "marker"),
+        ("thinking: yes", "x", "thinking is 'yes', not true or a mapping", None, "thinking"),
+        ("name: a b", "x", "the prompt has the name 'a b'", None, "name"),
+        ("turns: []", "x", "has turns in its front matter", "write them below it", None),
+        ("examples_file: ../x.jsonl", "x", "outside of the prompt's folder", None, None),
+        ("examples_file: /etc/passwd", "x", "outside of the prompt's folder", None, None),
+        ("schema_file: none.json", "x", "there is no file", None, None),
+        ("description: *a", "x", "has the alias *a", None, None),
+        ("description: a\ndescription: b", "x", "'description' stands twice", None, None),
+        ("- a", "x", "as its front matter, not settings", None, None),
+        ("description: x", "{{a b}}", "no variable", None, None),
+        ("description: x", "", "ends with a turn of the user|a message", None, None),
+        ("description: x", "system:\nx", "its last is the system's", None, "turns"),
     ],
 )
 def test_what_is_wrong_is_an_error_that_names_the_file(
-    write: Write, front: str, body: str, message: str, hint: str | None
+    write: Write, front: str, body: str, message: str, hint: str | None, param: str | None
 ) -> None:
     path = write(BODY.format(front, body))
     if body == "":
@@ -204,6 +283,7 @@ def test_what_is_wrong_is_an_error_that_names_the_file(
         return
     with pytest.raises(LmstackError, match=re.escape(message)) as caught:
         load_prompt(path)
+    assert caught.value.param == param
     assert str(path) in caught.value.message or "there is no file" in message
     assert hint is None or hint in str(caught.value.hint)
 
@@ -226,8 +306,9 @@ def test_files_that_are_none_are_said_to_be(write: Write, tmp_path: Path) -> Non
         (write("x" * ((1 << 20) + 1)), FormatError, "more than 1048576 bytes"),
         (tmp_path, InputError, "is no prompt file"),
     ):
-        with pytest.raises(kind, match=message):
+        with pytest.raises(kind, match=message) as caught:
             load_prompt(path)
+        assert caught.value.param == ("prompt" if kind is InputError else None)
     binary = tmp_path / "c.md"
     binary.write_bytes(b"---\n\xff")
     with pytest.raises(FormatError, match=r"not UTF-8 text \(byte 4\)"):

@@ -338,7 +338,7 @@ async def test_several_choices_and_a_grammar_of_ones_own_are_refused() -> None:
         ) as caught:
             await structured(PickyProvider(), wrong, Person)
         assert (caught.value.param, caught.value.hint) == (param, f"leave out {param}")
-    with pytest.raises(InputError, match="attempts is 0"):
+    with pytest.raises(InputError, match="attempts is 0", check=about("attempts")):
         await structured(ScriptedModel(), ask(), Person, attempts=0)
 
 

@@ -124,7 +124,7 @@ async def test_equal_samples_and_odd_numbers_are_refused() -> None:
         await self_consistency(ScriptedModel(), ask(temperature=0), 3)
     assert caught.value.param == "temperature"
     for n in (1, 17):
-        with pytest.raises(InputError, match=f"n is {n}"):
+        with pytest.raises(InputError, match=f"n is {n}", check=about("n")):
             await self_consistency(ScriptedModel(), ask(), n)
 
 

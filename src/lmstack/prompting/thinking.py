@@ -76,27 +76,28 @@ class ChainOfThought(Config):
     def extract(self, text: str, finish: FinishReason = "stop") -> str | None:
         """What stands after the last marker; in the next line where nothing stands beside it.
         None where there is none, or where the text was cut there."""
-        lines = text.rstrip().split("\n")
-        marker = self.marker.strip().casefold()
-        for place in range(len(lines) - 1, -1, -1):
-            line = lines[place].lstrip(_BEFORE)
-            if not line.casefold().startswith(marker):
-                continue
-            beside = [line[len(marker) :], *lines[place + 1 :]]
-            found = next((n for n, each in enumerate(beside) if each.strip(_AROUND)), None)
-            if found is None or (finish == "length" and place + found == len(lines) - 1):
-                return None
-            return beside[found].strip(_AROUND)
-        return None
+        lines, place = self._marked(text)
+        if place is None:
+            return None
+        line = lines[place].lstrip(_BEFORE)
+        beside = [line[len(self.marker.strip()) :], *lines[place + 1 :]]
+        found = next((n for n, each in enumerate(beside) if each.strip(_AROUND)), None)
+        if found is None or (finish == "length" and place + found == len(lines) - 1):
+            return None
+        return beside[found].strip(_AROUND)
 
     def reasoning(self, text: str) -> str:
         """What stands before the last marker; all of it where there is none."""
-        lines = text.rstrip().split("\n")
-        marker = self.marker.strip().casefold()
-        for place in range(len(lines) - 1, -1, -1):
-            if lines[place].lstrip(_BEFORE).casefold().startswith(marker):
-                return "\n".join(lines[:place]).rstrip()
-        return text.rstrip()
+        lines, place = self._marked(text)
+        return "\n".join(lines[:place]).rstrip()
+
+    def _marked(self, text: str) -> tuple[list[str], int | None]:
+        """The lines of ``text``, and which of them is the last with the marker."""
+        lines, marker = text.rstrip().split("\n"), self.marker.strip().casefold()
+        marked = [
+            n for n, each in enumerate(lines) if each.lstrip(_BEFORE).casefold().startswith(marker)
+        ]
+        return lines, marked[-1] if marked else None
 
 
 @dataclass(frozen=True)
