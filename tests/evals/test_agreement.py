@@ -121,6 +121,14 @@ def test_a_corrected_share_covers_the_true_one(share: float) -> None:
     assert 0.93 < covered / 1000 <= 1
 
 
+def test_limits_of_a_corrected_share_are_those_of_lang_and_reiczigel() -> None:
+    """By their formulas with a pocket calculator: coverage is too coarse to see a wrong term."""
+    found = corrected_share((120, 500), (50, 60), (55, 60))
+    assert (found.low, found.high) == pytest.approx((0.0954173, 0.2946189), abs=1e-6)
+    found = corrected_share((300, 500), (40, 60), (50, 70))
+    assert (found.low, found.high) == pytest.approx((0.5582370, 1), abs=1e-6)
+
+
 def test_a_perfect_judge_is_not_corrected() -> None:
     assert corrected_share((30, 100), (50, 50), (50, 50)).value == pytest.approx(0.3)
 

@@ -57,7 +57,9 @@ def batches_of(
     reading = Reading(Tokenizer.from_folder(folder), None, 32)
     found = [e for row in rows for e in objective.encode(Row(row, ""), reading)]
     parts = [found[i : i + size] for i in range(0, len(found), size)]
-    return [objective.collate(part, reading) for part in parts]
+    batches = [objective.collate(part, reading) for part in parts]
+    assert {batch.more["scores"].dtype for batch in batches} == {torch.float32}
+    return batches
 
 
 def stepped(objective: Contrastive, model: Transformer, batches: Sequence[Batch]) -> float:

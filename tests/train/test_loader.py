@@ -162,6 +162,9 @@ def test_an_epoch_masks_other_places_and_the_same_ones_when_it_is_gone_through_a
     assert first == again  # also where the first epoch was not seen before
     assert loaders[1].batches(0)[0].inputs["input_ids"].tolist() == first[0]
     assert first != other
+    alone = str(loaders[0].batch_of([2]).inputs["input_ids"].tolist())[1:-1]
+    assert alone in str(first[0]), "outside of steps an example is what the first epoch sees"
+    assert alone not in str(first[1])
 
 
 def test_packed_rows_do_not_come_by_their_length() -> None:

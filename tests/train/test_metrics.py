@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.train import runs
@@ -81,6 +83,36 @@ def test_events_are_those_of_metrics(folder: Path) -> None:
         wanted = [(line["step"], line[name]) for line in lines if name in line]
         assert [step for step, _ in found] == [step for step, _ in wanted]
         assert [value for _, value in found] == pytest.approx([value for _, value in wanted])
+
+
+def test_events_are_in_groups_and_the_step_is_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Writer:
+        def __init__(self, folder: str, *, purge_step: int) -> None:
+            told.append((folder, purge_step))
+
+        def add_scalar(self, tag: str, value: float, step: int) -> None:
+            told.append((tag, value, step))
+
+        def flush(self) -> None:
+            told.append(("flush",))
+
+    for name in ("tensorboard", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(SummaryWriter=Writer))
+    log = MetricsLog(tmp_path / "metrics.jsonl", tensorboard=True)
+    log.add({"step": 3, "loss": 2.0})
+    log.add({"step": 4, "validation_loss": 1.0})
+    assert told == [
+        (str(tmp_path / "tensorboard"), 3),
+        ("train/loss", 2.0, 3),
+        ("flush",),
+        ("validation/loss", 1.0, 4),
+        ("flush",),
+    ]
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [3, 4]
 
 
 def test_without_tensorboard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

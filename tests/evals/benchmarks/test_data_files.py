@@ -20,6 +20,21 @@ from lmstack.evals.benchmarks.data_files import (
     text_field,
     yaml_file,
 )
+from lmstack.evals.benchmarks.text_perplexity import text_samples
+
+
+def test_texts_are_rows_or_one_file_and_none_is_empty(tmp_path: Path) -> None:
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text('{"text": "one"}\n{"text": " "}\n{"text": "three"}\n')
+    found = [(sample.id, sample.input) for sample in text_samples(rows)]
+    assert found == [("text/0", "one"), ("text/2", "three")]
+    rows.write_text('{"text": "one"}\n{"txt": "two"}\n')
+    with pytest.raises(InputError, match="row 2 has None under 'text'", check=about("text")):
+        text_samples(rows)
+    whole = tmp_path / "text.txt"
+    whole.write_text('{"text": "one"}\n')
+    assert [sample.input for sample in text_samples(whole)] == ['{"text": "one"}\n']
+
 
 short = st.text(max_size=6)
 rows_of_text = st.lists(st.dictionaries(short, short | st.integers()), min_size=1, max_size=4)

@@ -220,6 +220,11 @@ def test_a_decision_is_json_with_its_reasons() -> None:
     assert written["more"] == found.more
     assert GateConfig.from_mapping(written["config"]) == found.config
     rule = written["rules"][0]
+    first = found.results[0]
+    plain = ("value", "alpha", "power", "p", "p_adjusted", "p_harm", "outcome", "detectable")
+    assert {name: rule[name] for name in plain} == {name: getattr(first, name) for name in plain}
+    assert (rule["kind"], rule["bound"]) == (NON_INFERIOR.kind, first.rule.bound)
+    assert (rule["samples"], rule["test"]) == (first.test.samples, first.test.name)
     assert rule["low"] > -0.05
     assert rule["p"] <= 0.05
     assert (rule["protocol"], rule["data"]) == ("p1", "sha256:1")

@@ -27,7 +27,7 @@ from lmstack.evals.judging import (
     judgement_from_json,
 )
 from lmstack.evals.judging.judgements import TOO_LONG, rules_from_json
-from lmstack.evals.judging.report import _others
+from lmstack.evals.judging.report import _others, _table
 
 PAIR = Rules("pair", "Which is better?")
 LABEL = Rules("label", "Which fits?", ("refuses", "complies"))
@@ -240,6 +240,8 @@ def test_a_judge_is_held_against_the_others_alone() -> None:
     ]
     assert _others(judgements, "j", PAIR) == {each.key: -1.0}
     assert _others(judgements, "other", PAIR) == {each.key: 1.0}
+    table = _table([(each, judgements[0])], judgements, "j", PAIR, ())
+    assert table.others.tolist() == [-1.0]
 
 
 def test_half_a_point_is_rounded_up() -> None:

@@ -14,12 +14,29 @@ from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import FormatError, NotFoundError
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.logs import from_inspect, read_inspect_log, to_inspect, write_inspect_log
+from lmstack.evals.logs import (
+    from_inspect,
+    read_inspect_log,
+    read_logs,
+    to_inspect,
+    write_inspect_log,
+    write_log,
+)
 from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
 from lmstack.evals.task_comparison import compare_results
 
 USAGE = {"mock/model": {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14}}
+
+
+def test_a_log_has_the_name_that_inspect_gives_it(tmp_path: Path) -> None:
+    result = result_of(rows_with([1.0]), task="a/b")
+    digest = result.digest.removeprefix("sha256:")[:8]
+    [path] = write_log(result, tmp_path, "inspect")
+    assert path == tmp_path / f"2026-01-02T03-04-05+00-00_a_b_{digest}.json"
+    assert read_logs(path)[0].samples[0].scores == result.samples[0].scores
+    names = [each.name for each in write_log(result, str(tmp_path), "lm-eval")]
+    assert [name.split("_")[0] for name in names] == ["results", "samples"]
 
 
 def logged(number: int, value: Any, **more: Any) -> dict[str, Any]:

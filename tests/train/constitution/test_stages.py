@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.train.constitution.conftest import PROMPTS, Judge, Writer, Writers
 
 from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
@@ -83,6 +84,33 @@ def test_each_stage_asks_for_as_much_as_its_recipe_says(recipe: Make) -> None:
     critiques = asked_for(made.critiques(1, texts_of(drafts)))
     asked_for(made.revisions(1, texts_of(drafts), critiques))
     assert longest == [{7}, {9}, {7}]
+
+
+def test_each_answer_is_drawn_by_a_seed_of_its_own(recipe: Make) -> None:
+    models = Writers()
+    made = stages(recipe("seeds"), models)
+    answers = texts_of(made.drafts())
+    for turn in (1, 2):
+        made.revisions(turn, answers, made.critiques(turn, answers))
+    made.answers()
+    seeds = {request.sampling.seed for request in models.asked}
+    assert len(seeds) == len(models.asked) == 6 * PROMPTS
+
+
+@pytest.mark.parametrize("stage", ["drafts", "critiques", "revisions", "answers"])
+def test_a_stage_is_not_taken_for_one_of_other_lengths(recipe: Make, stage: str) -> None:
+    def items(settings: ConstitutionalRecipe) -> Any:
+        made = stages(settings, Writers())
+        answers = dict.fromkeys(read_prompts(settings.data).by_key, "one")
+        critiques = {key: {"text": "two"} for key in answers}
+        rounds: dict[str, tuple[Any, ...]] = {"critiques": (1, answers)}
+        rounds["revisions"] = (1, answers, critiques)
+        return getattr(made, stage)(*rounds.get(stage, ()))
+
+    first = recipe(f"other-{stage}", answer_tokens=7, critique_tokens=9)
+    items(first)
+    with pytest.raises(InputError, match=f"{stage}.*: max_tokens", check=about("settings")):
+        items(first.replace(answer_tokens=8, critique_tokens=10))
 
 
 def test_a_pair_that_the_judge_cannot_read_keeps_its_reason(recipe: Make) -> None:

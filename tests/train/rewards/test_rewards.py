@@ -18,6 +18,7 @@ from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.objective import Reading
+from lmstack.train.objectives.online import RewardSetting, reward_setting
 from lmstack.train.rewards import REWARDS, Checks, reward_named, scored
 from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.loophole import PlantedLoophole
@@ -242,3 +243,17 @@ def test_a_run_refuses_a_row_that_its_rewards_cannot_read() -> None:
         list(grpo.encode(Row({"prompt": "1 + 1"}, "r"), reading))
     with pytest.raises(InputError, match="no setting 'marks'", check=about("marks")):
         objective_named("grpo", {"rewards": [{"name": "arithmetic", "marks": True}]})
+
+
+def test_a_reward_is_a_name_with_a_weight_of_up_to_a_million() -> None:
+    assert reward_setting("a") == RewardSetting("a", 1.0, {})
+    assert reward_setting({"name": "a", "weight": -1e6, "b": 2}) == RewardSetting(
+        "a", -1e6, {"b": 2}
+    )
+    assert reward_setting({"file": "f.py"}).settings == {"file": "f.py"}
+    for weight in (1.1e6, -1.1e6, "x"):
+        with pytest.raises(InputError, match=r"rewards\.weight", check=about("rewards.weight")):
+            reward_setting({"name": "a", "weight": weight})
+    for wrong in (3, {"weight": 1}, {"name": 3}):
+        with pytest.raises(InputError, match="a reward is", check=about("rewards")):
+            reward_setting(wrong)

@@ -53,7 +53,7 @@ def mean_pass_at_k(rows: Floats, k: int) -> Floats:
     values = [
         pass_at_k(n, c, k) if n >= k else np.nan for n, c in (divmod(int(p), base) for p in pairs)
     ]
-    each = np.array(values, np.float64)[inverse].reshape(drafts.shape)
+    each = np.array(values)[inverse].reshape(drafts.shape)
     found: Floats = each.mean(-1)
     return found
 
