@@ -12,10 +12,11 @@ from tests.errors import about
 from tests.evals.synthetic import paired_answers
 
 from lmstack.core import InputError, Message, ScriptedModel
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import SIDES, Answer, Pairing
 from lmstack.evals.comparison import compare
 from lmstack.evals.conclusions import conclusions
 from lmstack.evals.drawing import DrawingConfig, draw
+from lmstack.evals.figures import bins_of
 from lmstack.evals.judging import Verdict
 from lmstack.evals.scores import AnswerScores, Predictions, TextScores
 
@@ -157,6 +158,53 @@ def test_a_report_is_json_without_numbers_that_json_lacks() -> None:
     found = compare(paired_answers(words_of, seed=5, prompts=2), text=text_scores(0.1, 0))
     text = json.dumps(found.to_json(), allow_nan=False)
     assert json.loads(text)["prompts"] == 2
+
+
+def test_a_comparison_holds_what_its_plots_and_its_report_need() -> None:
+    pairings = paired_answers(words_of, seed=5)
+    text, verdicts = text_scores(0.1, 0.2), [Verdict(1.0, -1.0)] * 6 + [Verdict(1.0, 1.0)] * 18
+    found = compare(pairings, scores=scores(24, 0.3), text=text, verdicts=verdicts)
+    assert {figure.name: figure.unit for figure in found.figures} == {
+        **dict.fromkeys(("reward", "distinct-1", "distinct-2", "self-bleu", "calibration"), ""),
+        **dict.fromkeys(("cut", "repetition", "refusals"), "share"),
+        **{"length": "tokens", "entropy": "nats", "perplexity": "perplexity"},
+    }
+    entropy = found.figure("entropy")
+    assert entropy is not None
+    assert (entropy.base, entropy.tuned, entropy.difference.value) == pytest.approx((2, 1.5, -0.5))
+    answers = [[a for p in pairings for a in side(p)] for side in SIDES]
+    assert found.lengths == tuple([answer.tokens for answer in side] for side in answers)
+    assert found.rewards == tuple([answer.reward for answer in side] for side in answers)
+    assert found.bins == (bins_of(text.base), bins_of(text.tuned))
+    assert found.bins[0] != found.bins[1]
+    assert (found.prompts, found.answers, found.flips) == (24, len(answers[0]), 0.25)
+    written = found.to_json()
+    assert {name: written[name] for name in ("prompts", "answers", "flips", "unmeasured")} == {
+        **{"prompts": 24, "answers": len(answers[0]), "flips": 0.25, "unmeasured": {}}
+    }
+    for name in ("divergence", "wins"):
+        kept = getattr(found, name)
+        assert written[name] == {key: value.to_json() for key, value in kept.items()}
+        assert len(kept) == 2
+    assert written["figures"] == [
+        {**vars(f), "difference": f.difference.to_json()} for f in found.figures
+    ]
+    assert written["reward_hacking"] == [looked.to_json() for looked in found.looked] != []
+    first, example = found.examples[0], written["examples"][0]
+    assert example["tuned"] == {
+        name: getattr(first.tuned, name) for name in ("text", "tokens", "reward")
+    }
+    assert (example["base"]["text"], example["why"]) == (first.base.text, first.why)
+    bare = compare(
+        [replace(p, base=(replace(p.base[0], reward=None),), tuned=p.tuned[:1]) for p in pairings]
+    )
+    assert (bare.rewards, bare.bins, bare.flips, bare.divergence, bare.wins) == (
+        None,
+        None,
+        None,
+        {},
+        {},
+    )
 
 
 def test_too_few_prompts_and_sides_that_do_not_match_are_mistakes() -> None:
