@@ -14,7 +14,6 @@ from tests.agents.outside import leftovers
 from tests.agents.scripted_tools import calls
 from tests.agents.test_hostile_sessions import marker_of
 from tests.agents.test_session import png
-from tests.errors import about
 from tests.sandboxes import made_or_skipped
 
 from lmstack.agents import Agent, Member
@@ -22,7 +21,6 @@ from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, bubblewrap
 from lmstack.agents.tools import AgentTool, Picture, PythonTool, ToolContext, ToolResult
 from lmstack.core import (
     ExtraMissingError,
-    InputError,
     OverloadedError,
     RemoteError,
     ScriptedModel,
@@ -328,11 +326,3 @@ def no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_nothing_isolates_a_call_raises_and_runs_nothing(no_isolation: None) -> None:
     with pytest.raises(ExtraMissingError, match="bubblewrap is not installed"):
         run(PythonTool(), "1")
-
-
-@pytest.mark.parametrize("setting", [{"most_text": 1}, {"most_sessions": 0}, {"keep_s": -1}])
-def test_a_setting_out_of_range_is_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(
-        InputError, match=next(iter(setting)), check=about("keep_s", "most_sessions", "most_text")
-    ):
-        PythonTool(**setting)
