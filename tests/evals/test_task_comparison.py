@@ -167,7 +167,23 @@ def test_p_of_several_tasks_is_adjusted() -> None:
 
 
 def test_a_comparison_is_json() -> None:
-    found = compare_results(*pair(BASE, OTHER, ACCURACY, LENGTH)).to_json()
+    compared = compare_results(*pair(BASE, OTHER, ACCURACY, LENGTH))
+    found, first = compared.to_json(), compared.first
+    for name in ("base", "other", "difference"):
+        assert found["metrics"][0][name] == getattr(first, name).to_json()
+    plain = ("test", "samples", "clusters", "detectable")
+    assert {n: found["metrics"][0][n] for n in plain} == {n: getattr(first, n) for n in plain}
+    assert [(each["metric"], each["better"]) for each in found["metrics"]] == [
+        (ACCURACY.name, ACCURACY.better),
+        (LENGTH.name, LENGTH.better),
+    ]
+    for side in ("base", "other"):
+        result = getattr(compared, side)
+        names = {"subject": result.subject, "digest": result.subject_digest}
+        assert found[side] == {**names, "result": result.digest}
+    assert (found["task"], found["p_adjusted"]) == (compared.task, compared.p_adjusted)
+    assert found["dataset_digest"] == compared.base.dataset_digest
+    assert found["protocol"] == compared.base.protocol
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["metrics"][0]["gained"] == ["q3", "q4", "q5", "q7"]
     assert found["base"]["digest"] != found["other"]["digest"]

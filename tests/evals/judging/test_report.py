@@ -71,6 +71,46 @@ def test_verdicts_agree_by_kappa() -> None:
     assert (agreement.accuracy.value, agreement.largest) == (pytest.approx(4 / 6), 0.5)
 
 
+def test_a_report_is_json_with_all_that_it_holds() -> None:
+    items = [item(n, label="first", cluster=f"c{n}") for n in range(6)]
+    judged = [said(each, Verdict(1.0, 1.0)) for each in items]
+    judged += [said(each, Verdict(1.0, 1.0), repeat=n) for each in items for n in (1, 2)]
+    report = judge_report(items, judged, "j", PAIR)
+    written = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    counts = ("judge", "kind", "items", "unread", "too_long", "retried", "undecided")
+    assert {name: written[name] for name in counts} == {
+        **{"judge": "j", "kind": "pair", "items": 6, "unread": 0, "too_long": 0, "retried": 0},
+        "undecided": 0,
+    }
+    assert (report.agreement, report.repeats, report.flips) != (None,) * 3
+    assert report.agreement is not None
+    assert report.repeats is not None
+    assert written["agreement"] == {
+        "kappa": report.agreement.kappa.to_json(),
+        "accuracy": report.agreement.accuracy.to_json(),
+        **{"largest_class": 1.0, "items": 6},
+    }
+    assert written["repeats"] == {"spread": report.repeats.spread.to_json(), "items": 6}
+    for name in ("flips", "first_place"):
+        assert written[name] == getattr(report, name).to_json()
+    assert written["scores"] == {name: each.to_json() for name, each in report.scores.items()}
+    assert written["biases"] == [bias.to_json() for bias in report.biases]
+    assert written["unmeasured"] == report.unmeasured != {}
+    empty = judge_report(items, [], "j", PAIR).to_json()
+    assert [empty[name] for name in ("flips", "first_place", "repeats", "agreement")] == [None] * 4
+
+
+def test_labels_that_are_not_the_rules_and_undecided_ones_are_not_compared() -> None:
+    items = [item(0, label="best"), item(1, label="first")]
+    report = judge_report(items, [said(each, Verdict(1.0, 1.0)) for each in items], "j", PAIR)
+    reason = report.unmeasured["agreement"]
+    assert reason.startswith("the label 'best' is none of first, ")
+    items = [item(0, answers=("a",), label="refuses")]
+    judged = [said(items[0], Verdict(math.inf, -math.inf))]
+    report = judge_report(items, judged, "j", LABEL)
+    assert report.unmeasured["agreement"] == "the judge decided nothing"
+
+
 def test_ratings_agree_by_weighted_kappa() -> None:
     labels, scores = [1, 2, 3, 4, 5, 5], [1, 3, 3, 4, 5, 4]
     items = [item(n, answers=("a",), label=float(label)) for n, label in enumerate(labels)]

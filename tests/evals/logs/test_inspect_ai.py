@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
-from lmstack.core import FormatError, NotFoundError
+from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.logs import (
     from_inspect,
@@ -35,6 +36,10 @@ def test_a_log_has_the_name_that_inspect_gives_it(tmp_path: Path) -> None:
     [path] = write_log(result, tmp_path, "inspect")
     assert path == tmp_path / f"2026-01-02T03-04-05+00-00_a_b_{digest}.json"
     assert read_logs(path)[0].samples[0].scores == result.samples[0].scores
+    assert [found.task for found in read_logs(str(path), ["a/b"])] == ["a/b"]
+    with pytest.raises(InputError, match="no samples of c", check=about("task")) as caught:
+        read_logs(path, ["a/b", "c"])
+    assert caught.value.hint == "it has a/b"
     names = [each.name for each in write_log(result, str(tmp_path), "lm-eval")]
     assert [name.split("_")[0] for name in names] == ["results", "samples"]
 

@@ -14,8 +14,15 @@ from tests.errors import about
 from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
-from lmstack.core import FormatError, InputError
-from lmstack.evals.logs import from_lm_eval, read_lm_eval_log, to_lm_eval, write_lm_eval_log
+from lmstack.core import FormatError, InputError, NotFoundError
+from lmstack.evals.logs import (
+    from_lm_eval,
+    read_lm_eval_log,
+    read_logs,
+    to_lm_eval,
+    write_lm_eval_log,
+)
+from lmstack.evals.logs.log_json import read_text
 from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
 from lmstack.evals.task_comparison import compare_results
@@ -61,6 +68,49 @@ def line(number: int, **more: Any) -> dict[str, Any]:
         "target_hash": "t",
         **more,
     }
+
+
+def test_the_log_of_a_run_is_read_by_the_files_of_its_tasks(tmp_path: Path) -> None:
+    results = tmp_path / "results_2026-01-02T03-04-05.json"
+    several = RESULTS | {"results": {"arc": RESULTS["results"]["arc"], "a/b": {}, "group": {}}}
+    results.write_text(json.dumps(several))
+    with pytest.raises(
+        NotFoundError, match=r"no samples beside .*samples_TASK_2026-01-02T03-04-05"
+    ):
+        read_logs(results)
+    rows = "".join(json.dumps(line(n, acc=1.0, brier=0.2)) + "\n" for n in range(2))
+    for name in ("arc_2026-01-02T03-04-05", "a_b_2026-01-02T03-04-05", "arc_2026-01-02T03-04-06"):
+        (tmp_path / f"samples_{name}.jsonl").write_text(rows if name.startswith("arc") else "")
+    assert [found.task for found in read_logs(results, ["arc"])] == ["arc"]
+    with pytest.raises(InputError, match="no samples of group", check=about("task")) as caught:
+        read_logs(results, ["arc", "group"])
+    assert caught.value.hint == "it has arc, a/b"
+    results.write_text(json.dumps({"results": []}))
+    for text in ('{"results": []}', "[1]", "{}"):
+        results.write_text(text)
+        with pytest.raises(FormatError, match="neither of inspect_ai nor of lm-evaluation-harness"):
+            read_logs(results)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, NotFoundError, "there is no log"),
+        (b"{}\xff", FormatError, r"is not JSON text \(byte 2\)"),
+        (b"x" * 9, FormatError, "has more than 8 bytes"),
+    ],
+)
+def test_a_log_that_cannot_be_read_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, error: Any, message: str
+) -> None:
+    monkeypatch.setattr("lmstack.evals.logs.log_json.MAX_BYTES", 8)
+    path = tmp_path / "log.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=message):
+        read_text(path)
+    path.write_bytes(b'{"a": 1}')
+    assert read_text(path) == '{"a": 1}'
 
 
 def test_results_and_samples_are_read_as_a_result() -> None:
