@@ -12,7 +12,7 @@ from tests.app.conftest import HashEmbedder
 from tests.prompting.models import Unheld
 from tests.prompting.test_votes import Several
 
-from lmstack.core import ScriptedModel
+from lmstack.core import ScriptedModel, UnsupportedError
 from lmstack.prompting import PromptAsker, PromptFile, StructuredError, load_prompt
 from lmstack.safety import AuditLog, GuardedModel, verify
 
@@ -91,6 +91,18 @@ async def test_samples_are_voted_over(prompt: Write) -> None:
     assert tied.answer is None
     assert tied.votes is not None
     assert tied.votes.is_tied
+
+
+async def test_what_else_a_model_cannot_do_is_not_taken_for_no_grammars(prompt: Write) -> None:
+    for settings, param in (("choices: [good, bad]", "top_k"), ("{}", "response_format")):
+        error = UnsupportedError("not here", param=param)
+        model = ScriptedModel([error, "good"])
+        with pytest.raises(UnsupportedError) as caught:
+            await PromptAsker(model, prompt(f"samples: 2\n{settings}".replace("\n{}", ""))).ask(
+                {"review": "x"}
+            )
+        assert caught.value is error
+        assert len(model.requests) == 1
 
 
 async def test_nearest_examples_are_chosen_for_each_question(prompt: Write) -> None:

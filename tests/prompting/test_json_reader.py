@@ -157,6 +157,7 @@ def test_an_error_names_the_place_in_all_of_the_text() -> None:
         ("{1: 2}", "'1' stands where a name has to, at character 1"),
         ('{"a" 1}', "'1' stands where a colon has to, at character 5"),
         ('{"a": 1 "b"}', "'\"' stands in an object where a comma has to, at character 8"),
+        ('"a\n"', "a string holds '\\n', which has to be escaped, at character 2"),
         ("[1 2]", "'2' stands in an array where a comma has to, at character 3"),
         ('["ab\ud83d"]', "a string holds half a surrogate pair, at character 4"),
         ("[" * (MAX_DEPTH + 2), "nested too deep"),
@@ -180,6 +181,13 @@ def test_codes_beside_those_of_surrogates_are_characters(code: str, char: str) -
 def test_what_can_only_be_wrong_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError):
         JsonReader().feed(text)
+
+
+def test_space_may_stand_between_any_two_parts_and_the_text_end_in_it() -> None:
+    reader, text = JsonReader(), ' { "a" : [ 1 , "b" ] , "c" : null } '
+    for char in text:
+        reader.feed(char)
+    assert reader.finish() == json.loads(text)
 
 
 def test_a_number_by_itself_is_whole_only_at_the_end() -> None:

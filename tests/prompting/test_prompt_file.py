@@ -457,6 +457,12 @@ def test_a_folder_lists_prompts_and_what_is_wrong_with_others(write: Write, tmp_
         PromptFolder(tmp_path / "no").read()
 
 
+def test_a_folder_that_is_called_like_a_prompt_is_a_broken_one(tmp_path: Path) -> None:
+    (tmp_path / "a.md").mkdir()
+    found, [broken] = PromptFolder(tmp_path).read()
+    assert (found, broken.path, type(broken.error)) == ([], tmp_path / "a.md", StoreError)
+
+
 def test_a_folder_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match=r"reading .*file"):

@@ -15,6 +15,7 @@ from tests.errors import about
 from lmstack.core import InputError, SamplingParams
 from lmstack.prompting import (
     ChainOfThought,
+    ChatPrompt,
     Example,
     FixedExamples,
     NearestExamples,
@@ -294,6 +295,11 @@ def test_the_request_names_the_prompt_and_its_version() -> None:
     assert request.prompt_name == ""
     assert request.prompt_digest == zero().fill(review="x").digest
     assert request.prompt_digest != zero().fill(review="y").digest
+
+
+def test_a_prompt_without_a_turn_is_none() -> None:
+    with pytest.raises(InputError, match="a prompt has no turn", check=about("turns")):
+        ChatPrompt(())
 
 
 def test_unfilled_shows_the_names_in_their_places() -> None:

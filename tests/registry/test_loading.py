@@ -382,6 +382,12 @@ def test_default_models_are_what_was_pinned(name, request):
     assert folder.card.lineage
 
 
+def test_a_chat_template_is_saved_where_others_look_for_it(write, loaded, tmp_path):
+    folder = write(tokenizer_config={"chat_template": "old"})
+    loaded(folder).save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "chat_template.jinja").read_text() == "old"
+
+
 def test_saving_keeps_that_no_token_is_forced(loaded, tmp_path):
     """BART's config forces </s> at the end unless a file says null."""
     import transformers

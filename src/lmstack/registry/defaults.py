@@ -290,7 +290,7 @@ def late_interaction(path: Path) -> LateInteraction:
             query_length=_length(stated, "query_length", 32),
             document_length=_length(stated, "document_length", 180),
             expands_queries=bool(stated.get("do_query_expansion", True)),
-            attends_to_expansion=bool(stated.get("attend_to_expansion_tokens", False)),
+            attends_to_expansion=bool(stated.get("attend_to_expansion_tokens")),
             skipped=tuple(str(word) for word in stated.get("skiplist_words") or ()),
             projection=projection,
         )

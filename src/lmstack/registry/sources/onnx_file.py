@@ -182,7 +182,7 @@ class OnnxGraph:
             size = len(typed)
             # Halves and bfloat16 are bit patterns in the low 16 bits; the rest are numbers.
             as_bits = dtype == np.float16
-            values = np.array(typed, None if typed else dtype)
+            values = np.array(typed)
             values = values.astype(np.uint16).view(dtype) if as_bits else values.astype(dtype)
         if size != tensor.size:
             raise self.fail(
