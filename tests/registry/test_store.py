@@ -110,6 +110,13 @@ def test_name_that_nothing_knows_cannot_be_pulled(store):
     assert not store.root.exists()
 
 
+def test_a_file_where_the_models_should_be_is_named(store):
+    store.root.mkdir(parents=True)
+    (store.root / "models").touch()
+    with pytest.raises(StoreError, match=r"^reading .*models failed: Not a directory"):
+        store.models()
+
+
 def test_pull_again_changes_nothing(store, pulled, model_folder):
     before = (pulled.path / "card.json").stat().st_mtime_ns
     text = (pulled.path / "card.json").read_text()
