@@ -44,3 +44,5 @@ def test_what_is_below_the_bound_is_warned_of_and_what_is_at_it_is_not(
     found = dataclasses.replace(ENOUGH, **change).warnings()
     assert len(found) == (said is not None)
     assert all(warning.startswith(str(said)) for warning in found)
+    outlook = dataclasses.replace(ENOUGH, **change)
+    assert outlook.to_json() == {**vars(outlook), "warnings": found}

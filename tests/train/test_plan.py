@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from lmstack.registry import ModelFolder
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
 from lmstack.train.assembly import Assembled, assemble
+from lmstack.train.flops import Flops
 from lmstack.train.parallel import Parallel
-from lmstack.train.plan import RunPlan, _KeptBytes, plan_run
+from lmstack.train.plan import Memory, Rate, RunPlan, _KeptBytes, plan_run
 
 TEXTS = [f"the cat number {n} sat on the mat " * (1 + n % 4) for n in range(30)]
 MODEL = {
@@ -126,6 +128,23 @@ def test_bytes_of_what_is_trained_follow_from_it(settings: dict[str, Any]) -> No
     assert plan.memory.optimizer == 8 * plan.trainable
     muon, *_ = planned(settings, optimizer="muon")
     assert 4 * plan.trainable < muon.memory.optimizer < 8 * plan.trainable
+
+
+def test_a_plan_is_json_with_its_totals() -> None:
+    memory = Memory(1, 2, 4, 8, 16, 32, 64, 128)
+    flops = Flops({"products": 3}, {"products": 6}, 1)
+    plan = RunPlan(
+        *("sft", 9, 8, 7, 0.5, 1.0, 6, 50, 4, 3, 2),
+        *(memory, flops, 900, Rate(10.0, 1, 2, 3), 1.5),
+    )
+    written = json.loads(json.dumps(plan.to_json()))
+    assert written == {
+        **json.loads(json.dumps(dataclasses.asdict(plan))),
+        "memory": {**vars(memory), "total": 1 + 2 + 4 + 8 + 16 + 64 + 128},
+        "flops": {**vars(flops), "total": 900},
+        "flops_per_second": 180.0,
+    }
+    assert (flops.forward, flops.backward) == (3, 6)
 
 
 def test_a_plan_leaves_nothing_that_a_run_would_stumble_over(settings: dict[str, Any]) -> None:

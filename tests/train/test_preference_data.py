@@ -291,7 +291,10 @@ def test_pairs_and_ratings_side_by_side_and_faults_are_left_out(tmp_path: Path) 
     found = report.probabilities
     assert (found.count, found.least, found.median, found.most) == (2, 0.4, 0.65, 0.9)
     assert (sum(found.bars), found.bars[0], found.bars[-1]) == (2, 1, 1)
-    json.dumps(report.to_json())
+    kept = json.loads(json.dumps(report.to_json()))
+    for name in ("margins", "probabilities", "length"):
+        assert kept[name] == json.loads(json.dumps(vars(getattr(report, name))))
+    assert kept.keys() == vars(report).keys()
     all_ = examine_preferences([file], against=[held], keep=["exact", "contradicted", "leaked"])
     assert all_.report.kept == 8
 

@@ -171,7 +171,16 @@ def test_no_run_and_a_run_of_unknown_size_are_said(tmp_path: Path) -> None:
 def test_a_fitted_law_plans_with_intervals_when_it_is_read_again(tmp_path: Path) -> None:
     found = fit_law(runs(6, 0.002), samples=100)
     path = tmp_path / "law.json"
-    path.write_text(json.dumps(found.to_json()))
+    written = found.to_json()
+    for name, values in found.constants().items():
+        assert tuple(written["constants"][name][key] for key in ("value", "low", "high")) == values
+        assert written["constants"].keys() == found.constants().keys()
+    assert (written["level"], written["noise"], written["runs"]) == (
+        found.level,
+        found.noise,
+        len(found.residuals),
+    )
+    path.write_text(json.dumps(written))
     law = law_named(str(path))
     plan = plan_scaling(law, compute=1e20)
     assert plan.loss == pytest.approx(found.law.loss(plan.size, plan.data))
