@@ -228,6 +228,32 @@ def test_the_parts_of_a_long_file_put_together_are_the_file(
     assert asyncio.run(read()) == text
 
 
+async def test_a_part_says_where_it_is_and_whether_it_is_the_last(root: Path) -> None:
+    size = WINDOW_BYTES
+    (root / "long.txt").write_text("x" * size)
+    assert await call(root, "read_file", path="long.txt") == (False, "x" * size)
+    (root / "long.txt").write_text("x" * (size + 1))
+    _, first = await call(root, "read_file", path="long.txt")
+    assert first.endswith(f"x\n[bytes 0 to {size} of {size + 1}; go on with offset {size}]")
+    last = await call(root, "read_file", path="long.txt", offset=size)
+    assert last == (False, f"x\n[bytes {size} to {size + 1} of {size + 1}, the end]")
+    (root / "tail.txt").write_text("abc")
+    tail = await call(root, "read_file", path="tail.txt", offset=1)
+    assert tail == (False, "bc\n[bytes 1 to 3 of 3, the end]")
+
+
+async def test_a_tree_is_listed_as_deep_as_it_may_be(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_DEPTH", 2)
+    (root / "tree" / "b" / "c" / "d").mkdir(parents=True)
+    (root / "tree" / "b" / "a.txt").write_text("x")
+    _, listed = await call(root, "list_files", path="tree", recursive=True)
+    assert listed.split("\n") == ["tree/b/", "tree/b/a.txt (1 bytes)", "tree/b/c/", "tree/b/c/d/"]
+    (root / "tree" / "b" / "c" / "d" / "e").touch()
+    assert (await call(root, "list_files", path="tree", recursive=True))[1] == listed
+
+
 async def test_names_of_files_cannot_forge_lines_of_a_listing(root: Path) -> None:
     (root / "x\nnotes (6 bytes)\x1b[2J").touch()
     os.mkdir(os.fsencode(root) + b"/\xff")
@@ -239,6 +265,10 @@ async def test_names_of_files_cannot_forge_lines_of_a_listing(root: Path) -> Non
 async def test_a_long_listing_is_cut_with_a_hint(root: Path) -> None:
     for number in range(300):
         (root / f"n{number}").touch()
+    for number in range(200):
+        (root / f"m{number}.m").touch()
+    _, whole = await call(root, "list_files", pattern="*.m")
+    assert (whole.count("\n"), "more than" in whole) == (199, False)
     _, listing = await call(root, "list_files")
     assert listing.count("\n") == 200
     assert listing.endswith("[more than 200 entries: give a pattern]")
