@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from tests.errors import about
-from tests.evals.benchmarks.models import HashedLikelihoods
+from tests.evals.benchmarks.models import HashedLikelihoods, chat_subject, likelihood_subject
 from tests.evals.tasks import sums, task_of
 
 from lmstack.core import (
+    ContextLengthError,
     InputError,
     Message,
     Request,
@@ -133,3 +134,23 @@ def test_a_raw_prompt_becomes_turns() -> None:
     )
     bare = replace(solver, shots_as_turns=True, shots=None, instruction="")
     assert bare.messages(sample) == (Message("user", "1 + 2="),)
+
+
+@pytest.mark.parametrize(("as_turns", "context"), [(True, "x:|y|why:"), (False, "x: y\n\nwhy:")])
+async def test_choices_are_scored_after_the_rendered_prompt(as_turns: bool, context: str) -> None:
+    model = Templated()
+    solver = LikelihoodSolver(PROMPT, " {letter}", chat=True, shots_as_turns=as_turns)
+    sample = Sample("a", "why", choices=("no", "yes"), gold=(1,))
+    output = await solver(sample, likelihood_subject(model))
+    assert model.asked == [(context, "A"), (context, "B")]
+    assert (output.completion_tokens, output.facts) == (2, {"shots": 1})
+    with pytest.raises(InputError, match="sample b has no choices", check=about("choices")):
+        await solver(Sample("b", "why"), likelihood_subject(model))
+
+
+async def test_a_question_that_does_not_fit_even_alone_is_an_error() -> None:
+    error = ContextLengthError("too long")
+    model = ScriptedModel([error, error])
+    with pytest.raises(ContextLengthError):
+        await GenerationSolver(PROMPT)(Sample("a", "why"), chat_subject(model))
+    assert [request.prompt for request in model.requests] == ["x: y\n\nwhy:", "why:"]
