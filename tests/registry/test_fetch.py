@@ -42,6 +42,24 @@ def test_folders_are_made_for_the_file_and_for_what_arrives_of_it(site, tmp_path
     assert not part.exists()
 
 
+def test_what_lay_there_of_something_else_is_fetched_anew_in_the_same_way(site, tmp_path):
+    site.files["/f"] = DATA
+    part, seen = tmp_path / "parts" / "p", []
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1000)
+
+    def progress(label, done, total):
+        seen.append((done, sorted(path.name for path in tmp_path.iterdir())))
+
+    with httpx.Client(trust_env=False) as client:
+        file, headers = RemoteFile(f"{site.url}/f", "f", SHA256), {"Authorization": "Bearer x"}
+        download(file, tmp_path / "f", client, part=part, headers=headers, progress=progress)
+    assert (tmp_path / "f").read_bytes() == DATA
+    assert [auth for *_, auth in site.requests] == ["Bearer x"] * 2
+    assert [each[0] for each in seen].count(SIZE) == 2
+    assert {tuple(names) for _, names in seen} == {("parts",)}
+
+
 def test_progress_counts_up_to_the_size(fetch):
     seen = []
     assert fetch(seen=seen) == DATA
