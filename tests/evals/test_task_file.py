@@ -17,7 +17,7 @@ from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.run import run
 from lmstack.evals.solvers import Generate, SelfConsistency
 from lmstack.evals.task import Subject, Task
-from lmstack.evals.task_file import load_task
+from lmstack.evals.task_file import load_dataset, load_task
 
 ROWS = [
     {"country": "France", "capital": "Paris", "continent": "Europe"},
@@ -306,6 +306,13 @@ def test_the_first_five_bad_rows_are_told_and_how_many_there_are(
     assert caught.value.message.count("capitals.jsonl:") == 5
 
 
+def test_the_data_of_a_task_are_read_without_its_scorer(folder: Path) -> None:
+    task = loaded(folder, CAPITALS)
+    assert load_dataset(str(folder / "task.yaml")) == task.dataset
+    (folder / "task.yaml").write_text(yaml.safe_dump(CAPITALS | {"scorer": "none"}))
+    assert load_dataset(folder / "task.yaml") == task.dataset
+
+
 def test_an_id_twice_names_both_lines(folder: Path) -> None:
     write(folder / "capitals.jsonl", [*ROWS, ROWS[0]])
     with pytest.raises(
@@ -364,6 +371,7 @@ def test_choices_can_be_the_same_for_each_row(folder: Path) -> None:
     for wrong, said in (
         (["spam"], "choices is"),
         (["spam", "spam"], "choices is"),
+        (["spam", ""], "choices is"),
         ([True, False], "choices has True, not text"),
     ):
         with pytest.raises(InputError, match=said, check=about("choices")):

@@ -87,6 +87,10 @@ def hosts_at(
         ("example.org:8080", "example.org", 8080),
         ("*.example.org", "a.b.example.org", 443),
         ("Example.Org", "example.org", 443),
+        ("example.org.", "example.org", 443),
+        ("example.org.:8080", "example.org", 8080),
+        ("[2001:db8::1]", "2001:db8::1", 443),
+        ("[2001:db8::1]:8080", "2001:db8::1", 8080),
     ],
 )
 async def test_a_host_that_is_named_may_be_asked(entry: str, host: str, port: int) -> None:
@@ -156,15 +160,19 @@ async def test_private_hosts_are_reached_but_never_the_services_of_a_cloud() -> 
         "example.org/path",
         "u@example.org",
         "example.org:0",
-        "example.org:99999",
+        "example.org:65536",
+        "example.org:-1",
+        "example.org:x",
         "a.*.org",
         "exam*ple.org",
         " example.org",
     ],
 )
 def test_an_entry_that_is_no_host_is_refused(entry: str) -> None:
-    with pytest.raises(InputError):
-        AllowedHosts((entry,))
+    for name in ("hosts", "private"):
+        with pytest.raises(InputError, match=r"is not a host|has no valid port"):
+            AllowedHosts(**{name: (entry,)})
+    assert AllowedHosts(("example.org:1", "example.org:65535"))
 
 
 async def test_names_are_resolved_by_the_system_once_each() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,47 @@ from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError
+from lmstack.evals.benchmarks.bbh import bbh_samples, bbh_shots
+from lmstack.evals.benchmarks.bias import bias_lists
 from lmstack.evals.benchmarks.data_files import (
     csv_rows,
     file_bytes,
+    file_text,
     json_rows,
     text_field,
     yaml_file,
 )
+from lmstack.evals.benchmarks.gpqa import gpqa_samples
+from lmstack.evals.benchmarks.gsm8k import gsm8k_samples
+from lmstack.evals.benchmarks.humaneval import humaneval_samples
+from lmstack.evals.benchmarks.mmlu import mmlu_samples
+from lmstack.evals.benchmarks.mt_bench import JudgePrompts, mt_bench_samples
+from lmstack.evals.benchmarks.passages import boolq_samples, hellaswag_samples
+from lmstack.evals.benchmarks.perturb import (
+    contractions,
+    dialect,
+    gender_pronouns,
+    misspellings,
+    typos,
+)
+from lmstack.evals.benchmarks.prompts import yaml_shots
 from lmstack.evals.benchmarks.text_perplexity import text_samples
+from lmstack.evals.benchmarks.truthfulqa import mc1_samples, mc2_samples, written_samples
+
+READERS: tuple[Callable[..., object], ...] = (
+    *(text_samples, mmlu_samples, hellaswag_samples, boolq_samples, contractions, misspellings),
+    *(typos, dialect, gender_pronouns, JudgePrompts.read, bias_lists, mc1_samples, mc2_samples),
+    *(written_samples, file_bytes, json_rows, csv_rows, yaml_file, file_text, yaml_shots),
+    *(bbh_shots, humaneval_samples, gsm8k_samples, gpqa_samples),
+    partial(mt_bench_samples, references=None),
+    partial(bbh_samples, subtask="s"),
+)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_file_that_is_not_the_pinned_one_is_not_read(read: Callable[..., object]) -> None:
+    with pytest.raises(IntegrityError, match=f"not {'0' * 64}"):
+        read(b"{}", sha256="0" * 64)
 
 
 def test_texts_are_rows_or_one_file_and_none_is_empty(tmp_path: Path) -> None:
