@@ -167,6 +167,8 @@ def test_the_file_is_ours_alone_and_holds_no_secret(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert "secret-value" not in path.read_text()
     assert len(list(path.parent.iterdir())) == 1
+    text = path.read_text()
+    assert text == json.dumps(json.loads(text), indent=1), "people look at it"
 
 
 @pytest.mark.parametrize("target", ["file", "folder"])
