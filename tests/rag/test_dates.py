@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.dates import iso_days
+from lmstack.rag.dates import iso_days, words_of_day
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,14 @@ def test_a_day_is_written_in_one_way(written):
 )
 def test_what_is_no_day_or_may_be_two_stays_as_it_is(text):
     assert iso_days(text) == text
+
+
+def test_the_words_of_a_day_are_looked_for_in_each_way_to_write_it():
+    """The first of a month is not every text with a 1, the month and the year."""
+    ways = words_of_day("2017-12-01")
+    assert ways[0] == ("2017-12-01",)
+    assert {("1.12.2017",), ("1", "December", "2017"), ("01", "Dec", "2017")} < set(ways)
+    # "12/1/2017" may be another day.
+    assert ("2017", "12", "1") not in ways
+    assert ("2017", "5", "14") in words_of_day("2017-05-14")
+    assert words_of_day("2019-13-04") == words_of_day("AX-12") == []

@@ -1,14 +1,14 @@
-"""Days in one form, ``2019-05-14``, however they are written.
+"""Days and months in one form, ``2019-05-14`` and ``2019-05``, however they are written.
 
-Read are "14 May 2019", "May 14th, 2019", "14.05.2019", and with slashes what can only be one day.
-Months are English.
+Read are "14 May 2019", "May 14th, 2019", "14.05.2019", with slashes what can only be one day, "May
+2019" and "05/2019". Months are English.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["iso_days", "words_of_day"]
+__all__ = ["is_date", "iso_dates", "words_of_date"]
 
 # Not those of `calendar`, which follow the locale of the process.
 _NAMES = (
@@ -26,12 +26,16 @@ _WRITTEN = re.compile(
     r"|(\d{1,2})[./](\d{1,2})[./](\d{4})|(\d{4})[-/.](\d{1,2})[-/.](\d{1,2}))\b",
     re.IGNORECASE,
 )
-_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
+_OF_MONTH = re.compile(
+    rf"(?<![\w./-])(?:({_MONTH})\b\.?,?\s+(\d{{4}})|(\d{{1,2}})/(\d{{4}}))(?![\w/-])",
+    re.IGNORECASE,
+)
+_ISO = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 
 
-def iso_days(text: str) -> str:
-    """``text`` with each day as ISO 8601 writes it."""
-    return _WRITTEN.sub(_iso, text)
+def iso_dates(text: str) -> str:
+    """``text`` with each day and each month as ISO 8601 writes it."""
+    return _OF_MONTH.sub(_iso_month, _WRITTEN.sub(_iso, text))
 
 
 def _iso(found: re.Match[str]) -> str:
@@ -50,12 +54,32 @@ def _iso(found: re.Match[str]) -> str:
     return f"{year}-{month:02}-{day:02}" if 0 < month <= 12 and 0 < day <= 31 else found[0]
 
 
-def words_of_day(name: str) -> list[tuple[str, ...]]:
-    """The words that a text with the day ``name`` (of `iso_days`) holds, whichever way it is
-    written: one of each tuple. Nothing for what is no day."""
+def _iso_month(found: re.Match[str]) -> str:
+    month = _MONTHS[found[1].casefold()] if found[1] else int(found[3])
+    return f"{found[2] or found[4]}-{month:02}" if 0 < month <= 12 else found[0]
+
+
+def is_date(name: str) -> bool:
+    """Whether ``name`` is a day or a month as `iso_dates` writes it."""
     found = _ISO.fullmatch(name)
-    year, month, day = found.groups() if found else ("", "0", "")
-    if not 0 < int(month) <= 12:
+    return found is not None and 0 < int(found[2]) <= 12 and 0 < int(found[3] or 1) <= 31
+
+
+def words_of_date(name: str) -> list[tuple[str, ...]]:
+    """The words that a text with the date ``name`` (of `iso_dates`) holds, all of a tuple for each
+    way of writing it. Nothing for what is no date."""
+    if not is_date(name):
         return []
-    named = (_NAMES[int(month) - 1], _NAMES[int(month) - 1][:3])
-    return [(year,), (*named, month, str(int(month))), (day, str(int(day)))]
+    year, month, day = _ISO.fullmatch(name).groups()  # type: ignore[union-attr]  # just matched
+    number, named = str(int(month)), (_NAMES[int(month) - 1], _NAMES[int(month) - 1][:3])
+    months = dict.fromkeys((month, number))
+    if day is None:
+        return [(word, year) for word in dict.fromkeys((*named, *months))]
+    days = dict.fromkeys((day, str(int(day))))
+    dotted = [(f"{d}.{m}.{year}",) for d in days for m in months]
+    written = [(d, word, year) for d in days for word in dict.fromkeys(named)]
+    # Parted by slashes, numbers are words of their own; small ones stand for much else.
+    parted = [(year, month, day)]
+    if int(day) > 12 or day == month:
+        parted.append((year, number, str(int(day))))
+    return [(name,), *dotted, *written, *parted]

@@ -27,7 +27,6 @@ import numpy.typing as npt
 import Stemmer
 
 from lmstack.core import IntegrityError
-from lmstack.rag.dates import iso_days, words_of_day
 
 __all__ = [
     "POSTINGS_VERSION",
@@ -37,18 +36,16 @@ __all__ = [
     "Terms",
     "content_words",
     "covered_share",
-    "holds_together",
+    "fold",
     "is_of_other_version",
-    "name_groups",
     "name_words",
     "number_words",
-    "ordinal_of",
     "pieces_of",
     "posting_blob",
     "query_terms",
     "read_postings",
-    "spellings",
     "stem",
+    "tokens_in",
     "word_terms",
 ]
 
@@ -121,11 +118,11 @@ def pieces_of(text: str) -> str:
     """The pieces of the phrases without spaces in a text; empty for most."""
     if not _UNSPACED.search(text):
         return ""
-    words = (word for word in _WORD.findall(_fold(text)) if _UNSPACED.search(word))
+    words = (word for word in _WORD.findall(fold(text)) if _UNSPACED.search(word))
     return " ".join(piece for word in words for piece in _pieces(word, asked=False))
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """One way of writing for what reads the same: no diacritics, no ligatures, kana with their
     voice marks, not half as wide."""
     if text.isascii():
@@ -179,8 +176,13 @@ def _hashes(token: str, *, asked: bool = False) -> bytes:
     return found
 
 
+def tokens_in(text: str) -> list[re.Match[str]]:
+    """Words as they are written, whole compounds ("AX-4471-B"); ``text`` is one of `fold`."""
+    return list(_TOKEN.finditer(_CLITIC.sub("", text)))
+
+
 def _tokens(text: str) -> list[str]:
-    return _TOKEN.findall(_CLITIC.sub("", _fold(text)))
+    return _TOKEN.findall(_CLITIC.sub("", fold(text)))
 
 
 def _text_terms(text: str) -> bytes:
@@ -290,132 +292,6 @@ def name_words(text: str) -> list[str]:
         for n, word in enumerate(words)
         if any(c.isdigit() or (n and c.isupper()) for c in word) and word.lower() not in STOP_WORDS
     ]
-
-
-def name_groups(text: str) -> list[tuple[str, ...]]:
-    """Names and numbers, whole as they are written ("AX-4471-B"), those that follow one another
-    together, and "Keller, Anna"; days as `iso_days` writes them. A capital makes a name within a
-    sentence, at its beginning only before another name; where there are only capitals it makes
-    none. A stop word with one is part of a name beside it: "6 May"."""
-    found = list(_TOKEN.finditer(iso_days(_CLITIC.sub("", _fold(text)))))
-    plain = any(match.group().islower() for match in found)
-    groups: list[list[str]] = []
-    last: re.Match[str] | None = None
-    names = [_is_name(match.group(), plain) for match in found]
-    for place, match in enumerate(found):
-        beside = names[place - 1 : place] + names[place + 1 : place + 2]
-        within = place and match.string[found[place - 1].end() : match.start()].isspace()
-        joins = plain and within and any(beside) and _is_capital(match.group())
-        if not (names[place] or joins):
-            last = None
-            continue
-        if last is not None and (
-            not _PARTED.search(match.string, last.end(), match.start())
-            or (len(groups[-1]) == 1 and _is_last_name(found, names, place))
-        ):
-            groups[-1].append(match.group())
-        else:
-            groups.append([match.group()])
-        last = match
-    if found and groups and groups[0] == [found[0].group()] and not _has_digit(groups[0][0]):
-        del groups[0]
-    return [tuple(group) for group in groups]
-
-
-def _is_last_name(found: Sequence[re.Match[str]], names: Sequence[bool], place: int) -> bool:
-    """Whether the name at ``place`` is the second of "Keller, Anna" and no more of a list."""
-    one, other = found[place - 1 : place + 1]
-    parted = one.string[one.end() : other.start()]
-    written = one.group() + other.group()
-    return parted == ", " and not _has_digit(written) and not any(names[place + 1 : place + 3])
-
-
-def holds_together(text: str, name: Sequence[str]) -> bool:
-    """Whether the words of ``name`` (a group of `name_groups`) stand near one another in ``text``,
-    in any order."""
-    return _place(iso_days(_fold(text)), name) is not None
-
-
-def ordinal_of(text: str, name: Sequence[str]) -> int | None:
-    """How many others of its form stand in ``text`` before ``name`` (a group of `name_groups`):
-    0 for the number of an invoice itself, more for that of another which it mentions. Nothing is
-    said of the form of a single word. None where ``text`` lacks the name."""
-    text = iso_days(_fold(text))
-    place = _place(text, name)
-    if place is None or (len(name) == 1 and not _has_digit(name[0])):
-        return place and 0
-    form = r"[^\w.\n]{1,4}".join(map(_form, name))
-    return len(set(re.findall(rf"(?<!\w){form}(?!\w)", text[:place])))
-
-
-def _place(text: str, name: Sequence[str]) -> int | None:
-    """Where the first word of ``name`` stands near the others for the first time."""
-    places = [
-        [found.start() for found in re.finditer(_as_written(word), text, re.IGNORECASE)]
-        for word in name
-    ]
-    room = sum(map(len, name)) + _BETWEEN * (len(name) - 1)
-    for first in places[0]:
-        if all(any(abs(other - first) <= room for other in others) for others in places):
-            return first
-    return None
-
-
-def _form(word: str) -> str:
-    """A pattern for words like ``word``: a number of so many digits, a word with a capital."""
-    if word.isdigit():
-        return rf"\d{{{len(word)}}}"
-    if not _has_digit(word):
-        return r"[^\W\d_a-z][^\W\d_]*"
-    return _SIGNS.sub(lambda run: r"\d+" if run[0].isdigit() else r"[^\W\d_]+", re.escape(word))
-
-
-_SIGNS = re.compile(r"\d+|[^\W\d_]+")
-# Signs between two words of one name.
-_BETWEEN = 4
-# What may be left out before a number that says enough without it: "v4.1", "PO-140317".
-_PREFIX = re.compile(r"[vV](?=\d+\.\d)|[^\W\d_]+-?(?=\d{5,}$)")
-
-
-def _as_written(word: str) -> str:
-    """A pattern for ``word`` with its parts joined in whatever way. A number may lack its prefix,
-    but has no other."""
-    found = _PREFIX.match(word)
-    prefix, number = (found[0], word[found.end() :]) if found else ("", word)
-    joined = r"[\W_]?".join(re.escape(part) for part in _JOINT.split(number) if part)
-    if prefix:
-        joined = rf"(?<!\w-)(?:{re.escape(prefix.strip('-'))}[\W_]?)?{joined}"
-    elif word[0].isdigit() and "." in word:
-        joined = f"v?{joined}"
-    return rf"(?<!\w){joined}(?!\w)"
-
-
-def spellings(name: str) -> list[tuple[str, ...]]:
-    """The words by which `Bm25.holding` finds ``name`` (of `name_groups`): one of each tuple."""
-    days = words_of_day(name)
-    if days:
-        return days
-    if name[0].isdigit() and "." in name:
-        return [(name, f"v{name}")]
-    return [tuple(dict.fromkeys((name, _PREFIX.sub("", name))))]
-
-
-_PARTED = re.compile(r"[\n,;:!?()]")
-
-
-def _is_name(token: str, plain: bool) -> bool:
-    if token.lower() in STOP_WORDS:
-        return False
-    return _has_digit(token) or (plain and any(map(str.isupper, token)))
-
-
-def _is_capital(token: str) -> bool:
-    """Whether it has a capital that says something: "I" always has one."""
-    return len(token) > 1 and any(map(str.isupper, token))
-
-
-def _has_digit(token: str) -> bool:
-    return any(map(str.isdigit, token))
 
 
 def covered_share(words: Mapping[str, float], text: str) -> float:

@@ -40,7 +40,8 @@ from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Approximate, Ranked, Rows
 from lmstack.rag.retrieve.naming import Naming
-from lmstack.rag.words import holds_together, query_terms
+from lmstack.rag.names import holds_together
+from lmstack.rag.words import query_terms
 
 __all__ = [
     "Fusion",

@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import combinations
 
+from lmstack.rag.dates import iso_dates
+from lmstack.rag.disjoint_sets import DisjointSets
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
-from lmstack.rag.words import STOP_WORDS, ordinal_of
+from lmstack.rag.names import ordinal_of
+from lmstack.rag.words import STOP_WORDS
 
 __all__ = ["look_alikes", "names_of_others", "words_of_numbers"]
 
@@ -25,18 +29,21 @@ ALIKE = 0.4
 RARE = math.log(10)
 
 
-def look_alikes(hits: Sequence[Hit]) -> set[int]:
-    """The ids of documents of which a passage says nearly the same as one of another document
-    among ``hits``, but for names and numbers."""
+def look_alikes(hits: Sequence[Hit]) -> dict[int, int]:
+    """The kinds of documents among ``hits``, by numbers: two are of one kind if a passage of one
+    says nearly the same as one of the other but for names and numbers, or both are of the kind of a
+    third. Without documents that are alone of their kind."""
     words = [
         (hit.document_id, frozenset(filter(str.islower, _WORD.findall(hit.text)))) for hit in hits
     ]
-    return {
-        number
-        for number, own in words
-        for other, theirs in words
-        if other != number and len(own & theirs) >= ALIKE * max(1, len(own | theirs))
-    }
+    ids = list(dict.fromkeys(number for number, _ in words))
+    kinds = DisjointSets(len(ids))
+    alike: set[int] = set()
+    for (number, own), (other, theirs) in combinations(words, 2):
+        if other != number and len(own & theirs) >= ALIKE * max(1, len(own | theirs)):
+            kinds.join(ids.index(number), ids.index(other))
+            alike |= {number, other}
+    return {number: kinds.root(place) for place, number in enumerate(ids) if number in alike}
 
 
 def names_of_others(
@@ -44,21 +51,24 @@ def names_of_others(
 ) -> dict[int, tuple[str, ...]]:
     """What of ``question``, whose names are ``groups``, says that another document is meant, for
     each document that looks like another among ``hits``: the rare names that it lacks, or all of
-    them where it only mentions them, after others of their form, and another has them sooner. Of a
-    number that is the only name also what stands before it. Empty for a document that may be meant,
-    which one that looks like no other is too if it holds all of the names."""
+    them where it only mentions them, after others of their form, and one that looks like it has
+    them before all others. Of a short number that is the only name also what stands before it, of
+    one among several where the document has another word there. Empty for a document that may be
+    meant, which one that looks like no other is too if it holds all of the names."""
+    # A single capital ("MWh") says little where there is a number or somebody's whole name.
+    strong = [g for g in groups if len(g) > 1 or any(map(str.isdigit, g[0]))]
+    groups = strong or groups
     if not groups:
         return {}
     alike = look_alikes(hits)
-    before: set[str] = set()
-    if len(groups) == len(groups[0]) == 1:
-        before = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
+    only = len(groups) == len(groups[0]) == 1
+    before = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
     found: dict[int, tuple[str, ...]] = {}
     places: dict[int, int] = {}
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
         rare = [g for g in groups if sum(abs(hit.names.get(name, 0)) for name in g) >= RARE]
-        if not (rare or before):
+        if not rare and not (only and before):
             continue
         lacking = [name for g in rare if any(hit.names.get(n, 0) < 0 for n in g) for name in g]
         if not lacking:
@@ -68,37 +78,54 @@ def names_of_others(
                 text = f"{document.title}\n{document.text}"
             ordinals = [ordinal_of(text, group) for group in rare]
             lacking = [n for g, o in zip(rare, ordinals, strict=True) if o is None for n in g]
-            lacking = lacking or sorted(before - set(_WORD.findall(text.casefold())))
+            said = set(_WORD.findall(text.casefold()))
+            lacking = lacking or sorted(
+                word
+                for n, words in before.items()
+                for word in (words if only else words[-1:])
+                if (word not in said if only else _has_another(text, word, n))
+            )
             if rare and not lacking:
                 places[number] = sum(ordinal or 0 for ordinal in ordinals)
         if number in alike or number in places:
             found[number] = tuple(lacking)
+    first: dict[int, int] = {}
     for number, place in places.items():
-        if number in alike and place > min(places.values()):
+        if number in alike:
+            first[alike[number]] = min(place, first.get(alike[number], place))
+    for number, place in places.items():
+        if number in alike and place > first[alike[number]]:
             found[number] = tuple(name for group in groups for name in group)
     return found
 
 
 # Words before a number that may be part of a name: "pump controller version 4.3".
 _BEFORE = 4
+_WORDS_AND_DAYS = re.compile(rf"\d+-\d+-\d+|{_WORD.pattern}")
 
 
-def words_of_numbers(question: str, texts: Sequence[str]) -> set[str]:
-    """Words before a number in ``question`` that stand before a number too in one of ``texts``,
-    which were found for it: with it they name a thing, as those of "pump controller 4.3" do where
-    passages say "pump controller 5.1", and "signed" of "who signed 4711" does not. In small
-    letters."""
-    asked = [word.casefold() for word in _WORD.findall(question)]
+def words_of_numbers(question: str, texts: Sequence[str]) -> dict[str, list[str]]:
+    """Of each short number in ``question`` the words before it that stand before a number too in
+    one of ``texts``, which were found for it: they name a thing together, as those of
+    "pump controller 4.3" do where passages say "pump controller 5.1", and "signed" of "who signed
+    4711" does not. In small letters. A day, or a number of five digits, says enough alone."""
+    asked = _WORDS_AND_DAYS.findall(iso_dates(question).casefold())
     found = " \n ".join(" ".join(_WORD.findall(text.casefold())) for text in texts)
-    words: set[str] = set()
+    words: dict[str, list[str]] = {}
     for place, word in enumerate(asked):
-        if not word[0].isdigit() or (place and asked[place - 1][0].isdigit()):
+        if not word[0].isdigit() or len(word) > 4 or (place and asked[place - 1][0].isdigit()):
             continue
         for first in range(max(0, place - _BEFORE), place):
             before = asked[first:place]
             if STOP_WORDS.isdisjoint(before) and re.search(
                 rf"(?<!\w){re.escape(' '.join(before))} \d", found
             ):
-                words.update(before)
+                words[word] = before
                 break
     return words
+
+
+def _has_another(text: str, word: str, number: str) -> bool:
+    """Whether other words than ``word`` stand right before ``number`` in ``text``, and never it."""
+    found = re.findall(rf"(?<!\w)([^\W\d_]+) {re.escape(number)}(?!\w)", text.casefold())
+    return word not in found and not STOP_WORDS.issuperset(found)

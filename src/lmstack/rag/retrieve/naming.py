@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
-from lmstack.rag.words import name_groups, spellings
+from lmstack.rag.names import name_groups, spellings
 
 __all__ = ["Naming"]
 
@@ -60,8 +60,11 @@ class Naming:
         """The passages that hold ``name``."""
         if name not in self._known:
             rows = reduce(
-                np.intersect1d,
-                [reduce(np.union1d, map(self._words.holding, words)) for words in spellings(name)],
+                np.union1d,
+                [
+                    reduce(np.intersect1d, map(self._words.holding, words))
+                    for words in spellings(name)
+                ],
             )
             self._known[name] = rows, self._owners(rows), self._words.weight(len(rows))
         return self._known[name][0]

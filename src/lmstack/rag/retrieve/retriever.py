@@ -56,7 +56,7 @@ from lmstack.rag.retrieve.stages import (
     unless_named,
     with_read,
 )
-from lmstack.rag.words import name_groups
+from lmstack.rag.names import name_groups
 
 __all__ = ["Retriever"]
 

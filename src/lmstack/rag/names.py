@@ -1,0 +1,327 @@
+"""Names and numbers that say which document is meant, in one form however they are written.
+
+A name is a word with a capital, a number without leading zeros, a day or a month (`dates`), or an
+identifier: letters and digits in turn, joined by hyphens. "CW-1725 Rev. X" and "CW-1725-X" are the
+identifier ``CW-1725-X``, "PO 140317" is ``PO-140317``. Of an identifier with a long number the
+letters may be left out, and so may a last digit, which often only checks the others. Names that
+follow one another are a group: ("Anna", "Keller"), ("BIO-119",).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
+
+from lmstack.rag.dates import is_date, iso_dates, words_of_date
+from lmstack.rag.words import STOP_WORDS, fold, tokens_in
+
+__all__ = ["holds_together", "name_groups", "ordinal_of", "spellings"]
+
+# From so many digits on a number says enough without the letters before it.
+LONG = 5
+# A number so long may end in a digit that checks the others.
+CHECKED = 7
+_RUN = re.compile(r"\d+|[^\W\d_]+")
+_PARTED = re.compile(r"[\n,;:!?()]")
+# "Dr. Keller", "Rev. C" with a full stop, and what has no vowel: "Mr", "Dr".
+_ABBREVIATION = re.compile(r"[^\W\d_]{2,4}")
+_WITHOUT_VOWEL = re.compile(r"[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,2}")
+# Numbers and letters of an identifier by which it is looked for.
+_RUNS = 6
+# Signs between two words of one name.
+_BETWEEN = 4
+# Words between an identifier and a letter that is the last part of it: "AX-4471 in revision C".
+_WITHIN = 2
+
+
+def name_groups(text: str) -> list[tuple[str, ...]]:
+    """The names of ``text``, those that follow one another together, and "Keller, Anna". A capital
+    makes a name within a sentence, at its beginning only before another name; where there are only
+    capitals it makes none. A stop word with one is part of a name beside it: "6 May". A date is a
+    group of its own, and abbreviations are no names."""
+    found = tokens_in(iso_dates(fold(text)))
+    plain = any(match.group().islower() for match in found)
+    names = [_is_name(match, plain) for match in found]
+    groups: list[list[re.Match[str]]] = []
+    last = -1
+    for place, match in enumerate(found):
+        token = match.group()
+        if names[place] and _is_abbreviation(found, names, place):
+            last = place if last == place - 1 else last
+            continue
+        beside = names[place - 1 : place] + names[place + 1 : place + 2]
+        within = place and match.string[found[place - 1].end() : match.start()].isspace()
+        if not (names[place] or (plain and within and any(beside) and _is_capital(token))):
+            if token == "A" and place and _is_last_part(groups, found, place):
+                groups[-1].append(match)
+            continue
+        if groups and len(token) == 1 and token.isupper() and _is_last_part(groups, found, place):
+            groups[-1].append(match)
+        elif groups and last == place - 1 and _goes_on(groups[-1], found, names, place):
+            groups[-1].append(match)
+        else:
+            groups.append([match])
+        last = place
+    written = [[match.group() for match in group] for group in groups]
+    if found and written and written[0] == [found[0].group()] and not _has_digit(written[0][0]):
+        del written[0]
+    return [
+        tuple(_identifiers(group))
+        for group in written
+        if len(group) < 2 or any(len(word) > 1 for word in group)
+    ]
+
+
+def _is_name(match: re.Match[str], plain: bool) -> bool:
+    token = match.group()
+    if token.lower() in STOP_WORDS:
+        return False
+    return _has_digit(token) or (plain and any(map(str.isupper, token)))
+
+
+def _is_capital(token: str) -> bool:
+    """Whether it has a capital that says something: "I" always has one."""
+    return len(token) > 1 and any(map(str.isupper, token))
+
+
+def _has_digit(token: str) -> bool:
+    return any(map(str.isdigit, token))
+
+
+def _is_abbreviation(
+    found: Sequence[re.Match[str]], names: Sequence[bool], place: int
+) -> bool:
+    """Whether the word at ``place`` is short for what the name behind it is."""
+    one = found[place]
+    if place + 1 == len(found) or not _ABBREVIATION.fullmatch(one.group()):
+        return False
+    behind = found[place + 1]
+    between = one.string[one.end() : behind.start()]
+    if not (names[place + 1] or behind.group() == "A"):
+        return False
+    return between == ". " or (
+        between == " " and _WITHOUT_VOWEL.fullmatch(one.group()) is not None
+    )
+
+
+def _goes_on(
+    group: Sequence[re.Match[str]],
+    found: Sequence[re.Match[str]],
+    names: Sequence[bool],
+    place: int,
+) -> bool:
+    """Whether the name at ``place`` belongs to the ``group`` before it."""
+    one, other = group[-1], found[place]
+    if is_date(one.group()) or is_date(other.group()):
+        return False
+    parted = one.string[one.end() : other.start()]
+    if not _PARTED.search(parted):
+        return True
+    # "Keller, Anna", and no more of a list.
+    listed = zip(found[place + 1 : place + 3], names[place + 1 : place + 3], strict=True)
+    return (
+        len(group) == 1
+        and parted == ", "
+        and not _has_digit(one.group() + other.group())
+        and not any(is_one and not _has_digit(match.group()) for match, is_one in listed)
+    )
+
+
+def _is_last_part(
+    groups: Sequence[Sequence[re.Match[str]]], found: Sequence[re.Match[str]], place: int
+) -> bool:
+    """Whether the letter at ``place`` ends an identifier before it: "AX-4471 in revision C"."""
+    if not groups:
+        return False
+    before = groups[-1][-1]
+    token = before.group()
+    return (
+        bool(re.search(r"\d$", token))
+        and len(_RUN.findall(token)) > 1
+        and "." not in token
+        and not is_date(token)
+        and any(before is match for match in found[max(0, place - _WITHIN - 1) : place])
+    )
+
+
+def _identifiers(group: Sequence[str]) -> Iterator[str]:
+    """The names of a group: letters of an identifier with its number, a letter at its end too."""
+    names: list[str] = []
+    letters = ""
+    for place, word in enumerate(group):
+        runs = _RUN.findall(word)
+        number = word.replace("-", "").isdigit()
+        if is_date(word) or "." in word or "," in word:
+            names.append(word)
+        elif len(word) > 1 and word.isupper() and word.isalpha() and _number_behind(group, place):
+            letters = word
+        elif names and len(word) == 1 and word.isupper() and _is_identifier(names[-1]):
+            names[-1] += f"-{word}"
+        elif number or _has_digit(word):
+            name = "-".join(map(_without_zeros, runs))
+            long_behind = any(map(_long_run, group[place + 1 :]))
+            if letters and number and (_long_run(word) or not long_behind):
+                name, letters = f"{letters}-{name}", ""
+            names.append(name)
+        else:
+            names.append(word)
+    yield from names
+
+
+def _without_zeros(run: str) -> str:
+    bare = run.lstrip("0")
+    return bare if run.isdigit() and len(bare) >= LONG else run
+
+
+def _number_behind(group: Sequence[str], place: int) -> bool:
+    """Whether numbers, and no other words before them, follow on ``place``."""
+    behind = group[place + 1 : place + 2]
+    return bool(behind) and behind[0].replace("-", "").isdigit() and not is_date(behind[0])
+
+
+def _is_identifier(name: str) -> bool:
+    return _has_digit(name) and "-" in name and not is_date(name) and "." not in name
+
+
+def _long_run(name: str) -> str:
+    """The longest number of an identifier if it says enough alone; else nothing."""
+    if is_date(name) or "." in name:
+        return ""
+    longest = max(re.findall(r"\d+", name), key=len, default="").lstrip("0")
+    return longest if len(longest) >= LONG else ""
+
+
+def spellings(name: str) -> list[tuple[str, ...]]:
+    """The words by which `Bm25.holding` finds ``name`` (of `name_groups`): all of a tuple, for each
+    way of writing it."""
+    dates = words_of_date(name)
+    if dates:
+        return dates
+    if "." in name:
+        bare = name.lstrip("vV")
+        return [(bare,), (f"v{bare}",)]
+    number = _long_run(name)
+    if not number:
+        return _joined(_RUN.findall(name)[:_RUNS])
+    letters, rest = _around(name, number)
+    rows = [number, *(f"{'0' * n}{number}" for n in (1, 2, 3))]
+    if letters and len(number) + 1 >= CHECKED:
+        rows += [f"{number}{digit}" for digit in range(10)]
+    ways = [(way, *rest) for row in rows for way in (row, f"{letters}{row}" if letters else row)]
+    if len(number) >= CHECKED:
+        ways.append((number[:-1], number[-1], *rest))
+    return list(dict.fromkeys(ways))
+
+
+def _joined(runs: Sequence[str]) -> list[tuple[str, ...]]:
+    """Each way to write ``runs`` together or apart."""
+    ways: list[tuple[str, ...]] = [(runs[0],)]
+    for run in runs[1:]:
+        ways = [way for known in ways for way in ((*known, run), (*known[:-1], known[-1] + run))]
+    return ways
+
+
+def _around(name: str, number: str) -> tuple[str, list[str]]:
+    """The letters right before ``number`` in an identifier, and its other numbers and letters."""
+    runs = _RUN.findall(name)
+    place = next(n for n, run in enumerate(runs) if run == number)
+    letters = runs[place - 1] if place and not runs[place - 1].isdigit() else ""
+    return letters, runs[: place - bool(letters)] + runs[place + 1 :]
+
+
+def holds_together(text: str, name: Sequence[str]) -> bool:
+    """Whether the words of ``name`` (a group of `name_groups`) stand near one another in ``text``,
+    in any order."""
+    return _place(iso_dates(fold(text)), name) is not None
+
+
+def ordinal_of(text: str, name: Sequence[str]) -> int | None:
+    """How many others of its form stand in ``text`` before ``name`` (a group of `name_groups`):
+    0 for the number of an invoice itself, more for that of another which it mentions. Nothing is
+    said of the form of a single word. None where ``text`` lacks the name."""
+    text = iso_dates(fold(text))
+    place = _place(text, name)
+    if place is None or (len(name) == 1 and not _has_digit(name[0])):
+        return place and 0
+    telling = [word for word in name if _long_run(word)][:1] or name
+    form = r"[^\w.\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
+    return len(set(re.findall(form, text[:place])))
+
+
+def _place(text: str, name: Sequence[str]) -> int | None:
+    """Where the first word of ``name`` stands near the others for the first time."""
+    places = [
+        [found.start() for found in re.finditer(_pattern(word), text, re.IGNORECASE)]
+        for word in name
+    ]
+    room = sum(map(len, name)) + _BETWEEN * (len(name) - 1)
+    is_person = not any(map(_has_digit, name))
+    for first in places[0]:
+        near = [[other for other in others if abs(other - first) <= room] for others in places]
+        if all(near) and not (is_person and _parted_by_words(text, [n[0] for n in near], name)):
+            return first
+    return None
+
+
+def _parted_by_words(text: str, places: Sequence[int], name: Sequence[str]) -> bool:
+    """Whether another word than an initial stands between the words of ``name``, at ``places``."""
+    spans = sorted(zip(places, map(len, name), strict=True))
+    between = (text[one + length : other] for (one, length), (other, _) in pairwise(spans))
+    return any(len(word) > 1 for part in between for word in _RUN.findall(part))
+
+
+@cache
+def _pattern(name: str, *, of_form: bool = False) -> str:
+    """For ``name`` in whatever way it is written, or for any other name of its form."""
+    if is_date(name):
+        own = re.sub(r"\d", r"\\d", name) if of_form else name
+        return rf"(?<![\w-]){own}(?![\w-])"
+    if "." in name or not _has_digit(name):
+        return _pattern_of_words(name, of_form)
+    runs = _RUN.findall(name)
+    number = _long_run(name)
+    parts = [_run(run, of_form) for run in runs]
+    start = r"(?<!\w)"
+    if number:
+        place = next(n for n, run in enumerate(runs) if run == number)
+        digits = parts[place]
+        if len(number) >= CHECKED:
+            digits = _run(number[:-1], of_form) + r"[\W_]?" + _run(number[-1], of_form, "")
+        if place and not runs[place - 1].isdigit():
+            # Letters may be left out, but there are no others.
+            others = f"(?-i:\\b[A-Z]{{{len(runs[place - 1])}}})[ -]"
+            digits = rf"(?:{parts[place - 1]}[\W_]?|(?<!{others})(?<![^\W\d_]-)(?<!\w)){digits}"
+            if len(number) + 1 >= CHECKED:
+                digits += r"(?:[\W_]?\d)?"
+            parts[place - 1 : place + 1] = [digits]
+        else:
+            parts[place] = digits
+        start = "" if place == 1 else start
+    joined = r"[\W_]?".join(parts)
+    if len(runs) > 2 and len(runs[-1]) == 1 and runs[-1].isupper():
+        # "AX-4471 Rev. C"
+        joined = r"[\W_]?".join(parts[:-1]) + rf"[\W_]{{0,4}}(?:[^\W\d_]+[\W_]{{1,2}})?{parts[-1]}"
+    return rf"{start}{joined}(?!\w)"
+
+
+def _run(run: str, of_form: bool, zeros: str = "0*") -> str:
+    """A pattern for letters or for a number, or for as many others."""
+    if run.isdigit():
+        digits = rf"\d{{{len(run)}}}" if of_form else run
+        return f"{zeros}{digits}" if len(run) >= LONG else digits
+    if of_form:
+        return rf"[^\W\d_a-z]{{{len(run)}}}" if run.isupper() else r"[^\W\d_]+"
+    return f"(?-i:{run})" if len(run) == 1 else re.escape(run)
+
+
+def _pattern_of_words(name: str, of_form: bool) -> str:
+    """For a version, or for what has no digit."""
+    if _has_digit(name):
+        bare = re.escape(name.lstrip("vV"))
+        own = re.sub(r"\d+", r"\\d+", bare) if of_form else bare
+        return rf"(?<!\w)v?{own}(?!\w)"
+    if of_form:
+        return r"(?<!\w)[^\W\d_a-z][^\W\d_]*(?!\w)"
+    return r"(?<!\w)" + r"[\W_]?".join(map(re.escape, _RUN.findall(name))) + r"(?!\w)"
