@@ -30,6 +30,9 @@ _ABBREVIATION = re.compile(r"[^\W\d_]{2,4}")
 _WITHOUT_VOWEL = re.compile(r"[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,2}")
 # Numbers and letters of an identifier by which it is looked for.
 _RUNS = 6
+# "MWh", "URLs", "kHz": units, and abbreviations in the plural.
+_UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
+_SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
 # Signs between two words of one name.
 _BETWEEN = 4
 # Words between an identifier and a letter that is the last part of it: "AX-4471 in revision C".
@@ -41,7 +44,7 @@ def name_groups(text: str) -> list[tuple[str, ...]]:
     makes a name within a sentence, at its beginning only before another name; where there are only
     capitals it makes none. A stop word with one is part of a name beside it: "6 May". A date is a
     group of its own, and abbreviations are no names."""
-    found = tokens_in(iso_dates(fold(text)))
+    found = tokens_in(iso_dates(fold(_SUPERSCRIPT.sub("", text))))
     plain = any(match.group().islower() for match in found)
     names = [_is_name(match, plain) for match in found]
     groups: list[list[re.Match[str]]] = []
@@ -76,7 +79,7 @@ def name_groups(text: str) -> list[tuple[str, ...]]:
 
 def _is_name(match: re.Match[str], plain: bool) -> bool:
     token = match.group()
-    if token.lower() in STOP_WORDS:
+    if token.lower() in STOP_WORDS or _UNIT.fullmatch(token):
         return False
     return _has_digit(token) or (plain and any(map(str.isupper, token)))
 
@@ -247,7 +250,8 @@ def ordinal_of(text: str, name: Sequence[str]) -> int | None:
         return place and 0
     telling = [word for word in name if _long_run(word)][:1] or name
     form = r"[^\w.\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
-    return len(set(re.findall(form, text[:place])))
+    # A heading in capitals is nobody's name.
+    return len({each for each in re.findall(form, text[:place]) if _has_digit(each) or not each.isupper()})
 
 
 def _place(text: str, name: Sequence[str]) -> int | None:
@@ -262,6 +266,12 @@ def _place(text: str, name: Sequence[str]) -> int | None:
         near = [[other for other in others if abs(other - first) <= room] for others in places]
         if all(near) and not (is_person and _parted_by_words(text, [n[0] for n in near], name)):
             return first
+    # "Security advisory for Cartwright" and then "Fixed in: 7.4.19".
+    words = [n for n, word in enumerate(name) if not _has_digit(word)]
+    head = text.find("\n", text.find("\n") + 1)
+    if words and not is_person and all(min(places[n], default=head) < head for n in words):
+        numbers = [others for n, others in enumerate(places) if n not in words]
+        return min(numbers[0], default=None)
     return None
 
 

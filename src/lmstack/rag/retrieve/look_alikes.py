@@ -20,6 +20,7 @@ from lmstack.rag.words import STOP_WORDS
 
 __all__ = ["look_alikes", "names_of_others", "words_of_numbers"]
 
+_NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W_]+")
 # Share of the words of two passages, names and numbers aside, that both have if one template made
 # them: pages of twelve templates share .48 or more with one of 39 others. At .3 pages of ordinary
@@ -38,6 +39,10 @@ def look_alikes(hits: Sequence[Hit]) -> dict[int, int]:
     ]
     ids = list(dict.fromkeys(number for number, _ in words))
     kinds = DisjointSets(len(ids))
+    files: dict[str, int] = {}
+    for hit in hits:
+        file = _NUMBER.sub("0", hit.path)
+        kinds.join(ids.index(files.setdefault(file, hit.document_id)), ids.index(hit.document_id))
     alike: set[int] = set()
     for (number, own), (other, theirs) in combinations(words, 2):
         if other != number and len(own & theirs) >= ALIKE * max(1, len(own | theirs)):
@@ -55,9 +60,6 @@ def names_of_others(
     them before all others. Of a short number that is the only name also what stands before it, of
     one among several where the document has another word there. Empty for a document that may be
     meant, which one that looks like no other is too if it holds all of the names."""
-    # A single capital ("MWh") says little where there is a number or somebody's whole name.
-    strong = [g for g in groups if len(g) > 1 or any(map(str.isdigit, g[0]))]
-    groups = strong or groups
     if not groups:
         return {}
     alike = look_alikes(hits)
@@ -67,10 +69,15 @@ def names_of_others(
     places: dict[int, int] = {}
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
-        rare = [g for g in groups if sum(abs(hit.names.get(name, 0)) for name in g) >= RARE]
+        rare = [
+            g
+            for g in groups
+            if any(map(_NUMBER.search, g)) or sum(abs(hit.names.get(n, 0)) for n in g) >= RARE
+        ]
         if not rare and not (only and before):
             continue
         lacking = [name for g in rare if any(hit.names.get(n, 0) < 0 for n in g) for name in g]
+        misses = False
         if not lacking:
             document = documents.of(hit)
             text = f"{hit.prefix}\n{hit.text}"
@@ -78,6 +85,8 @@ def names_of_others(
                 text = f"{document.title}\n{document.text}"
             ordinals = [ordinal_of(text, group) for group in rare]
             lacking = [n for g, o in zip(rare, ordinals, strict=True) if o is None for n in g]
+            # Its words are there, the number that they would be is not.
+            misses = any(map(_NUMBER.search, lacking))
             said = set(_WORD.findall(text.casefold()))
             lacking = lacking or sorted(
                 word
@@ -87,7 +96,7 @@ def names_of_others(
             )
             if rare and not lacking:
                 places[number] = sum(ordinal or 0 for ordinal in ordinals)
-        if number in alike or number in places:
+        if number in alike or number in places or misses:
             found[number] = tuple(lacking)
     first: dict[int, int] = {}
     for number, place in places.items():
