@@ -249,13 +249,13 @@ def ordinal_of(text: str, name: Sequence[str]) -> int | None:
     if place is None or (len(name) == 1 and not _has_digit(name[0])):
         return place and 0
     telling = [word for word in name if _long_run(word)][:1] or name
-    form = r"[^\w.\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
+    form = r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
     # A heading in capitals is nobody's name.
     return len({each for each in re.findall(form, text[:place]) if _has_digit(each) or not each.isupper()})
 
 
 def _place(text: str, name: Sequence[str]) -> int | None:
-    """Where the first word of ``name`` stands near the others for the first time."""
+    """Where the words of ``name`` stand near one another for the first time."""
     places = [
         [found.start() for found in re.finditer(_pattern(word), text, re.IGNORECASE)]
         for word in name
@@ -265,7 +265,7 @@ def _place(text: str, name: Sequence[str]) -> int | None:
     for first in places[0]:
         near = [[other for other in others if abs(other - first) <= room] for others in places]
         if all(near) and not (is_person and _parted_by_words(text, [n[0] for n in near], name)):
-            return first
+            return min(n[0] for n in near)
     # "Security advisory for Cartwright" and then "Fixed in: 7.4.19".
     words = [n for n, word in enumerate(name) if not _has_digit(word)]
     head = text.find("\n", text.find("\n") + 1)
@@ -333,5 +333,5 @@ def _pattern_of_words(name: str, of_form: bool) -> str:
         own = re.sub(r"\d+", r"\\d+", bare) if of_form else bare
         return rf"(?<!\w)v?{own}(?!\w)"
     if of_form:
-        return r"(?<!\w)[^\W\d_a-z][^\W\d_]*(?!\w)"
+        return r"(?<!\w)[^\W\d_a-z][^\W\d_]{2,}(?!\w)"
     return r"(?<!\w)" + r"[\W_]?".join(map(re.escape, _RUN.findall(name))) + r"(?!\w)"

@@ -30,25 +30,25 @@ ALIKE = 0.4
 RARE = math.log(10)
 
 
-def look_alikes(hits: Sequence[Hit]) -> dict[int, int]:
-    """The kinds of documents among ``hits``, by numbers: two are of one kind if a passage of one
-    says nearly the same as one of the other but for names and numbers, or both are of the kind of a
-    third. Without documents that are alone of their kind."""
+def look_alikes(hits: Sequence[Hit]) -> tuple[set[int], dict[int, int]]:
+    """The ids of documents of which a passage says nearly the same as one of another document among
+    ``hits``, but for names and numbers. And of which kind, by number, each document is: those that
+    look alike are of one kind, and so are those whose files are called alike but for numbers."""
     words = [
         (hit.document_id, frozenset(filter(str.islower, _WORD.findall(hit.text)))) for hit in hits
     ]
-    ids = list(dict.fromkeys(number for number, _ in words))
-    kinds = DisjointSets(len(ids))
-    files: dict[str, int] = {}
-    for hit in hits:
-        file = _NUMBER.sub("0", hit.path)
-        kinds.join(ids.index(files.setdefault(file, hit.document_id)), ids.index(hit.document_id))
+    places = {number: n for n, number in enumerate(dict.fromkeys(n for n, _ in words))}
+    kinds = DisjointSets(len(places))
     alike: set[int] = set()
     for (number, own), (other, theirs) in combinations(words, 2):
         if other != number and len(own & theirs) >= ALIKE * max(1, len(own | theirs)):
-            kinds.join(ids.index(number), ids.index(other))
+            kinds.join(places[number], places[other])
             alike |= {number, other}
-    return {number: kinds.root(place) for place, number in enumerate(ids) if number in alike}
+    files: dict[str, int] = {}
+    for hit in hits:
+        file = files.setdefault(_NUMBER.sub("0", hit.path), hit.document_id)
+        kinds.join(places[file], places[hit.document_id])
+    return alike, {number: kinds.root(place) for number, place in places.items()}
 
 
 def names_of_others(
@@ -62,10 +62,11 @@ def names_of_others(
     meant, which one that looks like no other is too if it holds all of the names."""
     if not groups:
         return {}
-    alike = look_alikes(hits)
+    alike, kinds = look_alikes(hits)
     only = len(groups) == len(groups[0]) == 1
     before = words_of_numbers(question, [f"{hit.prefix} {hit.text}" for hit in hits])
     found: dict[int, tuple[str, ...]] = {}
+    unlike: dict[int, tuple[str, ...]] = {}
     places: dict[int, int] = {}
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
@@ -98,12 +99,15 @@ def names_of_others(
                 places[number] = sum(ordinal or 0 for ordinal in ordinals)
         if number in alike or number in places or misses:
             found[number] = tuple(lacking)
-    first: dict[int, int] = {}
+        elif lacking:
+            unlike[number] = tuple(lacking)
+    soonest: dict[int, int] = {}
     for number, place in places.items():
-        if number in alike:
-            first[alike[number]] = min(place, first.get(alike[number], place))
+        soonest[kinds[number]] = min(place, soonest.get(kinds[number], place))
+    # Where one of a kind is meant, no other one is.
+    found |= {number: names for number, names in unlike.items() if kinds[number] in soonest}
     for number, place in places.items():
-        if number in alike and place > first[alike[number]]:
+        if place > soonest[kinds[number]]:
             found[number] = tuple(name for group in groups for name in group)
     return found
 
