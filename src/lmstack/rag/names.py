@@ -60,9 +60,9 @@ def name_groups(text: str) -> list[tuple[str, ...]]:
             if token == "A" and place and _is_last_part(groups, found, place):
                 groups[-1].append(match)
             continue
-        if groups and len(token) == 1 and token.isupper() and _is_last_part(groups, found, place):
-            groups[-1].append(match)
-        elif groups and last == place - 1 and _goes_on(groups[-1], found, names, place):
+        if (
+            groups and len(token) == 1 and token.isupper() and _is_last_part(groups, found, place)
+        ) or (groups and last == place - 1 and _goes_on(groups[-1], found, names, place)):
             groups[-1].append(match)
         else:
             groups.append([match])
@@ -93,9 +93,7 @@ def _has_digit(token: str) -> bool:
     return any(map(str.isdigit, token))
 
 
-def _is_abbreviation(
-    found: Sequence[re.Match[str]], names: Sequence[bool], place: int
-) -> bool:
+def _is_abbreviation(found: Sequence[re.Match[str]], names: Sequence[bool], place: int) -> bool:
     """Whether the word at ``place`` is short for what the name behind it is."""
     one = found[place]
     if place + 1 == len(found) or not _ABBREVIATION.fullmatch(one.group()):
@@ -104,9 +102,7 @@ def _is_abbreviation(
     between = one.string[one.end() : behind.start()]
     if not (names[place + 1] or behind.group() == "A"):
         return False
-    return between == ". " or (
-        between == " " and _WITHOUT_VOWEL.fullmatch(one.group()) is not None
-    )
+    return between == ". " or (between == " " and _WITHOUT_VOWEL.fullmatch(one.group()) is not None)
 
 
 def _goes_on(
@@ -251,7 +247,9 @@ def ordinal_of(text: str, name: Sequence[str]) -> int | None:
     telling = [word for word in name if _long_run(word)][:1] or name
     form = r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
     # A heading in capitals is nobody's name.
-    return len({each for each in re.findall(form, text[:place]) if _has_digit(each) or not each.isupper()})
+    return len(
+        {each for each in re.findall(form, text[:place]) if _has_digit(each) or not each.isupper()}
+    )
 
 
 def _place(text: str, name: Sequence[str]) -> int | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.look_alikes import RARE, names_of_others
 from lmstack.rag.retrieve.retrieval import HitDocuments
-from lmstack.rag.names import name_groups
 
 __all__ = ["names_another", "names_lacking"]
 

@@ -13,14 +13,15 @@ from itertools import combinations
 
 from lmstack.rag.dates import iso_dates
 from lmstack.rag.disjoint_sets import DisjointSets
+from lmstack.rag.names import holds_together, ordinal_of
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
-from lmstack.rag.names import ordinal_of
 from lmstack.rag.words import STOP_WORDS
 
 __all__ = ["look_alikes", "names_of_others", "words_of_numbers"]
 
 _NUMBER = re.compile(r"\d+")
+_HEAD = re.compile(r"\S.*")
 _WORD = re.compile(r"[^\W_]+")
 # Share of the words of two passages, names and numbers aside, that both have if one template made
 # them: pages of twelve templates share .48 or more with one of 39 others. At .3 pages of ordinary
@@ -81,11 +82,21 @@ def names_of_others(
         misses = False
         if not lacking:
             document = documents.of(hit)
-            text = f"{hit.prefix}\n{hit.text}"
+            title, text = hit.prefix, hit.text
             if document is not None:
-                text = f"{document.title}\n{document.text}"
+                title, text = document.title, document.text
+            head = "\n".join((title, *_HEAD.findall(text)[:2]))
+            text = f"{title}\n{text}"
             ordinals = [ordinal_of(text, group) for group in rare]
             lacking = [n for g, o in zip(rare, ordinals, strict=True) if o is None for n in g]
+            if number in alike and not lacking:
+                # Whatever it is of stands at its head, and these further down.
+                lacking = [
+                    name
+                    for group, ordinal in zip(rare, ordinals, strict=True)
+                    if ordinal and not holds_together(head, group)
+                    for name in group
+                ]
             # Its words are there, the number that they would be is not.
             misses = any(map(_NUMBER.search, lacking))
             said = set(_WORD.findall(text.casefold()))

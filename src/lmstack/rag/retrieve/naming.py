@@ -22,9 +22,9 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
+from lmstack.rag.names import name_groups, spellings
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
-from lmstack.rag.names import name_groups, spellings
 
 __all__ = ["Naming"]
 

@@ -23,6 +23,7 @@ from lmstack.core import ChatModel, Embedder, InputError, Reranker
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
+from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.expansion import Span, expand, neighbour_span, section_span
 from lmstack.rag.retrieve.hybrid import Hit, check_query, fuse
 from lmstack.rag.retrieve.look_alikes import names_of_others
@@ -56,7 +57,6 @@ from lmstack.rag.retrieve.stages import (
     unless_named,
     with_read,
 )
-from lmstack.rag.names import name_groups
 
 __all__ = ["Retriever"]
 
