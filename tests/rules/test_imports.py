@@ -135,6 +135,7 @@ ORDERS = {
     "safety": ("chain limits guards traffic", "audit shadow", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words dates disjoint_sets",
+        "names",
         "cached_embedder remote_embedder embedding_map",
         "formats",
         "chunking",

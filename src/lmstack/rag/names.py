@@ -309,8 +309,10 @@ def _pattern(name: str, *, of_form: bool = False) -> str:
         start = "" if place == 1 else start
     joined = r"[\W_]?".join(parts)
     if len(runs) > 2 and len(runs[-1]) == 1 and runs[-1].isupper():
-        # "AX-4471 Rev. C"
-        joined = r"[\W_]?".join(parts[:-1]) + rf"[\W_]{{0,4}}(?:[^\W\d_]+[\W_]{{1,2}})?{parts[-1]}"
+        # "AX-4471/c", or "AX-4471 Rev. C"
+        apart = rf"[\W_]{{0,4}}(?:[^\W\d_]+[\W_]{{1,2}})?{parts[-1]}"
+        last = parts[-1] if of_form else runs[-1]
+        joined = r"[\W_]?".join(parts[:-1]) + rf"(?:[^\w\s]?{last}|{apart})"
     return rf"{start}{joined}(?!\w)"
 
 
