@@ -56,11 +56,13 @@ def names_of_others(
     question: str, groups: Sequence[Sequence[str]], hits: Sequence[Hit], documents: HitDocuments
 ) -> dict[int, tuple[str, ...]]:
     """What of ``question``, whose names are ``groups``, says that another document is meant, for
-    each document that looks like another among ``hits``: the rare names that it lacks, or all of
-    them where it only mentions them, after others of their form, and one that looks like it has
-    them before all others. Of a short number that is the only name also what stands before it, of
-    one among several where the document has another word there. Empty for a document that may be
-    meant, which one that looks like no other is too if it holds all of the names."""
+    each document that looks like another among ``hits``: the names that it lacks, if they are rare
+    or have a digit, or all of them where it only mentions them, further down than its head and
+    after others of their form, or where one of its kind has them sooner. Of a short number that is
+    the only name also what stands before it, of one among several where the document has another
+    word there. Empty for a document that may be meant. One that looks like no other is told of if
+    it holds all of the names, if it holds the digits of one but not the name, or if one of its kind
+    is meant."""
     if not groups:
         return {}
     alike, kinds = look_alikes(hits)
