@@ -34,7 +34,7 @@ RARE = math.log(10)
 def look_alikes(hits: Sequence[Hit]) -> tuple[set[int], dict[int, int]]:
     """The ids of documents of which a passage says nearly the same as one of another document among
     ``hits``, but for names and numbers. And of which kind, by number, each document is: those that
-    look alike are of one kind, and so are those whose files are called alike but for numbers."""
+    look alike are of one kind, and so is one whose file is called as theirs but for numbers."""
     words = [
         (hit.document_id, frozenset(filter(str.islower, _WORD.findall(hit.text)))) for hit in hits
     ]
@@ -45,10 +45,10 @@ def look_alikes(hits: Sequence[Hit]) -> tuple[set[int], dict[int, int]]:
         if other != number and len(own & theirs) >= ALIKE * max(1, len(own | theirs)):
             kinds.join(places[number], places[other])
             alike |= {number, other}
-    files: dict[str, int] = {}
-    for hit in hits:
-        file = files.setdefault(_NUMBER.sub("0", hit.path), hit.document_id)
-        kinds.join(places[file], places[hit.document_id])
+    named = {hit.document_id: _NUMBER.sub("0", hit.path) for hit in hits}
+    files = {named[number]: number for number in alike}
+    for number, file in named.items():
+        kinds.join(places[files.get(file, number)], places[number])
     return alike, {number: kinds.root(place) for number, place in places.items()}
 
 
