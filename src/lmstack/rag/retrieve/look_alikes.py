@@ -118,7 +118,8 @@ def names_of_others(
     for number, place in places.items():
         soonest[kinds[number]] = min(place, soonest.get(kinds[number], place))
     # Where one of a kind is meant, no other one is.
-    found |= {number: names for number, names in unlike.items() if kinds[number] in soonest}
+    meant = {kinds[number] for number in places if number in alike}
+    found |= {number: names for number, names in unlike.items() if kinds[number] in meant}
     for number, place in places.items():
         if place > soonest[kinds[number]]:
             found[number] = tuple(name for group in groups for name in group)
