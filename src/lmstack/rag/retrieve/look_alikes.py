@@ -56,8 +56,8 @@ def names_of_others(
     question: str, groups: Sequence[Sequence[str]], hits: Sequence[Hit], documents: HitDocuments
 ) -> dict[int, tuple[str, ...]]:
     """What of ``question``, whose names are ``groups``, says that another document is meant, for
-    each document that looks like another among ``hits``: the names that it lacks, if they are rare
-    or have a digit, or all of them where it only mentions them, further down than its head and
+    each document that looks like another among ``hits``: the rare names that
+    it lacks, or all of them where it only mentions them, further down than its head and
     after others of their form, or where one of its kind has them sooner. Of a short number that is
     the only name also what stands before it, of one among several where the document has another
     word there. Empty for a document that may be meant. One that looks like no other is told of if
@@ -73,11 +73,7 @@ def names_of_others(
     places: dict[int, int] = {}
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
-        rare = [
-            g
-            for g in groups
-            if any(map(_NUMBER.search, g)) or sum(abs(hit.names.get(n, 0)) for n in g) >= RARE
-        ]
+        rare = [g for g in groups if sum(abs(hit.names.get(name, 0)) for name in g) >= RARE]
         if not rare and not (only and before):
             continue
         lacking = [name for g in rare if any(hit.names.get(n, 0) < 0 for n in g) for name in g]
