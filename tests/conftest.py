@@ -11,9 +11,10 @@ import contextlib
 import gc
 import importlib
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from hypothesis import HealthCheck, settings
 from lmstack.core import LmstackError, RemoteError
 from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
+from lmstack.registry.signing import cache_key
 from lmstack.train import throughput
 
 if TYPE_CHECKING:
@@ -179,6 +181,23 @@ def weights_store() -> Store:
     """The store with the default models (each arrives with its own fixture)."""
     chosen = os.environ.get("LMSTACK_TEST_HOME")
     return Store(Path(chosen) if chosen else Path.home() / ".cache" / "lmstack-tests")
+
+
+@pytest.fixture(scope="session")
+def furnish(weights_store: Store) -> Callable[[Path], None]:
+    """``furnish(home)``: a home with the models of the store, and with the forms of their weights
+    that tests have made before, which its key vouches for: to make them takes seconds."""
+    (weights_store.root / "packed").mkdir(parents=True, exist_ok=True)
+    cache_key(weights_store.root)  # is made
+
+    def furnished(home: Path) -> None:
+        home.mkdir()
+        for folder in (weights_store.folder, weights_store.root / "packed"):
+            (home / folder.name).symlink_to(folder)
+        for key in weights_store.root.glob("cache-*.key"):
+            shutil.copy2(key, home)
+
+    return furnished
 
 
 def _pulled(store: Store, name: str) -> ModelFolder:

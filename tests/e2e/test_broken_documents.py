@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,13 +73,14 @@ def unprivileged() -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(
-    smollm2: ModelFolder, minilm: ModelFolder, tmp_path_factory: pytest.TempPathFactory
+    smollm2: ModelFolder,
+    minilm: ModelFolder,
+    furnish: Callable[[Path], None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    root = tmp_path_factory.mktemp("home")
-    (root / "models").mkdir()
-    for folder in (smollm2, minilm):
-        (root / "models" / folder.name).symlink_to(folder.path)
-    return root
+    home = tmp_path_factory.mktemp("place") / "home"
+    furnish(home)
+    return home
 
 
 def ask(home: Path, folder: Path, question: str) -> subprocess.CompletedProcess[str]:

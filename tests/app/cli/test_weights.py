@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 import lmstack
 from lmstack.app import wiring
-from lmstack.registry import ModelFolder, Store
+from lmstack.registry import ModelFolder
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.weights
 @pytest.fixture
 def full_store(
     home: Path,
-    weights_store: Store,
+    furnish: Callable[[Path], None],
     smollm2: ModelFolder,
     minilm: ModelFolder,
     reranker: ModelFolder,
@@ -31,8 +32,7 @@ def full_store(
     of this machine."""
     assert {minilm.name, reranker.name} < set(wiring.PURPOSES)
     assert smollm2.name == wiring.SMALL_MODEL
-    home.mkdir()
-    (home / "models").symlink_to(weights_store.folder)
+    furnish(home)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the network was used")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from lmstack.app import wiring
 from lmstack.app.wiring.embedders import embedder_named, name_for_index, shaped_name
 from lmstack.core import InputError
 from lmstack.rag import Index
-from lmstack.registry import ModelFolder, Store
+from lmstack.registry import ModelFolder
 from lmstack.registry.weight_cache import embedding_form
 from lmstack.serve import LocalEmbedder
 
@@ -24,11 +25,8 @@ NAME = "all-minilm-l6-v2"
 
 
 @pytest.fixture
-def store(home: Path, weights_store: Store, minilm: ModelFolder) -> None:
-    home.mkdir()
-    (home / "models").symlink_to(weights_store.folder)
-    (home / "packed").symlink_to(weights_store.root / "packed")
-    (weights_store.root / "packed").mkdir(exist_ok=True)
+def store(home: Path, furnish: Callable[[Path], None], minilm: ModelFolder) -> None:
+    furnish(home)
 
 
 @pytest.fixture
