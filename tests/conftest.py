@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from lmstack.core import LmstackError, RemoteError
 from lmstack.engine.scratch import Scratch
@@ -42,8 +44,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("lmstack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lmstack")
 # `make test` tries the same draws each time (as `ci` does): a third as many, because what they do
-# not find in one run they find in none.
-settings.register_profile("fixed", parent=settings.get_profile("ci"), max_examples=30)
+# not find in one run they find in none. `pytest_collection` sees to the rest of this profile.
+FEW = 30
+settings.register_profile("fixed", parent=settings.get_profile("ci"), max_examples=FEW)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,6 +55,9 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     walk through again and again, in each process of a run. Young garbage goes as soon as ever;
     walks through all that tests have made are ten times as rare."""
     gc.disable()
+    if settings.get_current_profile_name() == "fixed":
+        # Of the literals in modules that happen to be loaded: another draw in each process.
+        providers._get_local_constants = lambda: providers._local_constants
     try:
         _import_in_turns(session.config)
         return (yield)
@@ -132,8 +138,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     strange = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if strange:
         raise pytest.UsageError(f"ids of tests that hold an address: {strange[:3]}")
+    if settings.get_current_profile_name() == "fixed":
+        _draw_fewer(items)
     if hasattr(config, "workerinput"):  # one of several processes
         items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+def _draw_fewer(items: list[pytest.Item]) -> None:
+    """A third of the examples too where a test says how many, and not below what others have."""
+    functions = (getattr(item, "obj", None) for item in items)
+    for test in {getattr(each, "__func__", each) for each in functions}:  # one of many parameters
+        own: settings | None = getattr(test, "_hypothesis_internal_use_settings", None)
+        if own is not None and own.max_examples > FEW:
+            fewer = settings(own, max_examples=max(FEW, own.max_examples // 3))
+            test._hypothesis_internal_use_settings = fewer
 
 
 def pytest_unconfigure() -> None:
@@ -174,6 +192,15 @@ def small_products() -> None:
     """The end of a run says what one big product reaches: in bfloat16 that takes seconds where the
     processor has no such products, and no test depends on its size."""
     throughput._SIDE = 256
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_seeds_for_devices() -> None:
+    """Each seed of torch would also write down, with the whole stack, what to tell a device that is
+    not there, should it ever come."""
+    for devices in (torch.cuda, torch.xpu, torch.mtia):
+        if not devices.is_available():
+            devices.manual_seed_all = lambda seed: None
 
 
 @pytest.fixture(scope="session")
