@@ -41,11 +41,14 @@ def service(docs, **_):
     if {native}:
         import threading, torch
         a = torch.ones(900, 900)
-        def work():
+        def work(number):
+            while not os.path.exists("loaded"):
+                time.sleep(0.01)
+            open(f"works{{number}}", "x").close()
             while True:
                 torch.mm(a, a)
-        for _ in range(3):
-            threading.Thread(target=work, daemon=True).start()
+        for number in range(3):
+            threading.Thread(target=work, args=(number,), daemon=True).start()
     if {fails}:
         raise NotFoundError("the model 'm' is not in the store", hint="lmstack pull m")
     from lmstack.serve import create_app
@@ -100,9 +103,9 @@ def up(
     native: bool = False,
     in_background: bool = False,
 ) -> Iterator[Up]:
-    """``loading``: until there is a file "loaded". ``native``: with threads that are in native
-    code all the time, as one that embeds is. ``in_background``: as a shell starts what ends in
-    ``&``, with Ctrl-C ignored."""
+    """``loading``: until there is a file "loaded". ``native``: with three threads that are in
+    native code all the time from then on, as one that embeds is. ``in_background``: as a shell
+    starts what ends in ``&``, with Ctrl-C ignored."""
     handler = signal.SIG_IGN if in_background else signal.SIG_DFL
     (tmp_path / "docs").mkdir()
     script = textwrap.dedent(CHILD).format(loading=loading, fails=fails, native=native)
@@ -196,6 +199,10 @@ def test_ctrl_c_while_loading_does_not_wait_for_the_models_and_the_command_that_
 def test_ctrl_c_does_not_abort_under_threads_in_native_code(tmp_path: Path) -> None:
     with up(tmp_path, native=True) as running:
         running.wait_until_ready()
+        (tmp_path / "loaded").touch()
+        while len(list(tmp_path.glob("works*"))) < 3:
+            assert running.process.poll() is None
+            time.sleep(0.01)
         code, _, out, err = running.stop(signal.SIGINT)
     assert code == 130
     assert out.endswith("closed\n")
