@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
 from lmstack.core import LmstackError, RemoteError
 from lmstack.engine.scratch import Scratch
 from lmstack.registry import ModelFolder, Store
-from lmstack.registry.signing import cache_key
 from lmstack.train import throughput
 
 if TYPE_CHECKING:
@@ -198,6 +196,8 @@ def small_products() -> None:
 def no_seeds_for_devices() -> None:
     """Each seed of torch would also write down, with the whole stack, what to tell a device that is
     not there, should it ever come."""
+    import torch
+
     for devices in (torch.cuda, torch.xpu, torch.mtia):
         if not devices.is_available():
             devices.manual_seed_all = lambda seed: None
@@ -214,6 +214,8 @@ def weights_store() -> Store:
 def furnish(weights_store: Store) -> Callable[[Path], None]:
     """``furnish(home)``: a home with the models of the store, and with the forms of their weights
     that tests have made before, which its key vouches for: to make them takes seconds."""
+    from lmstack.registry.signing import cache_key
+
     (weights_store.root / "packed").mkdir(parents=True, exist_ok=True)
     cache_key(weights_store.root)  # is made
 
