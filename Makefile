@@ -20,7 +20,7 @@ demo: $(VENV)/.base
 	@printf '  %s up docs                                  open the page at http://127.0.0.1:8000\n' "$(LMSTACK)"
 	@printf '  make test                                              run every test\n'
 
-# Processes of one thread each, JOBS of them: a file of tests stays in one. One more than there are
+# Processes of one thread each, JOBS of them: a file of tests stays in one. Two more than there are
 # processors on a small machine, because tests wait for processes that they start.
 # Bytecode is kept even where the environment says otherwise: tests start hundreds of processes,
 # and each would compile lmstack anew. Files are not sorted by the number of their tests: the slow
@@ -34,7 +34,7 @@ test: $(VENV)/.dev chromium postgresql bubblewrap
 	@$(BIN)/ruff check src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@types=$$(mktemp); $(BIN)/mypy --no-error-summary >$$types 2>&1 & checking=$$!; \
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=fixed -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED) -rs; tested=$$?; \
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --hypothesis-profile=fixed -n $(or $(JOBS),4) --dist loadfile --no-loadscope-reorder --randomly-seed=$(SEED) -rs; tested=$$?; \
 	wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	exit $$((tested ? tested : checked))
 
