@@ -56,7 +56,8 @@ the source, not in the answer.
 TITLES = {"docs": "Of these pages", "office": "Of a small company's folder"}
 PREFACE = """# The first questions
 
-What a newcomer asks first, and what `lmstack ask` prints, with the default models and no options; all but the first, though, are still as \
+What a newcomer asks first, and what `lmstack ask` prints, with the default models and no options; \
+all but the first, though, are still as \
 `--quote` prints them, recorded before a model that writes was the default. \
 Eleven questions are about these pages, the one of `make demo` first; twenty are about a made-up \
 company's folder of 25 files, `benchmarks/questions/office` with a Word document and a PDF \
