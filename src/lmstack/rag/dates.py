@@ -70,11 +70,12 @@ def words_of_date(name: str) -> list[tuple[str, ...]]:
     way of writing it. Nothing for what is no date."""
     if not is_date(name):
         return []
-    year, month, day = _ISO.fullmatch(name).groups()  # type: ignore[union-attr]  # just matched
+    year, month, *days_of = name.split("-")
     number, named = str(int(month)), (_NAMES[int(month) - 1], _NAMES[int(month) - 1][:3])
     months = dict.fromkeys((month, number))
-    if day is None:
+    if not days_of:
         return [(word, year) for word in dict.fromkeys((*named, *months))]
+    day = days_of[0]
     days = dict.fromkeys((day, str(int(day))))
     dotted = [(f"{d}.{m}.{year}",) for d in days for m in months]
     written = [(d, word, year) for d in days for word in dict.fromkeys(named)]
