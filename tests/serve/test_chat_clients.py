@@ -1,43 +1,70 @@
 """LangChain, instructor and llm against a server of this package, as their documentation shows
 them, over a model that writes its calls in a fenced block.
+
+They do not go together with the other packages that the tests need (instructor wants another
+jiter than openai), so they have an environment of their own, made once and kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-import pydantic
 import pytest
 from tests.serve.written_model import WrittenModel
 
+from lmstack.registry import Store
 from lmstack.serve import create_app
 
 pytestmark = pytest.mark.long
 
+PACKAGES = ("langchain-openai==1.7.4", "instructor==1.17.0", "llm==0.36")
+PROGRAMS = Path(__file__).parent / "client_programs"
 QUESTION = "What is 13 times 21?"
 FENCED = '```json\n{"name": "multiply", "arguments": {"a": 13, "b": 21}}\n```'
 CITY = '{"name": "Paris", "country": "France"}'
+CALL = f'{{"name": "City", "arguments": {CITY}}}'
 ANSWER = "It is 273."
+Client = Callable[[WrittenModel, str, str, str], Any]
 
 
-class City(pydantic.BaseModel):
-    """A city and its country."""
+@pytest.fixture(scope="module")
+def client_python(weights_store: Store) -> Path:
+    """The interpreter of the environment, which takes half a minute to make."""
+    name = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    folder = weights_store.root / f"clients-{name}"
+    python, done = folder / "bin" / "python", folder / "done"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        done.touch()
+    return python
 
-    name: str
-    country: str
 
+@pytest.fixture
+def ask(serve, client_python: Path, tmp_path: Path) -> Any:
+    """Runs a program of `PROGRAMS` against a server of a model; what it prints."""
 
-def multiply(a: int, b: int) -> int:
-    """Multiply two integers."""
-    return a * b
+    async def asked(model: WrittenModel, client: str, question: str, way: str) -> Any:
+        # No key, proxy or setting of the machine, and no trace sent anywhere.
+        given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        given |= {"LLM_USER_PATH": str(tmp_path), "LANGSMITH_TRACING": "false"}
+        async with serve(create_app(models={"m": model})) as url:
+            command = [client_python, PROGRAMS / f"with_{client}.py", url, question, way]
+            done = await asyncio.to_thread(
+                subprocess.run, command, env=given, capture_output=True, text=True, timeout=120
+            )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
-
-def app_of(model: WrittenModel) -> Any:
-    return create_app(models={"m": model})
+    return asked
 
 
 def check_loop(model: WrittenModel) -> None:
@@ -46,89 +73,39 @@ def check_loop(model: WrittenModel) -> None:
     assert [tool.name for tool in first.tools] == ["multiply"]
     [[call]] = [m.tool_calls for m in last.messages if m.tool_calls]
     [result] = [m for m in last.messages if m.role == "tool"]
+    assert (call.name, json.loads(call.arguments)) == ("multiply", {"a": 13, "b": 21})
     assert (result.tool_call_id, result.content) == (call.id, "273")
 
 
-def chat_options(url: str, client: httpx.AsyncClient) -> dict[str, Any]:
-    """Of LangChain, with a client that can be closed."""
-    options = {"model": "m", "base_url": f"{url}/v1", "api_key": "unused"}
-    return options | {"http_async_client": client}
-
-
-@pytest.mark.parametrize("responses", [False, True])
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_langchain_runs_a_bound_tool(serve, responses, streamed):
-    langchain = pytest.importorskip("langchain_openai")
-    from langchain_core.messages import HumanMessage
-    from langchain_core.tools import tool
-
+@pytest.mark.parametrize(
+    ("client", "way"),
+    [
+        ("langchain", "chat"),
+        ("langchain", "chat-streamed"),
+        ("langchain", "responses"),
+        ("langchain", "responses-streamed"),
+        ("llm", "whole"),
+        ("llm", "streamed"),
+    ],
+)
+async def test_a_client_runs_a_tool_that_is_called_in_a_fenced_block(ask, client, way):
     model = WrittenModel(FENCED, ANSWER)
-    async with serve(app_of(model)) as url, httpx.AsyncClient() as client:
-        chat = langchain.ChatOpenAI(**chat_options(url, client), use_responses_api=responses)
-        bound = chat.bind_tools([tool(multiply)])
-        messages: list[Any] = [HumanMessage(QUESTION)]
-        if streamed:
-            chunks = [chunk async for chunk in bound.astream(messages)]
-            turn = sum(chunks[1:], chunks[0])
-        else:
-            turn = await bound.ainvoke(messages)
-        [call] = turn.tool_calls
-        assert (call["name"], call["args"]) == ("multiply", {"a": 13, "b": 21})
-        messages += [turn, tool(multiply).invoke(call)]
-        answer = await bound.ainvoke(messages)
-    assert answer.text == ANSWER
+    assert await ask(model, client, QUESTION, way) == ANSWER
     check_loop(model)
 
 
-@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-async def test_langchain_reads_a_class(serve, method):
-    langchain = pytest.importorskip("langchain_openai")
-    # A real model is held to the schema, or to the call that is required.
-    written = CITY if method == "json_schema" else f'{{"name": "City", "arguments": {CITY}}}'
-    async with serve(app_of(WrittenModel(written))) as url, httpx.AsyncClient() as client:
-        chat = langchain.ChatOpenAI(**chat_options(url, client))
-        found = await chat.with_structured_output(City, method=method).ainvoke("The capital?")
-    assert found == City(name="Paris", country="France")
-
-
-@pytest.mark.parametrize("mode", ["TOOLS", "PARALLEL_TOOLS", "JSON_SCHEMA", "MD_JSON"])
-async def test_instructor_reads_a_class(serve, mode):
-    instructor = pytest.importorskip("instructor")
-    import openai
-
-    call = f'```json\n{{"name": "City", "arguments": {CITY}}}\n```'
-    written = {"JSON_SCHEMA": CITY, "MD_JSON": f"```json\n{CITY}\n```"}.get(mode, call)
-
-    def program(url: str) -> Any:
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
-            asked = instructor.from_openai(client, mode=instructor.Mode[mode])
-            found = asked.chat.completions.create(
-                model="m",
-                response_model=Iterable[City] if mode == "PARALLEL_TOOLS" else City,
-                messages=[{"role": "user", "content": "The capital of France?"}],
-                max_retries=0,
-            )
-            cities = list(found) if mode == "PARALLEL_TOOLS" else [found]
-            return [city.model_dump() for city in cities]  # of a class made from ours
-
-    async with serve(app_of(WrittenModel(written))) as url:
-        assert await asyncio.to_thread(program, url) == [{"name": "Paris", "country": "France"}]
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_llm_runs_a_tool(
-    serve, streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
-    pytest.importorskip("llm")
-    from llm.default_plugins.openai_models import Chat
-
-    def program(url: str) -> str:
-        chat = Chat("m", api_base=f"{url}/v1", key="unused", supports_tools=True)
-        return str(chat.chain(QUESTION, tools=[multiply], stream=streamed).text())
-
-    model = WrittenModel(FENCED, ANSWER)
-    async with serve(app_of(model)) as url:
-        said = await asyncio.to_thread(program, url)
-    assert said == ANSWER
-    check_loop(model)
+# A real model is held to the schema, or to the call that is required.
+@pytest.mark.parametrize(
+    ("client", "way", "written"),
+    [
+        ("langchain", "json_schema", CITY),
+        ("langchain", "function_calling", CALL),
+        ("instructor", "TOOLS", f"```json\n{CALL}\n```"),
+        ("instructor", "PARALLEL_TOOLS", f"```json\n{CALL}\n```"),
+        ("instructor", "JSON_SCHEMA", CITY),
+        ("instructor", "MD_JSON", f"```json\n{CITY}\n```"),
+    ],
+)
+async def test_a_client_reads_a_class(ask, client, way, written):
+    found = await ask(WrittenModel(written), client, "The capital of France?", way)
+    assert found == json.loads(CITY)
