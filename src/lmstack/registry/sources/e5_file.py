@@ -88,7 +88,7 @@ class _Reader:
         return found
 
     def bytes(self, size: int) -> bytes:
-        if not 0 <= size <= len(self.data) - self.at:
+        if size > len(self.data) - self.at:
             raise ValueError(f"{size} bytes are to follow where {len(self.data) - self.at} do")
         self.at += size
         return self.data[self.at - size : self.at]
@@ -177,7 +177,7 @@ def _tensors(reader: _Reader, config: Mapping[str, Any]) -> dict[str, Tensor]:
         (length,) = reader.values("H")
         name = reader.bytes(length).decode()
         kind, weights, offset, size = reader.values("BIQQ")
-        if not 0 <= offset <= offset + size <= len(reader.data):
+        if offset + size > len(reader.data):
             raise ValueError(f"{name} lies outside it")
         flat = _floats(reader.data[offset : offset + size], kind, weights)
         if not _is_vector(name):

