@@ -70,10 +70,12 @@ def test_what_is_no_lineage_is_refused_and_none_is_none(adapter: Write) -> None:
     folder = adapter({})
     assert read_training(folder) is None
     assert lineage_of(folder) is None
-    for wrong in ([], {}, {"recipe": 3}):
-        with pytest.raises(FormatError, match=r"training\.json is no lineage"):
+    for wrong, why in (([], "list indices"), ({}, "'recipe'"), ({"recipe": 3}, "recipe is no map")):
+        with pytest.raises(
+            FormatError, match=rf"^{folder}/training\.json is no lineage that lmstack wrote: {why}"
+        ):
             read_training(adapter({}, wrong))
-    with pytest.raises(FormatError, match=r"training\.json is no lineage"):
+    with pytest.raises(FormatError, match=rf"^{folder}/training\.json is no .* wrote: 'base'"):
         lineage_of(adapter({}, {"recipe": {}}))
 
 

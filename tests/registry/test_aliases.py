@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from tests.errors import about
 from tests.registry.releases import digest, documented, release, verdict
 
-from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
+from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError, StoreError
 from lmstack.registry.aliases import Alias, Aliases
 from lmstack.registry.releases import Release
 from lmstack.registry.store import Store
@@ -442,3 +443,16 @@ def test_a_killed_promotion_leaves_the_state_of_before(aliases: Aliases, before:
     assert len(killed) >= 3
     assert killed == [[-9, "model-a" if before else None]] * len(killed)
     assert last == [0, "model-b"]
+
+
+def test_a_file_that_cannot_be_read_is_named_with_what_the_disk_says(
+    aliases: Aliases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aliases.record(verdict("a"))
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "as the disk says")
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(StoreError, match=f"^reading {file(aliases)} failed: as the disk says"):
+        aliases.read("prod")

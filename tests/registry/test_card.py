@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lmstack.core import FormatError, IntegrityError, StoreError
 from lmstack.registry import FileFacts, content_digest
 from lmstack.registry import card as cards
-from lmstack.registry.card import FileHashes, file_hash
+from lmstack.registry.card import Card, FileHashes, ModelFolder, file_hash
 from lmstack.registry.describe import Origin, make_card
 
 SHA = "a" * 64
@@ -194,5 +194,82 @@ def test_the_oldest_hashes_are_forgotten(
 
 
 def test_a_file_that_is_not_there_is_a_store_error(memory: FileHashes, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="nothing at"):
+    with pytest.raises(StoreError, match=f"nothing at '{tmp_path}/none'"):
         memory.sha256(tmp_path / "none")
+
+
+def test_a_file_that_cannot_be_read_is_named_with_what_the_disk_says(
+    memory: FileHashes, file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match=f"^reading {tmp_path} failed: Is a directory"):
+        file_hash(tmp_path)
+    with pytest.raises(StoreError, match=f"^reading {tmp_path} failed: Is a directory"):
+        memory.sha256(tmp_path)
+    below = {"file/x": facts()}
+    folder = ModelFolder(tmp_path, Card("m", "embed", content_digest(below), "", "", below, ""))
+    with pytest.raises(StoreError, match=f"^reading {file}/x failed: Not a directory"):
+        folder.check_sizes()
+
+
+def test_a_card_may_leave_out_all_that_is_not_needed(tmp_path: Path) -> None:
+    files = {"a": facts()}
+    digest = content_digest(files)
+    found = Card.from_json(
+        {"name": "m", "kind": "embed", "digest": digest, "files": files}, tmp_path
+    )
+    assert found == Card("m", "embed", digest, "", "", files, "")
+    for kind, other in (("singer", digest), ("embed", "sha256:" + SHA)):
+        with pytest.raises(IntegrityError, match="does not fit its own digest"):
+            Card.from_json({"name": "m", "kind": kind, "digest": other, "files": files}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"files": None}, "'NoneType' object has no"),
+        ({"name": None}, "name is None"),
+        ({"digest": 3}, "digest is 3"),
+        ({"lineage": 3}, "lineage is 3"),
+        ({"parameters": "many"}, "invalid literal"),
+        ({"notes": 3}, "'int' object is not iterable"),
+    ],
+)
+def test_a_field_of_a_card_that_is_damaged_is_named(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    files = {"a": facts()}
+    whole = {"name": "m", "kind": "embed", "digest": content_digest(files), "files": files}
+    with pytest.raises(FormatError, match=f"card is not a model card: {said}"):
+        Card.from_json({**whole, **change}, tmp_path / "card")
+    with pytest.raises(FormatError, match="card is not a model card: it has no 'kind'"):
+        Card.from_json({k: v for k, v in whole.items() if k != "kind"}, tmp_path / "card")
+
+
+def test_the_hash_of_a_file_is_that_of_git_where_it_is_as_long(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"hello\n")
+    assert file_hash(path, "0" * 40) == "ce013625030ba8dba906f756967f9e9ca394464a"
+    sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    assert [file_hash(path, "0" * size) for size in (0, 39, 64)] == [sha256] * 3
+
+
+def test_a_file_of_a_model_that_is_one_file_is_held_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"x")
+    (tmp_path / "other.gguf").write_bytes(b"y")
+    files = {"m.gguf": FileFacts(sha256=file_hash(path), size=1)}
+    found = ModelFolder(path, Card("m", "embed", content_digest(files), "", "", files, ""))
+    assert (found.gguf, found.file("m.gguf"), found.card.size) == (path, path, 1)
+    with found.held() as held:
+        assert held.path.read_bytes() == b"x"
+        assert held.path.name == "m.gguf"
+        held.verify()
+    path.write_bytes(b"z")
+    with pytest.raises(IntegrityError, match=f"{path} has changed: sha256 "):
+        found.verify()
+    path.write_bytes(b"long")
+    with pytest.raises(IntegrityError, match=f"{path} has 4 bytes instead of 1"), found.held():
+        pass
+    inside = ModelFolder(tmp_path, Card("m", "embed", "", "", "", {"b.gguf": facts(), **files}, ""))
+    assert inside.gguf == tmp_path / "b.gguf"
+    assert inside.card.size == 2

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmstack.core import FormatError, IntegrityError, LmstackError, NotFoundError
+from lmstack.core import FormatError, IntegrityError, LmstackError, NotFoundError, StoreError
 from lmstack.core.json_text import canonical_json
-from lmstack.registry.signing import Keys, fields
+from lmstack.registry.signing import Keys, _write_private, fields
 
 PEM, INFO = Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
 curve = X25519PrivateKey.generate
@@ -181,3 +181,14 @@ def test_fields_are_exactly_those_expected() -> None:
     for value in ([], {}, {"a": 1, "b": 2}, {"a": "1"}, {"a": True}):
         with pytest.raises(FormatError, match="it"):
             fields(value, "it", {"a": int})
+
+
+def test_a_key_that_cannot_be_read_or_written_is_named(keys: Keys) -> None:
+    keys.private.mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"^reading {keys.private} failed: Is a directory"):
+        keys.seal(BODY)
+    with pytest.raises(StoreError, match=f"^writing {keys.private} failed: "):
+        _write_private(keys.private, b"x")
+    (keys.trusted / "x.pem").mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"^reading {keys.trusted} failed: Is a directory"):
+        keys.opened({"body": {}, "key": "", "signature": ""}, "it")

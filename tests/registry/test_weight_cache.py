@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.engine.conftest import byte_vocabulary, tiny_config
 from tests.engine.cpu.quantized_models import quantized
 
-from lmstack.core import InputError
+from lmstack.core import InputError, StoreError
 from lmstack.engine import Engine, EngineConfig, native_problem
 from lmstack.engine.cpu.library import multiplies_lines
 from lmstack.engine.torch.executor import TorchExecutor
@@ -304,6 +304,12 @@ def test_deleting_what_is_kept_of_a_model_leaves_that_of_others(tmp_path):
         path = kept_forms.image_file(tmp_path, digest, "q4")
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
+    blocked = kept_forms.cached_file(tmp_path, other, "int8")
+    blocked.mkdir()
+    with pytest.raises(StoreError, match=f"^deleting {blocked} failed: "):
+        kept_forms.delete_cached(tmp_path, other)
+    blocked.rmdir()
+    kept_forms.image_file(tmp_path, other, "q4").write_bytes(b"x")
     kept_forms.delete_cached(tmp_path, one)
     assert [path.name for path in (tmp_path / "packed").iterdir()] == [f"{'cd' * 16}-q4.image"]
 

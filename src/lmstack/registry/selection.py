@@ -109,7 +109,7 @@ def _exported(
     here = {p.name: p for p in graphs if _root(p) == root}
     names = next((pair for pair in _PAIRS if here.keys() >= set(pair)), ("model.onnx",))
     chosen = [here[name] for name in names if name in here] or list(here.values())
-    if len(chosen) > 1 and len(chosen) != len(names):
+    if len(chosen) != len(names):
         _only(chosen, part, source, "ONNX files", [str(p) for p in chosen])
     return chosen, root
 
