@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lmstack.registry import signing
 from lmstack.registry.signing import cache_key
 
 
@@ -83,3 +84,20 @@ def test_a_link_is_no_key(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_written_has_none(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file in the way")
     assert cache_key(tmp_path / "home") is None
+
+
+def test_a_key_that_another_process_made_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While this one waited for the lock: two keys would be two sets of caches."""
+    locked, made = signing.locked, []
+
+    def late(lock: Path) -> object:
+        monkeypatch.setattr(signing, "locked", locked)
+        assert lock == tmp_path / "locks" / f"cache-{os.geteuid()}.key.lock"
+        made.append(cache_key(tmp_path))
+        return locked(lock)
+
+    monkeypatch.setattr(signing, "locked", late)
+    assert cache_key(tmp_path) == made[0]
+    assert cache_key(tmp_path) == made[0]

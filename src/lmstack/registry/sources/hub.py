@@ -39,7 +39,7 @@ def fetch_repository(
 
     Returns (licence stated by the repository, commit, what was left out).
     """
-    constants.HF_HUB_DISABLE_TELEMETRY = True
+    headers = _headers()
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
     info = _information(api, ref)
     commit = info.sha or ref.revision
@@ -50,7 +50,6 @@ def fetch_repository(
         for name, path in chosen.files.items()
     }
     check_space(target, sum(file.size or 0 for file in files.values()), str(ref))
-    headers = build_hf_headers()
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S) as client:
         for path, file in files.items():
             key = file.digest or hashlib.sha256(file.url.encode()).hexdigest()
@@ -72,13 +71,20 @@ def fetch_file(
             f"{endpoint} is not asked: HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE"
         )
     url = hf_hub_url(ref.repository, ref.part, revision=ref.revision, endpoint=endpoint)
-    headers = build_hf_headers()
+    headers = _headers()
     if progress is not None:
         progress(file.label, part.stat().st_size if part.exists() else 0, file.size)
     with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S) as client:
         _check_answers(client, url, headers, endpoint, ref)
         file = replace(file, url=url)
         download(file, target, client, part=part, headers=headers, progress=progress)
+
+
+def _headers() -> dict[str, str]:
+    """With the token, and without a list of the packages that are installed here: neither in these
+    nor in what the library itself asks afterwards."""
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    return build_hf_headers()
 
 
 def _check_answers(
