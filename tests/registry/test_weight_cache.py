@@ -411,3 +411,29 @@ def test_the_usual_form_of_a_model_is_known_without_reading_its_file_again(
     assert usual_form(smollm2, store.root) == form
     digest = kept_forms.served_digest(smollm2, usual_form(smollm2, store.root))
     assert digest == loaded.digest
+
+
+def test_floats_and_what_a_folder_holds_itself_are_not_kept(folder, store, tmp_path):
+    load("tiny", store)
+    load("tiny", store, torch.bfloat16)
+    assert kept(store) == []
+    load("tiny", store, weights="int8").save_quantized(tmp_path / "own")
+    made = kept(store)
+    assert load(tmp_path / "own", store).form == "int8"
+    assert kept(store) == made
+
+
+def test_a_model_with_other_weights_in_place_of_its_own_is_named_by_all_that_it_holds():
+    from lmstack.model.quant.matrix import held_weights
+    from lmstack.model.replacing import weights_digest
+
+    module = MODULES["float32"]
+    own = held_weights(module)
+    plain = kept_forms.updated_digest(module, "float32", {})
+    assert plain == weights_digest(module.config, own)
+    assert kept_forms.updated_digest(module, "int8", {}) == f"{plain}+int8"
+    changed = {"final_norm.weight": torch.zeros(32)}
+    assert kept_forms.updated_digest(module, "float32", changed) == weights_digest(
+        module.config, {**own, **changed}
+    )
+    assert kept_forms.updated_digest(module, "float32", changed) != plain

@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import zipfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from email.parser import HeaderParser
 from pathlib import Path
@@ -49,6 +49,7 @@ _LOCATE = ("install", "--dry-run", "--ignore-installed", "--report")
 _DOWNLOAD = ("download",)
 # Verbose, because only then pip tells "no such package" from "no network".
 _COMMON = ("-vv", "--no-deps", "--no-input", "--ignore-requires-python", "--progress-bar", "off")
+_LICENCES = ("License-Expression", "License")  # fields of a package's metadata
 _NETWORK_SIGNS = (
     "Retrying",
     "connection error",
@@ -254,16 +255,11 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> No
         shutil.copyfileobj(source, out)
 
 
-def _metadata(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> Mapping[str, Any]:
+def _metadata(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> dict[str, list[str]]:
     name = next((e for e in entries if e.filename.endswith(".dist-info/METADATA")), None)
-    if name is None:
-        return {}
-    message = HeaderParser().parsestr(archive.read(name).decode("utf-8", "replace"))
-    return {
-        "License-Expression": message.get("License-Expression"),
-        "License": message.get("License"),
-        "Classifier": message.get_all("Classifier", []),
-    }
+    text = archive.read(name).decode("utf-8", "replace") if name is not None else ""
+    message = HeaderParser().parsestr(text)
+    return {name: message.get_all(name, []) for name in (*_LICENCES, "Classifier")}
 
 
 def _is_licence(name: str) -> bool:
@@ -271,12 +267,12 @@ def _is_licence(name: str) -> bool:
     return ".dist-info" in folder and last.upper().startswith(("LICENSE", "LICENCE", "COPYING"))
 
 
-def _licence(metadata: Mapping[str, Any]) -> str:
-    for key in ("License-Expression", "License"):
-        value = str(metadata.get(key) or "").strip()
-        if value and "\n" not in value:
-            return value
-    classifiers = [c for c in metadata.get("Classifier", ()) if c.startswith("License ::")]
+def _licence(metadata: Mapping[str, Sequence[str]]) -> str:
+    for name in _LICENCES:
+        for value in map(str.strip, metadata[name]):
+            if value and "\n" not in value:
+                return value
+    classifiers = [c for c in metadata["Classifier"] if c.startswith("License ::")]
     return classifiers[0].rsplit("::", 1)[-1].strip() if classifiers else ""
 
 
