@@ -78,6 +78,8 @@ MODULES = {
                 f"tests/agents/test_{name}.py"
                 for name in ("folder", "landlock", "seccomp", "code_tests", "sandbox", "session")
             ),
+            "tests/agents/test_calls.py",
+            "tests/agents/inside",
             "tests/agents/test_hostile_sessions.py",
             "tests/agents/tools/test_python.py",
         ),

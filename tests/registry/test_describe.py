@@ -100,6 +100,7 @@ def test_stages_of_sentence_transformers_embed(folder: Path, architecture: str) 
     [
         ("---\nlicense: 'mit'\n---\ntext", "mit"),
         ('---\ntags: [a]\nlicense:  "apache-2.0" \n---\n', "apache-2.0"),
+        ("---\nlicense: mit\n---\n\udcff", "mit"),
         ("license: mit\n", ""),
         ("---\nlicense: mit\n", ""),
         ("---\ntags: [a]\n---\nlicense: mit\n", ""),
@@ -108,7 +109,7 @@ def test_stages_of_sentence_transformers_embed(folder: Path, architecture: str) 
 )
 def test_a_licence_is_what_the_front_matter_states(folder: Path, readme: str, licence: str) -> None:
     said(folder, "config.json")
-    (folder / "README.md").write_text(readme)
+    (folder / "README.md").write_text(readme, errors="surrogateescape")
     assert describe(folder).licence == licence
 
 

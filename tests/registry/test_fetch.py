@@ -89,6 +89,17 @@ def test_server_that_compresses_what_it_sends_is_told_not_to(fetch, site):
         assert fetch(sha256=hashlib.sha256(data).hexdigest(), size=size) == data
 
 
+@pytest.mark.parametrize("size", [1, 400_000])
+def test_what_lay_there_is_tried_once_and_what_came_whole_is_not(fetch, site, tmp_path, size):
+    (tmp_path / "f.part").write_bytes(b"?" * size)
+    with pytest.raises(IntegrityError):
+        fetch(sha256="0" * 64)
+    assert len(site.requests) == 2
+    with pytest.raises(IntegrityError):
+        fetch(sha256="0" * 64)
+    assert len(site.requests) == 3
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_body_shorter_than_the_stated_size_is_never_kept_nor_fetched_for_ever(
     fetch, site, tmp_path, ranges
