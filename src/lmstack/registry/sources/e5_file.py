@@ -107,8 +107,8 @@ def read_e5(path: Path) -> E5File:
 def _read(reader: _Reader) -> E5File:
     if reader.bytes(4) != _MAGIC or reader.values("I") != (1,):
         raise ValueError("it does not start as one")
-    hidden, layers, heads, inner, rows, positions, types = reader.values("7i")
-    epsilon, _ = reader.values("fi")
+    hidden, layers, heads, inner, rows, positions, types = reader.values("7I")
+    epsilon, _ = reader.values("fI")
     config = {
         "architectures": ["BertModel"],
         "model_type": "bert",
@@ -129,7 +129,7 @@ def _read(reader: _Reader) -> E5File:
 
 
 def _tokenizer(reader: _Reader) -> dict[str, Any]:
-    count, bos, eos, pad, unknown = reader.values("5i")
+    count, bos, eos, pad, unknown = reader.values("5I")
     (size,) = reader.values("Q")
     offsets = reader.values(f"{count + 1}I")
     scores = reader.values(f"{count}f")
@@ -161,7 +161,7 @@ def _tokenizer(reader: _Reader) -> dict[str, Any]:
 
 
 def _replaced(reader: _Reader) -> dict[str, str]:
-    count, _ = reader.values("iI")
+    count, _ = reader.values("2I")
     found = {}
     for _ in range(count):
         code, length = reader.values("IB")
@@ -171,7 +171,7 @@ def _replaced(reader: _Reader) -> dict[str, str]:
 
 def _tensors(reader: _Reader, config: Mapping[str, Any]) -> dict[str, Tensor]:
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    (count,) = reader.values("i")
+    (count,) = reader.values("I")
     found = {}
     for _ in range(count):
         (length,) = reader.values("H")
@@ -181,7 +181,10 @@ def _tensors(reader: _Reader, config: Mapping[str, Any]) -> dict[str, Tensor]:
             raise ValueError(f"{name} lies outside it")
         flat = _floats(reader.data[offset : offset + size], kind, weights)
         if not _is_vector(name):
-            flat = flat.view(-1, inner if name.endswith(".fo.w") else hidden)
+            columns = inner if name.endswith(".fo.w") else hidden
+            if not columns or weights % columns:
+                raise ValueError(f"{name} of {weights} weights is no matrix of {columns} columns")
+            flat = flat.view(-1, columns)
         found[_named(name)] = flat
     return found
 

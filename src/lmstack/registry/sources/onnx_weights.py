@@ -163,7 +163,7 @@ class OnnxWeights:
         if tensor.integer:
             return self._gathered(tensor, node) if index == 0 else None
         if node.op in ("MatMul", "Gemm") and index == 1:
-            flipped = node.op == "MatMul" or not node.attributes.get("transB", 0)
+            flipped = node.op == "MatMul" or not node.attributes.get("transB")
             return self._linear_name(tensor, node), self._plain(tensor, flipped)
         if node.op == "Gemm" and index == 2:
             return self._named(tensor) or self._path(node, "bias"), self._plain(tensor)
@@ -207,7 +207,7 @@ class OnnxWeights:
 
     def _dequantized(self, tensor: OnnxTensor, node: OnnxNode) -> tuple[str, _Weight]:
         axis = node.attributes.get("axis", 1)
-        if not isinstance(axis, int) or node.attributes.get("block_size", 0):
+        if not isinstance(axis, int) or node.attributes.get("block_size"):
             raise UnsupportedError(
                 f"{self.label}: {shown(node.name)} dequantizes by blocks", hint=_EXPORT_AGAIN
             )
@@ -215,7 +215,7 @@ class OnnxWeights:
             raise self._graph.fail(f"nothing uses what {shown(node.name)} gives")
         user, index = self._uses[_output(node)][0]
         matrix = user.op in ("MatMul", "Gemm") and index == 1
-        flipped = matrix and (user.op == "MatMul" or not user.attributes.get("transB", 0))
+        flipped = matrix and (user.op == "MatMul" or not user.attributes.get("transB"))
         scale, zero = _input(node, 1), _input(node, 2)
         return self._affine(tensor, user, scale, zero, axis=axis, flipped=flipped)
 
