@@ -302,10 +302,10 @@ def _walk(
 def _suffix(entry: os.DirEntry[str]) -> str:
     if entry.is_symlink():
         return " (link)"
-    if entry.is_dir(follow_symlinks=False):
+    if entry.is_dir():
         return "/"
     try:
-        status = entry.stat(follow_symlinks=False)
+        status = entry.stat()
     except OSError:
         return ""
     return f" ({status.st_size:,} bytes)" if stat.S_ISREG(status.st_mode) else " (special)"

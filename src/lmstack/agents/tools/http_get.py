@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from encodings import aliases, normalize_encoding
 
 import httpx
@@ -67,7 +67,6 @@ class _Getter:
     hosts: AllowedHosts
     config: HttpGetConfig
     context: ssl.SSLContext | bool = True
-    transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
 
     async def get(self, text: str, within: Collection[str] | None) -> _Answer:
         """The answer at the end of the redirects; each hop is checked anew, with a client of its
@@ -75,7 +74,7 @@ class _Getter:
         url = text
         for _ in range(self.config.redirects + 1):
             async with httpx.AsyncClient(
-                verify=self.context, trust_env=False, transport=self.transport, timeout=None
+                verify=self.context, trust_env=False, timeout=None
             ) as client:
                 request = await self._request(client, url, within)
                 response = await client.send(request, stream=True, follow_redirects=False)
