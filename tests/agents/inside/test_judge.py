@@ -183,6 +183,8 @@ class C: pass
 def fail(*a): raise ValueError(*a)
 def leave(): raise SystemExit(3)
 def made(): return C()
+def miss(): raise KeyError("k")
+def name(): return __name__
 """
 
 
@@ -190,11 +192,11 @@ def test_an_answer_says_what_it_defines_and_what_its_calls_come_to(tmp_path: Pat
     told = answered(
         tmp_path, CODE, call("f", 3), call("f", 3, b=5), call("fail", "so"), call("fail", 1, 2),
         call("fail", "y" * 1001), call("leave"), call("made"), call("none"), 3,
-        {"name": "f", "args": [3], "kwargs": {}},
+        {"name": "f", "args": [3], "kwargs": {}}, call("miss"), call("name"),
     )  # fmt: skip
     assert told[0] == "started"
     assert told[1] == {
-        "functions": ["f", "C", "fail", "leave", "made"],
+        "functions": ["f", "C", "fail", "leave", "made", "miss", "name"],
         "values": {"x": wire.encoded((1, "a"))},
     }
     assert told[2:8] == [
@@ -205,7 +207,8 @@ def test_an_answer_says_what_it_defines_and_what_its_calls_come_to(tmp_path: Pat
         {"raised": ["ValueError", "y" * 1000]},
         {"raised": ["SystemExit", "3"]},
     ]
-    assert [each["raised"][0] for each in told[8:]] == [
+    assert told[-2:] == [{"raised": ["KeyError", "k"]}, {"value": "answer"}]
+    assert [each["raised"][0] for each in told[8:-2]] == [
         *("NotPlainError", "KeyError", "TypeError", "WireError"),
     ]
 

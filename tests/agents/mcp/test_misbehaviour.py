@@ -191,9 +191,10 @@ async def test_of_several_errors_of_a_connection_the_first_is_said(
 async def test_the_most_tools_are_of_all_pages_together(
     raw: Example, pins: Pins, most: int
 ) -> None:
-    with pytest.raises(RemoteError, match=f"lists more than {most} tools"):
+    with pytest.raises(RemoteError, match=f"lists more than {most} tools") as raised:
         async with mcp_tools([raw("endless_pages", max_tools=most)], pins, yes):
             pytest.fail("it has no tools")
+    assert raised.value.hint == "raise max_tools, or use another server"
 
 
 async def test_as_many_tools_as_are_allowed_are_taken(raw: Example, pins: Pins) -> None:

@@ -131,7 +131,14 @@ async def test_no_path_leads_out_or_to_what_is_hidden(root: Path, path: str) -> 
 
 
 async def test_an_absolute_path_into_the_root_is_refused_like_any_other(root: Path) -> None:
-    assert (await call(root, "read_file", path=str(root / "a.md")))[0]
+    for path in (str(root / "a.md"), "~/a.md", "a\0.md"):
+        is_error, text = await call(root, "read_file", path=path)
+        assert is_error
+        assert "is not a path under a root" in text
+        assert "give a path relative to the folder, such as notes/a.md" in text
+    two = {"one": root, "two": root}
+    assert "paths begin with one, two" in (await call(two, "read_file", path="/a.md"))[1]
+    assert "paths begin with one, two" in (await call(two, "read_file", path="three/a.md"))[1]
 
 
 async def test_hidden_files_are_read_where_they_are_allowed(root: Path) -> None:
