@@ -153,3 +153,92 @@ def test_files_deeper_than_is_looked_are_not_listed(folder: str) -> None:
     write(folder, "/".join(["d"] * DEEPEST + ["in"]), b"")
     write(folder, "/".join(["d"] * (DEEPEST + 1) + ["out"]), b"")
     assert [path.rpartition("/")[2] for path in paths(folder)] == ["in"]
+
+
+def test_half_a_character_is_a_path_like_any_other(folder: str) -> None:
+    assert raw("\ud800") == b"\xed\xa0\x80"
+    assert shown(b"\xed\xa0\x80") == "\\xed\\xa0\\x80"
+    write(folder, shown(b"a\\\xff\n"), b"x")
+    assert os.listdir(os.fsencode(folder)) == [b"a\\\xff\n"]
+    assert paths(folder) == ["a\\\\\\xff\\x0a"]
+
+
+def test_a_file_that_is_read_in_pieces_is_put_together_and_one_that_grows_is_refused(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "x", b"0123456789")
+    whole, asked = os.read, []
+
+    def read_some(file: int, size: int) -> bytes:
+        asked.append(size)
+        return whole(file, min(size, 4))
+
+    monkeypatch.setattr(os, "read", read_some)
+    assert read(folder, "x", 10) == b"0123456789"
+    assert asked == [11, 7, 3, 1]
+    asked.clear()
+    assert read(folder, "x", 1 << 30) == b"0123456789"
+    assert asked == [1 << 20] * 4
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat(__file__).__class__((0o100600,) + (0,) * 9))
+    with pytest.raises(FolderError, match="x has more than 9 bytes"):
+        read(folder, "x", 9)
+
+
+def test_what_is_made_is_its_owners_alone_and_whole(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: whole(file, data[:3]))
+    before = os.umask(0)
+    try:
+        write(folder, "a/b/c", b"0123456789")
+    finally:
+        os.umask(before)
+    assert Path(folder, "a/b/c").read_bytes() == b"0123456789"
+    modes = [Path(folder, name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/c")]
+    assert modes == [0o700, 0o700, 0o600]
+
+
+def test_no_descriptor_is_left_open_whatever_goes_wrong(folder: str) -> None:
+    write(folder, "a/b", b"123")
+    os.mkfifo(f"{folder}/pipe")
+    before = os.listdir("/proc/self/fd")
+    listed(folder, 10)
+    read(folder, "a/b", 3)
+    for act in (
+        lambda: read(folder, "a/b", 2),
+        lambda: read(folder, "a/none", 2),
+        lambda: read(folder, "none/b", 2),
+        lambda: read(folder, "pipe", 2),
+        lambda: write(folder, "a/b/c", b""),
+    ):
+        with pytest.raises(FolderError):
+            act()
+    with pytest.raises(OSError, match="Is a directory"):
+        write(folder, "a", b"")
+    emptied(folder)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_folder_is_emptied_where_the_names_that_it_gives_are_taken(folder: str) -> None:
+    for name in ("\x010", "\x012", "a/\x010", "a/b/c", "a/d"):
+        write(folder, shown(name.encode()), b"")
+    emptied(folder)
+    assert os.listdir(folder) == []
+
+
+def test_each_change_of_a_file_is_another_version(folder: str) -> None:
+    def version() -> tuple[int, int]:
+        [found] = listed(folder, 10)[0]
+        return found.version
+
+    write(folder, "x", b"1")
+    seen = {version()}
+    os.utime(f"{folder}/x", ns=(1, 2))
+    seen.add(version())
+    assert version()[0] == 2
+    Path(folder, "y").touch()
+    os.utime(f"{folder}/y", ns=(1, 2))
+    os.replace(f"{folder}/y", f"{folder}/x")
+    seen.add(version())
+    assert len(seen) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -214,3 +215,64 @@ def test_one_message_leaves_by_one_socket(machine: str, program: bytes) -> None:
 
 def test_a_machine_whose_numbers_are_not_known_has_no_filter() -> None:
     assert seccomp_filter(1, 3, counts_bytes=True, machine="riscv64") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "let", "refused", "error"),
+    [
+        ("fcntl", 1, (*range(8), 36, 37, 38, 1030, 1032), (8, 9, 10, 15, 35, 39, 1024, 1031),
+         errno.EPERM),
+        ("ioctl", 1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451), (0x5412, 0x5402, 0),
+         errno.ENOTTY),
+        ("prctl", 0, (3, 15, 16, 21, 23, 39, 0x53564D41), (1, 4, 22, 24, 38, 0), errno.EPERM),
+    ],
+)  # fmt: skip
+def test_of_a_call_for_many_things_those_that_lead_nowhere_are_let(
+    machine: str, program: bytes, name: str, argument: int, let: Any, refused: Any, error: int
+) -> None:
+    call = number(name, machine)
+    for other in (let[0], refused[0]):
+        arguments = [other] * 6
+        for value in let:
+            for high in (0, 1 << 32):  # the kernel takes the low half
+                arguments[argument] = value + high
+                assert decision(program, machine, call, tuple(arguments)) == ALLOW
+        for value in refused:
+            arguments[argument] = value
+            assert decision(program, machine, call, tuple(arguments)) == ERROR | error
+
+
+def test_each_call_of_a_table_is_let_asked_about_or_not_supported(
+    machine: str, program: bytes
+) -> None:
+    column = list(MACHINES).index(machine)
+    checked = {"open", "openat", "fcntl", "ioctl", "kill", "tkill", "tgkill", "sendmsg", "prctl"}
+    rest = {*system_calls.CHECKED} - checked - {"prlimit64", "mmap"}
+    for names, expected in (
+        (system_calls.ALLOWED, ALLOW),
+        (system_calls.CREATING, ASK),
+        (rest, ERROR | errno.EOPNOTSUPP),
+    ):
+        for name in names:
+            numbers = {key: value for table in TABLES for key, value in table.items()}
+            if (call := numbers[name][column]) is not None:
+                assert decision(program, machine, call) == expected, name
+
+
+def test_where_numbers_begin_and_end(machine: str, program: bytes) -> None:
+    for call, expected in (
+        (402, ERROR | errno.EPERM),
+        (403, ERROR | errno.ENOSYS),
+        (0x3FFFFFFF, ERROR | errno.ENOSYS),
+        (0x40000000, KILL),
+    ):
+        assert decision(program, machine, call) == expected
+
+
+def test_the_old_call_that_opens_has_its_flags_before() -> None:
+    program = seccomp_filter(PID, SOCKET, counts_bytes=False, machine="x86_64")
+    assert program is not None
+    call = number("open", "x86_64")
+    for flags, expected in ((os.O_CREAT, ASK), (os.O_TRUNC, ERROR | errno.EACCES), (0, ALLOW)):
+        other = os.O_CREAT if expected != ASK else 0
+        assert decision(program, "x86_64", call, (other, flags, other)) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -199,8 +200,13 @@ def test_a_worker_that_cannot_confine_itself_says_why_and_ends(
         raise OSError(f"no {given}")
 
     said: list[Any] = []
+
+    def closed(*given: Any) -> int:
+        said.append(given)
+        raise OSError("closed")
+
     monkeypatch.setattr(confinement, "_confine", fails)
-    monkeypatch.setattr(os, "write", lambda *given: said.append(given))
+    monkeypatch.setattr(os, "write", closed)
     given: Any = (1, 2, 3, 4)
     with pytest.raises(Left):
         confinement._confined_or_ended(*given)
@@ -355,6 +361,8 @@ def test_each_version_is_asked_for_the_rights_that_it_knows(
         if number == 445:
             assert given[:2] == (ruleset, 1)
             rule = given[2]._obj
+            assert fcntl.fcntl(rule.path, fcntl.F_GETFL) & os.O_PATH
+            assert not os.get_inheritable(rule.path)
             rules.append((os.readlink(f"/proc/self/fd/{rule.path}"), rule.allowed))
             assert given[3] == 0
             return 0
@@ -420,9 +428,11 @@ def test_a_filter_is_installed_with_a_listener(monkeypatch: pytest.MonkeyPatch) 
     asked = libc(monkeypatch, syscall=syscall, prctl=lambda *_: answers["prctl"])
     monkeypatch.setattr(seccomp.platform, "machine", lambda: "aarch64")
     assert seccomp.install(b"12345678abcdefgh") == 5
+    answers["syscall"] = 0
+    assert seccomp.install(b"12345678abcdefgh") == 0
     assert asked[0] == ("prctl", 38, 1, 0, 0, 0)
     assert asked[1][:4] == ("syscall", 277, 1, 8)
-    assert programs == [(2, b"12345678abcdefgh")]
+    assert programs == [(2, b"12345678abcdefgh")] * 2
     answers["syscall"] = -1
     with pytest.raises(PermissionError, match="seccomp with a listener"):
         seccomp.install(b"12345678")

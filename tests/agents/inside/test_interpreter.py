@@ -210,7 +210,9 @@ def test_what_holds_for_the_whole_session_is_kept(interpreter: Any) -> None:
 def test_calls_are_answered_until_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     (asked, asks), (told, tells) = os.pipe(), os.pipe()
     with os.fdopen(asks, "wb") as stream:
-        for number, code in enumerate(("x = 2", "x * 3", "import sys; sys.argv, sys.path[-2:]")):
+        for number, code in enumerate(
+            ("x = 2", "x * 3", "import sys, __main__; __main__.x, sys.argv, sys.path[-2:]")
+        ):
             wire.send(stream, {"id": f"n{number}", "code": code})
     streams: list[Any] = []
     opened = os.fdopen
@@ -224,4 +226,4 @@ def test_calls_are_answered_until_nobody_asks(monkeypatch: pytest.MonkeyPatch) -
         answers = [wire.receive(stream) for _ in range(3)]
     assert [each["id"] for each in answers] == ["n0", "n1", "n2"]
     assert [each["value"] for each in answers[:2]] == [None, "6"]
-    assert answers[2]["value"] == f"([''], ['/packages', {os.getcwd()!r}])"
+    assert answers[2]["value"] == f"(2, [''], ['/packages', {os.getcwd()!r}])"

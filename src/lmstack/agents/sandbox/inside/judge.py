@@ -44,7 +44,7 @@ class _Answer:
             values = {str(k): wire.decoded(v) for k, v in told["values"].items()}
             functions = {str(name): self._function(str(name)) for name in told["functions"]}
         except (KeyError, TypeError, AttributeError, wire.WireError) as error:
-            raise _Gone(str(error)) from error
+            raise _Gone from error
         found = {**values, **functions}
         return {name: value for name, value in found.items() if not hasattr(builtins, name)}
 
@@ -55,12 +55,12 @@ class _Answer:
             try:
                 wire.send(self.asks, message)
             except wire.WireError as error:
-                raise _Gone(str(error)) from error
+                raise _Gone from error
             told = self._heard()
             try:
                 return wire.decoded(told["value"])
             except (KeyError, TypeError, wire.WireError) as error:
-                raise _Gone(str(error)) from error
+                raise _Gone from error
 
         call.__name__ = name
         return call
@@ -69,7 +69,7 @@ class _Answer:
         try:
             told = wire.receive(self.hears)
         except wire.WireError as error:
-            raise _Gone(str(error)) from error
+            raise _Gone from error
         if isinstance(told, dict) and "raised" in told:
             raise _exception(told["raised"])
         return told
