@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -437,3 +438,29 @@ def test_a_model_with_other_weights_in_place_of_its_own_is_named_by_all_that_it_
         module.config, {**own, **changed}
     )
     assert kept_forms.updated_digest(module, "float32", changed) != plain
+
+
+@pytest.mark.parametrize(
+    ("kinds", "most"),
+    [
+        ("F32", "floats"), ("F16", "floats"), ("BF16", "floats"), ("Q4_0", "blocks of 4 bits"),
+        ("Q4_1", "blocks of 4 bits"), ("Q4_K", "blocks of 4 bits"), ("Q8_0", "blocks"),
+        ("F32 Q8_0", "floats"), ("F32 Q8_0 Q8_0", "blocks"), ("Q4_0 Q8_0", "blocks of 4 bits"),
+        ("Q4_0 Q8_0 Q8_0", "blocks"), ("F32 Q4_0 Q8_0", "blocks"), ("", "floats"),
+    ],
+)  # fmt: skip
+def test_most_weights_are_those_of_half_of_the_bytes(monkeypatch, tmp_path, kinds, most):
+    tensors = {
+        f"t{n}": SimpleNamespace(kind=SimpleNamespace(name=kind), size=8)
+        for n, kind in enumerate(kinds.split())
+    }
+
+    @contextmanager
+    def read_gguf(path):
+        assert path == tmp_path / "m.gguf"
+        yield SimpleNamespace(tensors=tensors)
+
+    monkeypatch.setattr("lmstack.model.read_gguf", read_gguf)
+    assert kept_forms.most_of_gguf(tmp_path / "m.gguf") == most
+    file = SimpleNamespace(gguf=tmp_path / "m.gguf")
+    assert kept_forms.most_weights(file) == most
