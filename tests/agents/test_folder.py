@@ -223,6 +223,7 @@ def test_no_descriptor_is_left_open_whatever_goes_wrong(folder: str) -> None:
 def test_a_folder_is_emptied_where_the_names_that_it_gives_are_taken(folder: str) -> None:
     for name in ("\x010", "\x012", "a/\x010", "a/b/c", "a/d"):
         write(folder, shown(name.encode()), b"")
+    os.symlink("none", f"{folder}/\x011")
     emptied(folder)
     assert os.listdir(folder) == []
 
@@ -242,3 +243,27 @@ def test_each_change_of_a_file_is_another_version(folder: str) -> None:
     os.replace(f"{folder}/y", f"{folder}/x")
     seen.add(version())
     assert len(seen) == 3
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(folder: str) -> None:
+    write(folder, "a/b", b"123")
+    os.symlink(folder, f"{folder}-link")
+    os.symlink("a", f"{folder}/link")
+    for act in (
+        lambda place: listed(place, 10),
+        lambda place: read(place, "a/b", 9),
+        lambda place: write(place, "a/c", b""),
+        emptied,
+    ):
+        with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+            act(f"{folder}-link")
+        with pytest.raises(OSError, match=r"Not a directory"):
+            act(f"{folder}/a/b")
+    for act in (
+        lambda: read(folder, "link/b", 9),
+        lambda: write(folder, "link/c", b""),
+        lambda: read(folder, "a/b/c", 9),
+    ):
+        with pytest.raises(FolderError, match=r"(link|b): Not a directory"):
+            act()
+    assert paths(folder) == ["a/b"]

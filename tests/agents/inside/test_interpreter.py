@@ -166,6 +166,8 @@ def test_what_was_written_is_flushed_at_the_end_of_a_call(
     finally:
         del vars(sys)["own_stream"]
     assert flushed == ["own"]
+    broken = "class F:\n    def flush(self): raise OSError\nsys.stdout = F()"
+    assert interpreter.answer(broken)["error"] is None
 
 
 def test_memory_is_held_back_while_code_runs_and_given_back_where_it_fails(

@@ -127,6 +127,9 @@ def test_a_call_is_its_name_and_its_arguments() -> None:
         "kwargs": {"k": wire.encoded(2.0)},
     }
     assert found.calls == 1
+    with pytest.raises(judge._Gone):
+        names["f"]()
+    assert found.calls == 2
 
 
 @pytest.mark.parametrize(
