@@ -480,3 +480,15 @@ def test_a_file_swapped_between_its_hash_and_its_use_is_not_read(write, tmp_path
             load("model", store)
     with pytest.raises(IntegrityError, match=f"{weights} has changed"):
         load("model", store)
+
+
+@pytest.mark.parametrize("config", [LLAMA, BERT])
+def test_a_model_that_is_only_loaded_says_what_it_can_and_what_it_lacks(write, loaded, config):
+    folder = write(config)
+    kind = "generate" if config is LLAMA else "embed"
+    with pytest.raises(UnsupportedError, match=f"model is of kind '{kind}' and does not generate"):
+        loaded(folder).generate("x")
+    (folder / "tokenizer.json").unlink()
+    wanted = NotFoundError if config is LLAMA else UnsupportedError
+    with pytest.raises(wanted):
+        loaded(folder).generate("x")
