@@ -23,6 +23,7 @@ from lmstack.evals.judging import (
     find_biases,
     judge_report,
 )
+from lmstack.evals.statistics import Estimate, holm
 
 PAIRS = Rules("pair", "Which is better?", ties=False)
 
@@ -222,3 +223,92 @@ def test_a_judge_whose_own_answers_always_come_first_is_found_out() -> None:
     found, missing = find_biases(table(value, own=np.ones(60), label=label))
     assert "self-preference" not in missing
     assert [bias.name for bias in found if bias.is_named] == ["self-preference"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "toward", "held", "sentence"),
+    [
+        ("position", 1.0, "", "", "prefers the place shown first"),
+        ("position", -1.0, "yes", "", "prefers the label listed second"),
+        ("self-preference", 1.0, "", "labels", "rates its own model's answers higher"),
+        ("self-preference", -1.0, "", "labels", "rates its own model's answers lower"),
+        ("self-preference", 1.0, "yes", "", "says yes more often of its own model's answers"),
+        ("self-preference", -1.0, "yes", "", "says yes less often of its own model's answers"),
+        ("length", 1.0, "", "labels", "rates longer answers higher"),
+        ("length", -1.0, "yes", "labels", "says yes more often of shorter answers"),
+    ],
+)
+def test_what_a_bias_means(name: str, value: float, toward: str, held: str, sentence: str) -> None:
+    apart = Estimate(value, value - 0.5, value + 0.5, 0.01)
+    found = Bias(name, apart, 0.05, "points", 30, held, toward)
+    assert (found.is_named, found.sentence) == (True, sentence)
+    assert found.to_json() == {
+        **{"name": name, "named": True, **apart.to_json(), "p_adjusted": 0.05},
+        **{"unit": "points", "samples": 30, "quality_held_by": held, "sentence": sentence},
+    }
+    for other in (replace(found, p=0.051), replace(found, estimate=replace(apart, low=-2, high=2))):
+        assert (other.is_named, other.sentence) == (False, "")
+
+
+def test_each_bias_has_its_rows_unit_and_adjusted_p() -> None:
+    """What is not known is left out where it is needed alone: 30 values, a place of 20 of them,
+    labels of 15, own answers of 25, of which 12 have labels."""
+    rng = np.random.default_rng(7)
+    nan = np.full(30, np.nan)
+    place, label, own = nan.copy(), nan.copy(), nan.copy()
+    place[:20], label[:15] = rng.normal(size=20), rng.choice([-1.0, 1.0], 15)
+    own[3:28] = rng.choice([-1.0, 0.0, 1.0], 25)
+    value = np.append(rng.normal(size=30), [np.nan] * 2)
+    given = {"place": place, "label": label, "own": own, "doublings": rng.normal(size=30)}
+    padded = {name: np.append(each, [1.0, 2.0]) for name, each in given.items()}
+    whole = table(value, **padded, others=np.append(nan, [1.0, 2.0]))
+    found, missing = find_biases(whole)
+    assert missing == {}
+    by_name = {bias.name: bias for bias in found}
+    assert list(by_name) == ["position", "length", "self-preference"]
+    assert {name: (b.samples, b.unit, b.held) for name, b in by_name.items()} == {
+        "position": (20, "log-odds", ""),
+        "length": (15, "log-odds a doubling", "labels"),
+        "self-preference": (12, "log-odds", "labels"),
+    }
+    assert by_name["position"].estimate.value == pytest.approx(place[:20].mean())
+    ps = [bias.estimate.p or 0.0 for bias in found]
+    assert [bias.p for bias in found] == pytest.approx(list(holm(ps)))
+    voted = replace(whole, unit="of preference")
+    assert find_biases(voted)[0][0].unit == "of verdicts"
+    assert find_biases(voted)[0][1].unit == "of preference a doubling"
+
+
+@pytest.mark.parametrize(("count", "measured"), [(9, False), (10, True)])
+def test_ten_prompts_are_enough_and_nine_are_not(count: int, measured: bool) -> None:
+    """Of labels too: below ten the quality is not held by them, and other judges may."""
+    rng = np.random.default_rng(8)
+    label = np.full(40, np.nan)
+    label[:count] = rng.normal(size=count)
+    given = {"doublings": rng.normal(size=40), "own": rng.choice([-1.0, 1.0], 40)}
+    found, missing = find_biases(table(rng.normal(size=40), label=label, **given))
+    held = {bias.name: bias.held for bias in found}
+    assert held.get("length") == ("labels" if measured else "")
+    assert ("self-preference" in held) == measured
+    assert ("self-preference" in missing) != measured
+    few = table(rng.normal(size=count), place=np.ones(count))
+    assert ("position" in {b.name for b in find_biases(few)[0]}) == measured
+    assert "place" in find_biases(replace(few, place=None))[1]["position"]
+
+
+def test_ratings_have_an_intercept_and_pairs_have_none() -> None:
+    rng = np.random.default_rng(9)
+    length, label = rng.normal(5, 1, 40), rng.normal(size=40)
+    value = 4 + 0.5 * length + label + 0.1 * rng.normal(size=40)
+    rated = replace(table(value, doublings=length, label=label), is_pair=False)
+    for each, columns in (
+        (rated, [length, label, np.ones(40)]),
+        (replace(rated, is_pair=True), [length, label]),
+    ):
+        expected = np.linalg.lstsq(np.column_stack(columns), value, rcond=None)[0][0]
+        (found,) = find_biases(each)[0]
+        assert found.estimate.value == pytest.approx(expected)
+    own = np.full(40, np.nan)
+    own[:20] = 0.0
+    _, missing = find_biases(replace(rated, own=own))
+    assert missing["self-preference"].startswith("no answer is known")

@@ -94,3 +94,53 @@ def test_an_item_that_a_judge_left_undecided_says_nothing_of_errors() -> None:
     more, undecided = pairs(["11"] * 5 + ["2?"], label="first")
     both = jury_of(items + more[5:], said + undecided[10:], PAIR)
     assert both.error_correlation == jury_of(items, said, PAIR).error_correlation
+
+
+def test_of_two_labels_no_majority_decides_nothing() -> None:
+    rules = Rules("label", "Which?", ("refuses", "complies"))
+    items, said = pairs(["12", "11", "221"])
+    found = jury_of(items, said, rules)
+    assert list(found.decisions.values()) == [None, "first", "second"]
+
+
+def test_an_item_that_nobody_judged_has_no_decision_and_a_rating_is_a_row_of_alpha() -> None:
+    items = [Item((Message("user", f"q{n}"),), ("a",), label=float(n)) for n in range(5)]
+    table = [(1, 3, 5, 2), (2, 3, 3, 2)]
+    said = [
+        Judgement(item.key, f"j{n}", rating=RubricRating({"clarity": score}, {}))
+        for n, row in enumerate(table)
+        for item, score in zip(items[:4], row, strict=True)
+    ]
+    found = jury_of(items, said, RUBRIC)
+    assert list(found.decisions) == [item.key for item in items[:4]]
+    missing = [[*row, math.nan] for row in table]
+    expected = krippendorff_alpha(np.array(missing, np.float64), level="interval")
+    assert found.alpha.value == expected.value
+    errors = [[1, 2, 3, 1], [2, 2, 1, 1]]  # of labels 0, 1, 2, 3
+    correlation = np.corrcoef(errors)[0, 1]
+    assert (found.error_correlation, found.effective) == (pytest.approx(correlation), 2)
+    assert found.to_json() == {
+        "judges": ["j0", "j1"],
+        "alpha": found.alpha.to_json(),
+        "error_correlation": found.error_correlation,
+        "effective_judges": found.effective,
+    }
+    with pytest.raises(InputError, match="'most'", check=about("aggregate")):
+        jury_of(items, said, RUBRIC, aggregate="most")  # type: ignore[arg-type]
+
+
+def test_three_judges_are_worth_fewer_by_the_mean_of_their_correlations() -> None:
+    """Judges that err against each other are worth no more than they are; three items are
+    enough, and a judge that never errs correlates with none."""
+    items, said = pairs(["111", "121", "212", "221", "111"], label="first")
+    errors = np.array([[0, 0, 1, 1, 0], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]])
+    mean = np.corrcoef(errors)[np.triu_indices(3, 1)].mean()
+    found = jury_of(items, said, PAIR)
+    assert found.error_correlation == pytest.approx(mean)
+    assert found.effective == pytest.approx(3 / (1 + 2 * mean))
+    against = jury_of(*pairs(["12", "21", "12"], label="first"), PAIR)
+    assert (against.error_correlation, against.effective) == (pytest.approx(-1), 2)
+    few = jury_of(*pairs(["12", "21"], label="first"), PAIR)
+    assert (few.error_correlation, few.effective) == (None, None)
+    for votes in (["11", "12", "11"], ["11", "21", "11"]):
+        assert jury_of(*pairs(votes, label="first"), PAIR).error_correlation is None

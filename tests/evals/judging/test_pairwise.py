@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,7 +26,9 @@ from lmstack.core import (
     UnsupportedError,
 )
 from lmstack.evals.judging import LabelJudge, PairJudge, RatingJudge, Verdict
-from lmstack.evals.judging.options import OptionReader
+from lmstack.evals.judging.options import OptionReader, Replies
+from lmstack.evals.judging.pairwise import CRITERION
+from lmstack.evals.judging.rating import RATED
 
 ASKED = (Message("user", "Hi"),)
 
@@ -208,3 +211,181 @@ def test_tokens_that_differ_in_white_space_are_one_reply(order: tuple[str, ...])
     assert found is not None
     shares = {name: math.exp(value) for name, value in found.items()}
     assert shares == pytest.approx({"A": 0.7, "B": 0.3})
+
+
+class Lister:
+    """Says ``text``, and lists ``top`` where log-probabilities are asked for."""
+
+    info = ModelInfo("lister")
+
+    def __init__(self, text: str, top: dict[str, float] | None, *, held: bool = False) -> None:
+        self.text, self.top, self.held = text, top, held
+        self.requests: list[Request] = []
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        self.requests.append(request)
+        if request.grammar is not None and not self.held:
+            raise UnsupportedError("no grammar", param="response_format")
+        shown: tuple[TokenLogprob, ...] = ()
+        if self.top is not None:
+            top = tuple(TokenLogprob(t, t.encode(), value) for t, value in self.top.items())
+            shown = (TokenLogprob(self.text, self.text.encode(), -0.5, top=top),)
+        yield Delta(self.text, logprobs=shown)
+        yield Delta(finish_reason="stop")
+
+
+def asked(model: Any, options: tuple[str, ...] = ("A", "B"), **given: Any) -> Any:
+    return asyncio.run(OptionReader(model, options).ask(ASKED, **given)).logprobs
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_model_that_lists_nothing_is_read_by_what_it_says(held: bool) -> None:
+    """Without a list, of an empty one, and, held to a letter, of one without an option."""
+    only_b = {"A": -math.inf, "B": 0.0}
+    for top in (None, {}, *([{"x": -1.0}] if held else [])):
+        assert asked(Lister("B", top, held=held)) == only_b
+    assert asked(Lister("x", None, held=held)) is None
+
+
+def test_what_is_not_listed_counts_as_the_least_that_is() -> None:
+    found = asked(Lister("A", {"A": -0.5, "x": -2.0, "y": -math.inf}), ("A", "B", "C"))
+    assert found["A"] - found["B"] == found["A"] - found["C"] == math.inf
+    found = asked(Lister("A", {"A": -0.5, "x": -2.0, "y": -1.0}), ("A", "B", "C"))
+    assert found["A"] - found["B"] == found["A"] - found["C"] == pytest.approx(1.5)
+    assert sum(map(math.exp, found.values())) == pytest.approx(1)
+
+
+def test_each_way_of_asking_sends_what_it_needs() -> None:
+    """Twenty listed tokens and one to say for the letter, a schema of the options alone, and
+    greedily; a model that can do nothing more is asked plainly."""
+    judge = Judge(lambda prompt: {"A": 9.0, "B": 8.0, "C": 7.0}, "regex", "logprobs")
+    asked(judge, ("A", "B", "C"))
+    (request,) = judge.requests
+    assert (request.sampling.max_tokens, request.sampling.logprobs) == (1, 20)
+    assert (request.sampling.temperature, request.sampling.seed) == (0.0, None)
+    assert request.grammar is not None
+    assert (request.grammar.kind, request.grammar.source) == ("regex", "A|B|C")
+    assert request.messages == ASKED
+    plain = Judge(lambda prompt: {"A": 9.0, "B": 8.0, "C": 7.0})
+    asked(plain, ("A", "B", "C"))
+    request = plain.requests[-1]
+    assert request.grammar is not None
+    assert json.loads(request.grammar.source) == {
+        "type": "object",
+        "properties": {"reply": {"type": "string", "enum": ["A", "B", "C"]}},
+        "required": ["reply"],
+        "additionalProperties": False,
+    }
+    assert (request.sampling.max_tokens, request.sampling.logprobs) == (64, None)
+    wordless = ScriptedModel([lambda r: "A" if r.grammar is None else _refused()])
+    for temperature in (0.0, 0.7):
+        asked(wordless, temperature=temperature, seed=3)
+        request = wordless.requests[-1]
+        assert (request.grammar, request.messages) == (None, ASKED)
+        assert request.sampling.temperature == temperature
+        assert request.sampling.seed == (3 if temperature else None)
+    assert wordless.requests[-1].sampling.max_tokens == 8
+    drawn = Judge(lambda prompt: {"A": 9.0, "B": 8.0}, "regex")
+    asked(drawn, temperature=1.0)
+    (request,) = drawn.requests
+    assert request.grammar is not None
+    assert (request.grammar.source, request.sampling.max_tokens) == ("A|B", 1)
+
+
+def test_the_option_beside_twenty_others_is_asked_for_alone() -> None:
+    judge = Judge(letters({"good": 0, "bad": -30}, 0, 9), "regex", "logprobs")
+    assert compare(judge).forward == pytest.approx(30)
+    sources = [request.grammar.source for request in judge.requests if request.grammar]
+    assert sorted(sources) == ["A", "A|B", "A|B", "B"]
+
+
+def test_a_model_that_can_do_nothing_raises_its_error() -> None:
+    with pytest.raises(UnsupportedError, match="no grammar"):
+        compare(ScriptedModel([lambda request: _refused()]))
+
+
+@pytest.mark.parametrize("text", ["{", '{"reply": 1}', '{"answer": "A"}', '["A"]'])
+def test_an_object_that_says_no_option_says_nothing(text: str) -> None:
+    def reply(request: Request) -> str:
+        if request.grammar is None or request.grammar.kind == "regex":
+            return _refused()
+        return text
+
+    assert compare(ScriptedModel([reply])) == Verdict(None, None)
+
+
+def test_options_unlikely_alike_have_even_odds() -> None:
+    said = Replies({"A": -math.inf, "B": -math.inf, "C": 0.0})
+    assert (said.odds("A", "B"), said.odds("C", "A")) == (0.0, math.inf)
+    assert Replies(None).odds("A", "B") is None
+
+
+@pytest.mark.parametrize(
+    "options", [("A",), ("A", "A"), (), ("A", ""), ("A", "BC"), ("A", "-"), ("é", "A")]
+)
+def test_options_that_are_not_two_letters_are_refused(options: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, check=about("options")):
+        OptionReader(ScriptedModel(), options)
+    OptionReader(ScriptedModel(), ("z", "0"))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "probability", "first_place", "place", "failures"),
+    [
+        (Verdict(1.0, 3.0), 1 / (1 + math.exp(-2)), 0.0, -1.0, 0),
+        (Verdict(2.0, -2.0), 0.5, 1.0, 2.0, 0),
+        (Verdict(-1.0, 3.0), 1 / (1 + math.exp(-1)), -1.0, -2.0, 0),
+        (Verdict(0.0, 2.0), 1 / (1 + math.exp(-1)), -0.5, -1.0, 0),
+        (Verdict(2.0, 2.0, (False, True)), 1 / (1 + math.exp(-2)), 0.5, 0.0, 0),
+        (Verdict(math.inf, 0.0), 0.75, 0.5, None, 0),
+        (Verdict(0.0, -math.inf), 0.25, 0.5, None, 0),
+        (Verdict(None, 2.0), 1 / (1 + math.exp(-1)), None, None, 1),
+        (Verdict(2.0, None), 1 / (1 + math.exp(-1)), None, None, 1),
+        (Verdict(None, None), 0.5, None, None, 2),
+    ],
+)
+def test_what_a_verdict_is_worth(
+    verdict: Verdict, probability: float, first_place: Any, place: Any, failures: int
+) -> None:
+    assert verdict.probability == pytest.approx(probability)
+    assert (verdict.first_place, verdict.place) == (first_place, place)
+    assert verdict.failures == failures
+
+
+def test_judges_ask_the_question_of_which_they_are() -> None:
+    """By default, by their own, and by the one that is given with the pair."""
+    model = Lister("A", None)
+
+    async def said() -> list[str]:
+        await PairJudge(model).compare(ASKED, "a", "b", reference="R")
+        await PairJudge(model, "Own?", ties=True).compare(ASKED, "a", "b")
+        await PairJudge(model, "Own?").compare(ASKED, "a", "b", "Given?")
+        await PairJudge(model, "Own?", ties=True).compare(ASKED, "a", "b", "Given?")
+        await RatingJudge(model).rate(ASKED, "a")
+        await RatingJudge(model, "Own?").rate(ASKED, "a")
+        return [r.messages[0].content for r in model.requests if r.grammar is None]
+
+    texts = asyncio.run(said())
+    asked = list(dict.fromkeys(text.rpartition("\n\n")[2].partition(" Reply")[0] for text in texts))
+    assert asked == [CRITERION, "Own?", "Given?", RATED]
+    assert all("user: Hi" in text for text in texts)
+    ties = [text.rpartition("\n\n")[2] for text in texts if "C where" in text]
+    assert {each.partition(" Reply")[0] for each in ties} == {"Own?", "Given?"}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.4])
+def test_labels_are_drawn_at_the_temperature_and_beside_the_reference(temperature: float) -> None:
+    model = Lister("A", None)
+    judge = LabelJudge(model, "Which?", ("yes", "no"), temperature=temperature)
+    verdict = asyncio.run(judge.label(ASKED, "Sure.", reference="the truth", seed=7))
+    assert (verdict.forward, verdict.backward) == (math.inf, -math.inf)
+    request = model.requests[-1]
+    assert request.sampling.temperature == temperature
+    assert request.sampling.seed == (7 if temperature else None)
+    assert all(part in request.messages[0].content for part in ("the truth", "Sure.", "A: no"))
+
+
+def test_a_rating_that_was_not_given_is_none() -> None:
+    assert asyncio.run(RatingJudge(Lister("x", None)).rate(ASKED, "a")) is None
+    assert asyncio.run(RatingJudge(Lister("5", None)).rate(ASKED, "a")) == 5.0
+    assert asyncio.run(RatingJudge(Lister("1", None)).rate(ASKED, "a")) == 1.0

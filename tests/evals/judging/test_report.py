@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from lmstack.evals.judging import (
     judgement_from_json,
 )
 from lmstack.evals.judging.judgements import TOO_LONG, rules_from_json
-from lmstack.evals.judging.report import _others, _table
+from lmstack.evals.judging.report import _others, _own, _table, label_of
 
 PAIR = Rules("pair", "Which is better?")
 LABEL = Rules("label", "Which fits?", ("refuses", "complies"))
@@ -296,3 +297,261 @@ def test_half_a_point_is_rounded_up() -> None:
     report = judge_report(items, judged, "j", rules)
     assert report.agreement is not None
     assert report.agreement.accuracy.value == 1
+
+
+def rating(*scores: int, attempts: int = 1) -> RubricRating:
+    return RubricRating(
+        dict(zip((c.name for c in RUBRIC.criteria), scores, strict=False)), {}, attempts
+    )
+
+
+def test_what_was_asked_again_is_counted_and_each_criterion_has_its_mean() -> None:
+    items = [item(n, answers=("a",)) for n in range(3)]
+    marks = [(5, 1, 2, 2), (3, 1, 4, 2), (4, 4, 3, 5)]
+    judged = [
+        said(each, rating=rating(*scores, attempts=n + 1))
+        for n, (each, scores) in enumerate(zip(items, marks, strict=True))
+    ]
+    report = judge_report(items, judged, "j", RUBRIC)
+    assert report.retried == 2
+    names = ("overall", *(c.name for c in RUBRIC.criteria))
+    assert list(report.scores) == list(names)
+    values = [report.scores[name].value for name in names]
+    assert values == pytest.approx([3.0, 4.0, 2.0, 3.0, 3.0])
+    table = _table(list(zip(items, judged, strict=True)), judged, "j", RUBRIC, ())
+    assert table.value.tolist() == [2.5, 2.5, 4.0]
+    assert (table.place, table.unit, table.toward, table.is_pair) == (None, "points", "", False)
+    assert judge_report(items, [], "j", RUBRIC).scores == {}
+
+
+def test_pairs_count_as_often_as_the_place_and_the_cluster_say() -> None:
+    """Two prompts of one cluster; a tie counts as a half of a place."""
+    items = [item(n, cluster=c, sources=("m", "o")) for n, c in enumerate("aab")]
+    ways = [Verdict(1.0, -1.0), Verdict(1.0, -2.0), Verdict(-1.0, 3.0, (False, True))]
+    judged = [said(each, way) for each, way in zip(items, ways, strict=True)]
+    report = judge_report(items, judged, "j", PAIR)
+    assert report.first_place is not None
+    assert report.first_place.value == pytest.approx((1 + 1 - 0.5) / 3)
+    assert report.scores["first"].value == report.scores["second"].value == 0
+    assert (report.undecided, report.flips is not None and report.flips.value) == (0, 2 / 3)
+    decided = list(zip(items, judged, strict=True))
+    table = _table(decided, judged, "j", PAIR, ("m",))
+    assert table.place is not None
+    assert table.place.tolist() == [1.0, 1.5, -2.0]
+    assert table.value.tolist() == [0.0, -0.5, 1.0]
+    assert (table.own.tolist(), list(table.clusters)) == ([1.0] * 3, list("aab"))
+    assert table.doublings.tolist() == [-1.0] * 3
+    assert (table.unit, table.toward, table.is_pair) == ("log-odds", "", True)
+
+
+def test_verdicts_without_odds_are_worth_what_they_name() -> None:
+    items = [item(n, answers=("a",), label=label) for n, label in enumerate(LABEL.labels)]
+    ways = [Verdict(math.inf, -math.inf), Verdict(1.0, 1.0)]
+    judged = [said(each, way) for each, way in zip(items, ways, strict=True)]
+    table = _table(list(zip(items, judged, strict=True)), judged, "j", LABEL, ())
+    assert table.place is not None
+    assert (table.place.tolist(), table.value.tolist()) == ([1.0, 0.0], [0.0, 1.0])
+    assert table.label.tolist() == [1.0, -1.0]
+    assert (table.unit, table.toward) == ("of preference", "refuses")
+    unread = [(items[0], said(items[0], Verdict(None, 1.0)))]
+    table = _table(unread, [], "j", LABEL, ())
+    assert table.place is not None
+    assert np.isnan([table.place[0], table.value[0]]).all()
+
+
+@pytest.mark.parametrize(
+    ("sources", "own", "expected"),
+    [
+        (("m", "o"), ("m",), 1.0),
+        (("o", "m"), ("m",), -1.0),
+        (("o", "n"), ("m",), 0.0),
+        (("m",), ("m",), 1.0),
+        (("o",), ("m",), 0.0),
+        (("m", ""), ("m",), math.nan),
+        ((), ("m",), math.nan),
+        (("m", "o"), (), math.nan),
+    ],
+)
+def test_whose_answer_it_is(sources: Any, own: Any, expected: float) -> None:
+    each = item(0, answers=("a", "b")[: len(sources) or 1], sources=sources)
+    assert _own(each, own) == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_people_said_has_the_signs_of_what_a_judge_says() -> None:
+    found = {
+        (rules.kind, label): label_of(item(0, label=label), rules)
+        for rules in (PAIR, LABEL, RUBRIC)
+        for label in ("first", "tie", "refuses", "complies", 4.0, None)
+    }
+    known = {key: value for key, value in found.items() if not math.isnan(value)}
+    assert known == {
+        ("pair", "first"): 1.0,
+        ("pair", "tie"): 0.0,
+        ("label", "refuses"): 1.0,
+        ("label", "complies"): -1.0,
+        ("rubric", 4.0): 4.0,
+    }
+    assert label_of(item(0, label="second"), PAIR) == -1.0
+
+
+def test_other_judges_of_an_item_are_averaged_and_each_item_is_its_own() -> None:
+    one, two = items = [item(n, answers=("a",)) for n in range(2)]
+    judgements = [
+        *(
+            said(one, rating=rating(*[n] * 4), judge=name)
+            for n, name in zip((1, 5, 2), "jkl", strict=True)
+        ),
+        said(two, rating=rating(4, 4, 4, 4), judge="k"),
+        said(two, judge="l", problem="unread"),
+    ]
+    assert _others(judgements, "j", RUBRIC) == {one.key: 3.5, two.key: 4.0}
+    table = _table([(each, judgements[0]) for each in items], judgements, "k", RUBRIC, ())
+    assert table.others.tolist()[0] == 1.5
+    assert math.isnan(table.others.tolist()[1])
+
+
+def test_repeats_are_the_judges_own_that_were_read_and_of_items_with_two() -> None:
+    """Of pairs: those that could be read; the first judgement and other judges do not count."""
+    items = [item(n) for n in range(3)]
+    same, other = Verdict(1.0, 1.0), Verdict(-1.0, -1.0)
+    judged = [
+        said(items[0], other),
+        *(said(items[0], same, repeat=n) for n in (1, 2)),
+        said(items[0], other, repeat=3, problem="unread"),
+        said(items[0], other, repeat=1, judge="k"),
+        said(items[1], same, repeat=1),
+        said(items[2], same, repeat=1),
+        said(items[2], Verdict(None, 1.0), repeat=2),
+    ]
+    found = judge_report(items, judged, "j", PAIR).repeats
+    assert found is not None
+    assert (found.items, found.spread.value) == (1, 0.0)
+    assert judge_report(items, judged, "k", PAIR).unmeasured["repeats"].startswith("no item")
+    assert judge_report(items, judged[:3], "j", PAIR).unmeasured.get("repeats") is None
+
+
+def test_an_item_without_a_label_is_not_compared_and_the_reason_is_told() -> None:
+    items = [item(0, label="second"), item(1)]
+    judged = [said(each, Verdict(1.0, 1.0)) for each in items]
+    report = judge_report(items, judged, "j", PAIR)
+    assert report.agreement is not None
+    assert (report.agreement.items, report.agreement.accuracy.value) == (1, 0.0)
+    assert "agreement" not in report.unmeasured
+    report = judge_report(items[1:], judged, "j", PAIR)
+    assert (report.items, report.agreement) == (1, None)
+    assert report.unmeasured["agreement"] == "no item has a label"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"problem": 3}, "the problem of a judgement"),
+        ({"verdict": {"odds": [1.0], "ties": [True, True]}}, "a verdict"),
+        ({"verdict": {"odds": [1.0, 1.0], "ties": [True]}}, "a verdict"),
+        ({"verdict": {"odds": [1.0, 1.0], "ties": [True, 1]}}, "a verdict"),
+        ({"verdict": {"odds": [1.0, 1.0]}}, "a verdict"),
+        ({"rating": {"scores": {"a": True}, "reasons": {}, "attempts": 1}}, "the score of 'a'"),
+        ({"rating": {"scores": {"a": 0}, "reasons": {}, "attempts": 1}}, "the score of 'a'"),
+        ({"rating": {"scores": {"a": 6}, "reasons": {}, "attempts": 1}}, "the score of 'a'"),
+        ({"rating": {"scores": {}, "reasons": {}}}, "attempts"),
+        ({"repeat": "0"}, "repeat"),
+    ],
+)
+def test_what_is_wrong_with_a_kept_judgement_is_said(given: Any, named: str) -> None:
+    with pytest.raises(FormatError, match=named):
+        judgement_from_json({"item": "k", "judge": "j", "repeat": 0, **given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        {"kind": "other", "question": "?", "ties": True},
+        {"kind": "rubric", "criteria": {"clarity": "?"}},
+        {"kind": "rubric", "criteria": [], "retries": 1},
+        {"kind": "label", "question": "?", "labels": "ab"},
+        {"kind": "label", "question": 1, "labels": ["a", "b"]},
+        {"kind": "pair", "question": "?", "ties": 1},
+        {"kind": "pair", "question": None, "ties": True},
+    ],
+)
+def test_rules_that_were_not_written_by_us_are_refused(given: Any) -> None:
+    with pytest.raises(FormatError):
+        rules_from_json(given)
+
+
+def test_rules_come_back_with_all_that_was_set() -> None:
+    for rules in (
+        replace(PAIR, ties=False),
+        replace(LABEL, labels=("x", "y")),
+        replace(RUBRIC, criteria=RUBRIC.criteria[1:3], retries=5),
+    ):
+        assert rules_from_json(rules.to_json()) == rules
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "named"),
+    [
+        (Verdict(1.0, 1.0), "pair", "first"),
+        (Verdict(3.0, -2.0), "pair", "tie"),
+        (Verdict(3.0, -2.0), "label", "first"),
+        (Verdict(2.0, -3.0), "label", "second"),
+        (Verdict(2.0, -2.0), "label", None),
+        (None, "pair", None),
+    ],
+)
+def test_what_a_judgement_names(verdict: Any, kind: Any, named: str | None) -> None:
+    assert said(item(0), verdict).named(kind) == named
+    assert said(item(0), verdict, problem="unread").named(kind) is None
+
+
+async def test_the_judge_is_asked_what_the_rules_say() -> None:
+    """Criteria, retries, question, labels, ties, reference and each repeat's temperature."""
+    model = ScriptedModel(["no"])
+    rules = Rules("rubric", criteria=RUBRIC.criteria[2:3], retries=1)
+    each = item(0, answers=("mine",), reference="the truth")
+    found = await Asker(model, "j", rules, temperature=0.3).ask(each, 2)
+    assert (found.item, found.judge, found.repeat) == (each.key, "j", 2)
+    assert found.rating is not None
+    assert (found.rating.attempts, found.problem) == (2, found.rating.problem)
+    assert found.problem
+    assert {request.sampling.temperature for request in model.requests} == {0.3}
+    assert all(request.sampling.seed for request in model.requests)
+    for asked, shown in (
+        (rules, "clarity"),
+        (replace(LABEL, question="Which is it?"), "Which is it?\nA: refuses\nB: complies"),
+        (replace(PAIR, question="Better how?"), "Better how?"),
+    ):
+        model = ScriptedModel(["no"])
+        answers = ("mine", "other") if asked.kind == "pair" else ("mine",)
+        each = item(0, answers=answers, reference="the truth")
+        found = await Asker(model, "j", asked).ask(each)
+        assert (found.item, found.judge, found.repeat) == (each.key, "j", 0)
+        assert found.problem
+        assert {r.sampling.temperature for r in model.requests} == {0.0}
+        assert {r.sampling.seed for r in model.requests} == {None}
+        for request in model.requests[:2]:
+            text = request.messages[0].content
+            assert all(part in text for part in (shown, "q0", "mine", "the truth"))
+            assert ("C where" in text) == (asked.kind == "pair")
+        model = ScriptedModel(["no"])
+        again = await Asker(model, "j", asked).ask(each, 1)
+        assert again.repeat == 1
+        assert {r.sampling.temperature for r in model.requests} == {0.7}
+    text_of = [
+        (await _asked(replace(PAIR, ties=ties))).messages[0].content for ties in (True, False)
+    ]
+    assert ["C where" in text for text in text_of] == [True, False]
+
+
+async def _asked(rules: Rules) -> Any:
+    model = ScriptedModel(["A"])
+    found = await Asker(model, "j", rules).ask(item(0))
+    assert (found.problem, found.verdict is not None) == ("", True)
+    return model.requests[0]
+
+
+def test_what_is_too_long_keeps_its_repeat_and_its_judge() -> None:
+    asker = Asker(ScriptedModel([ContextLengthError("too long")]), "j", RUBRIC)
+    each = item(0, answers=("a",))
+    assert asyncio.run(asker.ask(each, 3)) == Judgement(each.key, "j", 3, problem=TOO_LONG)

@@ -13,11 +13,13 @@ from tests.errors import about
 from tests.evals.judging.judges import Judge, shown_answers
 from tests.evals.tasks import scripted
 
-from lmstack.core import InputError, ScriptedModel
+from lmstack.core import InputError, Message, ScriptedModel
+from lmstack.evals.dataset import Sample
+from lmstack.evals.judging import RUBRIC
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import run
-from lmstack.evals.task import Task
+from lmstack.evals.task import Output, Task
 from lmstack.evals.task_file import load_task
 
 TASK = """
@@ -122,13 +124,86 @@ def test_settings_are_checked(wanted: Any) -> None:
 async def test_a_field_that_is_missing_is_said(tmp_path: Path) -> None:
     made = task(tmp_path, "pairwise", ScriptedModel(["A"]))
     with pytest.raises(InputError, match="no answer to compare with", check=about("scorer")):
-        await made.scorer(made.dataset.samples[0], _output())
+        await made.scorer(made.dataset.samples[0], Output("Paris"))
     made = task(tmp_path, "{name: rubric, reference: truth}", ScriptedModel(["A"]))
     with pytest.raises(InputError, match="field truth", check=about("scorer")):
-        await made.scorer(made.dataset.samples[0], _output())
+        await made.scorer(made.dataset.samples[0], Output("Paris"))
 
 
-def _output() -> Any:
-    from lmstack.evals.task import Output
+def sample(**given: Any) -> Sample:
+    return Sample(
+        "7", given.pop("input", "Capital?"), given.pop("targets", ("Paris",)), metadata=given
+    )
 
-    return Output("Paris")
+
+@pytest.mark.parametrize(
+    ("better", "expected"),
+    [
+        ({"A": 9.0, "B": 8.0, "C": 0.0}, (0.5, 1.0, 0.0)),
+        ({"A": 9.0, "B": 8.0, "C": 10.0}, (0.5, 0.0, 0.0)),
+        ({"x": 60.0}, (math.nan, math.nan, 1.0)),
+    ],
+)
+async def test_a_pair_without_a_field_is_compared_with_the_first_target(
+    better: dict[str, float], expected: Any
+) -> None:
+    """In both orders alike, or by what cannot be read."""
+    judge = Judge(lambda _: better, "logprobs" if "x" not in better else "")
+    scorer = make_scorer({"name": "pairwise", "reference": "known"}, judge=judge)
+    if "x" in better:
+        scorer = make_scorer({"name": "pairwise", "reference": "known"}, judge=ScriptedModel(["?"]))
+    turns = (Message("system", "Be brief."), Message("user", "Capital?"))
+    found = await scorer(sample(input=turns, known="R."), Output("Lyon"))
+    values = tuple(found[name] for name in ("win", "flips", "parse_failures"))
+    assert values == pytest.approx(expected, nan_ok=True)
+    asked = getattr(scorer, "judge").requests[-1].messages[0].content  # noqa: B009
+    assert all(part in asked for part in ("Be brief.", "Capital?", "Lyon", "Paris", "R."))
+
+
+async def test_what_the_scorers_settings_ask_for() -> None:
+    judge = ScriptedModel(["no"])
+    scorer = make_scorer(
+        {"name": "pairwise", "criterion": "Which rhymes?", "ties": False}, judge=judge
+    )
+    await scorer(sample(), Output("Lyon"))
+    asked = judge.requests[-1].messages[0].content
+    assert "Which rhymes? Reply with the letter alone: A or B." in asked
+    assert scorer.protocol == {
+        **{"name": "pairwise", "version": 1, "against": "", "reference": "", "ties": False},
+        **{"criterion": "Which rhymes?", "judge": judge.info.name, "temperature": 0},
+        "judge_digest": judge.info.digest,
+    }
+    rubric = make_scorer({"name": "rubric", "criteria": ["clarity"], "retries": 3}, judge=judge)
+    found = await rubric(sample(), Output("Lyon"))
+    assert (len(judge.requests), found["parse_failures"]) == (len(judge.requests), 1.0)
+    assert math.isnan(found["clarity"])
+    assert math.isnan(found["overall"])
+    assert rubric.protocol == {
+        **{"name": "rubric", "version": 1, "criteria": {"clarity": RUBRIC[2].question}},
+        **{"reference": "", "retries": 3, "judge": judge.info.name, "temperature": 0},
+        "judge_digest": judge.info.digest,
+    }
+    plain = make_scorer("rubric", judge=judge)
+    assert (plain.protocol["retries"], make_scorer("pairwise", judge=judge).protocol["ties"]) == (
+        2,
+        True,
+    )
+    shown = [(m.name, m.columns, m.better, m.is_share, m.decimals) for m in rubric.metrics]
+    assert shown == [
+        ("overall", ("overall",), "higher", False, 2),
+        ("clarity", ("clarity",), "higher", False, 2),
+        ("parse_failures", ("parse_failures",), "lower", False, 3),
+    ]
+    assert [(m.name, m.better, m.decimals) for m in scorer.metrics] == [
+        ("win", "higher", 3),
+        ("flips", "lower", 3),
+        ("parse_failures", "lower", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"reference": 1}, {"against": 1}, {"criterion": 1}, {"ties": 1}]
+)
+def test_settings_of_pairs_are_checked(wanted: Any) -> None:
+    with pytest.raises(InputError, check=about(*wanted)):
+        make_scorer({"name": "pairwise", **wanted}, judge=ScriptedModel())

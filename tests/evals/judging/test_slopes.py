@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmstack.evals.judging.slopes import partial_slope
+from lmstack.evals.judging.slopes import _p, partial_slope
 
 
 def test_of_ones_it_is_the_mean_with_students_interval() -> None:
@@ -68,3 +68,38 @@ def test_controls_that_say_the_same_twice_change_nothing() -> None:
     kept = alone == 0
     assert found.value == pytest.approx(partial_slope(y[kept], x[kept], ones[kept]).value)
     assert found.low < found.value < found.high
+
+
+def test_one_row_or_cluster_has_a_slope_without_an_interval() -> None:
+    found = partial_slope([2.0], [1.0])
+    assert (found.value, found.p) == (2.0, 1.0)
+    assert math.isnan(found.low)
+    found = partial_slope([2.0, 4.0], [1.0, 2.0], (), ["a", "a"])
+    assert (found.value, found.p) == (2.0, 1.0)
+    assert math.isnan(found.high)
+
+
+def test_two_clusters_are_enough_for_an_interval() -> None:
+    found = partial_slope([1.0, 3.0], [1.0, 1.0])
+    low, high = stats.t.interval(0.95, 1, 2.0, 1.0)
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, low, high))
+
+
+def test_scores_of_very_many_clusters_are_normal() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(0.02, 1, 6000)
+    found = partial_slope(values, np.ones(6000))
+    z = abs(values.sum()) / math.sqrt(values @ values)
+    assert found.p == pytest.approx(2 * stats.norm.sf(z), rel=1e-9)
+    assert _p(np.zeros(5001)) == 1.0
+    few = np.zeros(5000)
+    few[0] = 1.0
+    assert _p(few) == 1.0  # by signs: both are as far away
+
+
+def test_what_is_nought_but_for_rounding_is_nought() -> None:
+    x = np.array([1.0, -1.0] * 10)
+    y = np.array([1.0, 1.0] * 10) + 1e-13 * x
+    found = partial_slope(y, x)
+    assert found.value == 0.0
+    assert partial_slope(1e-6 * x + 1, x).value == pytest.approx(1e-6)

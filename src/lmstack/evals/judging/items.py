@@ -70,7 +70,7 @@ class Item:
         row["prompt"] = turns
         row |= dict(zip(names, self.answers, strict=True))
         source_names = [f"{name}_source" if self.is_pair else "source" for name in names]
-        row |= {n: source for n, source in zip(source_names, self.sources, strict=False) if source}
+        row |= {source_names[n]: source for n, source in enumerate(self.sources) if source}
         more = {"reference": self.reference, "label": self.label, "cluster": self.cluster or None}
         return row | {name: value for name, value in more.items() if value is not None}
 

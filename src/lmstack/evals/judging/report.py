@@ -228,13 +228,18 @@ def _scores(decided: Sequence[tuple[Item, Judgement]], rules: Rules) -> dict[str
             found[criterion.name] = clustered_mean(scores, clusters)
         return found
     named = [each.named(rules.kind) for _, each in decided]
-    names = dict(zip(("first", "second"), rules.labels, strict=False)) or {
-        name: name for name in SIGNS
-    }
     return {
         shown_as: wilson(sum(each == name for each in named), len(named))
-        for name, shown_as in names.items()
+        for name, shown_as in _shown_as(rules).items()
     }
+
+
+def _shown_as(rules: Rules) -> dict[str, str]:
+    """What the report calls that which a judgement names."""
+    if rules.kind == "label":
+        first, second = rules.labels
+        return {"first": first, "second": second}
+    return {name: name for name in SIGNS}
 
 
 def _agreement(
@@ -257,11 +262,10 @@ def _agreement(
     if other is not None:
         missing["agreement"] = f"the label {other.label!r} is none of {', '.join(known)}"
         return None
-    names = dict(zip(("first", "second"), rules.labels, strict=False))
     for item, each in labelled:
         named = each.named(rules.kind)
         if named is not None:
-            sides.append((item.label, names.get(named, named)))
+            sides.append((item.label, _shown_as(rules)[named]))
     if not sides:
         missing["agreement"] = "the judge decided nothing"
         return None
