@@ -212,3 +212,37 @@ def test_samples_that_are_needed_are_rounded_up() -> None:
         return cost * 100 / samples + (reach - cost) * math.sqrt(100 / samples)
 
     assert effect(needed) <= 0.1 < effect(needed - 1)
+
+
+def test_how_far_a_studentized_mean_scatters_is_by_the_delta_method() -> None:
+    """With skewness and kurtosis as SciPy has them; at no reach it is the error itself."""
+    values = np.array([0.1, 0.4, 0.2, 2.5, 0.3, 0.9])
+    test = StudentizedMean(values, 12)
+    assert test.error == pytest.approx(scipy.stats.sem(values))
+    assert test.scatter(0.0) == pytest.approx(test.error)
+    for t in (-2.0, 0.5, 6.0):
+        skewness = scipy.stats.skew(values)
+        kurtosis = scipy.stats.kurtosis(values, fisher=False)
+        share = 1 - t * skewness / math.sqrt(6) + t**2 * (kurtosis - 1) / 24
+        assert test.scatter(t * test.error) == pytest.approx(test.error * math.sqrt(share))
+    lopsided = StudentizedMean(np.array([0.0, 0.0, 0.0, 1.0]), 4)
+    assert lopsided.scatter(2 * lopsided.error) == pytest.approx(lopsided.error / 2)
+    alike = StudentizedMean(np.array([2.0, 2.0, 2.0 + 1e-13]), 3)
+    assert (alike.error, alike.scatter(1.0), alike.range) == (0.0, 0.0, pytest.approx((0, 4)))
+    assert math.isnan(StudentizedMean(np.array([2.0]), 1).scatter(1.0))
+    assert StudentizedMean(np.array([0.5, 0.5]), 2).range == (-0.5, 1.5)
+    assert test.range == pytest.approx(
+        (test.value - 1000 * test.error, test.value + 1000 * test.error)
+    )
+    assert test.samples == 12
+
+
+def test_values_all_alike_are_tested_by_their_sign() -> None:
+    alike = StudentizedMean(np.full(5, 0.25), 5)
+    assert (alike.p_above(0.2), alike.p_above(0.25), alike.p_above(0.3)) == (1 / 32, 1.0, 1.0)
+    assert (alike.p_below(0.3), alike.p_below(0.25)) == (1 / 32, 1.0)
+    single = StudentizedMean(np.array([3.0]), 1)
+    assert (single.p_above(0.0), single.p_below(9.0)) == (1.0, 1.0)
+    for value in (math.nan, math.inf):
+        with pytest.raises(InputError, check=about("values")):
+            StudentizedMean(np.array([1.0, value]), 2)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import zlib
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +17,10 @@ from hypothesis import strategies as st
 from tests.errors import about
 from tests.evals.benchmarks.models import chat_subject, output_of, replying
 
-from lmstack.core import FormatError, InputError, Request, ScriptedModel
+from lmstack.core import FormatError, InputError, Request, SamplingParams, ScriptedModel, complete
 from lmstack.evals.benchmarks.mt_bench import (
     JudgePrompts,
+    TwoTurnSolver,
     mt_bench,
     mt_bench_pairs,
     mt_bench_samples,
@@ -198,3 +202,122 @@ def test_other_prompts_or_answers_change_the_protocol() -> None:
     assert {(each.name, each.source) for each in datasets} == {("mt_bench", "s")}
     with pytest.raises(InputError, match="single-math-v1", check=about("prompts")):
         rated(mt_bench(SAMPLES, judge, fewer, source="s"), 1)
+
+
+def test_a_category_without_a_temperature_is_drawn_and_everything_is_counted() -> None:
+    """All tokens of both turns, by a seed of the sample, and no more than asked for."""
+    (travel,) = mt_bench_samples(lines([{**QUESTIONS[0], "category": "travel"}]))
+    model = replying("one", "two words")
+    output = output_of(
+        replace(mt_bench([travel], replying(""), PROMPTS, source="s"), solver=TwoTurnSolver(77, 5)),
+        chat_subject(model),
+    )
+    seed = zlib.crc32(b"5/mt_bench/81")
+    asked = SamplingParams(temperature=0.7, max_tokens=77, seed=seed)
+    assert [request.sampling for request in model.requests] == [asked] * 2
+    usages = [
+        asyncio.run(complete(replying(text), request)).usage
+        for text, request in zip(("one", "two words"), model.requests, strict=True)
+    ]
+    assert output.prompt_tokens == sum(usage.prompt_tokens for usage in usages)
+    assert output.completion_tokens == sum(usage.completion_tokens for usage in usages)
+    assert (output.text, output.finish_reason, output.likelihoods) == ("two words", "stop", ())
+    assert TwoTurnSolver().protocol == {
+        **TwoTurnSolver(77, 5).protocol,
+        "max_tokens": 1024,
+        "seed": 0,
+    }
+    assert set(TwoTurnSolver().protocol) == {"asks", "temperatures", "max_tokens", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"turns": ["a"]}, "row 2 of MT-Bench has the turns"),
+        ({"turns": ["a", 1]}, "row 2 of MT-Bench has the turns"),
+        ({"turns": "ab"}, "row 2 of MT-Bench has the turns"),
+    ],
+)
+def test_a_question_without_two_texts_is_refused(row: Any, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        mt_bench_samples(lines([QUESTIONS[0], {**QUESTIONS[0], **row}]))
+    with pytest.raises(InputError, match="row 1 of MT-Bench", check=about("category")):
+        mt_bench_samples(lines([{**QUESTIONS[0], "category": None}]))
+
+
+@pytest.mark.parametrize(
+    "choices", [[], None, [{}], [{"turns": ["one"]}], [{"turns": ["one", "two", "three"]}]]
+)
+def test_a_reference_has_two_turns(choices: Any) -> None:
+    with pytest.raises(FormatError, match="turns"):
+        mt_bench_samples(lines(QUESTIONS), lines([{"question_id": 101, "choices": choices}]))
+
+
+def test_the_first_choice_is_the_reference_and_only_where_one_is_needed() -> None:
+    answers = [
+        {"question_id": 81, "choices": [{"turns": ["x", "y"]}]},
+        {"question_id": 101, "choices": [{"turns": [2, "four"]}, {"turns": ["no", "no"]}]},
+    ]
+    plain, math_ = mt_bench_samples(lines(QUESTIONS), lines(answers))
+    assert (plain.id, plain.input) == ("mt_bench/81", "Write {it}.")
+    assert plain.metadata == {"turns": QUESTIONS[0]["turns"], "category": "writing"}
+    assert math_.metadata["references"] == ["2", "four"]
+
+
+def test_prompts_that_cannot_be_filled_in_and_missing_answers_are_named() -> None:
+    broken = JudgePrompts(dict.fromkeys(TEMPLATES, ("s", "{nothing}")))
+    with pytest.raises(InputError, match="single-v1 cannot be filled in", check=about("prompts")):
+        rated(mt_bench(SAMPLES, replying(""), broken, source="s"), 0)
+    pairs = mt_bench_pairs(SAMPLES, replying(""), PROMPTS, {}, source="s")
+    with pytest.raises(InputError, match="no answers to mt_bench/81", check=about("others")):
+        rated(pairs, 0)
+    row = {"name": "a", "system_prompt": "b", "prompt_template": "c"}
+    for name in row:
+        with pytest.raises(InputError, match="row 2 of the judge's prompts", check=about(name)):
+            JudgePrompts.read(lines([row, {**row, name: 1}]))
+
+
+def test_both_orders_show_each_answer_in_its_place() -> None:
+    judge = ScriptedModel(["[[C]]"])
+    task = mt_bench_pairs(SAMPLES, judge, PROMPTS, {SAMPLES[0].id: ("o1", "o2")}, source="s")
+    output = Output("m2", facts={"turns": ["m1", "m2"]})
+    scores = asyncio.run(task.scorer(SAMPLES[0], output))
+    assert scores == {"win_1": 0.5, "win_2": 0.5, "flips": 0, "failures": 0}
+    assert sorted(request.messages[1].content for request in judge.requests) == [
+        "Write {it}.|Shorter.|m1|m2|o1|o2",
+        "Write {it}.|Shorter.|o1|o2|m1|m2",
+        "Write {it}.|m1|o1",
+        "Write {it}.|o1|m1",
+    ]
+    assert [(m.name, m.columns, m.better, m.is_share) for m in task.metrics] == [
+        *((name, (name,), "higher", False) for name in ("win_1", "win_2")),
+        *((name, (name,), "lower", False) for name in ("flips", "failures")),
+    ]
+    assert (task.name, task.scorer.is_costly) == ("mt_bench_pairs", True)
+    given = mt_bench(SAMPLES, judge, PROMPTS, source="s")
+    assert [(m.name, m.columns, m.better, m.is_share, m.decimals) for m in given.metrics] == [
+        ("rating", ("sum", "ratings"), "higher", False, 2),
+        ("turn_1", ("turn_1",), "higher", False, 2),
+        ("turn_2", ("turn_2",), "higher", False, 2),
+        ("parse_failures", ("failures",), "lower", False, 3),
+    ]
+    assert given.name == "mt_bench"
+    scored = {"judge": judge.info.name, "judge_digest": judge.info.digest, "temperature": 0}
+    assert given.scorer.protocol == {"scores": "ratings", "prompts": PROMPTS.digest, **scored}
+    assert set(task.scorer.protocol) == {"others", *given.scorer.protocol}
+
+
+def test_a_win_of_one_turn_is_of_that_turn() -> None:
+    """The first turn is won, the second has no verdict in one order."""
+
+    def reply(request: Request) -> str:
+        shown = request.messages[1].content.split("|")
+        if len(shown) > 3:
+            return "[[A]]" if shown[2] == "m1" else "?"
+        return "[[A]]" if shown[1] == "m1" else "[[B]]"
+
+    others = {SAMPLES[0].id: ("o1", "o2")}
+    task = mt_bench_pairs(SAMPLES, ScriptedModel([reply]), PROMPTS, others, source="s")
+    scores = asyncio.run(task.scorer(SAMPLES[0], Output("m2", facts={"turns": ["m1", "m2"]})))
+    assert (scores["win_1"], scores["flips"], scores["failures"]) == (1, 0, 0.25)
+    assert math.isnan(scores["win_2"])
