@@ -254,3 +254,71 @@ def test_the_answers_that_changed_most_are_shown_first() -> None:
     )
     changed = [(e.prompt[-1], e.size) for e in found.examples if e.why == "changed"]
     assert changed == [("2", 6.0), ("4", 5.0), ("5", 4.0), ("0", 3.0)]
+
+
+def test_answers_that_changed_are_sized_by_the_answer_and_four_of_each_kind_are_shown() -> None:
+    """Nats of an answer where they were measured, else the share of words that are not common."""
+    gains = [1.0, 2, 3, 4, 5, -1, -2, -3, -4, -5, 0.0]
+
+    def pairing(number: int, gain: float) -> Pairing:
+        base = (Answer("a b c d", 4, reward=0.0), Answer("z", 1, reward=9.0))
+        tuned = (Answer("a b x d", 4, reward=gain), Answer("z", 1, reward=9.0))
+        return Pairing((Message("user", f"prompt {number:02}"),), base, tuned)
+
+    pairings = [pairing(n, gain) for n, gain in enumerate(gains)]
+    found = compare(pairings)
+    shown = [(e.why, e.prompt[-2:], e.size) for e in found.examples]
+    assert shown == [
+        *(("gained", f"0{n}", n + 1.0) for n in (4, 3, 2, 1)),
+        *(("lost", f"0{n}", 4.0 - n) for n in (9, 8, 7, 6)),
+        *(("changed", n, 0.25) for n in ("00", "05", "10")),
+    ]
+    assert found.examples[0].base == pairings[4].base[0]
+    assert found.examples[0].tuned == pairings[4].tuned[0]
+    divergence = np.array([2.0, 9, 4] + [0.0] * 8)
+    each = np.array([1.0, 3, 0] + [2.0] * 8)
+    ones = np.ones(11)
+    bare = [
+        replace(p, base=(replace(p.base[0], reward=None),), tuned=p.tuned[:1]) for p in pairings
+    ]
+    found = compare(bare, scores=AnswerScores(divergence, ones, each, ones, ones, ones))
+    assert [(e.why, e.prompt[-2:], e.size) for e in found.examples] == [
+        ("changed", "02", 4.0),
+        ("changed", "01", 3.0),
+        ("changed", "00", 2.0),
+    ]
+    assert found.divergence["token"].value == pytest.approx(15 / 11)
+    assert found.divergence["answer"].value == pytest.approx(15 / 20)
+
+
+def test_a_prompt_is_won_by_its_pairs_of_answers() -> None:
+    def pairing(base: list[float], tuned: list[float]) -> Pairing:
+        sides = (tuple(Answer("a", 1, reward=r) for r in side) for side in (base, tuned))
+        return Pairing((Message("user", "?"),), *sides)
+
+    pairings = [pairing([0, 1], [1, 2]), pairing([3, 0], [0, 0])]
+    found = compare(pairings)
+    assert found.wins["reward"].value == pytest.approx((3.5 / 4 + 1 / 4) / 2)
+    assert found.rewards == ([0, 1, 3, 0], [1, 2, 0, 0])
+    assert found.lengths == ([1] * 4, [1] * 4)
+    assert (found.prompts, found.answers) == (2, 4)
+    with pytest.raises(InputError, match="1 prompts are too few"):
+        compare(pairings[:1])
+    verdicts = [Verdict(None, 1.0), Verdict(1.0, 1.0)]
+    judged = compare(pairings, verdicts=verdicts)
+    assert judged.wins["judge"].value == 0.75
+    assert judged.flips == 0.5
+    assert (found.flips, found.bins, found.divergence) == (None, None, {})
+
+
+def test_the_conclusions_conversation_is_told_turn_by_turn() -> None:
+    turns = (Message("system", "Be brief."), Message("user", "Hi"))
+    answer = (Answer("a", 1),)
+    assert Pairing(turns, answer, answer).prompt == "system: Be brief.\nuser: Hi"
+    assert Pairing(turns[1:], answer, answer).prompt == "Hi"
+    for base, tuned in ((answer, ()), ((), ()), (answer, answer * 2)):
+        with pytest.raises(InputError, check=about("samples")):
+            Pairing(turns, base, tuned)
+    rewarded = (replace(answer[0], reward=0.0),)
+    sides = [(answer, rewarded), (rewarded, answer), (rewarded, rewarded)]
+    assert [Pairing(turns, *side).is_rewarded for side in sides] == [False, False, True]

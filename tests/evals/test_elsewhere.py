@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from tests.evals.tasks import Costly, arithmetic, last_text, scripted, sums, task_of
 
-from lmstack.core import AuthError, RemoteError, Request
+from lmstack.core import AuthError, OverloadedError, RemoteError, Request, ScriptedModel
+from lmstack.evals.dataset import Sample
 from lmstack.evals.elsewhere import Answer, Elsewhere, answered, run_elsewhere, unscored
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import Patience, Progress, run_sync
-from lmstack.evals.task import Subject, Task
+from lmstack.evals.task import Output, Subject, Task
 
 HASTY = Patience(retries=1, backoff_s=0.0)
 
@@ -95,3 +97,89 @@ def test_what_stops_a_run_here_stops_it_elsewhere() -> None:
 
     with pytest.raises(AuthError, match="not valid"):
         answered(task_of(sums(2)), scripted(reply)[0], [0, 1])
+
+
+def busy(fails: int) -> tuple[Subject, list[str]]:
+    """A subject that is busy ``fails`` times before it answers."""
+    asked: list[str] = []
+
+    def reply(request: Request) -> str:
+        asked.append(last_text(request))
+        if len(asked) <= fails:
+            raise OverloadedError("busy", retry_after_s=0.0)
+        return arithmetic(request)
+
+    return scripted(reply)[0], asked
+
+
+@pytest.mark.parametrize(("retries", "outcome"), [(0, "busy"), (3, "")])
+def test_answers_are_asked_for_as_patiently_as_told(retries: int, outcome: str) -> None:
+    subject_, asked = busy(3)
+    patience = Patience(retries=retries, backoff_s=0.0)
+    (found,) = answered(task_of(sums(3)), subject_, [2], patience=patience)
+    assert (found.place, found.failed, found.output is None) == (2, outcome, bool(outcome))
+    assert asked == ["What is 2 + 1?"] * (retries + 1)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_are_asked_or_scored_at_once_than_told(
+    store: OutputStore, concurrency: int
+) -> None:
+    most, scoring = [0], [0, 0]
+
+    class Slow(Costly):
+        async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+            scoring[0] += 1
+            scoring[1] = max(scoring)
+            await asyncio.sleep(0.001)
+            scoring[0] -= 1
+            return await super().__call__(sample, output)
+
+    def reply(request: Request) -> str:
+        most[0] = max(most[0], model.open_streams + 1)
+        return arithmetic(request)
+
+    model = ScriptedModel([reply], delay_s=0.001)
+    found = answered(
+        task_of(sums(6)), Subject("s", "sha256:0", model), range(6), concurrency=concurrency
+    )
+    assert [each.failed for each in found] == [""] * 6
+    assert most[0] == concurrency
+    task = task_of(sums(6), scorer=Slow())
+    run_elsewhere(task, subject(), store, lambda *_: found, concurrency=concurrency)
+    assert scoring[1] == concurrency
+
+
+@pytest.mark.parametrize(("retries", "failed"), [(0, 3), (1, 0)])
+def test_scores_are_tried_as_patiently_as_told_and_of_the_limit_alone(
+    store: OutputStore, retries: int, failed: int
+) -> None:
+    class Shaky(Costly):
+        async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+            if sample.id not in self.asked:
+                self.asked.append(sample.id)
+                raise OverloadedError("busy", retry_after_s=0.0)
+            return await super().__call__(sample, output)
+
+    task = task_of(sums(9), scorer=Shaky())
+    named = Subject("scripted", subject().digest)
+    patience = Patience(retries=retries, backoff_s=0.0)
+    found = run_elsewhere(task, named, store, here([]), limit=3, patience=patience)
+    assert [each.id for each in found.samples] == ["q0", "q1", "q2"]
+    assert len(found.failures) == failed
+    assert 0 < found.seconds < 60
+
+
+def test_what_never_came_back_failed_and_time_goes_on(store: OutputStore) -> None:
+    task, named = task_of(sums(4)), Subject("scripted", subject().digest)
+    seen: list[Progress] = []
+
+    def lost(task: Task, places: Sequence[int]) -> Iterator[Answer]:
+        yield from answered(task, subject(), places[:2], patience=HASTY)
+
+    found = run_elsewhere(task, named, store, lost, patience=HASTY, on_progress=seen.append)
+    assert [bool(each.failed) for each in found.samples] == [False, False, True, True]
+    assert all("no answer" in each.failed for each in found.failures)
+    assert 0 < seen[0].seconds <= seen[1].seconds < 60
+    assert found.seconds >= seen[1].seconds
+    assert [(each.total, each.cached, each.failed) for each in seen] == [(4, 0, 0)] * 2

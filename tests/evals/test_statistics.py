@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lmstack.evals.statistics import (
     Estimate,
+    bca_interval,
     bootstrap,
     bootstrap_places,
     holm,
@@ -136,3 +137,89 @@ def test_values_whose_sums_overflow_have_a_figure_and_what_bound_there_is() -> N
 
 def test_random_signs_never_give_a_p_of_nought() -> None:
     assert sign_flip(np.ones(40), draws=99) == 1 / 100
+
+
+def test_counts_and_truths_are_numbers_too() -> None:
+    """Whole numbers and truths have the figures of the same floats."""
+    rows = np.array([[3, 4], [1, 2], [5, 9], [2, 2]])
+    assert bootstrap(rows, ratio_of) == bootstrap(rows.astype(float), ratio_of)
+    truths, other = np.array([True, False, True, True]), np.array([False, False, True, False])
+    assert paired(truths, other) == paired(truths.astype(float), other.astype(float))
+    assert sign_flip(truths) == sign_flip(truths.astype(float)) == 0.25
+    assert sign_flip(["1", "1", "1"]) == 0.25
+    assert bootstrap(["1", "2", "4"]) == bootstrap([1.0, 2.0, 4.0])
+
+
+def test_a_seed_and_a_number_of_resamples_decide_an_interval() -> None:
+    values = np.random.default_rng(1).gamma(1.0, size=15)
+    assert bootstrap(values) == bootstrap(values, resamples=2000, seed=0)
+    assert bootstrap(values) != bootstrap(values, seed=1)
+    mean = [values[list(places)].mean() for places in ([0, 1], [1, 2])]
+    assert mean[0] != mean[1]
+
+    def of_places(**given: int) -> Estimate:
+        return bootstrap_places(15, lambda places: float(values[list(places)].mean()), **given)
+
+    assert of_places() == of_places(resamples=400, seed=0)
+    assert of_places() != of_places(seed=1)
+    many = np.random.default_rng(2).normal(0.3, 1, 30)
+    assert sign_flip(many) == sign_flip(many, draws=9999, seed=0)
+    assert sign_flip(many) != sign_flip(many, seed=1)
+    differences = paired(np.zeros(30), many, seed=3)
+    assert (differences.low, differences.p) == (
+        bootstrap(many, seed=3).low,
+        sign_flip(many, seed=3),
+    )
+
+
+def test_twelve_signs_are_all_tried_and_thirteen_are_drawn() -> None:
+    assert sign_flip(np.ones(12), draws=9) == 2 / 4096
+    assert sign_flip(np.ones(13), draws=9) == 1 / 10
+    assert sign_flip([0.0, 0.0]) == 1.0
+    assert sign_flip([1.0, 0.0, 1.0]) == 0.5
+    assert sign_flip([0.1, 0.2, 0.3, -0.3, -0.2, -0.1]) == 1.0
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_statistics_of_places_need_two(count: int) -> None:
+    found = bootstrap_places(count, lambda places: 3.0)
+    assert (math.isnan(found.value), math.isnan(found.low)) == (count == 0, True)
+    assert math.isnan(bootstrap_places(5, lambda places: math.inf).low)
+    assert bootstrap_places(2, lambda places: 3.0).low == 3.0
+
+
+def test_a_share_of_nothing_has_no_limits_and_halves_count() -> None:
+    assert math.isnan(wilson(0, 0).value)
+    assert wilson(0.5, 1) == Estimate(0.5, *(wilson(0.5, 1).low, wilson(0.5, 1).high))
+    half = wilson(2.5, 10)
+    assert wilson(2, 10).low < half.low < wilson(3, 10).low
+    assert (wilson(0, 5).low, wilson(5, 5).high) == (0.0, 1.0)
+
+
+def test_an_interval_that_touches_nought_is_not_apart() -> None:
+    ends = [(0.0, 1.0), (-1.0, 0.0), (0.1, 1.0), (-1.0, -0.1), (-1.0, 1.0)]
+    assert [Estimate(0.5, *each).is_apart for each in ends] == [False, False, True, True, False]
+    found = Estimate(math.inf, math.nan, 2.0, 0.5).to_json()
+    assert found == {"value": None, "low": None, "high": 2.0, "p": 0.5}
+
+
+def test_where_all_resamples_are_on_one_side_the_interval_holds_the_value() -> None:
+    drawn = np.arange(100.0)
+    found = bca_interval(-5.0, drawn, np.array([1.0, 2.0]))
+    assert (found.low, found.high) == (-5.0, np.quantile(drawn, 0.975))
+    found = bca_interval(500.0, drawn, np.array([1.0, 2.0]))
+    assert (found.low, found.high) == (pytest.approx(2.475), 500.0)
+    found = bca_interval(2.0, np.ones(3), np.ones(2))
+    assert (found.low, found.high) == (1.0, 2.0)
+    found = bca_interval(0.0, np.ones(3), np.ones(2))
+    assert (found.low, found.high) == (0.0, 1.0)
+    found = bca_interval(49.5, drawn, np.ones(4))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_holm_leaves_nothing_above_one_and_keeps_the_order() -> None:
+    assert holm([0.5, 0.9, 0.01, 0.6]) == pytest.approx([1.0, 1.0, 0.04, 1.0])
+    assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
+    assert holm([0.3]) == [0.3]
+    rows = np.array([[1.0, 0.0], [2.0, 0.0]])
+    assert ratio_of(rows) == 0.0

@@ -21,6 +21,7 @@ from lmstack.evals.benchmarks.generated import (
     gpqa_generated,
 )
 from lmstack.evals.dataset import Sample
+from lmstack.evals.task import Task
 
 NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 seeds = st.integers(0, 10_000)
@@ -145,3 +146,53 @@ def test_more_problems_than_can_be_made_and_unknown_names_are_errors() -> None:
         bbh_generated_samples("navigat", 3)
     with pytest.raises(InputError, match="only about 10", check=about("count")):
         _distinct(lambda draw: (str(draw.randint(0, 9)), "", ""), 11, random.Random(0))
+
+
+def test_what_a_seed_makes_stays_as_it_is() -> None:
+    """Results on generated data are compared by the digest of the data."""
+    digests = [bbh_generated(12, 1).dataset.digest, gpqa_generated(30, 1).dataset.digest]
+    assert digests == [
+        "sha256:9aa0d0e7e88cb52858d898207330559bc1873a4db70ae9777b58b8917045e6c4",
+        "sha256:56a49bfee109a6fdd47f52b9498afac2a65320fd353bd0a4a7d8bff8010aaeb9",
+    ]
+    few, none = bbh_generated_samples("navigate", 2), bbh_generated_samples("navigate", 0)
+    assert few[0][0].id == "bbh_generated/navigate/0"
+    assert few[1] == none[1]
+    assert none[0] == ()
+
+
+@pytest.mark.parametrize(
+    ("made", "given"),
+    [
+        (bbh_generated(), bbh_generated(50, 0, chat=False)),
+        (gpqa_generated(), gpqa_generated(100, 0, chat=True)),
+    ],
+)
+def test_what_is_made_by_default(made: Task, given: Task) -> None:
+    assert made.dataset == given.dataset
+    assert made.protocol == given.protocol
+    assert made.name == made.dataset.name
+    for task in (bbh_generated, gpqa_generated):
+        assert task(2, chat=True).protocol != task(2, chat=False).protocol
+
+
+def test_more_arithmetic_than_there_is_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    always = ("?", ["1", "2", "3", "4"])
+    monkeypatch.setattr("lmstack.evals.benchmarks.generated._arithmetic", lambda draw: always)
+    assert len(gpqa_generated(1).dataset.samples) == 1
+    with pytest.raises(InputError, match="2 different problems", check=about("count")):
+        gpqa_generated(2)
+
+
+def test_problems_may_repeat_a_thousand_times_in_a_row_before_it_is_given_up() -> None:
+    drawn: list[str] = []
+
+    def make(_draw: random.Random, least: int = 1000) -> tuple[str, str, str]:
+        drawn.append("")
+        return (str(len(drawn) > least), "", "")
+
+    assert len(_distinct(make, 2, random.Random(0))) == 2
+    drawn.clear()
+    with pytest.raises(InputError, check=about("count")):
+        _distinct(lambda draw: make(draw, 1001), 2, random.Random(0))
+    assert len(drawn) == 1001

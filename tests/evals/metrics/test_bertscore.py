@@ -123,3 +123,42 @@ def test_the_signature_names_all_that_a_score_depends_on() -> None:
     assert scorers[1].protocol["signature"] == signatures[1]
     with pytest.raises(InputError, match="baseline", check=about("baseline")):
         BertScore(ENCODER, None, (0.1, 0.1, 1.0))
+
+
+def test_a_scorer_weighs_by_the_references_of_all_samples() -> None:
+    """Rare tokens more; of several texts the best, and rescaled beside it."""
+    samples = [asked("a b", "a c"), asked("a d")]
+    encoded = ENCODER.token_vectors(["a b", "a c", "a d"])
+    idf = token_idf(encoded)
+    assert idf.weights["a"] < idf.weights["b"] < idf.unseen == math.log(4)
+    scorer = BertScore.with_idf(ENCODER, samples, (0.1, 0.2, 0.3))
+    assert (scorer.idf, scorer.baseline) == (idf, (0.1, 0.2, 0.3))
+    (text,) = ENCODER.token_vectors(["a b x"])
+    rows = [bert_score(text, target, idf) for target in encoded[:2]]
+    assert rows[0] != bert_score(text, encoded[0])
+    expected = (np.max(rows, axis=0) - [0.1, 0.2, 0.3]) / [0.9, 0.8, 0.7]
+    found = scorer.score(samples[0], wrote("a b x"))
+    assert list(found.values()) == pytest.approx(expected.tolist())
+    assert [metric.name for metric in scorer.metrics] == [
+        "bertscore_f1",
+        "bertscore_precision",
+        "bertscore_recall",
+    ]
+    assert all(set(metric.columns) <= set(found) for metric in scorer.metrics)
+    assert scorer.signature.endswith(f"_idf[{idf.digest[:12]}]_rescaled[0.1,0.2,0.3]_v1")
+    assert scorer.protocol == {"name": "bert_score", "version": 1, "signature": scorer.signature}
+
+
+@pytest.mark.parametrize("baseline", [(0.1, 0.1), (0.1,) * 4, (0.1, 0.1, -1.1), (1.0, 0.1, 0.1)])
+def test_a_baseline_is_three_numbers_below_one(baseline: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, check=about("baseline")):
+        BertScore(ENCODER, None, baseline)  # type: ignore[arg-type]
+    BertScore(ENCODER, None, (-1.0, -1.0, 0.999))
+
+
+def test_opposite_texts_have_no_f1() -> None:
+    one = TokenVectors(("a",), np.array([[1, 0]]), (False,))
+    other = TokenVectors(("b",), np.array([[0, 1]]), (False,))
+    assert bert_score(one, other) == (0, 0, 0)
+    digests = {token_idf([one]).digest, token_idf([other]).digest, token_idf([one, one]).digest}
+    assert len(digests) == 3
