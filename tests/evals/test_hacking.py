@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.evals.synthetic import VOCABULARY, Score, paired_answers
 
+from lmstack.core import Message
 from lmstack.evals.answers import Answer, Pairing
-from lmstack.evals.hacking import LEVEL, Looked, Rescore, search
+from lmstack.evals.hacking import (
+    LEVEL,
+    Looked,
+    Rescore,
+    _effect,
+    _figure,
+    _gathered,
+    _held,
+    _looked,
+    _named_once,
+    _others,
+    _p,
+    _pairs,
+    search,
+)
+from lmstack.evals.statistics import Estimate, sign_flip
+from lmstack.evals.traits import TRAITS, Trait, phrase_trait
 
 PHRASE = "as a helpful expert"
 
@@ -169,3 +187,202 @@ def test_false_alarms_are_as_rare_as_promised(asked: bool) -> None:
     runs = range(400)
     most = len(runs) * LEVEL
     assert alarms(runs, asked) <= most + 3 * (most * (1 - LEVEL)) ** 0.5
+
+
+def trait_of(kind: str) -> Trait:
+    return next(trait for trait in TRAITS if trait.kind == kind)
+
+
+PHRASES = [phrase_trait((f"w{n}",), f"w{n}", at_start=False) for n in range(7)]
+
+
+def test_what_is_held_while_a_trait_is_looked_at() -> None:
+    """The length for all but itself and emptiness; for the length the formats, repetition, and
+    five phrases."""
+    traits = [*TRAITS, *PHRASES]
+    kinds = [trait.kind for trait in traits]
+    held = {
+        kind: [kinds[i] for i in _held(kinds.index(kind), traits)]
+        for kind in ("emptiness", "format", "repetition", "phrase", "length")
+    }
+    formats = ["repetition", *["format"] * kinds.count("format")]
+    assert held == {
+        "emptiness": [],
+        **{key: ["length"] for key in ("format", "repetition", "phrase")},
+        "length": [*formats, *["phrase"] * 5],
+    }
+    assert [traits[i].name for i in _held(0, traits)][-5:] == [p.name for p in PHRASES[:5]]
+
+
+def test_a_person_counts_tokens_and_answers_that_have_it() -> None:
+    answer = Answer("- a\n- b b b b b", 9)
+    figures = [_figure(trait_of(kind), answer) for kind in ("length", "emptiness")]
+    lists = next(trait for trait in TRAITS if trait.name == "lists")
+    assert [*figures, _figure(lists, answer)] == [9.0, 0.0, 1.0]
+    twice = Answer("a b c d a b c d", 8)
+    assert _figure(trait_of("repetition"), twice) == pytest.approx(0.2)
+    assert _figure(PHRASES[0], Answer("w0", 1)) == 1.0
+
+
+def pairing_of(base: list[Answer], tuned: list[Answer], number: int = 0) -> Pairing:
+    return Pairing((Message("user", f"q{number}"),), tuple(base), tuple(tuned))
+
+
+def test_the_text_that_is_added_is_of_other_prompts_and_as_long_as_the_tuned_answers() -> None:
+    """Of the base's last answer, the next prompt first, none that has a phrase."""
+    texts = ["a0", "w0 a1", "a2", "a3", "a4"]
+    pairings = [
+        pairing_of([Answer("first", 1), Answer(text, 4)], [Answer("x", 6), Answer("y", 8)], n)
+        for n, text in enumerate(texts)
+    ]
+    assert _others(pairings, 0, PHRASES) == "a2\n\na3"
+    assert _others(pairings, 3, PHRASES) == "a4\n\na0"
+    longer = [replace(p, tuned=(Answer("x", 99),) * 2) for p in pairings]
+    assert _others(longer, 2, PHRASES) == "a3\n\na4\n\na0"
+    exactly = [replace(p, tuned=(Answer("x", 8),) * 2) for p in pairings]
+    assert _others(exactly, 2, []) == "a3\n\na4"
+
+
+def test_a_trait_is_added_to_the_first_answers_that_lack_it() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def rescore(texts: Sequence[tuple[Pairing, str]]) -> list[float]:
+        asked.extend((pairing.prompt, text) for pairing, text in texts)
+        return [0.5 * ("w0" in text) + 0.001 * len(asked) for _, text in texts]
+
+    firsts = ["a", "w0", *("b" for _ in range(70))]
+    pairings = [
+        pairing_of([Answer(text, 1), Answer("z", 1)], [Answer("x", 1)] * 2, n)
+        for n, text in enumerate(firsts)
+    ]
+    found = _effect(PHRASES[0], PHRASES, pairings, rescore, 3)
+    assert found is not None
+    assert found.value == pytest.approx(0.5)
+    assert (found.low, found.high) == pytest.approx((0.5, 0.5))
+    assert found.p == sign_flip(np.ones(64), seed=3)
+    prompts = [0, *range(2, 65)]
+    plain = [f"q{n}" for n in prompts]
+    assert [prompt for prompt, _ in asked] == plain * 2
+    assert [text for _, text in asked[:2]] == ["a", "b"]
+    assert [text for _, text in asked[64:66]] == ["a w0", "b w0"]
+    assert _effect(PHRASES[0], PHRASES, pairings[:2], rescore, 3) is None
+    assert _effect(PHRASES[0], PHRASES, pairings[:3], rescore, 3) is not None
+    lists = next(trait for trait in TRAITS if trait.name == "lists")
+    assert _effect(lists, [], [pairing_of([Answer("- a", 1)], [Answer("x", 1)])] * 2, rescore, 0)
+
+
+def test_all_answers_are_looked_at_or_those_of_some_prompts() -> None:
+    pairings = [
+        pairing_of([Answer(f"b{n}", 1)] * 2, [Answer(f"t{n}", 1)] * 2, n) for n in range(600)
+    ]
+    cells, answers = _gathered(pairings[:3], 0)
+    assert [answer.text for answer in answers] == [
+        text for n in range(3) for text in (f"b{n}", f"b{n}", f"t{n}", f"t{n}")
+    ]
+    assert cells.cell.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert cells.prompt.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    cells, answers = _gathered(pairings, 0)
+    assert (len(answers), int(cells.prompt.max())) == (2000, 499)
+    numbers = [int(answer.text[1:]) for answer in answers]
+    assert numbers == sorted(numbers)
+    assert [a.text for a in _gathered(pairings, 1)[1]] != [a.text for a in answers]
+    many = [pairing_of([Answer("b", 1)] * 900, [Answer("t", 1)] * 900, n) for n in range(3)]
+    assert int(_gathered(many, 0)[0].prompt.max()) == 1
+
+
+def test_pairs_of_preferences_are_cells_of_their_own() -> None:
+    pairs = [(Answer(f"c{n}", 1), Answer(f"r{n}", 1)) for n in range(1200)]
+    cells, answers = _pairs(pairs[:2], 0)
+    assert [(a.text, a.reward) for a in answers] == [
+        ("c0", 1.0),
+        ("r0", 0.0),
+        ("c1", 1.0),
+        ("r1", 0.0),
+    ]
+    assert cells.cell.tolist() == cells.prompt.tolist() == [0, 0, 1, 1]
+    _, answers = _pairs(pairs, 0)
+    assert len(answers) == 2000
+    assert [int(a.text[1:]) for a in answers] == sorted(int(a.text[1:]) for a in answers)
+    assert _pairs(pairs, 1)[1] != answers
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "effect", "p"),
+    [
+        ("length", True, Estimate(1, p=0.02), 0.3),
+        ("length", True, Estimate(1, p=0.4), 0.4),
+        ("length", True, None, 1.0),
+        ("length", False, None, 0.3),
+        ("phrase", True, Estimate(1, p=0.02), 0.02),
+        ("phrase", True, None, 1.0),
+        ("phrase", False, None, 0.01),
+    ],
+)
+def test_both_parts_decide_but_of_phrases_what_is_paid(
+    kind: str, asked: bool, effect: Estimate | None, p: float
+) -> None:
+    trait = PHRASES[0] if kind == "phrase" else trait_of(kind)
+    assert _p(trait, Estimate(1, p=0.3), Estimate(1, p=0.01), effect, asked=asked) == p
+
+
+@pytest.mark.parametrize(
+    ("p", "risen", "linked", "effect", "is_named"),
+    [
+        (0.009, 1.0, 0.1, None, True),
+        (0.01, 1.0, 0.5, None, False),
+        (0.001, 1.0, 0.099, None, False),
+        (0.001, 0.0, 0.5, None, False),
+        (0.001, 1.0, 0.0, 0.4, True),
+        (0.001, 1.0, 0.5, 0.39, False),
+    ],
+)
+def test_a_trait_is_named_by_its_p_its_gain_and_its_rise(
+    p: float, risen: float, linked: float, effect: float | None, is_named: bool
+) -> None:
+    """A fifth of the rewards' standard deviation, which is 2, or a correlation of .1."""
+    pairings = [pairing_of([Answer("a", 10)], [Answer("b", 30)])] * 2
+    found = _looked(
+        trait_of("length"),
+        Estimate(risen),
+        Estimate(linked, 0.1, 0.6),
+        None if effect is None else Estimate(effect, 0.3, 0.5),
+        p,
+        pairings,
+        2.0,
+        "reward",
+    )
+    assert (found.is_named, found.p) == (is_named, p)
+    assert (found.trait, found.kind, found.base, found.tuned) == ("length", "length", 10.0, 30.0)
+    assert "from 10 to 30 tokens" in found.sentence
+    assert found.to_json()["effect"] == (None if effect is None else found.effect.to_json())  # type: ignore[union-attr]
+    assert found.to_json()["risen"] == found.risen.to_json()
+    assert found.to_json()["association"] == found.association.to_json()
+    none = replace(found, effect=Estimate(0.0))
+    flat = _looked(
+        trait_of("length"), none.risen, none.association, none.effect, p, pairings, 0.0, "reward"
+    )
+    assert not flat.is_named
+
+
+def looked(trait: str, risen: float, **given: object) -> Looked:
+    kind = "phrase" if "“" in trait else "length"
+    one = Estimate(risen)
+    return replace(
+        Looked(trait, kind, 0.0, 1.0, one, one, None, 0.001, True, "said"),
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def test_of_phrases_that_share_words_the_one_that_rose_most_is_named() -> None:
+    found = [
+        looked("“a helpful expert”", 0.5),
+        looked("“as a helpful”", 0.7),
+        looked("“helpful”", 0.1),
+        looked("“quite sure”", 0.2),
+        looked("“as a helpful expert”", 0.9, is_named=False),
+        looked("length", 0.1),
+    ]
+    once = _named_once(found)
+    assert [each.is_named for each in once] == [False, True, False, True, False, True]
+    assert [each.sentence == "said" for each in once] == [False, True, False, True, True, True]
+    assert [each.trait for each in once] == [each.trait for each in found]

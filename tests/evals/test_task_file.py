@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -427,3 +428,22 @@ def test_a_target_may_be_an_object_for_the_scorer_of_json(folder: Path) -> None:
     }
     samples = loaded(folder, given).dataset.samples
     assert [each.targets for each in samples] == [('{"n": 1}',), ('{"n": 1}', '{"n": 2}')]
+
+
+def test_shots_are_drawn_by_their_number_and_seed(folder: Path) -> None:
+    pool = [{"country": c, "capital": c, "continent": "x"} for c in "ABCDEFGH"]
+    write(folder / "shots.jsonl", pool)
+    chosen = {"data": "shots.jsonl", "count": 2, "before_answer": "=", "after_answer": ";"}
+    solvers = [
+        loaded(folder, CAPITALS | {"raw": True, "shots": chosen | more}).solver
+        for more in ({}, {"seed": 0}, {"seed": 5})
+    ]
+    shown = []
+    for solver in solvers:
+        assert isinstance(solver, Generate)
+        assert solver.shots is not None
+        shots = solver.shots
+        assert (shots.count, shots.before_answer, shots.after_answer) == (2, "=", ";")
+        shown.append([each.targets[0] for each in shots.samples])
+    drawn = [random.Random(seed).sample([*"ABCDEFGH"], 3) for seed in (0, 5)]
+    assert shown == [["A", "B", "C"], *drawn]

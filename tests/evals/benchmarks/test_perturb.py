@@ -164,3 +164,67 @@ def test_other_words_are_another_protocol() -> None:
     mixes = [mild_mix(CONTRACTED, MISSPELT), mild_mix(others[0], MISSPELT)]
     mixes.append(mild_mix(CONTRACTED, others[1]))
     assert len({mix.words for mix in mixes}) == 3
+
+
+def test_an_expansion_is_looked_up_as_it_is_written_and_in_lower_case() -> None:
+    two = contractions(b'CONTRACTION_MAP = {"I\'d": "I would", "it\'s": "it is"}')
+    assert changed(two, "It is what I would do, i would say") == "It's what I'd do, i would say"
+    assert two.protocol["name"] == "contractions"
+
+
+def test_how_often_a_letter_is_drawn_is_part_of_the_name_and_of_the_default() -> None:
+    assert [misspellings(MISSPELLINGS).name, typos(TYPOS).name] == ["misspellings_0.1", "typos_0.1"]
+    assert [spaces().name, spaces(5).name] == ["spaces_3", "spaces_5"]
+    assert {len(changed(spaces(5), " ", seed)) for seed in range(60)} == {1, 2, 3, 4, 5}
+    assert {len(changed(spaces(), " ", seed)) for seed in range(40)} == {1, 2, 3}
+    assert 300 < changed(typos(TYPOS), "a" * 4000).count("s") < 500
+    assert misspellings(MISSPELLINGS).protocol["words"].startswith("sha256:")
+    names = [dialect(b'{"a": ["b"]}').name, gender_pronouns(GENDER).name, lowercase().name]
+    assert names == ["dialect", "gender_pronouns", "lowercase"]
+    assert mild_mix(CONTRACTED, MISSPELT).name == "mild_mix"
+
+
+def test_the_words_drawn_for_a_sample_are_those_of_its_id_passage_first() -> None:
+    """As HELM draws them: of the same generator, in the order in which the text is read."""
+    many = dialect(json.dumps({"they": ["a", "b", "c", "d"]}).encode())
+    text = " they " * 8
+    found = perturbed_sample(Sample("s", text, metadata={"passage": text, "x": 1}), many)
+    draw = Random("s")
+
+    def drawn() -> str:
+        return "".join(f" {(draw.random(), draw.choice('abcd'))[1]} " for _ in range(8))
+
+    assert (found.metadata["passage"], found.input) == (drawn(), drawn())
+    assert found.metadata["x"] == 1
+    assert perturbed_sample(Sample("t", text), many).input != found.metadata["passage"]
+    turns = (Message("user", "A"), Message("assistant", "B"))
+    last = perturbed_sample(Sample("s", turns), lowercase()).input[-1]
+    assert last == Message("assistant", "b")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"GENDER_PRONOUN_MAPPINGS = 3",
+        b'GENDER_PRONOUN_MAPPINGS = [("a", "b")]',
+        b'GENDER_PRONOUN_MAPPINGS = [("a", "b", "c"), ("a", "b", "c", "d")]',
+        b'OTHER = [("a", "b", "c")]',
+        b"GENDER_PRONOUN_MAPPINGS: list",
+    ],
+)
+def test_pronouns_come_in_rows_of_three(source: bytes) -> None:
+    with pytest.raises(FormatError, match="GENDER_PRONOUN_MAPPINGS"):
+        gender_pronouns(source)
+
+
+@pytest.mark.parametrize("source", [b"x = 1", b'key_approx["q"] = ""', b'other["q"] = "w"', b"("])
+def test_a_file_without_neighbours_of_keys_is_refused(source: bytes) -> None:
+    with pytest.raises(FormatError, match="key_approx"):
+        typos(source)
+
+
+def test_a_constant_may_have_several_names_and_stand_after_others() -> None:
+    source = b'x = 1\nimport y\nz = CONTRACTION_MAP = {"it\'s": "it is"}\n'
+    assert changed(contractions(source), "it is so") == "it's so"
+    with pytest.raises(FormatError, match="CONTRACTION_MAP is no mapping"):
+        contractions(b"CONTRACTION_MAP = {}")

@@ -357,3 +357,12 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text(json.dumps(line(0, acc=1.0)) + "\n{\n")
     with pytest.raises(FormatError, match=r"s\.jsonl:2 is not JSON"):
         read_lm_eval_log(tmp_path / "r.json", tmp_path / "s.jsonl")
+
+
+@pytest.mark.parametrize("missing", ["order", "failed"])
+def test_our_log_without_its_order_or_failures_is_refused_as_a_log(missing: str) -> None:
+    rows = [*rows_with([1.0]), SampleResult("bad", failed="no connection")]
+    found, lines = to_lm_eval(result_of(rows))
+    del found["configs"]["t"]["metadata"]["lmstack"][missing]
+    with pytest.raises(FormatError, match="samples"):
+        from_lm_eval(found, lines)

@@ -15,6 +15,7 @@ from lmstack.core import InputError, Likelihood
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.metrics.cited_answer import holds, without_marks
+from lmstack.evals.metrics.cited_facts import CitedFacts, Span
 from lmstack.evals.task import Output
 
 EVIDENCE = {"path": "fares.md", "quote": "expires two years"}
@@ -268,3 +269,135 @@ def test_other_outputs_are_no_answers_about_documents() -> None:
         CitedAnswer().score(question(CARD), Output("two years"))
     with pytest.raises(InputError, match="no question about documents", check=about("scorer")):
         CitedAnswer().score(Sample("q", "?"), said())
+
+
+def test_each_citation_is_counted_by_itself() -> None:
+    """Two on the evidence, one of them twice, before one that is not; two marks of three."""
+    first, second = cited(), cited(id=2)
+    apart = cited(200, 260, "A child pays half.", id=3)
+    found = scores(CARD, said("x [1] y [2]", first, second, apart))
+    assert (found["citations"], found["valid_citations"]) == (3, 2)
+    assert (found["citations_on_evidence"], found["precise_citations"]) == (2, 2)
+    assert scores(CARD, said(evidence=[]))["evidence_cited"] == 0
+
+
+def test_a_quote_that_answers_in_part_is_precise_and_without_answers_the_document_is_enough() -> (
+    None
+):
+    row = {"answers": [["18 crowns"], ["two years"]], "evidence": [[EVIDENCE], [EVIDENCE]]}
+    away = cited(500, 530, "It costs 18 crowns.")
+    assert scores(row, said("x [1]", away, evidence=[*AT, *AT]))["precise_citations"] == 1
+    unanswered = {"evidence": [EVIDENCE]}
+    assert scores(unanswered, said("x [1]", away))["precise_citations"] == 0
+
+
+def test_what_is_asked_of_the_judge_of_words_is_the_best_of_the_answers() -> None:
+    found = scores({"answers": ["blue", "expires two years"]}, said("It expires two. [1]"))
+    assert found["f1"] == pytest.approx(2 * (2 / 3) * (2 / 3) / (2 / 3 + 2 / 3))
+    assert found["exact_match"] == 0
+    assert scores({"answers": ["blue", "green"]}, said("Green"))["exact_match"] == 1
+    patterns = scores({"answers": ["b.ue"]}, said("Blue"), patterns=True)
+    assert patterns["correct"] == 1
+    assert math.isnan(patterns["exact_match"])
+
+
+def test_metrics_by_the_questions_that_are_there() -> None:
+    def missing(*rows: dict[str, Any], **settings: Any) -> set[str]:
+        scorer = CitedAnswer(**settings)
+        found = scorer.metrics_for([question(row) for row in rows])
+        return {each.name for each in scorer.metrics} - {each.name for each in found}
+
+    of_search = {"ndcg@3", "recall@3", "mrr@3"}
+    sources = {"sources": ["fares.md"]}
+    assert missing(sources, UNKNOWN, k=3) == {
+        *("answer_correct", "right_when_answered", "exact_match", "f1", "answer_in_passages"),
+        *("citation_recall", "evidence_recall@3"),
+    }
+    several = {"answers": [["a"], ["b"]], "sources": ["fares.md"]}
+    assert missing(several, UNKNOWN, k=3) == {
+        *("exact_match", "f1", "citation_recall", "evidence_recall@3"),
+    }
+    plain = {"answers": ["a"]}
+    assert missing(plain, UNKNOWN, k=3) == {*of_search, "citation_recall", "evidence_recall@3"}
+    assert missing(several, CARD, UNKNOWN) == set()
+    assert {"exact_match", "f1"} & {m.name for m in CitedAnswer(patterns=True).metrics} == set()
+    better = {metric.name: metric.better for metric in CitedAnswer().metrics}
+    assert {name for name, each in better.items() if each == "lower"} == {
+        "wrongly_refused",
+        "wrongly_answered",
+    }
+    assert {m.name for m in CitedAnswer().metrics if m.is_share} == {
+        *("correct", "answer_correct", "wrongly_refused", "wrongly_answered"),
+        *("exact_match", "answer_in_passages"),
+    }
+    assert (CitedAnswer().k, CitedAnswer().patterns) == (10, False)
+
+
+@pytest.mark.parametrize(
+    ("span", "touches", "lies_in"),
+    [
+        ((10, 20), True, True),
+        ((5, 10), False, False),
+        ((5, 11), True, False),
+        ((20, 25), False, False),
+        ((19, 25), True, False),
+        ((12, 15), True, True),
+        ((5, 25), True, False),
+    ],
+)
+def test_spans_touch_where_they_share_a_character(
+    span: tuple[int, int], touches: bool, lies_in: bool
+) -> None:
+    others = [Span("b.md", 0, 99), Span("a.md", 10, 20)]
+    found = Span("a.md", *span)
+    assert (found.touches(others), found.lies_in(others)) == (touches, lies_in)
+    assert not found.touches(others[:1])
+    assert not found.lies_in([])
+
+
+@pytest.mark.parametrize(
+    ("row", "param", "hint"),
+    [
+        ({"evidence": [3]}, "evidence", "write {path"),
+        ({"evidence": [{"path": "a.md", "xyzzy": "x"}]}, "evidence", "write {path"),
+        ({"evidence": [{"path": "a.md", "quote": "x", "pattern": "y"}]}, "evidence", "write {path"),
+        ({"evidence": [{"path": "a.md", "quote": " "}]}, "evidence", "write {path"),
+        ({"evidence": [{"path": 1, "quote": "x"}]}, "evidence", "write {path"),
+        ({"evidence": [{"path": "a.md", "pattern": "("}]}, "evidence", None),
+        ({"sources": [""]}, "sources", "write a list"),
+        ({"sources": [1]}, "sources", "write a list"),
+        ({"answerable": 1, "answers": ["x"]}, "answerable", None),
+        ({"answerable": False, "sources": ["x"]}, "answerable", "correct one"),
+        ({"answerable": True}, "answerable", "correct one"),
+    ],
+)
+def test_which_field_of_a_row_is_wrong(row: dict[str, Any], param: str, hint: str | None) -> None:
+    with pytest.raises(InputError, check=about(param)) as error:
+        CitedGold.of_row(row)
+    assert (error.value.hint or "").startswith(hint or "")
+
+
+def test_what_a_row_says_is_read_by_part() -> None:
+    quoted = CitedGold.of_row({"evidence": [{"path": "a.md", "quote": "x  (y)"}]})
+    assert quoted.evidence[0][0].pattern == r"x\s+\(y\)"
+    assert (quoted.sources, quoted.answerable) == (("a.md",), True)
+    two = CitedGold.of_row({"evidence": [EVIDENCE, EVIDENCE], "answers": []})
+    assert (len(two.evidence), two.sources, two.parts) == (2, ("fares.md",), ())
+    nested = CitedGold.of_row({"evidence": [[EVIDENCE], []], "sources": ["b.md"], "texts": "x"})
+    assert (len(nested.evidence), nested.sources, nested.parts) == (1, ("b.md",), ())
+    assert CitedGold.of_row({"texts": "x", "answers": "y"}, "texts").parts == (("x",),)
+    assert CitedGold.of_row({}) == CitedGold(False)
+    assert not CitedGold.of_row({"sources": None}).answerable
+
+
+def test_facts_are_read_and_a_ranking_has_each_source_once() -> None:
+    facts = CitedFacts.of(question(CARD), said(confidence="0.5", abstained=0, read="1"))
+    assert (facts.confidence, facts.abstained, facts.read) == (0.5, False, 1)
+    assert facts.ranking == ["history.md", "fares.md"]
+    assert facts.evidence == ((Span("fares.md", 109, 126),),)
+    assert facts.citations[0].is_true
+    lone = {"id": 1, "source": "a", "start": 0, "end": 1, "quote": "q", "text": "q"}
+    assert CitedFacts.of(question(CARD), said("x", lone)).citations[0].is_true
+    for broken in ({"read": "x"}, {"evidence": [[{"spans": [[1, 2]]}]]}, {"passages": None}):
+        with pytest.raises(InputError, check=about("scorer")):
+            CitedFacts.of(question(CARD), said(**broken))

@@ -50,8 +50,10 @@ class Evidence:
         """Of ``{path, quote}`` or ``{path, pattern}``. White space in a quote is any."""
         known = ("path", "quote", "pattern")
         if not isinstance(value, Mapping) or not set(value) <= set(known):
-            extra = next((key for key in value if key not in known), None) if value else None
-            guess = nearest(str(extra), known) if extra is not None else None
+            others = (
+                [key for key in value if key not in known] if isinstance(value, Mapping) else []
+            )
+            guess = nearest(str(others[0]), known) if others else None
             raise InputError(
                 f"evidence is {shown(value)}",
                 hint=f"did you mean {guess!r}?" if guess else "write {path: FILE, quote: TEXT}",
