@@ -46,3 +46,24 @@ def test_a_missing_field_names_the_nearest() -> None:
 def test_a_value_that_is_no_text_is_refused(value: object) -> None:
     with pytest.raises(InputError, match="not text", check=about("a")):
         InputTemplate("{{a}}").render({"a": value})
+
+
+@pytest.mark.parametrize("text", [3, None, "\ud800"])
+def test_a_template_is_text(text: object) -> None:
+    with pytest.raises(InputError, match="input", check=about("input")):
+        InputTemplate(text)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"has '\{\{a, and then more t"):
+        InputTemplate("before {{a, and then more than twenty characters")
+
+
+def test_fields_are_named_once_in_their_order() -> None:
+    assert InputTemplate(r"{{b}} {{a}} {{ b }} \{{c}} {{d}}").fields == ("b", "a", "d")
+
+
+def test_what_a_row_has_is_told_where_nothing_is_near() -> None:
+    for row, hint in (({"x": 1, "yy": 2}, "it has x, yy"), ({}, "it has no fields")):
+        with pytest.raises(
+            InputError, match="no field 'question'", check=about("question")
+        ) as error:
+            InputTemplate("{{question}}").render(row)
+        assert error.value.hint == hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -155,3 +156,82 @@ def test_all_won_and_all_lost_are_no_accident() -> None:
 def test_no_table_is_refused() -> None:
     with pytest.raises(InputError, match="no table of pairs"):
         exact_pairs(30, 30, 50, 0.0)
+
+
+def test_the_power_of_many_pairs_is_the_normal_one() -> None:
+    """By hand: the spread at the bound, and the one that is true."""
+    pairs, normal = BinaryPairs(30, 50, 999), NormalDist()
+    discordant = 80.5 / 1000
+    assert pairs.discordant == discordant
+    for bound, true, share in (
+        (-0.05, 0.0, discordant),
+        (0.02, 0.2, 0.2),
+        (-0.3, 0.01, discordant),
+    ):
+        at_bound = math.sqrt((max(share, abs(bound)) - bound**2) / 999)
+        here = math.sqrt((share - true**2) / 999)
+        z = (true - bound - normal.inv_cdf(0.95) * at_bound) / here
+        assert pairs.power(bound, 0.05, true) == pytest.approx(normal.cdf(z))
+    few = BinaryPairs(10, 12, 500)
+    assert few.power(-0.05, 0.05, 0.0) == pairs_power(500, -0.05, 0.05, 0.0, 22.5 / 501)
+    assert few.power(-0.05, 0.05, 0.1) == pairs_power(500, -0.05, 0.05, 0.1, 0.1)
+    scarce = BinaryPairs(0, 0, 501)
+    spread = math.sqrt((0.05 - 0.0025) / 501)
+    z = (0.05 - normal.inv_cdf(0.95) * spread) / math.sqrt(0.5 / 502 / 501)
+    assert scarce.power(-0.05, 0.05, 0.0) == pytest.approx(normal.cdf(z))
+
+
+def test_figures_of_pairs_by_hand() -> None:
+    pairs = BinaryPairs(12, 7, 150)
+    differences = np.array([1.0] * 12 + [-1.0] * 7 + [0.0] * 131)
+    assert pairs.value == pytest.approx(differences.mean())
+    assert pairs.error == pytest.approx(differences.std() / math.sqrt(150))
+    assert (pairs.samples, pairs.range) == (150, (-1.0, 1.0))
+    assert BinaryPairs(9, 0, 9).error == 0.0
+    assert (pairs.p_above(-1.0), pairs.p_below(1.0)) == (1.0, 1.0)
+    assert pairs.p_above(-0.999) < 1e-6
+    assert pairs.p_below(0.05) == exact_pairs(7, 12, 150, -0.05)
+    assert pairs.p_above(0.05) == exact_pairs(12, 7, 150, 0.05)
+    assert pairs.upper(0.05) == -BinaryPairs(7, 12, 150).lower(0.05)
+
+
+@pytest.mark.parametrize(
+    ("table", "bound"),
+    [
+        ((-1, 3, 9), 0.0),
+        ((3, -1, 9), 0.0),
+        ((5, 5, 9), 0.0),
+        ((3, 3, 9), -1.0),
+        ((3, 3, 9), 1.0),
+    ],
+)
+def test_what_is_no_table_or_no_bound_is_refused(table: tuple[int, int, int], bound: float) -> None:
+    with pytest.raises(InputError, match="no table of pairs"):
+        exact_pairs(*table, bound)
+
+
+def test_a_score_without_a_variance_is_nought_or_endless() -> None:
+    found = [float(tango(*table, 10, 0.0)) for table in ((0, 0), (1, 0))]
+    assert found == [0.0, 1.0]
+    assert float(tango(0, 0, 10, -1e-14)) > 0
+    assert float(tango(10, 0, 10, 1.0)) == 0.0
+    assert float(tango(0, 10, 10, 1.0)) < 0
+
+
+def test_limits_have_the_level_of_the_exact_test_up_to_five_hundred_pairs() -> None:
+    for table in ((3, 2, 40), (12, 7, 150), (0, 4, 60)):
+        pairs = BinaryPairs(*table)
+        for alpha in (0.05, 0.2):
+            low = pairs.lower(alpha)
+            assert pairs.p_above(low - 2e-4) <= alpha + 1e-3
+            assert pairs.p_above(low + 2e-4) >= alpha - 1e-3
+    assert BinaryPairs(0, 9, 9).lower(0.05) == -1.0
+
+
+def test_a_detectable_effect_is_the_least_with_the_power() -> None:
+    for pairs in (BinaryPairs(5, 5, 100), BinaryPairs(30, 30, 2000)):
+        for power in (0.5, 0.9):
+            effect = pairs.detectable(-0.05, 0.05, power)
+            assert pairs.power(-0.05, 0.05, -0.05 + effect) >= power
+            assert pairs.power(-0.05, 0.05, -0.05 + effect - 1e-3) < power
+    assert BinaryPairs(0, 0, 1).detectable(0.0, 0.05, 0.8) == 1.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -109,3 +111,92 @@ def test_a_text_is_cut_before_the_first_stop(text: str, stops: list[str]) -> Non
     assert text.startswith(cut)
     assert not any(stop in cut for stop in stops)
     assert cut == text or any(text.startswith(stop, len(cut)) for stop in stops)
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("fits", [3, 1])
+def test_a_chat_is_scored_with_ever_fewer_shots(turns: bool, fits: int) -> None:
+    """The template's text, a space less before the answer, and how long it took."""
+
+    class Chat(HashedLikelihoods):
+        def render_chat(self, messages: Sequence[Message]) -> str:
+            return "".join(f"<{m.role}>{m.content}" for m in messages)
+
+    model = Chat()
+    texts = [model.render_chat(PROMPT.messages(ASKED, n, shots_as_turns=turns)) for n in range(4)]
+    model.limit = len(texts[fits])
+    solver = LikelihoodSolver(PROMPT, chat=True, shots_as_turns=turns)
+    output = asyncio.run(solver(ASKED, likelihood_subject(model)))
+    assert model.asked[-2:] == [(texts[fits], "no"), (texts[fits], "yes")]
+    assert (output.facts, output.completion_tokens) == ({"shots": fits}, 2)
+    assert 0 <= output.seconds < 60
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_a_chat_is_asked_with_ever_fewer_shots(turns: bool) -> None:
+    messages = [PROMPT.messages(ASKED, n, shots_as_turns=turns) for n in range(4)]
+    most = sum(len(m.content) for m in messages[2])
+
+    def reply(request: Request) -> str:
+        if sum(len(m.content) for m in request.messages) > most:
+            raise ContextLengthError("too long")
+        return "yes; and"
+
+    model = ScriptedModel([reply])
+    sampling = SamplingParams(temperature=0.0, stop=(";",))
+    solver = GenerationSolver(PROMPT, sampling, chat=True, shots_as_turns=turns)
+    output = asyncio.run(solver(ASKED, chat_subject(model)))
+    assert [request.messages for request in model.requests] == [messages[3], messages[2]]
+    assert (output.text, output.facts, output.finish_reason) == ("yes", {"shots": 2}, "stop")
+    assert 0 <= output.seconds < 60
+    never = ScriptedModel([ContextLengthError("too long")])
+    with pytest.raises(ContextLengthError):
+        asyncio.run(solver(ASKED, chat_subject(never)))
+    assert len(never.requests) == 4
+
+
+def test_tokens_of_all_drafts_are_counted_and_seeds_are_of_the_solvers_seed() -> None:
+    model = ScriptedModel(["one", "two three"])
+    solver = GenerationSolver(FewShot("{question}"), SamplingParams(temperature=1.0), drafts=2)
+    output = asyncio.run(solver(ASKED, chat_subject(model)))
+    alone = [
+        asyncio.run(
+            GenerationSolver(FewShot("{question}"))(ASKED, chat_subject(ScriptedModel([t])))
+        )
+        for t in ("one", "two three")
+    ]
+    assert output.completion_tokens == sum(each.completion_tokens for each in alone)
+    assert output.prompt_tokens == sum(each.prompt_tokens for each in alone)
+    assert (output.text, output.facts) == ("one", {"drafts": ["one", "two three"]})
+    assert alone[0].facts == {}
+    key = hashlib.sha256(b"0\x001\x00a").digest()[:7]
+    assert model.requests[1].sampling.seed == int.from_bytes(key, "big")
+    asyncio.run(replace(solver, seed=1)(ASKED, chat_subject(model)))
+    assert len({request.sampling.seed for request in model.requests}) == 4
+
+
+def test_solvers_protocols_name_every_setting() -> None:
+    likely, said = LikelihoodSolver(PROMPT), GenerationSolver(PROMPT)
+    assert likely.protocol == {
+        **{"asks": "likelihoods", "prompt": PROMPT.protocol, "continuation": " {choice}"},
+        **{"chat": False, "shots_as_turns": False},
+    }
+    assert replace(likely, chat=True).protocol["continuation"] == "{choice}"
+    assert said.protocol == {
+        **{"asks": "text", "prompt": PROMPT.protocol, "chat": False, "drafts": 1, "seed": 0},
+        "shots_as_turns": False,
+        "sampling": {"temperature": 0.0, "max_tokens": 256},
+    }
+    for name in ("chat", "shots_as_turns"):
+        assert replace(likely, **{name: True}).protocol[name] is True
+        assert replace(said, **{name: True}).protocol[name] is True
+
+
+def test_no_drafts_and_no_choices_are_refused() -> None:
+    with pytest.raises(InputError, match="0 drafts", check=about("drafts")):
+        GenerationSolver(PROMPT, SamplingParams(temperature=1.0), drafts=0)
+    with pytest.raises(InputError, match="sample a has no choices", check=about("choices")):
+        asyncio.run(
+            LikelihoodSolver(PROMPT)(replace(ASKED, choices=(), gold=()), likelihood_subject())
+        )
+    assert cut_at("ab", ("a", "b")) == cut_at("ab", ("b", "a")) == ""

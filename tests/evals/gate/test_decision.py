@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.errors import about
 from tests.evals.gate.samples import SECONDS, TOXICITY, comparison, pairs, scores
 
 from lmstack.core import InputError
 from lmstack.evals.gate import Decision, GateComparison, GateConfig, GateRule, decide
+from lmstack.evals.gate.decision import _p
 from lmstack.evals.statistics import holm
 
 NON_INFERIOR = GateRule("mmlu", margin=0.05)
@@ -265,3 +267,122 @@ def test_a_threshold_beside_a_claim_adjusts_neither() -> None:
     found = ask(GateRule("a", kind="superior"), threshold, on=tasks)
     assert all(r.alpha / 2 < r.p == r.p_adjusted <= r.alpha for r in found.results)
     assert found.verdict == "PROMOTE"
+
+
+def test_a_decision_as_json_has_each_part_in_its_place() -> None:
+    """A HOLD with one rule that passed, and a PROMOTE without a baseline."""
+    rules = NON_INFERIOR, SUPERIOR
+    found = ask(*rules, on=pairs(30, 20, 600))
+    written = found.to_json()
+    assert set(written) == {
+        *("verdict", "reasons", "more", "rules", "config", "candidate", "baseline"),
+    }
+    assert written["reasons"] == list(found.reasons)
+    assert len(written["reasons"]) == 5
+    assert [rule["outcome"] for rule in written["rules"]] == ["passed", "undecided"]
+    assert written["rules"][0]["more"] is None
+    assert written["rules"][1]["more"] == found.results[1].more == found.more is not None
+    assert written["rules"][1]["power_if_equal"] is None
+    assert written["rules"][0]["power_if_equal"] == found.results[0].power_if_equal
+    assert written["rules"][0]["high"] == found.results[0].interval[1]
+    assert (written["rules"][0]["task"], written["rules"][0]["metric"]) == ("mmlu", "accuracy")
+    threshold = GateRule("mmlu", kind="at_least", threshold=0.5)
+    alone = ask(threshold, on=GateComparison(scores([1.0] * 200))).to_json()
+    assert (alone["verdict"], alone["more"], alone["baseline"]) == ("PROMOTE", None, None)
+    one = comparison([1.0, 2.0], [1.0, 2.5], metric=SECONDS, clusters=("a", "a"))
+    unknown = ask(NON_INFERIOR, on=one).to_json()["rules"][0]
+    assert (unknown["low"], unknown["detectable"], unknown["power_if_equal"]) == (None, None, None)
+
+
+def test_the_neediest_rule_says_how_many_more() -> None:
+    few, fewer = pairs(3, 3, 90, task="a"), pairs(3, 3, 60, task="b")
+    rules = [GateRule(name, margin=0.05) for name in ("a", "b")]
+    found = ask(*rules, on=[few, fewer])
+    needs = [result.more for result in found.results]
+    assert None not in needs
+    assert found.more == max(n for n in needs if n is not None)
+    assert needs[0] != needs[1]
+    never = ask(rules[0], GateRule("b", kind="superior"), on=[few, pairs(2, 6, 60, task="b")])
+    assert [result.outcome for result in never.results] == ["undecided"] * 2
+    assert never.more is None
+    good = [pairs(20, 20, 600, task="c"), few]
+    assert ask(GateRule("c", margin=0.05), rules[0], on=good).more == needs[0]
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (9e-7, "below 1e-6"),
+        (1e-6, "1e-06"),
+        (0.00099, "0.001"),
+        (0.000123, "0.0001"),
+        (0.001, "0.001"),
+        (0.25, "0.250"),
+    ],
+)
+def test_how_a_p_is_written(p: float, said: str) -> None:
+    assert _p(p) == said
+
+
+def test_what_each_rule_asks_and_what_was_measured() -> None:
+    low = GateComparison(scores([1.0] * 4 + [0.0] * 196, metric=TOXICITY))
+    ceiling = ask(GateRule("mmlu", kind="at_least", threshold=0.1), on=low).results[0]
+    assert (ceiling.asked, ceiling.bound) == ("below 0.100", -0.1)
+    assert ceiling.title == "mmlu toxicity"
+    better = pairs(60, 20, 600)
+    plain = ask(SUPERIOR, on=better).results[0]
+    assert plain.asked == "better than the baseline"
+    margin = ask(GateRule("mmlu", kind="superior", margin=0.01), on=better).results[0]
+    assert margin.asked == "better than the baseline by more than 0.010"
+    assert "shown (p" in margin.sentence
+    assert "broken (p" in ask(NON_INFERIOR, on=pairs(10, 90, 600)).results[0].sentence
+    held = ask(NON_INFERIOR, on=pairs(3, 3, 60)).results[0]
+    assert f"undecided (p {_p(held.p_adjusted)}, alpha 0.05)" in held.sentence
+    assert held.power_if_equal == held.test.power(-0.05, 0.05, 0.0)
+    assert plain.power_if_equal is None
+    many = ask(NON_INFERIOR, on=pairs(30, 30, 1200)).results[0]
+    assert "on 1,200 samples" in many.sentence
+    assert many.interval == (many.test.lower(0.05), many.test.upper(0.05))
+    assert many.detectable == many.test.detectable(-0.05, 0.05, 0.8)
+
+
+def test_notes_say_how_often_the_gate_may_be_asked() -> None:
+    def last(count: int, **more: Any) -> str:
+        return ask(NON_INFERIOR, on=pairs(count, count, 20 * count), **more).reasons[-1]
+
+    assert "another chance to pass by luck" in last(3)
+    assert "divided over 3 looks" in last(3, looks=3)
+    assert "asked again at any time" in last(3, looks="any")
+    assert last(30).startswith("mmlu accuracy")
+    assert last(60, looks=3).startswith("mmlu accuracy")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5])
+def test_a_threshold_at_the_end_of_a_share_shows_nothing(threshold: float) -> None:
+    rule = GateRule("mmlu", kind="at_least", threshold=threshold)
+    alone = GateComparison(scores([1.0, 0.0] * 9))
+    with pytest.raises(InputError, match="threshold of mmlu", check=about("threshold")):
+        ask(rule, on=alone)
+
+
+def test_a_margin_as_large_as_a_share_shows_nothing_and_which_field_is_wrong() -> None:
+    for margin in (1.0, 1.5):
+        with pytest.raises(InputError, match=f"is {margin:g}, and a share", check=about("margin")):
+            ask(GateRule("mmlu", margin=margin), on=pairs(1, 1, 9))
+    ask(GateRule("mmlu", margin=0.99), on=pairs(1, 1, 9))
+    wide = comparison([1.0, 2.0, 3.0], [1.5, 2.5, 2.0], metric=SECONDS)
+    assert ask(GateRule("mmlu", margin=2.0), on=wide).results[0].bound == -2.0
+    with pytest.raises(InputError, check=about("task")) as error:
+        ask(GateRule("zzz", margin=0.1), on=pairs(1, 1, 9))
+    assert error.value.hint == "evaluate it before asking the gate"
+    both = [pairs(1, 1, 9), pairs(1, 1, 9, metric=TOXICITY)]
+    with pytest.raises(InputError, check=about("metric")) as error:
+        ask(GateRule("mmlu", metric="zzz", margin=0.1), on=both)
+    assert error.value.hint == "known: accuracy, toxicity"
+    named = ask(GateRule("mmlu", metric="toxicity", margin=0.1), on=both)
+    assert named.results[0].title == "mmlu toxicity"
+    assert ask(NON_INFERIOR, on=both).results[0].title == "mmlu accuracy"
+    others = [pairs(1, 1, 9), pairs(1, 1, 9, task="b")]
+    old = GateComparison(others[1].candidate, scores([1.0] * 9, "older", task="b"))
+    with pytest.raises(InputError, match="2 baselines: old, older"):
+        ask(NON_INFERIOR, GateRule("b", margin=0.1), on=[others[0], old])
