@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.evals.agreement import (
+    _distance,
+    _one_less,
     cohen_kappa,
     corrected_share,
     krippendorff_alpha,
@@ -148,3 +151,104 @@ def test_what_cannot_be_estimated_is_refused() -> None:
         cohen_kappa([1, 2], [1])
     with pytest.raises(InputError, match="not finite"):
         prediction_powered([0, NAN], [0, 1], [1, 1])
+
+
+@pytest.mark.parametrize("ratings", [[1, 2], 3.0, [[[1.0]]]])
+def test_ratings_are_a_table(ratings: object) -> None:
+    with pytest.raises(InputError, match="ratings have the shape", check=about("ratings")):
+        krippendorff_alpha(ratings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("human", "judged", "rest"),
+    [
+        ([1.0], [1.0], [1.0, 0.0]),
+        ([1.0, 0.0], [1.0], [1.0, 0.0]),
+        ([1.0, 0.0], [1.0, 0.0], [1.0]),
+        ([[1.0, 0.0]] * 2, [[1.0, 0.0]] * 2, [1.0, 0.0]),
+        ([1.0, 0.0], [1.0, 0.0], [[1.0, 0.0], [1.0, 0.0]]),
+    ],
+)
+def test_too_few_labels_or_none_of_the_same_items_are_refused(
+    human: object, judged: object, rest: object
+) -> None:
+    with pytest.raises(InputError, match="people labelled"):
+        prediction_powered(human, judged, rest)  # type: ignore[arg-type]
+    prediction_powered([1.0, 0.0], [1.0, 0.0], [0.0, 1.0])
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_labels_that_are_not_finite_are_refused_on_every_side(place: int) -> None:
+    sides = [[0.0, 1.0, 1.0] for _ in range(3)]
+    sides[place][1] = NAN
+    with pytest.raises(InputError, match="not finite"):
+        prediction_powered(*sides)
+
+
+def test_the_estimate_by_a_judge_is_that_of_its_paper() -> None:
+    """Angelopoulos et al. (2023), with the weight that makes the variance least, cut to [0, 1]."""
+    rng = np.random.default_rng(2)
+    y = rng.random(30)
+    for f, g in (
+        (y + rng.normal(0, 0.3, 30), rng.random(80) + 0.2),
+        (-y, rng.random(80)),
+        (0.3 * y, 0.3 * rng.random(80)),
+    ):
+        spread = np.var([*f, *g], ddof=1)
+        weight = np.clip(np.cov(y, f)[0, 1] / spread / (1 + 30 / 80), 0, 1)
+        value = weight * g.mean() + (y - weight * f).mean()
+        error = math.sqrt(weight**2 * g.var(ddof=1) / 80 + (y - weight * f).var(ddof=1) / 30)
+        found = prediction_powered(y, f, g)
+        half = stats.norm.ppf(0.975) * error
+        expected = (value, value - half, value + half)
+        assert (found.value, found.low, found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["positives", "sensitivity", "specificity"])
+@pytest.mark.parametrize("counts", [(-1, 5), (6, 5), (0, 0)])
+def test_counts_of_a_share_are_checked_each(name: str, counts: tuple[int, int]) -> None:
+    given = {"positives": (3, 9), "sensitivity": (9, 9), "specificity": (9, 9), name: counts}
+    with pytest.raises(InputError, match=f"{name} are", check=about(name)):
+        corrected_share(*given.values())
+
+
+def test_a_share_at_its_ends_and_limits_that_say_nothing() -> None:
+    assert corrected_share((0, 9), (9, 9), (9, 9)).value == 0.0
+    assert corrected_share((9, 9), (9, 9), (9, 9)).value == 1.0
+    assert corrected_share((0, 99), (90, 99), (90, 99)).value == 0.0
+    assert corrected_share((99, 99), (90, 99), (90, 99)).value == 1.0
+    assert corrected_share((1, 2), (1, 1), (1, 9)).value == 0.0
+    vague = corrected_share((5, 9), (1, 1), (1, 99))
+    assert (vague.low, vague.high) == (0.0, 1.0)
+    with pytest.raises(InputError, match=r"sensitivity 0\.500, specificity 0\.500"):
+        corrected_share((5, 9), (1, 2), (1, 2))
+
+
+def test_kappa_by_places_among_the_labels_and_by_seed() -> None:
+    first, second = list("aabbccab"), list("abbbcaac")
+    order = ["c", "a", "b", "never"]
+    ours = cohen_kappa(first, second, weights="linear", labels=order)
+    theirs = cohen_kappa_score(first, second, weights="linear", labels=order)
+    assert ours.value == pytest.approx(theirs)
+    plain = cohen_kappa(first, second)
+    assert plain.value == pytest.approx(cohen_kappa_score(first, second))
+    assert plain == cohen_kappa(first, second, seed=0)
+    assert plain != cohen_kappa(first, second, seed=1)
+    for one, other in (([], []), (["a"], [])):
+        with pytest.raises(InputError, match="one rater has"):
+            cohen_kappa(one, other)
+    with pytest.raises(InputError, check=about("weights")) as error:
+        cohen_kappa([1], [1], weights="zzz")  # type: ignore[arg-type]
+    assert error.value.hint == "known: linear, quadratic"
+
+
+def test_resamples_without_chance_disagreement_count_as_nought() -> None:
+    observed, chance = np.array([0.0, 0.2]), np.array([0.0, 0.4])
+    assert _one_less(observed, chance).tolist() == [0.0, 0.5]
+    assert math.isnan(float(_one_less(np.float64(0), np.float64(0))))
+    assert float(_one_less(np.float64(0.1), np.float64(0.4))) == 0.75
+    apart = _distance(np.array([0.0, 1.0, 3.0]), np.ones(3), "ratio")
+    assert apart.tolist() == [[0, 1, 1], [1, 0, 0.25], [1, 0.25, 0]]
+    values = np.random.default_rng(3).integers(0, 4, (3, 30)).astype(float)
+    assert krippendorff_alpha(values) == krippendorff_alpha(values, level="nominal", seed=0)
+    assert krippendorff_alpha(values) != krippendorff_alpha(values, seed=1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.evals.tasks import scripted, sums, task_of
+from tests.errors import about
+from tests.evals.tasks import arithmetic, scripted, sums, task_of
 
-from lmstack.core import Price
+from lmstack.core import InputError, OverloadedError, Price, Request, ScriptedModel
 from lmstack.evals.estimating import estimate_run
 from lmstack.evals.output_store import OutputKeys, OutputStore
-from lmstack.evals.run import run
-from lmstack.evals.task import Output
+from lmstack.evals.run import Patience, run
+from lmstack.evals.task import Output, Subject
 
 
 @pytest.fixture
@@ -72,3 +73,53 @@ async def test_a_limit_counts(store: OutputStore) -> None:
     subject, _ = scripted()
     found = await estimate_run(task_of(), subject, store, first=2, limit=5)
     assert (found.samples, found.left, found.prompt_tokens) == (5, 3, 15)
+
+
+async def test_patience_and_concurrency_are_the_runs(store: OutputStore) -> None:
+    left, most = [3], [0]
+
+    def reply(request: Request) -> str:
+        most[0] = max(most[0], model.open_streams + 1)
+        if left[0]:
+            left[0] -= 1
+            raise OverloadedError("busy", retry_after_s=0.0)
+        return arithmetic(request)
+
+    model = ScriptedModel([reply], delay_s=0.001)
+    subject = Subject("s", "sha256:0", model)
+    found = await estimate_run(
+        task_of(sums(9)), subject, store, first=2, concurrency=1, patience=Patience(retries=0)
+    )
+    assert (found.cached, len(model.requests), most[0]) == (0, 2, 1)
+    assert (found.prompt_tokens, found.seconds, found.cost) == (None, None, None)
+    found = await estimate_run(
+        task_of(sums(9)), subject, store, first=2, patience=Patience(retries=1, backoff_s=0.0)
+    )
+    assert (found.cached, len(model.requests), most[0]) == (2, 5, 2)
+
+
+async def test_no_more_than_thirty_two_are_asked_first(store: OutputStore) -> None:
+    subject, model = scripted()
+    await estimate_run(task_of(sums(80)), subject, store, concurrency=64)
+    assert len(model.requests) == 32
+    other = OutputStore(store.path.with_name("other.sqlite"), fsync=False)
+    subject, model = scripted()
+    await estimate_run(task_of(sums(80)), subject, other)
+    assert len(model.requests) == 16
+    for first in (-1, 1.5):
+        with pytest.raises(InputError, match="first", check=about("first")):
+            await estimate_run(task_of(), subject, store, first=first)  # type: ignore[arg-type]
+
+
+async def test_tokens_are_rounded_up_and_a_price_needs_both(store: OutputStore) -> None:
+    subject, _ = scripted()
+    task = task_of(sums(5))
+    keys = OutputKeys(task, subject)
+    for sample, tokens in zip(task.dataset.samples, (1, 2), strict=False):
+        store.keep_output(keys.output(sample), Output("1", prompt_tokens=tokens, seconds=1.0))
+    price = Price(input=1e6, output=1e6)
+    found = await estimate_run(task, subject, store, first=0, price=price)
+    assert (found.prompt_tokens, found.completion_tokens, found.cost) == (5, None, None)
+    assert (found.seen, found.seconds) == (2, 1.0)
+    nothing = await estimate_run(task_of(sums(2)), subject, store, first=0, price=price)
+    assert (nothing.prompt_tokens, nothing.completion_tokens, nothing.cost) == (0, 0, 0.0)

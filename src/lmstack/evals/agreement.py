@@ -98,8 +98,7 @@ def _one_less(observed: Floats, chance: Floats) -> Floats:
     if np.ndim(chance) == 0:
         found = 1 - observed / chance if chance > 0 else np.float64(math.nan)
         return np.asarray(found)
-    ratio = np.divide(observed, chance, out=np.ones_like(chance), where=chance > 0)
-    result: Floats = 1 - ratio
+    result: Floats = 1 - np.where(chance > 0, observed, 1.0) / np.where(chance > 0, chance, 1.0)
     return result
 
 
@@ -162,7 +161,7 @@ def _distance(values: Floats, margins: Floats, level: Level) -> Floats:
     apart = np.subtract.outer(values, values)
     if level == "ratio":
         size = np.abs(np.add.outer(values, values))
-        apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0)
+        apart = apart / np.where(size > 0, size, np.inf)
     squared: Floats = apart**2
     return squared
 

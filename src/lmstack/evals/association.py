@@ -105,7 +105,7 @@ def _without(values: Floats, z: Floats) -> Floats:
 
 
 def _is_flat(rest: Floats, whole: npt.ArrayLike) -> bool:
-    scale = float(np.abs(np.asarray(whole, np.float64)).max(initial=0.0))
+    scale = float(np.abs(whole).max(initial=0.0))
     return bool(np.sqrt((rest**2).mean()) <= 1e-9 * max(scale, _TINY))
 
 
@@ -120,7 +120,7 @@ def _products(x: Floats, y: Floats, prompt: Ints) -> Floats:
 def _correlation(rows: Floats) -> Floats:
     sums = rows.sum(-2)
     size = np.sqrt(sums[..., 0] * sums[..., 1])
-    found: Floats = np.divide(sums[..., 2], size, out=np.zeros_like(size), where=size > 0)
+    found: Floats = sums[..., 2] / np.where(size > 0, size, np.inf)
     return found
 
 

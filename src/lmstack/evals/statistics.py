@@ -87,7 +87,7 @@ def mean_of(rows: Floats) -> Floats:
 def ratio_of(rows: Floats) -> Floats:
     """The sum of the first column over that of the second: a figure a token, say."""
     top, bottom = rows[..., 0].sum(-1), rows[..., 1].sum(-1)
-    found: Floats = np.divide(top, bottom, out=np.zeros_like(top), where=bottom != 0)
+    found: Floats = top / np.where(bottom == 0, np.inf, bottom)  # of nothing 0
     return found
 
 

@@ -147,3 +147,47 @@ def test_a_file_is_the_packaged_one_only_by_its_bytes(tmp_path: Path) -> None:
     packaged = PACKAGES["boolq"]
     assert not packaged.is_file(b"other")
     assert not packaged.is_file(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("name", [name for name, each in BENCHMARKS.items() if each.can_chat])
+def test_each_benchmark_that_can_chat_does_as_it_is_told(name: str) -> None:
+    by_default = name.startswith(("gpqa", "mmlu"))
+    tasks = {chat: made(name, chat=chat) for chat in (None, True, False)}
+    chats = {chat: task.protocol["solver"]["chat"] for chat, task in tasks.items()}
+    assert chats == {None: by_default, True: True, False: False}
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if "generated" not in name])
+def test_the_source_of_each_benchmark_is_its_file(name: str, tmp_path: Path) -> None:
+    files: dict[str, DataFile] = {}
+    for number, (role, given) in enumerate(FILES[name].items()):
+        assert isinstance(given, bytes)
+        files[role] = tmp_path / f"file{number}{'.csv' if name.startswith('gpqa') else '.jsonl'}"
+        if name == "perplexity":
+            files[role] = tmp_path / "file0.txt"
+        Path(str(files[role])).write_bytes(given)
+    task = benchmark_named(name, files, code_judge=Equals(), judge=replying("[[5]]"))
+    assert task.dataset.source.startswith("file0.")
+    assert "," not in task.dataset.source
+
+
+def test_a_pinned_file_is_cited_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lmstack.evals.benchmarks.packages.PackagedFile.is_file", lambda *_: True)
+    packaged = PACKAGES["boolq"]
+    cited = f"{packaged.package} {packaged.version}, {packaged.path}"
+    assert made("boolq").dataset.source == cited
+    assert made("gpqa").dataset.source == "given as bytes"
+    assert made("bbh").dataset.source == "given as bytes"
+
+
+def test_shots_that_are_given_are_shown() -> None:
+    """MMLU's dev questions, the original header, GSM8K's training set."""
+    plain, dev = ({"test": ROWS["mmlu"]} | more for more in ({}, {"dev": ROWS["mmlu"]}))
+    protocols = {
+        (name, len(files)): benchmark_named(name, files).protocol["solver"]["prompt"]
+        for name in ("mmlu", "mmlu_original")
+        for files in (plain, dev)
+    }
+    assert len({json.dumps(each) for each in protocols.values()}) == 4
+    trained = {"test": ROWS["gsm8k"], "train": ROWS["gsm8k"]}
+    assert benchmark_named("gsm8k", trained).protocol != made("gsm8k").protocol

@@ -97,3 +97,9 @@ def test_answers_may_be_truth_values_texts_or_numbers(answer: object, gold: int)
 def test_a_question_without_a_label_is_an_error() -> None:
     with pytest.raises(FormatError, match="row 1 of BoolQ"):
         boolq_samples(data({**BOOL, "answer": None}))
+
+
+def test_endings_without_a_source_stand_alone() -> None:
+    for row in ({**SWAG, "source_id": None}, {k: v for k, v in SWAG.items() if k != "source_id"}):
+        (sample,) = hellaswag_samples(data(row))
+        assert sample.cluster == ""

@@ -291,7 +291,7 @@ def test_a_decision_as_json_has_each_part_in_its_place() -> None:
     assert (alone["verdict"], alone["more"], alone["baseline"]) == ("PROMOTE", None, None)
     one = comparison([1.0, 2.0], [1.0, 2.5], metric=SECONDS, clusters=("a", "a"))
     unknown = ask(NON_INFERIOR, on=one).to_json()["rules"][0]
-    assert (unknown["low"], unknown["detectable"], unknown["power_if_equal"]) == (None, None, None)
+    assert (unknown["detectable"], unknown["power_if_equal"], unknown["more"]) == (None, 0.0, None)
 
 
 def test_the_neediest_rule_says_how_many_more() -> None:

@@ -174,3 +174,94 @@ def test_a_task_that_did_not_run_to_its_end_is_refused() -> None:
 def test_without_a_baseline_there_is_no_gain() -> None:
     with pytest.raises(InputError, match="no baseline"):
         _ = GateComparison(scores([1, 0])).gain
+
+
+def test_a_score_of_its_own_is_tested_with_its_sign() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.gamma(2.0, size=30)
+    clusters = equal_clusters(10, 3)
+    seconds = scores(values, metric=SECONDS, clusters=clusters)
+    test = seconds.test()
+    assert isinstance(test, StudentizedMean)
+    assert test.value == pytest.approx(-values.mean())
+    assert (test.samples, len(test.values)) == (30, 10)
+    toxic = scores((values > 2).astype(float), metric=TOXICITY).test()
+    assert isinstance(toxic, BoundedMean)
+    assert (toxic.least, toxic.most) == (-1.0, 0.0)
+    assert toxic.value == pytest.approx(-(values > 2).mean())
+    right = scores((values > 2).astype(float)).test()
+    assert isinstance(right, BoundedMean)
+    assert (right.least, right.most, right.value) == (0.0, 1.0, pytest.approx((values > 2).mean()))
+    assert isinstance(scores(values > 2).test(any_look=True), BettingMean)
+    with pytest.raises(InputError, match="is no share from 0 to 1", check=about("looks")):
+        seconds.test(any_look=True)
+    of_gain = comparison(values, values + 1, metric=SECONDS)
+    with pytest.raises(InputError, match="is no share", check=about("looks")):
+        of_gain.test(any_look=True)
+    assert of_gain.gain.value == pytest.approx(1.0)
+    assert isinstance(comparison([1.0, 0.5], [0.5, 0.5]).test(any_look=True), BettingMean)
+    assert isinstance(comparison([1.0, 0.0], [0.0, 0.0]).test(any_look=True), BettingMean)
+    assert isinstance(comparison([1.0, 0.0], [0.0, 0.0]).gain, BinaryPairs)
+
+
+@pytest.mark.parametrize("name", ["task", "protocol", "data"])
+def test_what_is_not_the_same_on_both_sides_is_named_with_its_field(name: str) -> None:
+    mine, theirs = scores([1.0, 0.0]), scores([1.0, 0.0], "old", **{name: "other"})
+    verb = "are" if name == "data" else "is"
+    match = f"cannot be compared: {name} {verb} different: 'other' of the baseline"
+    with pytest.raises(InputError, match=match, check=about(name)):
+        GateComparison(mine, theirs)
+
+
+def test_samples_of_one_side_alone_and_other_metrics_or_clusters_are_named() -> None:
+    mine = scores([1.0, 0.0])
+    match = "samples are different: 2 on one side alone, such as '1'"
+    with pytest.raises(InputError, match=match, check=about("samples")):
+        GateComparison(mine, scores([1.0, 0.0], "old", ids=("0", "9")))
+    with pytest.raises(InputError, match="metric is different", check=about("metric")):
+        GateComparison(mine, scores([1.0, 0.0], "old", metric=TOXICITY))
+    with pytest.raises(InputError, match="clusters are different", check=about("clusters")):
+        GateComparison(mine, scores([1.0, 0.0], "old", clusters=("a", "b")))
+    GateComparison(mine, scores([1.0, 0.0], "old", clusters=("", "")))
+    turned = scores([0.0, 1.0], "old", ids=("1", "0"), clusters=("b", "a"))
+    found = GateComparison(scores([1.0, 1.0], clusters=("a", "b")), turned).baseline
+    assert found is not None
+    assert (found.ids, found.clusters, found.rows[:, 0].tolist()) == (
+        ("0", "1"),
+        ("a", "b"),
+        [1, 0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ids": ("a",)}, r"scores of the shape \(2, 1\) for 1 samples and 1 columns"),
+        ({"ids": ("a", "a")}, "scores a sample twice"),
+        ({"clusters": ("a",)}, "names 1 clusters for 2 samples"),
+        ({"protocol": ""}, "says no protocol"),
+        ({"data": ""}, "says no data"),
+        ({"digest": ""}, "says no digest"),
+        ({"metric": PER_TOKEN}, "shape"),
+    ],
+)
+def test_scores_that_do_not_hold_together_say_why(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        scores([1.0, 0.0], **change)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1.0, math.nan], "no finite score for 1 of 2 samples, '1' the first"),
+        ([math.inf, math.nan], "no finite score for 2 of 2 samples, '0' the first"),
+        ([1.0, 1.5], "has the score 1.5, and accuracy is a share"),
+        ([-0.5, 1.0], "has the score -0.5"),
+    ],
+)
+def test_scores_that_are_none_are_named(values: list[float], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        scores(values)
+    with pytest.raises(InputError, match="has no samples"):
+        scores([], ids=())
+    scores([-0.5, 1.5], metric=SECONDS)

@@ -64,3 +64,43 @@ def test_the_p_value_of_equal_areas_is_uniform() -> None:
         one, other = (shared + chance.normal(0, 0.7, 90) for _ in range(2))
         found.append(auc_difference((one[:45], one[45:]), (other[:45], other[45:])).p)
     assert stats.kstest(found, "uniform").pvalue > 0.001
+
+
+def test_areas_that_changed_all_alike_have_no_doubt() -> None:
+    apart, mixed = ([3.0, 4.0], [1.0, 2.0]), ([1.0, 1.0], [1.0, 1.0])
+    found = auc_difference(mixed, apart)
+    assert (found.value, found.low, found.high, found.p) == (0.5, 0.5, 0.5, 0.0)
+    assert auc_difference(apart, apart).p == 1.0
+
+
+def test_an_area_has_delongs_variance() -> None:
+    above, below = [3.0, 1.0, 2.0], [0.0, 2.0, 1.5, 1.0]
+    wins = np.array([[(a > b) + 0.5 * (a == b) for b in below] for a in above])
+    variance = wins.mean(1).var(ddof=1) / 3 + wins.mean(0).var(ddof=1) / 4
+    found = auc(above, below)
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx(
+        (wins.mean() - half, min(wins.mean() + half, 1))
+    )
+    alone = auc([3.0], below)
+    assert (alone.value, alone.low) == (1.0, 1.0)
+    other = ([3.0, 2.0, 0.5], [0.0, 2.0, 0.0, 1.0])
+    changed = np.array([[(a > b) + 0.5 * (a == b) for b in other[1]] for a in other[0]])
+    moved = changed - wins
+    variance = moved.mean(1).var(ddof=1) / 3 + moved.mean(0).var(ddof=1) / 4
+    found = auc_difference((above, below), other)
+    z = abs(moved.mean()) / np.sqrt(variance)
+    assert found.p == pytest.approx(2 * stats.norm.sf(z))
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx((moved.mean() - half, moved.mean() + half))
+
+
+def test_areas_of_many_tables_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    tables = np.stack([rng.integers(0, 4, (2, 5, 9)), rng.integers(0, 2, (2, 5, 9))], axis=-1)
+    whole = auc_of(tables.astype(float))
+    monkeypatch.setitem(auc_of.__globals__, "_AT_ONCE", 8)
+    assert np.array_equal(auc_of(tables.astype(float)), whole, equal_nan=True)
+    assert whole.shape == (2, 5)
+    one = tables[0, 0]
+    assert whole[0, 0] == auc(one[one[:, 1] > 0, 0], one[one[:, 1] == 0, 0]).value

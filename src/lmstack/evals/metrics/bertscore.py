@@ -121,7 +121,7 @@ def _unit(vectors: npt.NDArray[np.floating[Any]]) -> Vector:
 
 def _weights(text: TokenVectors, idf: TokenIdf | None) -> Vector:
     if idf is None:
-        found = 1.0 - np.array(text.is_special, np.float64)
+        found = 1.0 - np.array(text.is_special)
     else:
         found = np.array([idf.weights.get(token, idf.unseen) for token in text.tokens])
     with np.errstate(invalid="ignore"):
