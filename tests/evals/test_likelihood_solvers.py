@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -192,3 +193,75 @@ async def test_a_conversation_goes_through_the_template_in_any_case() -> None:
     assert model.asked == [[("<system>be brief</system><user>hi</user><assistant>", "hello")]]
     with pytest.raises(InputError, match="without an answer to score", check=about("targets")):
         await TargetLikelihood()(Sample("c", turns), subject_of(model))
+
+
+async def test_tokens_and_seconds_are_those_of_what_is_scored() -> None:
+    model = ScriptedLikelihoods(lambda _c, _t: -1.0, reads=4)
+    choice = replace(CHOICE, choices=("dark green", "blue", "red"))
+    for found, tokens in (
+        (await MultipleChoice()(choice, subject_of(model)), 4),
+        (await TargetLikelihood()(Sample("t", "a b c d e f"), subject_of(model)), 6),
+        (await TargetLikelihood("= ")(replace(ASKED, targets=("x", "y z")), subject_of(model)), 5),
+    ):
+        assert found.completion_tokens == tokens
+        assert (found.prompt_tokens, 0 <= found.seconds < 60) == (0, True)
+    assert model.asked[-1] == [("Q: x\nA:", "= x"), ("Q: x\nA:", "= y z")]
+    windows = Windows("strided", 3, 2)
+    whole = await TargetLikelihood(windows=windows)(Sample("t", "a b c d"), subject_of(model))
+    assert whole.facts == {"windows": 2, "max_length": 3}
+
+
+async def test_a_model_that_loses_a_likelihood_is_named() -> None:
+    class Loses(ScriptedLikelihoods):
+        async def likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
+            return (await super().likelihoods(pairs))[1:]
+
+    model = Loses(lambda _c, _t: -1.0)
+    match = "likelihoods gave 2 likelihoods of 3"
+    with pytest.raises(InputError, match=match, check=about("model")):
+        await MultipleChoice()(CHOICE, subject_of(model))
+
+
+async def test_twenty_six_choices_have_letters() -> None:
+    model = ScriptedLikelihoods(lambda _c, text: float(text == " Z"))
+    many = Sample("m", "Q", choices=tuple(map(str, range(26))), gold=(0,))
+    solver = MultipleChoice("Do.", letters=True, ask="Which?", before_choice=" ")
+    assert (await solver(many, subject_of(model))).text == "25"
+    assert model.asked[0][0][0].startswith("Do.Q\nA. 0\n")
+    assert model.asked[0][0][0].endswith("Z. 25\nWhich?")
+
+
+async def test_shots_as_turns_may_be_none_and_follow_the_instruction() -> None:
+    model = ScriptedLikelihoods(lambda _c, _t: -1.0)
+    solver = MultipleChoice("Choose.", chat=True, shots_as_turns=True)
+    await solver(CHOICE, subject_of(model))
+    await replace(solver, shots=Shots.first(POOL, 1))(CHOICE, subject_of(model))
+    asked = Message("user", CHOICE.text)
+    shot = (Message("user", POOL[0].text), Message("assistant", "0"))
+    system = Message("system", "Choose.")
+    assert [each[0][0] for each in model.asked] == [
+        rendered_turns([system, asked]),
+        rendered_turns([system, *shot, asked]),
+    ]
+
+
+def test_protocols_of_likelihood_solvers_name_what_counts() -> None:
+    shots = Shots.first(POOL, 2)
+    plain = MultipleChoice("Do.", shots, "=", ask="?")
+    assert plain.protocol == {
+        **{"solver": "multiple_choice", "instruction": "Do.", "shots": dict(shots.protocol)},
+        **{"before_choice": "=", "letters": False, "ask": None},
+        **{"chat": False, "shots_as_turns": False},
+    }
+    chat = replace(plain, shots=None, letters=True, chat=True, shots_as_turns=True).protocol
+    assert chat == {
+        **{"solver": "multiple_choice", "instruction": "Do.", "shots": None},
+        **{"before_choice": "", "letters": True, "ask": "?"},
+        **{"chat": True, "shots_as_turns": True},
+    }
+    target = TargetLikelihood("=", Windows("strided", 4, 2))
+    windows = {"kind": "strided", "max_length": 4, "stride": 2}
+    protocol = {"solver": "likelihood", "before_target": "=", "windows": windows, "chat": False}
+    assert target.protocol == protocol
+    chatty = replace(target, chat=True).protocol
+    assert chatty == {**protocol, "before_target": "", "chat": True}

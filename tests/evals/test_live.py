@@ -4,15 +4,18 @@ and seldom in vain."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.errors import about
 
+from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
 from lmstack.evals.live import FailureWatch, LiveAnswer, _so_far, compare_live
-from lmstack.evals.sequential import BettingMean, capitals, quantile_limits
+from lmstack.evals.sequential import BettingMean, BettingProcess, capitals, quantile_limits
 from lmstack.evals.statistics import wilson
 
 SHARE = 0.2
@@ -253,3 +256,142 @@ def test_an_answer_that_did_not_fail_is_no_failure_however_late() -> None:
     watch.begun(0, "u", 0.0)
     watch.ended(0, "candidate", failed=False, now=20.0)
     assert watch.failures == {"stable": 0, "candidate": 0}
+
+
+def test_a_report_is_json_with_every_part_in_its_place() -> None:
+    one = {"digest": "a", "text": "x", "prompt_tokens": 3, "completion_tokens": 5, "total_s": 2.0}
+    data = [
+        *paired(one, {**one, "first_token_s": 0.5, "refusal": True}),
+        *paired({**one, "thumb": True}, {"outcome": "cancelled", "finish": "length"}, 1),
+        *paired({"outcome": "refused"}, {}, 2),
+    ]
+    report = compare_live("shadow", data)
+    written = report.to_json()
+    assert list(written) == ["mode", "arms", "differences", "same", "similar"]
+    assert json.loads(json.dumps(written, allow_nan=False)) == written
+    assert (written["mode"], list(written["arms"])) == ("shadow", ["stable", "candidate"])
+    nothing = [None, None]
+    assert written["arms"]["stable"] == {
+        **{"requests": 3, "cancelled": 0, "refused_requests": 1},
+        "shares": dict.fromkeys(
+            ("failed", "refused to answer", "cut at the limit", "thumbs down"), 0.0
+        ),
+        "quantiles": {"first token s": nothing, "total s": [2.0, 2.0], "tokens": [5.0, 5.0]},
+        **{"prompt_tokens": 6, "completion_tokens": 10, "thumbs": {"up": 1, "down": 0}},
+    }
+    candidate = written["arms"]["candidate"]
+    assert (candidate["requests"], candidate["cancelled"]) == (3, 1)
+    assert candidate["shares"]["refused to answer"] == pytest.approx(1 / 3)
+    assert candidate["shares"]["cut at the limit"] == pytest.approx(1 / 3)
+    assert candidate["quantiles"]["total s"] == [0.0, 2.0]
+    assert report.same is not None
+    assert report.similar is not None
+    assert written["same"] == report.same.to_json()
+    assert written["similar"] == report.similar.to_json()
+    first, shown = report.differences[0], written["differences"][0]
+    assert shown == {
+        **{"name": "failed", "value": first.value, "low": first.low, "high": first.high},
+        **{"count": 2, "p": first.p},
+    }
+    empty = compare_live("canary", []).to_json()
+    assert (empty["same"], empty["similar"], empty["differences"]) == (None, None, [])
+
+
+def test_pairs_differ_by_each_share_but_thumbs_and_by_quantiles() -> None:
+    data = [
+        each
+        for order in range(40)
+        for each in paired(
+            {"total_s": 1.0, "completion_tokens": order, "refusal": order < 10},
+            {"total_s": 1.0 + order, "completion_tokens": 2 * order, "thumb": False},
+            order,
+        )
+    ]
+    report = compare_live("shadow", data)
+    names = [each.name for each in report.differences]
+    assert names == [
+        *("failed", "refused to answer", "cut at the limit"),
+        *("total s p50", "total s p95", "tokens p50", "tokens p95"),
+    ]
+    refused = difference(report, "refused to answer")
+    assert (refused.value, refused.count) == (-0.25, 40)
+    test = BettingMean(cluster_sums([-1.0] * 10 + [0.0] * 30), -1.0, 1.0)
+    limits = (max(-1.0, test.lower(0.025)), min(1.0, test.upper(0.025)))
+    assert (refused.low, refused.high) == limits
+    p = min(1.0, 2 * min(test.p_above(0.0), test.p_below(0.0)))
+    assert refused.p == pytest.approx(min(1.0, 3 * p))
+    assert difference(report, "total s p50").value == 19.0
+    assert difference(report, "total s p95").value == 37.0
+    assert difference(report, "tokens p95").count == 40
+    assert difference(report, "tokens p50").p is None
+    same = report.same
+    assert same is not None
+    agreed = BettingMean(cluster_sums([1.0] * 40), 0.0, 1.0)
+    assert (same.value, same.low, same.high) == (1.0, agreed.lower(0.025), agreed.upper(0.025))
+
+
+def test_a_canarys_shares_are_weighed_less_the_mean_so_far() -> None:
+    data = [dataclasses.replace(each, refusal=each.order % 3 == 0) for each in answers(60, 0, 0)]
+    report = compare_live("canary", data)
+    bad = np.array([float(each.refusal) for each in data])
+    weights = np.array([1 / SHARE if e.side == "candidate" else -1 / (1 - SHARE) for e in data])
+    candidate = weights > 0
+    test = BettingMean(cluster_sums(weights * (bad - _so_far(bad))), -1 / SHARE, 1 / SHARE)
+    found = difference(report, "refused to answer")
+    assert found.value == pytest.approx(bad[candidate].mean() - bad[~candidate].mean())
+    assert (found.low, found.high) == (
+        max(-1.0, test.lower(0.025)),
+        min(1.0, test.upper(0.025)),
+    )
+    high = [dataclasses.replace(each, share=0.9) for each in data]
+    wide = difference(compare_live("canary", high), "refused to answer")
+    assert wide.count == 60
+    assert compare_live("canary", data[::-1]) == report
+
+
+def test_shares_that_changed_meanwhile_bound_what_an_answer_weighs() -> None:
+    """By the smallest and the largest share of all."""
+    data = [
+        dataclasses.replace(each, share=0.1 if each.order < 30 else 0.6)
+        for each in answers(60, 0.3, 0.6)
+    ]
+    weights = np.array([1 / e.share if e.side == "candidate" else -1 / (1 - e.share) for e in data])
+    bad = np.array([float(each.outcome == "failed") for each in data])
+    test = BettingMean(cluster_sums(weights * bad), -1 / 0.4, 1 / 0.1)
+    found = difference(compare_live("canary", data), "failed")
+    assert found.low == max(-1.0, test.lower(0.025))
+    assert found.high == min(1.0, test.upper(0.025))
+
+
+@pytest.mark.parametrize("name", ["share", "alpha"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_shares_and_levels_are_between_nought_and_one(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=name, check=about(name)):
+        FailureWatch(**{"share": 0.5, name: value})
+
+
+def test_no_more_conversations_are_watched_than_told() -> None:
+    watch = FailureWatch(SHARE, max_units=2)
+    for order in range(4):
+        watch.begun(order, f"u{order}", 0.0)
+        watch.ended(order, "stable", failed=True, now=1.0)
+    assert (watch.count, watch.failures["stable"]) == (2, 2)
+    usual = FailureWatch(SHARE)
+    assert (usual.alpha, usual.patience_s, usual.max_units) == (0.01, 120.0, 1_000_000)
+    bet = BettingProcess(0.0, -1 / (1 - SHARE), 1 / SHARE)
+    bet.add([-1 / (1 - SHARE)])
+    bet.add([-1 / (1 - SHARE)])
+    assert watch.p == bet.p
+
+
+def test_failures_are_taken_in_by_the_order_of_the_requests() -> None:
+    watch = FailureWatch(SHARE)
+    for order in (3, 1, 2):
+        watch.begun(order, str(order), 0.0)
+    watch.ended(2, "candidate", failed=True, now=1.0)
+    watch.ended(2, "candidate", failed=True, now=1.0)
+    assert watch.failures == {"stable": 0, "candidate": 0}
+    watch.ended(1, "stable", failed=False, now=2.0)
+    assert watch.failures == {"stable": 0, "candidate": 1}
+    watch.ended(3, "stable", failed=True, now=3.0)
+    assert watch.failures == {"stable": 1, "candidate": 1}

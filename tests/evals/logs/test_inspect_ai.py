@@ -401,3 +401,72 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text("{")
     with pytest.raises(FormatError, match="not JSON"):
         read_inspect_log(tmp_path / "log.json")
+
+
+def test_what_a_sample_leaves_out_is_nought_or_unknown() -> None:
+    bare = {"id": "a", "scores": {"match": 1}}
+    [row] = from_inspect(log_of(bare)).samples
+    assert row == SampleResult("a", scores={"match": 1.0}, finish_reason="")
+    usage = {"m": {}, "n": {"input_tokens": 2, "output_tokens": 3}}
+    for output in ({}, {"choices": []}, {"choices": [{"message": {}}]}):
+        sample = {**bare, "model_usage": usage, "output": output}
+        [row] = from_inspect(log_of(sample)).samples
+        assert (row.prompt_tokens, row.completion_tokens, row.answer) == (2, 3, "")
+        assert row.finish_reason == ""
+    content = [{"type": "text", "text": "a"}, {"type": "image"}, "b", {"type": "text", "text": "c"}]
+    choice = {"message": {"content": content}, "stop_reason": "stop"}
+    [row] = from_inspect(log_of({**bare, "output": {"choices": [choice]}})).samples
+    assert row.answer == "ac"
+    nested = {**bare, "scores": {"a": {"value": "I"}, "b": {"explanation": "?"}}}
+    [row] = from_inspect(log_of(nested)).samples
+    assert row.scores["a"] == 0.0
+    assert math.isnan(row.scores["b"])
+
+
+@pytest.mark.parametrize("name", [True, None, "", 1.5])
+def test_the_id_of_a_sample_is_a_number_or_a_name(name: Any) -> None:
+    with pytest.raises(FormatError, match="the id of a sample"):
+        from_inspect(log_of(logged(1, "C", id=name)))
+    assert from_inspect(log_of(logged(1, "C", id=0))).samples[0].id == "0"
+
+
+def test_a_metric_is_a_share_where_all_its_scores_are() -> None:
+    log = log_of(logged(1, {"a": 0.5, "b": -0.1, "c": 1.1}), logged(2, {"a": None, "b": 1, "d": 1}))
+    metrics = from_inspect(log).metrics
+    assert [(each.name, each.is_share) for each in metrics] == [
+        ("match.a", True),
+        ("match.b", False),
+        ("match.c", False),
+        ("match.d", True),
+    ]
+    assert all(each.columns == (each.name,) for each in metrics)
+
+
+def test_turns_that_are_none_are_told_apart_from_those_that_are() -> None:
+    def digest(asked: Any) -> str:
+        return from_inspect(log_of(logged(1, "C", input=asked))).dataset_digest
+
+    one = {"role": "user", "content": [{"type": "text", "text": "x"}]}
+    digests = [digest(each) for each in ("x", [one], [{**one, "role": "system"}], [3], [3, one])]
+    assert len(set(digests)) == 5
+    assert digest([{"role": "user", "content": "x"}]) == digests[1]
+
+
+@pytest.mark.parametrize("own", [3, [], {"task": 3}])
+def test_a_log_of_ours_that_was_changed_is_refused(own: Any) -> None:
+    log = log_of(logged(1, "C"))
+    log["eval"]["metadata"] = {"lmstack": own}
+    with pytest.raises(FormatError):
+        from_inspect(log)
+
+
+def test_more_samples_than_the_data_has_are_all_counted() -> None:
+    log = log_of(logged(1, "C"), logged(2, "C"))
+    log["eval"]["dataset"]["samples"] = 1
+    assert from_inspect(log).dataset_samples == 2
+    del log["version"]
+    with pytest.raises(FormatError, match="version None; 2 is read"):
+        from_inspect(log)
+    del log["status"]
+    with pytest.raises(FormatError, match="no log of inspect_ai"):
+        from_inspect(log)

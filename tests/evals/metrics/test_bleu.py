@@ -12,7 +12,7 @@ from tests.errors import about
 from tests.evals.metrics.outputs import asked, figure, rows, wrote
 
 from lmstack.core import ExtraMissingError, InputError
-from lmstack.evals.metrics.bleu import Bleu
+from lmstack.evals.metrics.bleu import Bleu, bleu_of
 from lmstack.evals.statistics import bootstrap
 
 words = st.sampled_from(
@@ -101,3 +101,61 @@ def test_a_tokenizer_without_its_packages_names_them(monkeypatch: pytest.MonkeyP
     with pytest.raises(ExtraMissingError, check=about("tokenize")) as error:
         Bleu(tokenize="ja-mecab").score(asked("x"), wrote("x"))
     assert error.value.hint == "pip install 'sacrebleu[ja]'"
+
+
+def test_many_corpora_at_once_have_the_bleu_of_each() -> None:
+    """Also where one of them has no match at all, which makes it nothing of the others."""
+    texts = ["the cat sat on the mat", "zzz yyy"]
+    for chosen in (
+        {},
+        {"smooth_method": "floor"},
+        {"smooth_method": "add-k"},
+        {"effective_order": True},
+    ):
+        scorer = Bleu(**chosen)
+        scores = [scorer.score(asked("the cat sat on a mat"), wrote(text)) for text in texts]
+        metric = scorer.metrics[0]
+        tables = rows(metric, scores)[:, None]
+        apart = [float(metric.statistic(table)) for table in tables]
+        assert metric.statistic(tables) == pytest.approx(apart)
+        assert metric.statistic(tables[:, None]).shape == (2, 1)
+        assert apart[1] == 0.0
+
+
+def test_bleu_of_counts_by_its_defaults() -> None:
+    counts = np.array([[6.0, 7, 5, 3, 1, 0, 6, 5, 4, 3]])
+    precisions = np.array([5 / 6, 3 / 5, 1 / 4, 0.5 / 3])
+    expected = 100 * np.exp(1 - 7 / 6 + np.log(precisions).mean())
+    assert bleu_of(counts) == pytest.approx(expected)
+    assert bleu_of(counts) == bleu_of(counts, 4, "exp", None, False)
+    floor = np.array([5 / 6, 3 / 5, 1 / 4, 0.1 / 3])
+    assert bleu_of(counts, 4, "floor") == pytest.approx(100 * np.exp(-1 / 6 + np.log(floor).mean()))
+    added = np.array([5 / 6, 4 / 6, 2 / 5, 1 / 4])
+    found = bleu_of(counts, 4, "add-k")
+    assert found == pytest.approx(100 * np.exp(-1 / 6 + np.log(added).mean()))
+    assert bleu_of(counts, 4, "none") == 0.0
+    twice = np.array([[3.0, 3, 2, 0, 0, 0, 3, 2, 1, 0]])
+    missed = np.log([2 / 3, 0.5 / 2, 0.25 / 1])
+    assert bleu_of(twice, effective_order=True) == pytest.approx(100 * np.exp(missed.mean()))
+    assert bleu_of(np.zeros((1, 10))) == 0.0
+    assert bleu_of(np.array([[0.0, 5, *[0] * 8]]), 4, "add-k") == 0.0
+
+
+def test_settings_of_bleu_are_sacrebleus() -> None:
+    shown = Bleu(max_ngram_order=2)
+    assert shown.columns == (
+        *("bleu_length", "bleu_reference_length", "bleu_matches_1", "bleu_matches_2"),
+        *("bleu_totals_1", "bleu_totals_2"),
+    )
+    scores = shown.score(asked("the cat sat"), wrote("the cat ran off"))
+    assert [scores[name] for name in shown.columns] == [4, 3, 2, 1, 4, 3]
+    corpus, sentence = shown.metrics
+    assert (corpus.name, corpus.is_share, corpus.decimals) == ("bleu", False, 2)
+    assert (sentence.name, sentence.decimals) == ("sentence_bleu", 2)
+    chosen = {
+        **{"tokenize": "char", "lowercase": True, "smooth_method": "add-k", "smooth_value": 2.0},
+        **{"max_ngram_order": 3, "effective_order": True},
+    }
+    theirs = BLEU(**chosen)
+    theirs.corpus_score(["a"], [["a"]])
+    assert Bleu(**chosen).signature([asked("a")]) == str(theirs.get_signature())

@@ -16,6 +16,8 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.evals.metrics.calibration import (
     PlattScaling,
+    _descended,
+    _loss,
     brier,
     calibration_bins,
     calibration_error,
@@ -188,3 +190,68 @@ def test_figures_of_many_tables_at_once_are_those_of_each(
         expected = [figure(table[:, 0], table[:, 1]) for table in rows]
         assert figures[name](rows) == pytest.approx(expected, abs=1e-12), name
         assert float(figures[name](one)) == pytest.approx(figure(*found), abs=1e-12)
+
+
+def test_what_is_all_right_or_all_wrong_has_no_error_after_scaling() -> None:
+    metric = next(m for m in calibration_metrics(scaled=True) if m.name == "ece_after_platt")
+    p, right = drawn(40, 2.0)
+    for same in (np.ones(40), np.zeros(40)):
+        assert math.isnan(float(metric.statistic(np.stack([p, same], axis=1))))
+    scaled = calibration_error(PlattScaling.fit(p, right)(p), right)
+    assert float(metric.statistic(np.stack([p, right], axis=1))) == pytest.approx(scaled)
+    assert metric.better == "lower"
+
+
+def test_which_figures_there_are_and_what_they_read() -> None:
+    metrics = calibration_metrics("sure", "right", coverages=(0.25,))
+    lower = ["ece", "ece_equal_width", "brier", "log_score", "aurc"]
+    assert [(m.name, m.better) for m in metrics] == [
+        *((name, "lower") for name in lower),
+        ("accuracy_at_0.25", "higher"),
+        ("auc", "higher"),
+    ]
+    assert {(m.columns, m.is_share) for m in metrics} == {(("sure", "right"), False)}
+    names = [m.name for m in calibration_metrics()]
+    assert names[5:7] == ["accuracy_at_0.1", "accuracy_at_0.5"]
+    assert calibration_metrics()[0].columns == ("confidence", "acc")
+    assert [m.name for m in calibration_metrics(scaled=True)][2] == "ece_after_platt"
+
+
+def test_bins_by_mass_and_by_width_unless_told_are_ten() -> None:
+    p = np.linspace(0.005, 0.995, 100)
+    right = np.arange(100) % 2.0
+    assert calibration_bins(p, right) == calibration_bins(p, right, 10, "mass")
+    assert len(calibration_bins(p, right, by="width")) == 10
+    assert len(calibration_bins(p[:3], right[:3])) == 3
+    assert calibration_error(p, right) == calibration_error(p, right, 10, "mass")
+    found = calibration_bins([0.0, 0.5, 0.51, 1.0], [1, 0, 1, 1], 2, "width")
+    assert [(each.confidence, each.accuracy, each.count) for each in found] == [
+        (0.25, 0.5, 2),
+        (0.755, 1.0, 2),
+    ]
+    assert calibration_bins([], []) == []
+
+
+def test_truths_and_whole_numbers_are_read_as_numbers() -> None:
+    sure, right = [1, 0, 1], [True, False, False]
+    floats = (np.array(sure, float), np.array(right, float))
+    assert brier(sure, right) == brier(*floats)
+    assert log_score(sure, right) == log_score(*floats)
+    assert calibration_error(sure, right) == calibration_error(*floats)
+    texts = (["0.25", "0.75"], ["0", "1"])
+    assert brier(*texts) == pytest.approx(0.0625)
+    assert log_score(*texts) == pytest.approx(-math.log(0.75))
+    assert risk_coverage(*texts).accuracy.tolist() == [1.0, 0.5]
+    least = np.finfo(np.float64).eps
+    assert log_score([1.0], [0.0]) == pytest.approx(-math.log(least))
+
+
+def test_a_steep_step_is_halved_until_the_loss_falls() -> None:
+    """A step far beyond the minimum, and one that never leads down."""
+    design, y = np.array([[1.0, 1.0], [-1.0, 1.0], [2.0, 1.0]]), np.array([1.0, 0.0, 0.0])
+    start = np.zeros(2)
+    loss = _loss(start, design, y)
+    moved, lower = _descended(start, np.array([-64.0, 0.0]), loss, design, y)
+    assert lower == _loss(moved, design, y) <= loss
+    stuck, same = _descended(start, np.array([1.0, 0.0]), loss - 1.0, design, y)
+    assert (stuck.tolist(), same) == ([0.0, 0.0], loss - 1.0)
