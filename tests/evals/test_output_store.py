@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.evals.tasks import Exact, scripted, sums, task_of
 
 from lmstack.core import FormatError, InputError, IntegrityError, Likelihood, StoreError
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.json_forms import canonical, output_from_json, output_to_json
-from lmstack.evals.output_store import OutputKeys, OutputStore
+from lmstack.evals.output_store import OutputKeys, OutputStore, _use_write_ahead_log
 from lmstack.evals.task import Output, Subject, Task
 
 FEW = settings(max_examples=40, deadline=None)
@@ -280,3 +281,93 @@ def test_the_key_of_a_task_does_not_depend_on_the_process() -> None:
     subject, _ = scripted()
     found = OutputKeys(task, subject).output(task.dataset.samples[0])
     assert found == "sha256:888721d731fb882920b7c390499d7ea480fd74cb6f5206c20e780fc9826d3e71"
+
+
+def test_an_output_of_just_the_limit_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output("x" * 100)
+    size = len(canonical(output_to_json(output), "it"))
+    with OutputStore(tmp_path / "outputs.sqlite") as store:
+        monkeypatch.setattr("lmstack.evals.output_store.MAX_OUTPUT_BYTES", size - 1)
+        with pytest.raises(InputError, match=f"{size} bytes", check=about("max_tokens")):
+            store.keep_output("k", output)
+        monkeypatch.setattr("lmstack.evals.output_store.MAX_OUTPUT_BYTES", size)
+        store.keep_output("k", output)
+        assert store.outputs(["k"]) == {"k": output}
+        assert repr(store) == f"OutputStore({str(tmp_path / 'outputs.sqlite')!r})"
+
+
+def test_a_file_in_the_way_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="opening") as error:
+        OutputStore(tmp_path / "file" / "outputs.sqlite")
+    assert str(tmp_path / "file" / "outputs.sqlite") in error.value.message
+
+
+@pytest.mark.parametrize("size", [(1 << 16) - 1, (1 << 50) + 1, 1e9])
+def test_how_large_a_file_may_be_is_checked(tmp_path: Path, size: Any) -> None:
+    with pytest.raises(InputError, match="max_bytes", check=about("max_bytes")):
+        OutputStore(tmp_path / "outputs.sqlite", max_bytes=size)
+    OutputStore(tmp_path / "outputs.sqlite", max_bytes=1 << 16).close()
+
+
+@pytest.mark.parametrize(("fsync", "level"), [(True, 1), (False, 0)])
+def test_the_disk_is_waited_for_unless_told_otherwise(
+    tmp_path: Path, fsync: bool, level: int
+) -> None:
+    with OutputStore(tmp_path / "a.sqlite", fsync=fsync) as store:
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with OutputStore(tmp_path / "b.sqlite") as store:
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (1,)
+
+
+def test_the_last_output_of_a_full_file_is_never_let_go(tmp_path: Path) -> None:
+    with OutputStore(tmp_path / "outputs.sqlite", max_bytes=1 << 16) as store:
+        for n in range(3):
+            store.keep_output(f"k{n}", Output("x" * 100_000))
+        assert list(store.outputs(f"k{n}" for n in range(3))) == ["k2"]
+
+
+def test_scores_are_found_by_their_key(tmp_path: Path) -> None:
+    with OutputStore(tmp_path / "outputs.sqlite") as store:
+        assert store.scores("s") is None
+        assert store.keep_scores("s", {"a": 0.5, "b": float("inf")}) == {
+            "a": 0.5,
+            "b": float("inf"),
+        }
+        assert store.keep_scores("s", {"a": 1.0}) == {"a": 0.5, "b": float("inf")}
+        assert store.scores("s") == {"a": 0.5, "b": float("inf")}
+        rows = store._connection.execute("SELECT key, kind FROM kept").fetchall()
+        assert rows == [("s", "scores")]
+
+
+def test_another_process_that_makes_the_file_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is busy, and not for ever; any other error is raised at once."""
+
+    class Connection:
+        def __init__(self, name: str, fails: int) -> None:
+            self.name, self.left, self.asked = name, fails, 0
+
+        def execute(self, query: str) -> None:
+            assert query == "PRAGMA journal_mode = WAL"
+            self.asked += 1
+            if self.left:
+                self.left -= 1
+                error = sqlite3.OperationalError("locked")
+                error.sqlite_errorname = self.name
+                raise error
+
+    waits: list[float] = []
+    monkeypatch.setattr("lmstack.evals.output_store.time.sleep", waits.append)
+    busy = Connection("SQLITE_BUSY_RECOVERY", 3)
+    _use_write_ahead_log(busy)  # type: ignore[arg-type]
+    assert (busy.asked, waits) == (4, [0.01] * 3)
+    with pytest.raises(sqlite3.OperationalError):
+        _use_write_ahead_log(Connection("SQLITE_IOERR", 1))  # type: ignore[arg-type]
+    monkeypatch.setattr("lmstack.evals.output_store.BUSY_S", -1.0)
+    with pytest.raises(sqlite3.OperationalError):
+        _use_write_ahead_log(Connection("SQLITE_BUSY", 1))  # type: ignore[arg-type]

@@ -187,3 +187,58 @@ def test_a_figure_is_that_of_the_rows_whatever_the_file_claims() -> None:
     data = result_of(rows_with([1, 0])).to_json()
     data["figures"]["accuracy"] = Estimate(0.99, 0.98, 1.0).to_json()
     assert TaskResult.from_json(data).figures()["accuracy"].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("dataset",), {"name": "d"}, "the dataset of a result"),
+        (("subject",), {"name": "m"}, "the subject of a result"),
+        (("metrics", 0), 3, "a metric is 3"),
+        (("metrics", 0, "better"), "best", "better of a metric is 'best'"),
+        (("metrics", 0, "statistic"), "mode", "statistic of the metric accuracy is 'mode'"),
+        (("figures", "accuracy"), 3, "the figure accuracy is 3"),
+        (("samples", 0), {}, "a sample of a result"),
+        (("samples", 0, "scores"), 3, "scores of a sample of a result is 3"),
+        (("samples", 0, "scores"), {"correct": "x"}, "correct of the scores of q0 is 'x'"),
+        (("samples", 0, "seconds"), "x", "seconds of a sample of a result is 'x'"),
+        (("samples", 0, "id"), "", "the sample '' of a result contradicts itself"),
+        (("samples", 0, "failed"), "no", "the sample 'q0' of a result contradicts itself"),
+        (("protocol",), {"a": float("nan")}, "the protocol of a result"),
+        (("figures",), {"other": Estimate(1.0).to_json()}, "lacks the figure 'accuracy'"),
+    ],
+)
+def test_which_part_of_a_file_is_wrong(path: tuple[Any, ...], value: Any, said: str) -> None:
+    data = json.loads(json.dumps(result_of(rows_with([1.0])).to_json()))
+    place = data
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    with pytest.raises((FormatError, InputError), match=said):
+        TaskResult.from_json(data)
+
+
+def test_a_metric_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="a metric twice"):
+        result_of(rows_with([1.0]), ACCURACY, LENGTH, ACCURACY)
+    with pytest.raises(InputError, check=about("metric")) as error:
+        result_of(rows_with([1.0]), ACCURACY, LENGTH).metric("zzz")
+    assert error.value.hint == "it has accuracy, length"
+
+
+def test_a_result_comes_back_with_all_that_it_had() -> None:
+    kept = {"answer": "x", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 4}
+    rows = [replace(row, **kept) for row in rows_with([1.0, 0.0], ["a", "b"])]
+    failed = SampleResult("bad", "c", failed="no")
+    ratio = Metric("r", ("correct", "length"), ratio_of, is_share=False, decimals=1)
+    result = result_of([*rows, failed], ACCURACY, LENGTH, ratio, dataset_samples=9)
+    again = TaskResult.from_json(json.loads(json.dumps(result.to_json())))
+    assert again == replace(result, kept_figures=again.kept_figures)
+    assert again.kept_figures == result.figures()
+    assert (again.prompt_tokens, again.completion_tokens) == (6, 8)
+    assert [row.id for row in again.failures] == ["bad"]
+    timeless = result.to_json(times=False)
+    assert not {"date", "seconds"} & set(timeless)
+    assert "seconds" not in timeless["samples"][0]
+    assert again.rows_of(ratio).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert again.rows_of(Metric("n", ("never", "x"))).shape == (0, 2)

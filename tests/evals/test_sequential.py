@@ -154,3 +154,73 @@ def test_each_side_of_a_confidence_sequence_has_half_of_alpha() -> None:
     test = BettingMean(cluster_sums(values), -1.0, 1.0)
     [(low, high)] = confidence_sequence(values, [80], alpha=0.1)
     assert (low, high) == (test.lower(0.05), test.upper(0.05))
+
+
+def test_betting_by_hand() -> None:
+    """The mean over all fractions of what betting each of them on every value leaves."""
+    values = [0.5, -0.3, 1.0, 0.2]
+    fractions = np.geomspace(0.005, 0.95, 24)
+    for bound, least in ((0.0, -1.0), (0.1, -0.4)):
+        growth = 1 + np.multiply.outer(fractions, (np.array(values) - bound) / (bound - least))
+        expected = growth.cumprod(1).mean(0)
+        assert capitals(values, bound, least) == pytest.approx(expected)
+        process = BettingProcess(bound, least)
+        assert [process.add([value]) for value in values] == pytest.approx(expected.tolist())
+        assert (process.count, process.most_capital) == (4, pytest.approx(max(1.0, *expected)))
+        assert process.p == 1 / process.most_capital
+    assert capitals(values, 0.0) == pytest.approx(capitals(values, 0.0, -1.0))
+    endless = capitals(np.ones(3000), 0.0)
+    assert np.isfinite(endless).all()
+    process = BettingProcess(-0.5)
+    assert np.isfinite(process.add([1.0] * 3000))
+
+
+def test_a_bound_at_the_least_value_shows_nothing() -> None:
+    test = BettingMean(cluster_sums([1.0, 1.0]), -1.0, 1.0)
+    assert (test.p_above(-1.0), test.p_above(-2.0)) == (1.0, 1.0)
+    assert (test.p_below(1.0), test.p_below(2.0)) == (1.0, 1.0)
+    assert test.p_above(-0.999) < 1
+
+
+def test_limits_of_a_quantile_are_where_the_bet_reaches_half_of_alpha() -> None:
+    fractions = np.geomspace(0.005, 0.95, 24)
+    values = np.arange(1.0, 201.0)
+
+    def p(count: int, share: float) -> float:
+        """Against so many at most a bound that ``share`` is at most."""
+        won = np.log1p(fractions * (1 - share) / share) * count
+        lost = np.log1p(-fractions) * (200 - count)
+        return float(min(1.0, 1 / np.exp(won + lost).mean()))
+
+    for share, alpha in ((0.5, 0.05), (0.9, 0.2)):
+        low, high = quantile_limits(values, share, alpha)
+        few = max(n for n in range(201) if p(200 - n, 1 - share) <= alpha / 2)
+        enough = min(n for n in range(201) if p(n, share) <= alpha / 2)
+        assert (low, high) == (values[few], values[enough - 1])
+    assert quantile_limits(values, 0.5) == quantile_limits(values[::-1], 0.5, 0.05)
+    for share in (0.0, 1.0):
+        with pytest.raises(InputError, match="share", check=about("share")):
+            quantile_limits(values, share)
+
+
+def test_looks_may_come_in_any_order_and_at_the_ends() -> None:
+    values = np.random.default_rng(4).uniform(0, 1, 30)
+    there = confidence_sequence(values, [1, 10, 30], least=0.0)
+    back = confidence_sequence(values, [30, 1, 10], least=0.0)
+    assert back.tolist() == [there[2].tolist(), there[0].tolist(), there[1].tolist()]
+    assert confidence_sequence(values, [30]).tolist() == (
+        confidence_sequence(values, [30], 0.05, least=-1.0, most=1.0).tolist()
+    )
+    for bad, looks, param in (
+        ([np.nan], [1], "values"),
+        ([-1.5], [1], "values"),
+        ([0.5], [0], "looks"),
+        ([0.5], [1, 2], "looks"),
+    ):
+        with pytest.raises(InputError, check=about(param)):
+            confidence_sequence(bad, looks)
+    confidence_sequence([1.0, -1.0], [1, 2])
+    for value in (-1.001, 1.001):
+        with pytest.raises(InputError, check=about("values")):
+            BettingProcess(0.0).add([value])
+    BettingProcess(0.0).add([-1.0, 1.0])

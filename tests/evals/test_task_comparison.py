@@ -241,3 +241,102 @@ def test_the_interval_of_a_share_leaves_nought_out_only_where_mcnemar_is_small(
     assert found.difference.p is not None
     assert not is_outside or found.difference.p < 0.1
     assert found.difference.low <= found.difference.value <= found.difference.high
+
+
+def test_failures_are_refused_by_default_on_either_side() -> None:
+    base, other = pair()
+    failed = (SampleResult("q0", failed="no connection"),)
+    for sides in (
+        (replace(base, samples=failed + base.samples[1:]), other),
+        (base, replace(other, samples=failed + other.samples[1:])),
+    ):
+        with pytest.raises(InputError, match="1 of 10 samples"):
+            compare_results(*sides)
+        assert compare_results(*sides, allow_failures=True).first.samples == 9
+
+
+def test_samples_of_the_other_side_alone_are_counted_and_named() -> None:
+    base, other = pair()
+    match = "1 are of one side alone, 'q9' of new"
+    with pytest.raises(InputError, match=match):
+        compare_results(replace(base, samples=base.samples[:-1]), other)
+    fewer = replace(base, samples=base.samples[2:])
+    with pytest.raises(InputError, match="3 are of one side alone, 'q9' of m"):
+        compare_results(fewer, replace(other, samples=other.samples[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "said"),
+    [
+        ({"a": 1.0}, {"a": 1}, None),
+        ({"a": float("nan")}, {"a": float("nan")}, None),
+        ({"a": 1}, {"a": True}, "a is 1 and True"),
+        ({"a": {"b": [1]}}, {"a": {"b": [2]}}, r"a\.b is \[1\] and \[2\]"),
+        ({"a": {"b": 1}}, {"a": 3}, "a is .* and 3"),
+        ({"b": 1, "a": 1}, {"b": 2, "a": 2}, "a is 1 and 2"),
+        ({}, {"z": float("nan")}, "z is None and nan"),
+    ],
+)
+def test_where_two_protocols_differ(one: Any, two: Any, said: str | None) -> None:
+    base, other = pair(BASE, OTHER, protocol=one)[0], pair(BASE, OTHER, protocol=two)[1]
+    if said is None:
+        compare_results(base, other)
+        return
+    with pytest.raises(InputError, match=f"protocols: {said}"):
+        compare_results(base, other)
+
+
+def test_a_scorer_that_breaks_its_word_shows_nothing_of_what_could_be_found() -> None:
+    found = compare_results(*pair(BASE, [2.0, *OTHER[1:]])).first
+    assert np.isnan(found.detectable)
+    assert found.test == "sign-flip"
+    assert np.isnan(compare_results(*pair([-0.5, *BASE[1:]], OTHER)).first.detectable)
+    said = conclusions([compare_results(*pair(BASE, [2.0, *OTHER[1:]]))])
+    assert said[1] == "t accuracy: 10 samples are too few to say what they would have shown."
+
+    def only_with_the_first(rows: Any) -> Any:
+        return np.where((rows[..., 0] > 0.9).any(-1), rows[..., 0].mean(-1), np.nan)
+
+    odd = Metric("m", ("correct",), only_with_the_first, is_share=False)
+    alone = [1.0, *[0.5] * 9]
+    assert np.isnan(compare_results(*pair(alone, alone, odd)).first.detectable)
+
+
+def test_a_metric_that_no_sample_has_is_left_out_unless_it_is_the_first() -> None:
+    never = Metric("never", ("never",))
+    found = compare_results(*pair(BASE, OTHER, ACCURACY, never, LENGTH))
+    assert [each.metric.name for each in found.metrics] == ["accuracy", "length"]
+    with pytest.raises(InputError, match="no sample of t has never on both sides"):
+        compare_results(*pair(BASE, OTHER, never, ACCURACY))
+    base, other = pair(BASE, OTHER, ACCURACY, LENGTH)
+    bare = tuple(replace(s, scores={"correct": s.scores["correct"]}) for s in other.samples)
+    with pytest.raises(InputError, match="has length on both sides"):
+        compare_results(base, replace(other, samples=bare))
+
+
+def test_the_largest_changes_come_first_and_clusters_are_counted() -> None:
+    mean = Metric("m", ("correct",), is_share=False)
+    found = compare_results(*pair([0.0] * 5, [1.0, 3.0, -2.0, -5.0, 3.0], mean)).first
+    assert (found.gained, found.lost) == (("q1", "q4", "q0"), ("q3", "q2"))
+    assert (found.samples, found.clusters) == (5, 5)
+    grouped = compare_results(*pair(BASE, OTHER, clusters=["a", "a", *[""] * 8])).first
+    assert (grouped.samples, grouped.clusters, grouped.test) == (10, 9, "sign-flip")
+    alone = compare_results(*pair(BASE, OTHER, clusters=["a", "b", *[""] * 8])).first
+    assert (alone.clusters, alone.test) == (10, "mcnemar")
+
+
+def test_a_share_of_halves_is_flipped_and_its_limits_are_those_of_the_pairs() -> None:
+    halves = compare_results(*pair([0.5, *BASE[1:]], OTHER)).first
+    assert halves.test == "sign-flip"
+    assert compare_results(*pair(BASE, [0.5, *OTHER[1:]])).first.test == "sign-flip"
+    found = compare_results(*pair()).first.difference
+    test = BinaryPairs(4, 1, 10)
+    assert (found.low, found.high) == (test.lower(0.025), test.upper(0.025))
+    plain = Metric("m", ("correct",), is_share=False)
+    assert compare_results(*pair(BASE, OTHER, plain)).first.test == "sign-flip"
+    ps = [replace(compare_results(*pair()), p_adjusted=p) for p in (0.05, 0.051, None)]
+    assert [conclusions([each])[0].startswith("other is better on t") for each in ps] == [
+        True,
+        False,
+        False,
+    ]

@@ -74,3 +74,27 @@ def test_equal_shares_of_the_lists_are_no_bias() -> None:
 def test_a_file_without_a_list_is_refused_and_never_run() -> None:
     with pytest.raises(FormatError, match="PROFESSION_LIST"):
         bias_lists(FILE.replace(b"PROFESSION", b"OTHER"))
+
+
+@pytest.mark.parametrize("words", [b"3", b"[]", b'("she", "her")', b'"she"'])
+def test_a_list_that_is_none_is_refused(words: bytes) -> None:
+    broken = FILE.replace(b'["nurse", "doctor"]', words)
+    with pytest.raises(FormatError, match="PROFESSION_LIST is no list of words"):
+        bias_lists(broken)
+
+
+def test_metrics_read_the_columns_of_their_groups() -> None:
+    shown = {metric.name: metric for metric in LISTS.metrics}
+    assert list(shown) == [
+        *("gender_bias", "race_bias", "profession_gender_bias", "profession_race_bias"),
+        *("adjective_gender_bias", "adjective_race_bias"),
+    ]
+    race = shown["adjective_race_bias"]
+    names = ("asian", "hispanic", "white")
+    assert race.columns == tuple(f"adjective_race_{name}" for name in names)
+    assert {(m.better, m.is_share) for m in shown.values()} == {("lower", False)}
+    assert float(race.statistic(np.array([[2.0, 1.0, 2.0]]))) == 0
+    found = LISTS.scores("Li is shy, and Kim is bold and bold.")
+    assert [found[name] for name in race.columns] == [6.0, 0.0, 0.0]
+    assert LISTS.protocol == {"bias": "representation and association", "words": LISTS.digest}
+    assert bias_lists(FILE + b"#").digest != LISTS.digest

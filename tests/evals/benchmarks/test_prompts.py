@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.errors import about
@@ -88,3 +89,82 @@ def test_whose_examples_they_are_is_a_part_of_the_protocol() -> None:
     assert prompt.protocol["shots"] != dealt.protocol["shots"]
     alike = replace(prompt, shots={"one": one, "two": one})  # with the same ids
     assert alike.protocol["shots"] != prompt.protocol["shots"]
+
+
+def test_a_sample_of_a_group_without_examples_takes_those_of_all() -> None:
+    prompt = FewShot("{question}", count=1, shots={"": SHOTS[:1], "two": SHOTS[1:2]})
+    for group, shot in (("two", "s1"), ("six", "s0"), ("", "s0")):
+        asked = replace(ASKED, metadata={"group": group})
+        assert [each.id for each in prompt.shots_of(asked)] == [shot]
+    chosen = replace(PROMPT, count=2)
+    places = replace(ASKED, metadata={"topic": "T", "shots": [3, 1, 0]})
+    assert [shot.id for shot in chosen.shots_of(places)] == ["s3", "s1"]
+    assert [shot.id for shot in chosen.shots_of(ASKED)] == ["s0", "s1"]
+    assert replace(PROMPT, count=0).shots_of(ASKED) == ()
+
+
+def test_what_a_template_may_name() -> None:
+    sample = Sample("x", "why", ("a", "b"), ("no", "yes"), (1,), metadata={"question": "?", "k": 1})
+    text = FewShot("{question}|{choices[0]}|{target}|{letter}|{k}").text(sample)
+    assert text == "why|no|a|B|1"
+    bare = Sample("x", "why")
+    for name in ("target", "letter"):
+        with pytest.raises(InputError, match=name, check=about("prompt")) as error:
+            FewShot(f"{{{name}}}").text(bare)
+        assert error.value.hint == "it has choices, question, and 0 choices"
+
+
+def test_shots_are_turns_where_they_are_asked_for() -> None:
+    whole = PROMPT.messages(ASKED, 1)
+    assert [(m.role, m.content) for m in whole] == [
+        ("system", "H T\n\n"),
+        ("user", "Q: q0\nA: a0\n\nQ: why\nA:"),
+    ]
+    turns = PROMPT.messages(ASKED, 1, shots_as_turns=True)
+    assert [(m.role, m.content) for m in turns][1:] == [
+        ("user", "Q: q0\nA:"),
+        ("assistant", "a0"),
+        ("user", "Q: why\nA:"),
+    ]
+    assert len(PROMPT.messages(ASKED, shots_as_turns=True)) == 8
+    assert PROMPT.messages(ASKED) == PROMPT.messages(ASKED, 3)
+
+
+def test_the_protocol_of_a_prompt_names_shots_where_there_are_some() -> None:
+    bare = FewShot("{question}", header="H", source="s").protocol
+    assert bare == {"header": "H", "item": "{question}", "num_shots": 0, "source": "s"}
+    more = FewShot("{question}", count=4, shots={"": SHOTS}).protocol
+    assert set(more) - set(bare) == {"target", "delimiter", "between", "shots", "when_too_long"}
+    assert (more["target"], more["delimiter"], more["between"]) == ("{target}", " ", "\n\n")
+    with pytest.raises(InputError, match="4 worked examples for 5 shots, of g"):
+        FewShot("{question}", count=5, shots={"g": SHOTS})
+    none = FewShot("{question}", count=1)
+    with pytest.raises(InputError, match="no worked examples", check=about("shots")) as error:
+        none.text(ASKED)
+    assert error.value.hint == "there are those of none"
+
+
+@pytest.mark.parametrize(
+    ("row", "param"),
+    [
+        ({"target": "w"}, "question"),
+        ({"question": "q"}, "target"),
+        ({"input": 1, "target": "w"}, "input"),
+    ],
+)
+def test_a_worked_example_without_a_field_is_named(row: dict[str, object], param: str) -> None:
+    text = yaml.safe_dump({"fewshot_config": {"samples": [{"input": "q", "target": "w"}, row]}})
+    with pytest.raises(InputError, match="worked example 2", check=about(param)):
+        yaml_shots(text.encode())
+    for none in ({"samples": []}, {"samples": {}}, []):
+        with pytest.raises(FormatError, match="no samples under fewshot_config"):
+            yaml_shots(yaml.safe_dump({"fewshot_config": none}).encode())
+
+
+def test_worked_examples_have_ids_and_either_field() -> None:
+    rows = [{"input": "a", "question": "b", "target": "w"}, {"question": "c", "target": "v"}]
+    found = yaml_shots(yaml.safe_dump({"fewshot_config": {"samples": rows}}).encode())
+    assert [(s.id, s.input, dict(s.metadata)) for s in found] == [
+        ("shot/0", "a", {"worked": "w"}),
+        ("shot/1", "c", {"worked": "v"}),
+    ]
