@@ -22,6 +22,7 @@ from lmstack.evals.agreement import (
     krippendorff_alpha,
     prediction_powered,
 )
+from lmstack.evals.statistics import bootstrap
 
 NAN = math.nan
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011): four observers, twelve units.
@@ -252,3 +253,20 @@ def test_resamples_without_chance_disagreement_count_as_nought() -> None:
     values = np.random.default_rng(3).integers(0, 4, (3, 30)).astype(float)
     assert krippendorff_alpha(values) == krippendorff_alpha(values, level="nominal", seed=0)
     assert krippendorff_alpha(values) != krippendorff_alpha(values, seed=1)
+
+
+def test_the_interval_of_kappa_is_that_of_resampled_items() -> None:
+    rng = np.random.default_rng(7)
+    first = rng.integers(0, 3, 14)
+    second = np.where(rng.random(14) < 0.3, rng.integers(0, 3, 14), first)
+
+    def kappa(rows: np.ndarray) -> np.ndarray:
+        shares = [(rows[..., k, None] == np.arange(3)).mean(-2) for k in (0, 1)]
+        agreed = (rows[..., 0] == rows[..., 1]).mean(-1)
+        chance = (shares[0] * shares[1]).sum(-1)
+        return (agreed - chance) / np.where(chance < 1, 1 - chance, np.inf)
+
+    expected = bootstrap(np.stack([first, second], axis=1), kappa)
+    found = cohen_kappa(first.tolist(), second.tolist(), labels=[0, 1, 2])
+    shown = (found.value, found.low, found.high)
+    assert shown == pytest.approx((expected.value, expected.low, expected.high), rel=0.02)

@@ -14,6 +14,7 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.evals.clustered import (
     are_clustered,
+    cluster_members,
     cluster_numbers,
     cluster_sums,
     clustered_mean,
@@ -115,3 +116,26 @@ def test_clusters_for_other_samples_are_refused() -> None:
         clustered_mean([1.0, 2.0, 3.0], ["a", "b"])
     with pytest.raises(InputError, match="no list of numbers", check=about("values")):
         clustered_mean([])
+
+
+def test_whole_numbers_and_truths_are_counted_by_cluster() -> None:
+    sums = cluster_sums([True, False, True, True], ["a", "b", "a", ""])
+    assert (sums.sums.tolist(), sums.sizes.tolist()) == ([2.0, 0.0, 1.0], [2.0, 1.0, 1.0])
+    assert (sums.sums.dtype, sums.sizes.dtype) == (float, float)
+    assert sums.mean == 0.75
+    assert cluster_sums(["1", "2"]).mean == 1.5
+    assert pseudo_values(["1", "2"]).tolist() == [1.0, 2.0]
+    for values in ([[1.0, 2.0]], 3.0):
+        with pytest.raises(InputError, match="no list of numbers", check=about("values")):
+            cluster_sums(values)
+
+
+def test_two_clusters_have_an_interval_and_the_members_of_each() -> None:
+    found = clustered_mean([0.0, 1.0])
+    theirs = scipy.stats.ttest_1samp([0.0, 1.0], 0)
+    interval = theirs.confidence_interval(0.95)
+    assert (found.low, found.high, found.p) == pytest.approx((*interval, theirs.pvalue))
+    assert [part.tolist() for part in cluster_members(np.array([0, 1, 0, 2]))] == [[0, 2], [1], [3]]
+    assert pseudo_values([1.0, 3.0], ["a", "b"]).tolist() == [1.0, 3.0]
+    assert clustered_mean([-1.0, -1.0]).p == 0.0
+    assert math.isnan(cluster_sums([2.0]).error)

@@ -14,11 +14,13 @@ from tests.evals.synthetic import paired_answers
 from lmstack.core import InputError, Message, ScriptedModel
 from lmstack.evals.answers import SIDES, Answer, Pairing
 from lmstack.evals.comparison import compare
-from lmstack.evals.conclusions import conclusions
+from lmstack.evals.conclusions import change_of, conclusions, value_of
 from lmstack.evals.drawing import DrawingConfig, draw
-from lmstack.evals.figures import bins_of
+from lmstack.evals.figures import Figure, bins_of, entropy_figure, refusal_figure, text_figures
 from lmstack.evals.judging import Verdict
+from lmstack.evals.metrics.calibration import calibration_error
 from lmstack.evals.scores import AnswerScores, Predictions, TextScores
+from lmstack.evals.statistics import Estimate, bootstrap, mcnemar, ratio_of, sign_flip
 
 
 def words_of(_prompt: str, text: str) -> float:
@@ -322,3 +324,133 @@ def test_the_conclusions_conversation_is_told_turn_by_turn() -> None:
     rewarded = (replace(answer[0], reward=0.0),)
     sides = [(answer, rewarded), (rewarded, answer), (rewarded, rewarded)]
     assert [Pairing(turns, *side).is_rewarded for side in sides] == [False, False, True]
+
+
+def test_whose_answers_a_figure_is_among_and_each_figure_by_hand() -> None:
+    def pairing(n: int, base: list[str], tuned: list[str]) -> Pairing:
+        sides = (
+            tuple(Answer(text, len(text), "length" if "x" in text else "stop") for text in side)
+            for side in (base, tuned)
+        )
+        return Pairing((Message("user", f"q{n}"),), *sides)
+
+    single = [pairing(0, ["a b"], ["x y"]), pairing(1, ["a c"], ["a a a a a"])]
+    several = [pairing(0, ["a b", "a"], ["x y", "x y"]), pairing(1, ["a c", "b"], ["b", "c"])]
+    for pairings, among in ((single, "to all prompts"), (several, "to one prompt")):
+        figures = {figure.name: figure for figure in compare(pairings).figures}
+        for name in ("distinct-1", "distinct-2", "self-bleu"):
+            if name in figures:
+                assert figures[name].title.endswith(among)
+    found = {figure.name: figure for figure in compare(single).figures}
+    assert (found["length"].base, found["length"].tuned) == (3.0, 6.0)
+    assert (found["cut"].base, found["cut"].tuned) == (0.0, 0.5)
+    assert (found["repetition"].base, found["repetition"].tuned) == (0.0, 0.25)
+    assert found["distinct-1"].base == 3 / 4
+    assert found["distinct-1"].tuned == 3 / 4
+    assert found["distinct-2"].tuned == 1.0
+    grouped = {figure.name: figure for figure in compare(several).figures}
+    distinct = grouped["distinct-1"]  # of answers cut alike
+    assert (distinct.base, distinct.tuned) == pytest.approx((5 / 6, 5 / 6))
+
+
+def test_refusals_are_of_the_first_answers_alone_with_mcnemars_p() -> None:
+    no, yes = Answer("I'm sorry, but I can't help with that.", 3), Answer("Sure: do it.", 3)
+    rows = [((yes, no), (no, yes))] * 6 + [((no, yes), (yes, no))] + [((yes, yes), (yes, yes))] * 3
+    pairings = [Pairing((Message("user", "?"),), *row) for row in rows]
+    found = refusal_figure(pairings)
+    assert (found.base, found.tuned, found.unit) == (0.1, 0.6, "share")
+    change = bootstrap(np.array([1.0] * 6 + [-1.0] + [0.0] * 3))
+    assert found.difference == replace(change, p=mcnemar(6, 1))
+
+
+def test_figures_of_texts_are_ratios_of_sums() -> None:
+    text, drawn = text_scores(0.2, 0.1), scores(5, 0.1)
+    perplexity, calibration = text_figures(text)
+    total = text.tokens.sum()
+    assert perplexity.base == pytest.approx(np.exp(text.base_nll.sum() / total))
+    assert perplexity.tuned == pytest.approx(np.exp(text.tuned_nll.sum() / total))
+    change = text.tuned_nll - text.base_nll
+    assert perplexity.difference.p == sign_flip(change)
+    whole = bootstrap(
+        np.stack([change, text.tokens], axis=1), lambda rows: np.exp(ratio_of(rows)) - 1
+    )
+    assert replace(perplexity.difference, p=None) == whole
+    errors = [
+        calibration_error(
+            np.concatenate([p.confidence for p in side]), np.concatenate([p.correct for p in side])
+        )
+        for side in (text.base, text.tuned)
+    ]
+    assert [calibration.base, calibration.tuned] == errors
+    assert calibration.difference.value == pytest.approx(errors[1] - errors[0])
+    entropy = entropy_figure(drawn)
+    assert entropy.base == pytest.approx(drawn.base_entropy.sum() / drawn.base_tokens.sum())
+    assert entropy.tuned == pytest.approx(drawn.tuned_entropy.sum() / drawn.tokens.sum())
+    assert entropy.difference.value == pytest.approx(entropy.tuned - entropy.base)
+    assert (entropy.unit, perplexity.unit, calibration.unit) == ("nats", "perplexity", "")
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "said"),
+    [
+        ("share", 0.125, "12.5%"),
+        ("tokens", 1234.0, "1,234 tokens"),
+        ("nats", 0.5, "0.500 nats"),
+        ("", 0.5, "0.500"),
+        ("perplexity", 12.345, "12.35"),
+    ],
+)
+def test_how_a_value_and_its_change_are_written(unit: str, value: float, said: str) -> None:
+    figure = Figure("f", "F", value, value, Estimate(value, value, value), unit)
+    shown = value_of(figure, value)
+    assert shown.startswith(said[:4])
+    assert shown.endswith(said.lstrip("0123456789,.%"))
+    assert change_of(figure).startswith("+")
+    fallen = replace(figure, difference=Estimate(-value))
+    assert change_of(fallen).startswith("-")
+    assert "(" in change_of(figure)
+    assert "(" not in change_of(fallen)
+    none = replace(figure, difference=Estimate(0.0))
+    assert change_of(none).startswith("+0")
+
+
+def test_what_was_given_up_is_what_is_surely_worse() -> None:
+    """A cost that rose, a loss that fell; what the interval leaves open is not said."""
+    found = compare(same(paired_answers(words_of, seed=0)))
+
+    def said(name: str, low: float, high: float) -> bool:
+        figure = Figure(name, "Title", 1.0, 2.0, Estimate((low + high) / 2, low, high))
+        return any("Given up" in s for s in conclusions(replace(found, figures=[figure])))
+
+    assert [said("perplexity", *ends) for ends in ((0.1, 1), (0.0, 1), (-1, -0.1))] == [
+        True,
+        False,
+        False,
+    ]
+    assert [said("distinct-2", *ends) for ends in ((-1, -0.1), (-1, 0.0), (0.1, 1))] == [
+        True,
+        False,
+        False,
+    ]
+    for ends, way in (((0.1, 1.0), "longer"), ((-1.0, -0.1), "shorter"), ((-1.0, 1.0), None)):
+        length = Figure("length", "Length", 1, 2, Estimate(sum(ends) / 2, *ends), "tokens")
+        text = " ".join(conclusions(replace(found, figures=[length])))
+        assert (way is None) == ("became" not in text)
+        assert way is None or f"became {way}" in text
+
+
+def test_the_judge_is_said_to_disagree_only_where_the_reward_surely_wins() -> None:
+    found = compare(same(paired_answers(words_of, seed=0)))
+    high, level = Estimate(0.8, 0.6, 0.9), Estimate(0.5, 0.5, 0.6)
+    for reward, judge, disagrees in (
+        (high, level, True),
+        (high, high, False),
+        (level, level, False),
+        (None, level, False),
+        (high, None, False),
+    ):
+        given = {"reward": reward, "judge": judge}
+        wins = {name: each for name, each in given.items() if each is not None}
+        text = " ".join(conclusions(replace(found, wins=wins)))
+        assert ("the judge does not" in text) == disagrees
+        assert text.count("the tuned model wins") == len(wins)

@@ -16,6 +16,7 @@ from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.row_files import numbered_rows, read_text
+from lmstack.evals.task import Subject
 
 ONE = Sample("a", "x")
 
@@ -118,3 +119,23 @@ def test_rows_are_numbered_from_one_and_empty_ones_count(tmp_path: Path) -> None
     assert numbered_rows(tmp_path / "a.jsonl", "--") == [(1, "x"), (3, "y")]
     assert numbered_rows(tmp_path / "a.txt", "--") == [(1, "x"), (3, "y\nz")]
     assert numbered_rows(tmp_path / "a.txt", "") == [(1, "x--\n--y\nz")]
+
+
+@pytest.mark.parametrize("face", ["chat", "likelihood", "index", "agent"])
+def test_a_face_that_a_subject_lacks_is_named(face: str) -> None:
+    with pytest.raises(InputError, match=r"^m ", check=about("model")):
+        getattr(Subject("m", "d"), f"needed_{face}")()
+    given = object()
+    found = getattr(Subject("m", "d", **{face: given}), f"needed_{face}")()  # type: ignore[arg-type]
+    assert found is given
+
+
+def test_a_file_of_more_than_the_limit_is_about_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"12345678")
+    monkeypatch.setattr("lmstack.evals.row_files.MAX_BYTES", 8)
+    assert read_text(tmp_path / "a.jsonl", "data") == "12345678"
+    monkeypatch.setattr("lmstack.evals.row_files.MAX_BYTES", 7)
+    with pytest.raises(InputError, match="has more than 7 bytes", check=about("data")):
+        read_text(tmp_path / "a.jsonl", "data")

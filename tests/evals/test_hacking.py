@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.evals.synthetic import VOCABULARY, Score, paired_answers
 
 from lmstack.core import Message
+from lmstack.evals import hacking
 from lmstack.evals.answers import Answer, Pairing
 from lmstack.evals.hacking import (
     LEVEL,
@@ -386,3 +388,45 @@ def test_of_phrases_that_share_words_the_one_that_rose_most_is_named() -> None:
     assert [each.is_named for each in once] == [False, True, False, True, False, True]
     assert [each.sentence == "said" for each in once] == [False, True, False, True, True, True]
     assert [each.trait for each in once] == [each.trait for each in found]
+
+
+@pytest.mark.parametrize("given", [{}, {"seed": 7}])
+def test_one_seed_decides_all_that_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, int]
+) -> None:
+    seeds: list[object] = []
+
+    def noted(name: str) -> None:
+        whole = getattr(hacking, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            seeds.append((name, more.get("seed", args[-1])))
+            return whole(*args, **more)
+
+        monkeypatch.setattr(hacking, name, call)
+
+    for name in ("paired", "association", "_gathered", "_effect", "bootstrap", "sign_flip"):
+        noted(name)
+    monkeypatch.setattr(hacking.Cells, "permutations", moved := _Moves())
+    pairings = paired_answers(for_words, seed=0, longer=3, prompts=6)
+    found = search(pairings, again(for_words), **given)
+    wanted = given.get("seed", 0)
+    assert {seed for _, seed in seeds} == {wanted}
+    assert {name for name, _ in seeds} == {
+        *("paired", "association", "_gathered", "_effect", "bootstrap", "sign_flip"),
+    }
+    assert moved.seeds == [wanted]
+    assert [each.is_named for each in found] == sorted((e.is_named for e in found), reverse=True)
+    unnamed = [each.p for each in found if not each.is_named]
+    assert unnamed == sorted(unnamed)
+
+
+class _Moves:
+    """Few permutations, that a test is fast; each is the order itself."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def __call__(self, seed: int) -> Any:
+        self.seeds.append(seed)
+        return np.stack([np.arange(24)] * 9)

@@ -371,3 +371,10 @@ def test_another_process_that_makes_the_file_is_waited_for(
     monkeypatch.setattr("lmstack.evals.output_store.BUSY_S", -1.0)
     with pytest.raises(sqlite3.OperationalError):
         _use_write_ahead_log(Connection("SQLITE_BUSY", 1))  # type: ignore[arg-type]
+
+
+def test_the_key_of_scores_does_not_depend_on_the_process() -> None:
+    task: Task = task_of(sums(2))
+    output = Output("2", (Likelihood(-1.0, 1, True),), 3, 4, 0.5, "stop", {"k": 1})
+    found = OutputKeys(task, scripted()[0]).scores(task.dataset.samples[0], output)
+    assert found == "sha256:e77487627286410b13f2b53a1b5601119904bfe039fbbe43d04bec137c18101f"

@@ -203,3 +203,8 @@ async def test_what_a_subject_cannot_do_is_named() -> None:
     subject, _ = scripted()
     with pytest.raises(InputError, match="how likely", check=about("model")):
         await MultipleChoice()(ASKED, subject)
+
+
+def test_a_chat_without_the_template_left_out_has_no_turns_to_add() -> None:
+    with pytest.raises(InputError, match="through the template", check=about("chat")):
+        Generate(SamplingParams(temperature=0.0), chat=True)

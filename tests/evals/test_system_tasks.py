@@ -10,10 +10,10 @@ import pytest
 import yaml
 from tests.errors import about
 
-from lmstack.core import InputError
+from lmstack.core import InputError, StoreError
 from lmstack.evals.metrics import CitedGold
 from lmstack.evals.system_solvers import AskIndex, RunAgent
-from lmstack.evals.system_tasks import system_in, with_usual_settings
+from lmstack.evals.system_tasks import question_metadata, system_in, with_usual_settings
 from lmstack.evals.task import Task
 from lmstack.evals.task_file import load_task
 
@@ -120,3 +120,40 @@ def test_a_file_says_what_is_evaluated(tmp_path: Path) -> None:
 
 def test_settings_of_other_tasks_stay_as_they_are() -> None:
     assert with_usual_settings({"name": "x", "scorer": "f1"}) == {"name": "x", "scorer": "f1"}
+
+
+def test_answers_are_in_the_field_that_is_named_or_in_the_usual_one() -> None:
+    row = {"answers": ["a"], "accept": ["b"]}
+    golds = [question_metadata(row, name)["gold"]["answers"] for name in ("", "accept")]
+    assert golds == [[["a"]], [["b"]]]
+
+
+def test_a_file_that_cannot_be_read_and_settings_that_are_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="reading") as error:
+        system_in(tmp_path)
+    assert str(tmp_path) in error.value.message
+    file = tmp_path / "task.yaml"
+    for text, kind, hint in (
+        ("agent: 3", "agent", "agent: {python: true}"),
+        ("index: [a]", "index", "index: {docs: FOLDER}"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=f"{kind} is", check=about(kind)) as wrong:
+            system_in(file)
+        assert wrong.value.hint == hint
+    for text in ("index: a\nagent: {}", "index: a\nsolver: agent", "agent:\nsolver: generate"):
+        file.write_text(text)
+        with pytest.raises(InputError, match="the task has", check=about("solver")):
+            system_in(file)
+    file.write_text("- a")
+    assert system_in(file) is None
+    file.write_text("\ufeffindex: a", encoding="utf-8")
+    assert system_in(file) == ("index", {"path": "a"})
+
+
+def test_settings_of_a_file_come_before_what_is_usual() -> None:
+    assert with_usual_settings({"agent": None, "input": "x"}) == {
+        **{"input": "x", "targets": "answers", "scorer": ["agent_run", "usage"]},
+        "solver": "agent",
+    }
+    assert with_usual_settings({"solver": "index"})["input"] == "{{question}}"

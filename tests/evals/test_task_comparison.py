@@ -15,9 +15,10 @@ from tests.evals.tasks import ACCURACY
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import InputError
+from lmstack.evals.intervals import swap_test
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.results import SampleResult, TaskResult
-from lmstack.evals.statistics import holm, ratio_of
+from lmstack.evals.statistics import holm, ratio_of, sign_flip
 from lmstack.evals.task import Metric
 from lmstack.evals.task_comparison import adjusted, compare_results, conclusions
 
@@ -340,3 +341,15 @@ def test_a_share_of_halves_is_flipped_and_its_limits_are_those_of_the_pairs() ->
         False,
         False,
     ]
+
+
+def test_p_of_a_figure_of_the_corpus_is_that_of_swaps() -> None:
+    ratio = Metric("r", ("correct", "length"), ratio_of, is_share=False)
+    base, other = pair(BASE, OTHER, ratio)
+    found = compare_results(base, other).first.difference
+    rows = [side.rows_of(ratio) for side in (base, other)]
+    assert found.p == swap_test(rows[0], rows[1], [""] * 10, ratio_of)
+    plain = Metric("m", ("correct",), is_share=False)
+    base, other = pair([0.0, 0.5, 1.0], [1.0, 0.25, 3.0], plain)
+    found = compare_results(base, other).first.difference
+    assert found.p == sign_flip([1.0, -0.25, 2.0])

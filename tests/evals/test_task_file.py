@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping
@@ -447,3 +448,126 @@ def test_shots_are_drawn_by_their_number_and_seed(folder: Path) -> None:
         shown.append([each.targets[0] for each in shots.samples])
     drawn = [random.Random(seed).sample([*"ABCDEFGH"], 3) for seed in (0, 5)]
     assert shown == [["A", "B", "C"], *drawn]
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "said"),
+    [
+        ({"separator": "; "}, "separator", "separator parts a text file"),
+        ({"input": 3}, "input", "input is 3"),
+        ({"input": []}, "input", "input is"),
+        ({"input": ["x"]}, "input", "a turn of input is 'x'"),
+        ({"input": [{"role": "user", "text": "x", "more": 1}]}, "input", "a turn of input"),
+        ({"sampling": 3}, "sampling", "sampling is 3"),
+        ({"split": [1]}, "split", "split is"),
+        ({"windows": 3}, "windows", "windows is 3"),
+        ({"vote": 3}, "vote", "vote is 3"),
+        ({"shots": "x"}, "shots", "shots is 'x'"),
+        ({"before": 3}, "before", "before"),
+        ({"instruction": 3}, "instruction", "instruction"),
+        ({"cue": 3}, "cue", "cue"),
+        ({"metric": 3}, "metric", "metric"),
+        ({"about": 3}, "about", "about"),
+        ({"choices": 3}, "choices", "choices"),
+        ({"name": ""}, "name", "a task needs a name and data"),
+        ({"data": ""}, "name", "a task needs a name and data"),
+        ({"split": {"share": 0}}, "split", "no row of"),
+        ({"before": "x"}, "before", "before is of the solver multiple_choice and likelihood"),
+        ({"letters": True}, "letters", "letters is of the solver multiple_choice"),
+        ({"windows": {}}, "windows", "windows is of the solver likelihood"),
+        ({"faithfulness": False}, "faithfulness", "faithfulness is of the solver index"),
+    ],
+)
+def test_which_setting_of_a_file_is_wrong(
+    folder: Path, change: dict[str, Any], param: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said, check=about(param)):
+        loaded(folder, CAPITALS | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "said"),
+    [
+        (
+            {"solver": "multiple_choice"},
+            "choices",
+            "choices is needed by the solver multiple_choice",
+        ),
+        ({"sampling": {}}, "sampling", "sampling is of the solver generate"),
+        ({"raw": True}, "raw", "raw is of the solver generate"),
+        ({"cue": "x"}, "cue", "cue is of the solver generate"),
+        ({"vote": {}}, "vote", "vote is of the solver generate"),
+        ({"shots": {"data": "x"}}, "shots", "shots is of the solver the other solvers"),
+    ],
+)
+def test_settings_are_of_the_solvers_that_know_them(
+    folder: Path, change: dict[str, Any], param: str, said: str
+) -> None:
+    plain = without("sampling") | {"solver": "likelihood"}
+    with pytest.raises(InputError, match=said, check=about(param)) as error:
+        loaded(folder, plain | change)
+    assert error.value.hint == f"set or leave out {param}"
+
+
+def test_settings_reach_the_solver(folder: Path) -> None:
+    rows = [row | {"options": ["Paris", "Tokyo"]} for row in ROWS]
+    write(folder / "capitals.jsonl", rows)
+    plain = without("sampling")
+    choice = plain | {"solver": "multiple_choice", "choices": "options"}
+    for before, expected in ((None, " "), ("", ""), ("=", "=")):
+        more = {} if before is None else {"before": before}
+        solver = loaded(folder, choice | more | {"instruction": "Do."}).solver
+        assert solver == MultipleChoice("Do.", None, expected, False)
+        scored = loaded(folder, plain | {"solver": "likelihood"} | more).solver
+        assert isinstance(scored, TargetLikelihood)
+        assert scored.before_target == (before or "")
+    assert loaded(folder, choice | {"letters": True}).solver == MultipleChoice(letters=True)
+    given = {"instruction": "Do.", "cue": "A:", "seed": 7, "raw": True, "sampling": {"top_k": 3}}
+    solver = loaded(folder, CAPITALS | given).solver
+    assert isinstance(solver, Generate)
+    assert (solver.instruction, solver.cue, solver.seed, solver.raw) == ("Do.", "A:", 7, True)
+    sampling = solver.sampling
+    assert (sampling.temperature, sampling.max_tokens, sampling.top_k) == (0.0, 256, 3)
+    vote = {"vote": {"samples": 3, "pattern": "x+"}, "sampling": {"temperature": 0.5}}
+    voting = loaded(folder, CAPITALS | vote).solver
+    assert isinstance(voting, SelfConsistency)
+    assert (voting.samples, voting.pattern) == (3, "x+")
+    usual = loaded(folder, CAPITALS | vote | {"vote": {}}).solver
+    assert isinstance(usual, SelfConsistency)
+    assert (usual.samples, usual.pattern) == (5, ".+")
+    task = loaded(folder, CAPITALS | {"version": 3, "about": "Capitals."})
+    assert (task.version, task.about, task.dataset.name) == (3, "Capitals.", "capitals")
+    assert task.dataset.source == "capitals.jsonl"
+    tuned = loaded(folder, CAPITALS | {"split": {"part": "tune", "share": 0.0}})
+    assert tuned.dataset.source == "capitals.jsonl, part tune"
+    assert len(tuned.dataset.samples) == 3
+
+
+def test_a_split_goes_by_the_seed_and_what_is_asked(folder: Path) -> None:
+    write(folder / "capitals.jsonl", [{"country": f"c{n}", "capital": "x"} for n in range(40)])
+    plain = without("cluster") | {"input": "{{country}}"}
+    for seed in (0, 3):
+        split = {"part": "test", "share": 0.3, "seed": seed}
+        found = [s.input for s in loaded(folder, plain | {"split": split}).dataset.samples]
+        expected = []
+        for n in range(40):
+            digest = hashlib.sha256(f"{seed}\0c{n}".encode()).digest()
+            if int.from_bytes(digest[:8], "big") < 0.3 * 2**64:
+                expected.append(f"c{n}")
+        assert found == expected
+    turns = [{"role": "system", "text": "s"}, {"role": "user", "text": "{{country}}"}]
+    talk = loaded(folder, plain | {"input": turns, "split": {"share": 0.3}}).dataset.samples
+    hashes = [hashlib.sha256(f"0\0s\0c{n}".encode()).digest()[:8] for n in range(40)]
+    asked = [f"c{n}" for n in range(40) if int.from_bytes(hashes[n], "big") < 0.3 * 2**64]
+    assert [sample.text for sample in talk] == asked
+
+
+def test_which_field_of_a_row_is_wrong_is_told(folder: Path) -> None:
+    for row, said in (
+        ({"country": "A", "capital": []}, "the field capital is an empty list"),
+        ({"country": "A", "capital": [None]}, "the field capital is None"),
+        ({"country": "A"}, "no field 'capital'"),
+    ):
+        write(folder / "capitals.jsonl", [row | {"continent": "x"}])
+        with pytest.raises(InputError, match=said, check=about("data")):
+            loaded(folder, CAPITALS)

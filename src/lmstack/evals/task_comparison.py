@@ -134,10 +134,9 @@ def conclusions(comparisons: Sequence[TaskComparison]) -> list[str]:
     (p adjusted), and where nothing was shown, how large a difference would have been."""
     verdicts: dict[str, list[str]] = {}
     for each in comparisons:
-        p = each.p_adjusted
-        is_shown = p is not None and p <= LEVEL
-        better = "better" if each.first.gain > 0 else "worse"
-        verdicts.setdefault(better if is_shown else "", []).append(each.task)
+        if each.p_adjusted is not None and each.p_adjusted <= LEVEL:
+            better = "better" if each.first.gain > 0 else "worse"
+            verdicts.setdefault(better, []).append(each.task)
     parts = [f"{w} on {', '.join(verdicts[w])}" for w in ("better", "worse") if w in verdicts]
     if not parts:
         said = ["No difference was shown between other and base."]
@@ -172,9 +171,7 @@ def _compared(metric: Metric, base: TaskResult, other: TaskResult) -> MetricComp
     sides = [estimate(each, clusters, metric.statistic, is_share=metric.is_share) for each in rows]
     difference, test = _difference(metric, rows[0], rows[1], clusters)
     gained, lost = _flips(metric, pairs, rows) if is_mean else ((), ())
-    count = len(clusters) if not are_clustered(clusters) else len(set(filter(None, clusters)))
-    if are_clustered(clusters):
-        count += clusters.count("")
+    count = len(set(filter(None, clusters))) + clusters.count("")
     return MetricComparison(
         metric,
         sides[0],

@@ -131,3 +131,57 @@ def test_a_generated_answer_is_read_by_its_letter() -> None:
     assert scores_for(task, "w is right.\n\nAnswer: A") == {"acc": 1, "parsed": 1}
     assert scores_for(task, "I think w") == {"acc": 0, "parsed": 0}
     assert prompts_of(task)[0].endswith("Sum?\n\nA) w\nB) x\nC) y\nD) z")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answer": 4},
+        {"answer": -1},
+        {"answer": None},
+        {"answer": "E"},
+        {"choices": list("wxy")},
+        {"choices": list("vwxyz")},
+    ],
+)
+def test_four_choices_and_one_of_their_places_are_needed(change: dict[str, object]) -> None:
+    with pytest.raises(FormatError, match=r"row 2 of MMLU has . choices and the answer"):
+        mmlu_samples(jsonl(HUB[0], {**HUB[0], **change}))
+    for answer, gold in ((3, 3), ("D", 3), (" A ", 0)):
+        (sample,) = mmlu_samples(jsonl({**HUB[0], "answer": answer}))
+        assert (sample.gold, sample.targets) == ((gold,), ("ABCD"[gold],))
+
+
+def test_ids_and_groups_of_rows_with_and_without_a_subject() -> None:
+    first, second = mmlu_samples(jsonl(HUB[0], {**HUB[1], "subject": None}), subject="given_one")
+    assert (first.id, first.metadata) == (
+        "mmlu/abstract_algebra/0",
+        {"subject": "abstract algebra", "group": "abstract_algebra"},
+    )
+    assert (second.id, second.metadata["subject"]) == ("mmlu/given_one/1", "given one")
+    (bare,) = mmlu_samples(jsonl(LANGTEST))
+    assert (bare.id, bare.metadata) == ("mmlu/0", {})
+
+
+def test_tasks_of_mmlu_say_how_they_ask() -> None:
+    samples = mmlu_samples(jsonl(*HUB))
+    few = mmlu(samples, samples, source="s", shots=2)
+    prompt = few.protocol["solver"]["prompt"]
+    assert (prompt["num_shots"], prompt["source"]) == (2, "lm-evaluation-harness mmlu")
+    original = mmlu(samples, source="s", original=True)
+    assert (original.name, original.dataset.name, original.dataset.source) == (
+        "mmlu_original",
+        "mmlu",
+        "s",
+    )
+    assert original.protocol["solver"]["prompt"]["source"] == "hendrycks/test"
+    assert [metric.name for metric in few.metrics] == ["acc", "ece"]
+    said = mmlu_generative(samples, source="s")
+    assert said.protocol["solver"]["chat"] is True
+    assert said.protocol["solver"]["sampling"] == {"temperature": 0.0, "max_tokens": 1024}
+    other = mmlu_generative(samples, source="s", chat=False, max_tokens=7).protocol["solver"]
+    assert (other["chat"], other["sampling"]["max_tokens"]) == (False, 7)
+    assert [metric.name for metric in said.metrics] == ["acc", "parsed"]
+    assert (said.name, said.dataset.name, said.dataset.source) == ("mmlu_generative", "mmlu", "s")
+    mixed = mmlu((*samples, *mmlu_samples(jsonl(LANGTEST))), source="s")
+    assert "subject" not in mixed.protocol["solver"]["prompt"]["header"]

@@ -321,3 +321,8 @@ def test_a_win_of_one_turn_is_of_that_turn() -> None:
     scores = asyncio.run(task.scorer(SAMPLES[0], Output("m2", facts={"turns": ["m1", "m2"]})))
     assert (scores["win_1"], scores["flips"], scores["failures"]) == (1, 0, 0.25)
     assert math.isnan(scores["win_2"])
+
+
+def test_a_verdict_is_read_by_its_mark_and_of_several_the_first_counts() -> None:
+    texts = ("so [[A]]", "[[B]]", "[[C]]", "[[C]] or [[B]]", "[[B]] [[A]]", "[A]", "[[c]]")
+    assert [verdict_in(text) for text in texts] == ["A", "B", "tie", "B", "A", None, None]

@@ -103,3 +103,33 @@ def test_endings_without_a_source_stand_alone() -> None:
     for row in ({**SWAG, "source_id": None}, {k: v for k, v in SWAG.items() if k != "source_id"}):
         (sample,) = hellaswag_samples(data(row))
         assert sample.cluster == ""
+
+
+@pytest.mark.parametrize("end", [".", "!", "?"])
+def test_a_context_that_ends_a_sentence_has_no_second_part(end: str) -> None:
+    row = {"activity_label": "B", "ctx": f"One. two{end} ", "endings": ["a", "b"], "label": 0}
+    (sample,) = hellaswag_samples(data(row))
+    assert sample.text.rstrip() == f"B: One. two{end}"
+
+
+@pytest.mark.parametrize("label", [-1, 4, "x", 1.5, True])
+def test_a_place_that_is_none_of_the_endings_is_refused(label: object) -> None:
+    with pytest.raises(FormatError, match="row 2 of HellaSwag"):
+        hellaswag_samples(data(SWAG, {**SWAG, "label": label}))
+    last = hellaswag_samples(data({**SWAG, "label": 3}))[0]
+    assert (last.gold, last.targets, last.id) == ((3,), ("ends.",), "hellaswag/0")
+
+
+def test_passages_are_tasks_with_their_names_and_metrics() -> None:
+    swag = hellaswag(hellaswag_samples(data(SWAG, SWAG)), source="s")
+    assert [metric.name for metric in swag.metrics][:2] == ["acc_norm", "acc"]
+    assert len(swag.metrics) == 4
+    bool_q = boolq(boolq_samples(data(BOOL)), source="s")
+    assert [metric.name for metric in bool_q.metrics] == ["acc", "ece"]
+    for task, name in ((swag, "hellaswag"), (bool_q, "boolq")):
+        assert (task.name, task.dataset.name, task.dataset.source) == (name, name, "s")
+    (sample,) = bool_q.dataset.samples
+    assert (sample.id, sample.targets, sample.choices) == ("boolq/0", ("yes",), ("no", "yes"))
+    assert len(sample.cluster) == 16
+    labelled = {key: value for key, value in BOOL.items() if key != "answer"} | {"label": 0}
+    assert boolq_samples(data(labelled))[0].gold == (0,)

@@ -389,3 +389,11 @@ def test_a_rating_that_was_not_given_is_none() -> None:
     assert asyncio.run(RatingJudge(Lister("x", None)).rate(ASKED, "a")) is None
     assert asyncio.run(RatingJudge(Lister("5", None)).rate(ASKED, "a")) == 5.0
     assert asyncio.run(RatingJudge(Lister("1", None)).rate(ASKED, "a")) == 1.0
+
+
+def test_a_model_without_grammars_is_asked_for_one_token_and_its_list() -> None:
+    judge = Judge(letters({"good": 3, "bad": 0}, 0, 30), "logprobs")
+    compare(judge)
+    listed = [request for request in judge.requests if request.grammar is None]
+    assert {(r.sampling.max_tokens, r.sampling.logprobs) for r in listed} == {(1, 20)}
+    assert {(r.sampling.temperature, r.sampling.seed) for r in listed} == {(0.0, None)}

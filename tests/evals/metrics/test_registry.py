@@ -7,6 +7,7 @@ import inspect
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tests.errors import about
 from tests.evals.metrics.outputs import asked, likely, wrote
@@ -23,6 +24,7 @@ from lmstack.evals.metrics import (
     scorer_names,
 )
 from lmstack.evals.metrics.calibration import calibration_metrics
+from lmstack.evals.metrics.scoring import average, best_of, of_each, places, share
 
 NEEDED = {"extracted_match": {"strict": "x", "lenient": "x"}}
 KNOWN = CitedGold(answerable=True, parts=(("the answer",),), sources=("a.md",))
@@ -128,3 +130,32 @@ def test_what_is_unknown_names_the_nearest(wanted: object, said: str, hint: str)
         make_scorer(wanted)
     assert (error.value.hint or "").startswith(hint)
     assert said in error.value.message
+
+
+@pytest.mark.parametrize("values", ["1", [], 1.5, {"a": 1}])
+def test_places_are_a_list_of_numbers(values: object) -> None:
+    with pytest.raises(InputError, match=r"ks is .* not a list", check=about("ks")):
+        places("ks", values)
+
+
+@pytest.mark.parametrize("value", [0, -1, 10_001, True, "a"])
+def test_each_place_is_a_number_from_one(value: object) -> None:
+    with pytest.raises(InputError, match="ks", check=about("ks")):
+        places("ks", [1, value])
+    assert places("ks", [10_000, 1, 1]) == (1, 10_000)
+    assert places("ks", 3) == (3,)
+    assert places("ks", [5], 5) == (5,)
+    with pytest.raises(InputError, check=about("ks")):
+        places("ks", 6, 5)
+
+
+def test_figures_of_many_tables_have_the_shape_of_the_tables() -> None:
+    rows = np.arange(24.0).reshape(2, 3, 2, 2)
+    found = of_each(rows, lambda table: float(table.sum()))
+    assert (found == rows.sum((-1, -2))).all()
+    assert of_each(rows[0, 0], lambda table: 3.0).shape == ()
+    plain, part = average("a"), share("b")
+    assert (plain.better, plain.decimals, plain.is_share) == ("higher", 3, False)
+    assert (part.better, part.is_share, part.columns) == ("higher", True, ("b",))
+    assert (average("a", "lower", 1).better, share("b", "lower").better) == ("lower", "lower")
+    assert best_of(lambda text, target: float(len(target)), "x", ["aa", "a"]) == 2.0
