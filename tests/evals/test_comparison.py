@@ -454,3 +454,20 @@ def test_the_judge_is_said_to_disagree_only_where_the_reward_surely_wins() -> No
         text = " ".join(conclusions(replace(found, wins=wins)))
         assert ("the judge does not" in text) == disagrees
         assert text.count("the tuned model wins") == len(wins)
+
+
+def test_why_something_is_not_there_is_said_unless_a_reason_was_given() -> None:
+    bare = [
+        replace(p, base=(replace(p.base[0], reward=None),), tuned=p.tuned[:1])
+        for p in paired_answers(words_of, seed=4, prompts=3)
+    ]
+    assert compare(bare).unmeasured == {
+        "reward": "nothing rewards the answers",
+        "reward hacking": "it needs a reward, or preferences",
+    }
+    assert compare(bare, unmeasured={"reward": "why"}).unmeasured["reward"] == "why"
+    preferred = [(Answer("a b c", 3), Answer("d", 1))] * 3
+    found = compare(bare, preferences=preferred)
+    assert "reward hacking" not in found.unmeasured
+    assert found.looked
+    assert compare(paired_answers(words_of, seed=4, prompts=3)).unmeasured == {}

@@ -258,3 +258,9 @@ def test_of_many_pairs_fewer_shares_are_tried(monkeypatch: pytest.MonkeyPatch) -
     least = _least_gained(20, 0.1, 1.0)
     few = [_chance(20, least, q, q + 0.1) for q in (0.0, 0.45 / 4, 0.45)]
     assert _largest(20, least, 0.1, 3) == pytest.approx(max(few))
+
+
+def test_where_no_gain_is_enough_one_more_than_there_are_pairs_is_needed() -> None:
+    assert _least_gained(5, 0.0, 99.0).tolist() == [6, 5, 4, 3, 2, 1]
+    assert _least_gained(5, 0.0, -99.0).tolist() == [0] * 6
+    assert _least_gained(4, 0.0, 1.0).tolist() == [1, 3, 3, 2, 1]

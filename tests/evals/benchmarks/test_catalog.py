@@ -191,3 +191,16 @@ def test_shots_that_are_given_are_shown() -> None:
     assert len({json.dumps(each) for each in protocols.values()}) == 4
     trained = {"test": ROWS["gsm8k"], "train": ROWS["gsm8k"]}
     assert benchmark_named("gsm8k", trained).protocol != made("gsm8k").protocol
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "what"),
+    [
+        ("humaneval", "code_judge", "a sandbox that runs programs"),
+        ("mt_bench", "judge", "a model that judges"),
+    ],
+)
+def test_what_is_missing_is_said_in_words(name: str, option: str, what: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} needs {what}", check=about(option)) as error:
+        made(name, **{option: None})
+    assert error.value.hint == f"give {option}"

@@ -555,3 +555,50 @@ def test_what_is_too_long_keeps_its_repeat_and_its_judge() -> None:
     asker = Asker(ScriptedModel([ContextLengthError("too long")]), "j", RUBRIC)
     each = item(0, answers=("a",))
     assert asyncio.run(asker.ask(each, 3)) == Judgement(each.key, "j", 3, problem=TOO_LONG)
+
+
+def test_sources_of_an_item_are_written_under_their_names() -> None:
+    pair = item(0, sources=("m", ""))
+    assert {k: v for k, v in pair.to_json().items() if "source" in k} == {"first_source": "m"}
+    single = item(0, answers=("a",), sources=("m",))
+    assert single.to_json()["source"] == "m"
+    assert item_from_row(single.to_json()) == single
+    assert item(0, answers=(" " * 9 + "abcd", "ab")).doublings == 1.0
+    assert item(0, answers=("", " ")).doublings == 0.0
+    keys = {
+        item(n, **more).key
+        for n, more in (
+            (0, {}),
+            (1, {}),
+            (0, {"id": "x"}),
+            (0, {"reference": "r"}),
+            (0, {"answers": ("a", "c")}),
+        )
+    }
+    assert len(keys) == 5
+    assert item(0).group == item(0, id="x", answers=("q", "r")).group != item(1).group
+    assert item(0, cluster="c").group == "c"
+    assert len(item(0).key) == 24
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "hint"),
+    [
+        ({"prompt": " ", "answer": "a"}, "the prompt is ' '", "give text, or turns"),
+        ({"prompt": [{"role": "user"}], "answer": "a"}, "the prompt is", "give text, or turns"),
+        ({"prompt": ["x"], "answer": "a"}, "the prompt is", "give text, or turns"),
+        ({"prompt": "q", "answer": "a", "label": math.inf}, "the label is inf", "leave it out"),
+        ({"prompt": "q", "first": "a", "second": "b", "label": 1}, "label of two", "it is one of"),
+        ({"prompt": "q", "answer": "a", "label": [1]}, "not a number or a name", None),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_about_the_file(row: Any, said: str, hint: Any) -> None:
+    with pytest.raises(InputError, match=said, check=about("file")) as error:
+        item_from_row(row)
+    assert (error.value.hint or "").startswith(hint or "")
+
+
+@pytest.mark.parametrize("field", ["answer", "reference", "source"])
+def test_a_field_that_is_no_text_is_named(field: str) -> None:
+    with pytest.raises(InputError, match=f"{field} is 3", check=about(field)):
+        item_from_row({"prompt": "q", "answer": "a", field: 3})

@@ -207,3 +207,17 @@ async def test_what_the_scorers_settings_ask_for() -> None:
 def test_settings_of_pairs_are_checked(wanted: Any) -> None:
     with pytest.raises(InputError, check=about(*wanted)):
         make_scorer({"name": "pairwise", **wanted}, judge=ScriptedModel())
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("pairwise", "against"), ("pairwise", "reference"), ("rubric", "reference")]
+)
+async def test_a_field_that_is_no_text_says_what_it_is_for(name: str, role: str) -> None:
+    scorer = make_scorer({"name": name, role: "f"}, judge=ScriptedModel(["A"]))
+    with pytest.raises(
+        InputError, match="field f of sample 7 is 3", check=about("scorer")
+    ) as error:
+        await scorer(sample(f=3), Output("x"))
+    assert error.value.hint == f"{role} names a field of the row that is text"
+    lists = make_scorer([{"name": name, role: "f"}, "usage"], judge=ScriptedModel(["A"]))
+    assert len(lists.metrics) > 3

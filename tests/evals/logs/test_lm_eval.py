@@ -366,3 +366,10 @@ def test_our_log_without_its_order_or_failures_is_refused_as_a_log(missing: str)
     del found["configs"]["t"]["metadata"]["lmstack"][missing]
     with pytest.raises(FormatError, match="samples"):
         from_lm_eval(found, lines)
+
+
+def test_results_are_written_for_people(tmp_path: Path) -> None:
+    result = result_of(rows_with([1.0], ["é"]), subject="né")
+    results, _ = write_lm_eval_log(result, tmp_path)
+    found, _ = to_lm_eval(result)
+    assert results.read_text(encoding="utf-8") == json.dumps(found, indent=2, ensure_ascii=False)

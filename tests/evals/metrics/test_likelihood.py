@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,3 +123,40 @@ def test_bits_of_the_right_choice_are_counted_over_its_bytes() -> None:
     table = np.array([[row[name] for name in GOLD_BITS.columns] for row in rows])
     assert GOLD_BITS.statistic(table) == pytest.approx(5 / (4 * math.log(2)))
     assert GOLD_BITS.better == "lower"
+
+
+def test_each_scorer_of_likelihoods_names_its_figures() -> None:
+    names = {
+        type(scorer).__name__: [(m.name, m.better, m.is_share) for m in scorer.metrics]
+        for scorer in (MultipleChoice(), NextToken(), Mc1(), Mc2())
+    }
+    shares = [(name, "higher", True) for name in ("acc", "acc_norm", "acc_bytes")]
+    means = [(name, "higher", False) for name in ("gold_probability", "margin")]
+    bits = (GOLD_BITS.name, "lower", False)
+    assert names == {
+        "MultipleChoice": [*shares, *means, bits],
+        "NextToken": [shares[0], means[0], ("letters_missing", "lower", False), means[1]],
+        "Mc1": [("mc1", "higher", True)],
+        "Mc2": [("mc2", "higher", False)],
+    }
+
+
+def test_tokens_and_a_question_without_a_wrong_choice() -> None:
+    sample = asked(choices=("aa", "b"), gold=(0,))
+    one, two = (likely(-4.0, -3.0, tokens=n).likelihoods for n in (4, 1))
+    output = replace(likely(-4.0, -3.0), likelihoods=(one[0], two[1]))
+    scores = MultipleChoice().score(sample, output)
+    assert (scores["acc"], scores["acc_tokens"], scores["acc_norm"]) == (0.0, 1.0, 1.0)
+    none = MultipleChoice().score(sample, likely(-4.0, -3.0, tokens=0))
+    assert none["acc_tokens"] == 0.0
+    right = asked(choices=("a", "b"), gold=(0, 1))
+    assert math.isnan(MultipleChoice().score(right, likely(-1.0, -2.0))["margin"])
+    assert MultipleChoice().score(sample, likely(-1.0, -2.0, greedy=[1]))["exact_match"] == 0.0
+    facts = {"unconditional_logprobs": [-1.0]}
+    with pytest.raises(InputError, match="2 choices, and 1", check=about("unconditional_logprobs")):
+        MultipleChoice().score(sample, likely(-1.0, -2.0, facts=facts))
+    table = {"A": -0.1, " B": -9.0}
+    bare = NextToken("").score(sample, wrote("", facts={"next_token_logprobs": table}))
+    assert (bare["acc"], bare["letters_missing"]) == (1.0, 0.5)
+    with pytest.raises(InputError, match="which choice is right", check=about("gold")):
+        NextToken().score(replace(sample, gold=()), wrote("", facts={"next_token_logprobs": table}))

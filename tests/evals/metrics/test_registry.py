@@ -23,6 +23,7 @@ from lmstack.evals.metrics import (
     make_scorer,
     scorer_names,
 )
+from lmstack.evals.metrics.bertscore import token_idf
 from lmstack.evals.metrics.calibration import calibration_metrics
 from lmstack.evals.metrics.scoring import average, best_of, of_each, places, share
 
@@ -159,3 +160,49 @@ def test_figures_of_many_tables_have_the_shape_of_the_tables() -> None:
     assert (part.better, part.is_share, part.columns) == ("higher", True, ("b",))
     assert (average("a", "lower", 1).better, share("b", "lower").better) == ("lower", "lower")
     assert best_of(lambda text, target: float(len(target)), "x", ["aa", "a"]) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"model": 3}, "model"),
+        ({"layer": "x"}, "layer"),
+        ({"layer": True}, "layer"),
+        ({"idf": 1}, "idf"),
+        ({"baseline": "abc"}, "baseline"),
+        ({"baseline": 0.5}, "baseline"),
+        ({"modl": "x"}, "modl"),
+    ],
+)
+def test_settings_of_bert_score_are_checked(more: dict[str, object], param: str) -> None:
+    with pytest.raises(InputError, check=about(param)):
+        make_scorer({"name": "bert_score", **more}, encoder=lambda *_: ENCODER)
+    with pytest.raises(InputError, match="no encoder", check=about("scorer")):
+        make_scorer("bert_score")
+
+
+def test_settings_of_bert_score_reach_it() -> None:
+    opened: list[tuple[object, ...]] = []
+
+    def encoder(*wanted: object) -> HashedEncoder:
+        opened.append(wanted)
+        return ENCODER
+
+    samples = [asked("a b"), asked("a c")]
+    plain = make_scorer("bert_score", encoder=encoder, samples=samples)
+    assert (plain.idf, plain.baseline) == (None, None)  # type: ignore[union-attr]
+    chosen = {"name": "bert_score", "model": "m", "layer": 3, "idf": True, "baseline": [0.1] * 3}
+    found = make_scorer([chosen], encoder=encoder, samples=samples).scorers[0]  # type: ignore[union-attr]
+    assert found.baseline == (0.1, 0.1, 0.1)
+    assert found.idf == token_idf(ENCODER.token_vectors(["a b", "a c"]))
+    assert opened == [(None, None), ("m", 3)]
+
+
+@pytest.mark.parametrize("wanted", [{}, {"name": 3}, {"file": 3}, [], 3, {"k": 1}])
+def test_a_scorer_without_a_name_is_refused(wanted: object) -> None:
+    with pytest.raises(InputError, check=about("scorer")):
+        make_scorer(wanted)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no scorer 'zzzzzz'", check=about("scorer")) as error:
+        make_scorer("zzzzzz")
+    assert error.value.hint is not None
+    assert error.value.hint.startswith("known: agent_run, bert_score, bleu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import pytrec_eval
 from hypothesis import given, settings
@@ -73,3 +75,24 @@ def test_what_cannot_be_judged_is_refused() -> None:
         Retrieval().score(asked("a"), wrote("", facts={"ranking": ["a", "a"]}))
     with pytest.raises(InputError, match="for a ranking", check=about("ranking")):
         Retrieval().score(asked("a"), wrote("text"))
+
+
+def test_measures_by_hand_of_two_relevant_ones() -> None:
+    ranking, grades = ["a", "b", "c", "d"], {"b": 2.0, "d": 1.0, "x": 0.0}
+    found = {name: measure(ranking, grades, 4) for name, measure in RANKING_MEASURES.items()}
+    best = 2 + 1 / math.log2(3)
+    assert found == pytest.approx(
+        {
+            "ndcg": (2 / math.log2(3) + 1 / math.log2(5)) / best,
+            **{"recall": 1.0, "precision": 0.5, "mrr": 0.5, "map": (1 / 2 + 2 / 4) / 2},
+        }
+    )
+    assert RANKING_MEASURES["precision"]([], grades, None) == 0.0
+    assert RANKING_MEASURES["precision"](["b"], grades, 4) == 0.25
+    assert [metric.name for metric in Retrieval((1, 2)).metrics][:6] == [
+        *(f"{name}@1" for name in RANKING_MEASURES),
+        "ndcg@2",
+    ]
+    with pytest.raises(InputError, check=about("ranking")):
+        Retrieval().score(asked("a"), wrote("", facts={"ranking": "a"}))
+    assert Retrieval().score(asked("a"), wrote("", facts={"ranking": ("a",)}))["mrr@10"] == 1.0

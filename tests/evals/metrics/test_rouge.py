@@ -71,3 +71,28 @@ def test_an_unknown_type_names_the_nearest() -> None:
     with pytest.raises(InputError, check=about("types")) as error:
         Rouge(("rouge-1",))
     assert error.value.hint == "did you mean 'rouge1'?"
+
+
+def test_no_types_one_type_and_their_defaults() -> None:
+    with pytest.raises(InputError, match="rouge has no types"):
+        Rouge(())
+    with pytest.raises(InputError, match="no type 'zzz'", check=about("types")) as error:
+        Rouge(("rouge1", "zzz"))
+    assert (
+        error.value.hint
+        == f"known: {', '.join(f'rouge{n}' for n in range(1, 10))}, rougeL, rougeLsum"
+    )
+    one = Rouge("rouge9")  # type: ignore[arg-type]
+    assert one.types == ("rouge9",)
+    assert [metric.name for metric in one.metrics] == [
+        f"rouge9_{side}" for side in ("f1", "precision", "recall")
+    ]
+    with pytest.raises(InputError):
+        Rouge(("rouge10",))
+    assert (Rouge().types, Rouge().stemming) == (ROUGE_TYPES, False)
+    assert Rouge().protocol["nltk"] is None
+    assert Rouge(stemming=True).protocol["nltk"]
+    assert rouge("cats", "cat")["rouge1"].f1 == 0
+    short = Rouge(("rouge1",), stemming=True)
+    assert short.score(asked("cats"), wrote("cat"))["rouge1_f1"] == 1
+    assert short.score(asked("was"), wrote("wa"))["rouge1_f1"] == 0  # three letters stay

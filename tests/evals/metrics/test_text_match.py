@@ -22,6 +22,7 @@ from lmstack.evals.metrics.text_match import (
     Squad,
     extracted,
     normalized,
+    without,
     word_f1,
 )
 
@@ -137,3 +138,44 @@ def test_what_is_wrong_with_a_scorer_is_said_before_it_runs() -> None:
         ExtractedMatch.from_mapping({"strict": "x", "lenient": "x", "strict_pick": "middle"})
     with pytest.raises(InputError, match="sample one has no target", check=about("targets")):
         ExactMatch().score(asked(), wrote("x"))
+
+
+def test_scorers_of_texts_name_their_figures() -> None:
+    names = {
+        type(scorer).__name__: [(m.name, m.is_share, m.better) for m in scorer.metrics]
+        for scorer in (ExactMatch(), Squad(), PrefixMatch(), Includes(), NumericMatch())
+    }
+    assert names == {
+        "ExactMatch": [("exact_match", True, "higher")],
+        "Squad": [("f1", False, "higher"), ("quasi_exact_match", True, "higher")],
+        "PrefixMatch": [("quasi_prefix_match", True, "higher"), ("prefix_match", True, "higher")],
+        "Includes": [("includes", True, "higher")],
+        "NumericMatch": [
+            (name, True, "higher")
+            for name in ("strict_match", "flexible_match", "strict_found", "flexible_found")
+        ],
+    }
+
+
+def test_what_is_taken_out_first_and_what_stays() -> None:
+    assert without("A-1", ("-",)) == "A1"
+    assert without("A-1b", case=True) == "a-1b"
+    assert without("A-1", punctuation=True) == "A1"
+    assert without("A-1", numbers=True) == "A-"
+    assert without("Ab", ("a",), case=True) == "ab"
+    sample = asked("x", "the target")
+    scores = Squad().score(sample, wrote("target one"))
+    assert (scores["word_precision"], scores["word_recall"]) == (0.5, 1.0)
+    prefix = PrefixMatch().score(asked("b", "a "), wrote(" a b"))
+    assert prefix == {"prefix_match": 1.0, "quasi_prefix_match": 1.0}
+    assert extracted(" 5 ", r" \d ") == "5"
+    picks = ExtractedMatch(strict=r"\d", lenient=r"\d").score(asked("1"), wrote("1 2"))
+    assert (picks["strict_match"], picks["flexible_match"]) == (1.0, 0.0)
+    turned = ExtractedMatch(strict=r"\d", lenient=r"\d", strict_pick="last", lenient_pick="first")
+    assert turned.score(asked("1"), wrote("1 2"))["flexible_match"] == 1.0
+    missing = ExtractedMatch(strict=r"\d", lenient=r"\d").score(asked("[invalid]"), wrote("x"))
+    assert (missing["strict_match"], missing["strict_found"]) == (1.0, 0.0)
+    for name in ("strict", "lenient", "regexes_to_ignore"):
+        given = {"strict": "x", "lenient": "x", name: ("(",) if name[0] == "r" else "("}
+        with pytest.raises(InputError, match="no regular expression", check=about(name)):
+            ExtractedMatch(**given)

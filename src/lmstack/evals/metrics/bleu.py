@@ -58,9 +58,8 @@ def bleu_of(
         orders = np.maximum(reached.sum(-1), 1)
     else:
         orders = np.full(has_match.shape, order)
-    short = length < wanted
     ratio = np.divide(wanted, length, out=np.full_like(wanted, np.inf), where=length > 0)
-    brevity = np.where(short, 1 - ratio, 0.0)
+    brevity = np.minimum(1 - ratio, 0.0)
     found: Floats = np.where(has_match, 100 * np.exp(brevity + logs.sum(-1) / orders), 0.0)
     return found
 
