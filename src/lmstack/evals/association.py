@@ -67,7 +67,7 @@ def association(
     ``controls`` (N, C), with its interval and p. Without a spread of either it is 0, p 1.
     ``moves``: of `Cells.permutations`, where many traits share them."""
     x, y = cells.centred(trait), cells.centred(reward)
-    z = _spread(cells.centred(np.asarray(controls, np.float64).reshape(len(x), -1)))
+    z = _spread(cells.centred(np.asarray(controls).reshape(len(x), -1)))
     x, y = _without(x, z), _without(y, z)
     if _is_flat(x, trait) or _is_flat(y, reward):
         return Estimate(0.0, p=1.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.errors import about
 
 from lmstack.core import InputError
 from lmstack.core.yaml_text import parse_yaml
@@ -97,3 +99,63 @@ def test_bounds_lie_where_the_kind_says() -> None:
     assert GateRule("t", kind="superior").bound == 0
     assert GateRule("t", kind="superior", margin=0.02).bound == 0.02
     assert GateRule("t", kind="at_least", threshold=0.9).bound == 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"task": ""}, "task"),
+        ({"task": 3}, "task"),
+        ({"metric": 3}, "metric"),
+        ({"kind": "best"}, "kind"),
+        ({"threshold": 0.5}, "threshold"),
+        ({"margin": None}, "margin"),
+        ({"margin": 0}, "margin"),
+        ({"margin": math.inf}, "margin"),
+        ({"kind": "superior", "margin": -0.1}, "margin"),
+        ({"kind": "superior", "threshold": 0.1}, "threshold"),
+        ({"kind": "at_least"}, "margin"),
+        ({"kind": "at_least", "margin": None}, "threshold"),
+        ({"kind": "at_least", "margin": None, "threshold": math.inf}, "threshold"),
+        ({"alpha": 0.5}, "alpha"),
+        ({"power": 0.49}, "power"),
+        ({"power": 1.0}, "power"),
+    ],
+)
+def test_which_field_of_a_rule_is_wrong(change: dict[str, Any], param: str) -> None:
+    with pytest.raises(InputError, check=about(param)):
+        GateRule(**{**RULE, **change})
+
+
+def test_rules_at_the_ends_of_what_is_allowed() -> None:
+    GateRule("t", kind="superior", margin=0)
+    GateRule("t", kind="at_least", threshold=-3.0)
+    GateRule("t", margin=0.02, alpha=0.499, power=0.5)
+    rule = GateRule("t", margin=0.02)
+    for looks in (1, 20, "any"):
+        GateConfig((rule,), looks=looks)
+    for values, param in (
+        ({"rules": "mmlu"}, "rules"),
+        ({"rules": 3}, "rules"),
+        ({"rules": ()}, "rules"),
+        ({"rules": (rule, GateRule("t", margin=0.5))}, "rules"),
+        ({"rules": (rule,), "looks": 1.0}, "looks"),
+        ({"rules": (rule,), "looks": 21}, "looks"),
+        ({"rules": (rule,), "alpha": 0.0}, "alpha"),
+        ({"rules": (rule,), "power": 1.0}, "power"),
+    ):
+        with pytest.raises(InputError, check=about(param)):
+            GateConfig(**values)
+    named = GateRule("t", metric="m", margin=0.5)
+    both = GateConfig((rule, named, GateRule("t", kind="superior")), alpha=0.01, power=0.9, looks=3)
+    assert (rule.title, named.title) == ("t", "t m")
+    assert both.to_json() == {
+        "rules": [
+            {"task": "t", "kind": "non-inferior", "margin": 0.02},
+            {"task": "t", "kind": "non-inferior", "metric": "m", "margin": 0.5},
+            {"task": "t", "kind": "superior"},
+        ],
+        **{"alpha": 0.01, "power": 0.9, "looks": 3},
+    }
+    with pytest.raises(InputError, match=r"^t m has two rules that are non-inferior"):
+        GateConfig((named, named))

@@ -28,6 +28,7 @@ from lmstack.core import (
 from lmstack.evals.judging import LabelJudge, PairJudge, RatingJudge, Verdict
 from lmstack.evals.judging.options import OptionReader, Replies
 from lmstack.evals.judging.pairwise import CRITERION
+from lmstack.evals.judging.presentation import presented
 from lmstack.evals.judging.rating import RATED
 
 ASKED = (Message("user", "Hi"),)
@@ -397,3 +398,24 @@ def test_a_model_without_grammars_is_asked_for_one_token_and_its_list() -> None:
     listed = [request for request in judge.requests if request.grammar is None]
     assert {(r.sampling.max_tokens, r.sampling.logprobs) for r in listed} == {(1, 20)}
     assert {(r.sampling.temperature, r.sampling.seed) for r in listed} == {(0.0, None)}
+
+
+def test_the_judge_is_told_how_many_answers_there_are_and_in_which_order() -> None:
+    turns = (Message("system", "Be brief."), Message("user", "Hi"))
+    (one,) = presented(turns, {"answer": "yes"}, "Good?")
+    assert one.role == "user"
+    assert one.content.startswith(
+        "Here are a conversation and an answer to its last turn.\n\n<data-"
+    )
+    assert one.content.endswith("\n\nGood?")
+    assert 'from="conversation">\nsystem: Be brief.\n\nuser: Hi\n<' in one.content
+    (two,) = presented(turns, {"answer A": "x", "answer B": "y"}, "Which?", "truth")
+    start = "Here are a conversation and two answers to its last turn, A and B.\n\n<data-"
+    assert two.content.startswith(start)
+    places = [
+        two.content.index(f'from="{name}"')
+        for name in ("conversation", "reference answer", "answer A", "answer B")
+    ]
+    assert places == sorted(places)
+    assert "reference" not in one.content
+    assert 'from="reference answer">\ntruth\n' in two.content

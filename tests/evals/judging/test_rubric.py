@@ -125,3 +125,92 @@ def test_criteria_that_cannot_be_are_refused(given: Any) -> None:
     with pytest.raises(InputError, check=about("criteria")):
         criteria_from(given)
     assert criteria_from(["clarity"]) == (Criterion("clarity", RUBRIC[2].question),)
+
+
+def test_the_rubric_asks_by_line_and_again_in_the_same_conversation() -> None:
+    """As many tokens as all reasons take; drawn by the seed where there is a temperature."""
+    model = ScriptedModel(["no", rated({"clarity": 2})])
+    judge = RubricJudge(model, RUBRIC[2:3], retries=1, temperature=0.6)
+    found = asyncio.run(judge.rate(ASKED, "It scatters.", reference="R", seed=9))
+    assert (found.scores, found.reasons) == ({"clarity": 2}, {"clarity": "Because."})
+    first, again = model.requests
+    assert {
+        (r.sampling.max_tokens, r.sampling.seed, r.sampling.temperature) for r in (first, again)
+    } == {(296, 9, 0.6)}
+    asked = first.messages[0].content
+    assert asked.endswith(
+        "Rate the answer beside the reference answer by each criterion: first the reason in one"
+        " sentence, then a whole score from 1, the worst, to 5, the best.\n"
+        f"clarity: {RUBRIC[2].question}\n"
+        'Reply with a JSON object alone, in this form: {"clarity": {"reason": ..., "score": ...}}'
+    )
+    assert again.messages[:1] == first.messages
+    assert [m.role for m in again.messages] == ["user", "assistant", "user"]
+    two = ScriptedModel([rated({"clarity": 2, "accuracy": 3})])
+    asyncio.run(RubricJudge(two, (RUBRIC[2], RUBRIC[0])).rate(ASKED, "x", seed=9))
+    (request,) = two.requests
+    assert (request.sampling.max_tokens, request.sampling.seed) == (576, None)
+    assert (
+        f"clarity: {RUBRIC[2].question}\naccuracy: {RUBRIC[0].question}\n"
+        in request.messages[0].content
+    )
+    assert '"score": ...}, "accuracy"' in request.messages[0].content
+    assert "beside" not in request.messages[0].content
+    assert request.grammar is not None
+    schema = json.loads(request.grammar.source)
+    assert schema["required"] == ["clarity", "accuracy"]
+    one = schema["properties"]["clarity"]
+    assert one["properties"]["reason"] == {"type": "string", "minLength": 1, "maxLength": 240}
+    assert (one["required"], one["additionalProperties"]) == (["reason", "score"], False)
+    assert (schema["additionalProperties"], schema["type"], one["type"]) == (
+        False,
+        "object",
+        "object",
+    )
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"clarity": {"reason": "x", "score": 0}},
+        {"clarity": {"reason": 3, "score": 1}},
+        {"clarity": {"reason": "x", "score": 1, "more": 1}},
+        {"clarity": {"reason": "x"}},
+        {"clarity": 3},
+    ],
+)
+def test_no_reply_but_a_reason_and_a_score_is_read(reply: Any) -> None:
+    found = rate(ScriptedModel([json.dumps(reply)]), criteria=RUBRIC[2:3], retries=0)
+    assert (found.scores, found.attempts) == ({}, 1)
+    assert found.problem
+    for score in (1, 5):
+        text = rated({"clarity": score})
+        for written in (text, f"```\n{text}\n```", f" ```json \n{text}```\n"):
+            assert rate(ScriptedModel([written]), criteria=RUBRIC[2:3]).scores == {"clarity": score}
+
+
+def test_a_rubric_has_criteria_and_a_bounded_number_of_retries() -> None:
+    for settings_, param in (
+        ({"criteria": ()}, "criteria"),
+        ({"retries": -1}, "retries"),
+        ({"retries": 21}, "retries"),
+    ):
+        with pytest.raises(InputError, check=about(param)):
+            RubricJudge(ScriptedModel(), **settings_)
+    assert (RubricJudge(ScriptedModel()).retries, RubricJudge(ScriptedModel()).temperature) == (
+        2,
+        0.0,
+    )
+    for name, question in (
+        ("a" * 41, "?"),
+        ("1a", "?"),
+        ("A", "?"),
+        (3, "?"),
+        ("a", " "),
+        ("a", 3),
+    ):
+        with pytest.raises(InputError):
+            Criterion(name, question)  # type: ignore[arg-type]
+    Criterion("a" * 40, "?")
+    with pytest.raises(InputError, match="twice", check=about("criteria")):
+        criteria_from(["clarity", "clarity"])

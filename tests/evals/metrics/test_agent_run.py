@@ -10,6 +10,7 @@ from tests.evals.metrics.outputs import asked
 
 from lmstack.core import InputError
 from lmstack.evals.metrics import AgentRun
+from lmstack.evals.metrics.agent_run import last_number
 from lmstack.evals.task import Output
 
 OUTCOMES = ("ok", "ok", "error", "invalid_arguments", "outside_rights", "denied")
@@ -64,3 +65,30 @@ def test_what_cannot_be_judged_is_refused() -> None:
         AgentRun(match="number").score(asked("x"), ran("x"))
     with pytest.raises(InputError, match="no target", check=about("targets")):
         AgentRun().score(asked(), ran("x"))
+
+
+def test_what_is_no_pattern_or_number_is_about_the_match() -> None:
+    for match, target, said in (
+        ("pattern", "(", "a regular expression"),
+        ("number", "x", "a number"),
+    ):
+        with pytest.raises(InputError, match=f"is not {said}", check=about("match")):
+            AgentRun(match=match).score(asked(target), ran("x"))  # type: ignore[arg-type]
+    assert AgentRun().match == "holds"
+    assert AgentRun(match="pattern").score(asked("^A"), ran("ab"))["success"] == 1
+    assert AgentRun(match="equal").score(asked("the A", "b"), ran("B!"))["success"] == 1
+    assert last_number("1,200 or -3.5 or 7.") == 7.0
+    assert last_number("-3.5") == -3.5
+    assert last_number("none") is None
+
+
+def test_figures_of_runs_are_named_and_better_low_or_high() -> None:
+    shown = [(m.name, m.better, m.is_share) for m in AgentRun().metrics]
+    counts = ("steps", "tool_calls", "failed_calls", "barred_calls")
+    ends = ("budget", "refused", "failed", "waiting", "cancelled")
+    assert shown == [
+        ("success", "higher", True),
+        *((name, "lower", False) for name in counts),
+        ("ended_answered", "higher", True),
+        *((f"ended_{end}", "lower", True) for end in ends),
+    ]

@@ -401,3 +401,15 @@ def test_facts_are_read_and_a_ranking_has_each_source_once() -> None:
     for broken in ({"read": "x"}, {"evidence": [[{"spans": [[1, 2]]}]]}, {"passages": None}):
         with pytest.raises(InputError, check=about("scorer")):
             CitedFacts.of(question(CARD), said(**broken))
+
+
+@pytest.mark.parametrize(
+    ("page", "text_page", "is_true"),
+    [(3, 3, True), (3, 4, False), (3, None, False), (None, 3, False)],
+)
+def test_the_page_that_is_named_is_the_one_that_has_it(
+    page: Any, text_page: Any, is_true: bool
+) -> None:
+    facts = CitedFacts.of(question(CARD), said("x", cited(page=page, text_page=text_page)))
+    assert facts.citations[0].is_true is is_true
+    assert facts.citations[0].id == 1

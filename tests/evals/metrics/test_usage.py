@@ -43,3 +43,24 @@ def test_cost_is_by_a_million_tokens_and_only_where_prices_are_known() -> None:
         make_scorer({"name": "usage", "price": {"input": 1, "cached": 0.1}})
     with pytest.raises(InputError, match="not a mapping"):
         make_scorer({"name": "usage", "price": 0.5})
+
+
+def test_figures_of_usage_by_hand() -> None:
+    priced = make_scorer({"name": "usage", "price": {"input": 1, "output": 2}})
+    shown = [(m.name, m.columns, m.better, m.is_share, m.decimals) for m in priced.metrics]
+    assert shown == [
+        ("median_seconds", ("seconds",), "lower", False, 3),
+        ("p95_seconds", ("seconds",), "lower", False, 3),
+        ("prompt_tokens", ("prompt_tokens",), "lower", False, 3),
+        ("completion_tokens", ("completion_tokens",), "lower", False, 3),
+        ("cost", ("cost",), "lower", False, 6),
+        ("cut_off", ("cut_off",), "lower", True, 3),
+    ]
+    output = wrote("", prompt_tokens=3, completion_tokens=5, seconds=0.5, finish_reason="stop")
+    assert priced.score(asked(), output) == {
+        **{"seconds": 0.5, "prompt_tokens": 3.0, "completion_tokens": 5.0},
+        **{"cost": pytest.approx(13e-6), "cut_off": 0.0},
+    }
+    assert UsageScorer().protocol["price"] is None
+    table = np.arange(12.0).reshape(2, 3, 2)
+    assert UsageScorer().metrics[0].statistic(table).tolist() == [2.0, 8.0]

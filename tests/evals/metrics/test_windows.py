@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import InputError
-from lmstack.evals.metrics.windows import Window, rolling_windows, strided_windows
+from lmstack.evals.metrics.windows import Window, Windows, rolling_windows, strided_windows
 
 sizes = st.integers(0, 60)
 
@@ -73,3 +75,47 @@ def test_a_stride_that_leaves_tokens_out_is_refused() -> None:
         strided_windows(100, 10, 11)
     with pytest.raises(InputError, match="context", check=about("context")):
         rolling_windows(100, 10, 11)
+
+
+@pytest.mark.parametrize("cut", [rolling_windows, strided_windows])
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ((-1, 4, 2), "num_tokens"),
+        ((2**40 + 1, 4, 2), "num_tokens"),
+        ((9, 0, 1), "max_length"),
+        ((9, 2**40 + 1, 2), "max_length"),
+        ((9, 4, 0), None),
+    ],
+)
+def test_which_number_of_windows_is_wrong(cut: Any, given: Any, param: str | None) -> None:
+    name = param or ("context" if cut is rolling_windows else "stride")
+    with pytest.raises(InputError, match=name, check=about(name)):
+        cut(*given)
+
+
+def test_windows_by_default_and_at_their_ends() -> None:
+    assert Windows() == Windows("rolling", None, None, 1)
+    assert rolling_windows(5, 2) == rolling_windows(5, 2, 1)
+    assert rolling_windows(0, 4) == strided_windows(0, 4, 2) == []
+    assert rolling_windows(4, 4) == [Window(-1, 0, 4)]
+    assert rolling_windows(9, 4, 4)[1] == Window(0, 4, 5)
+    assert strided_windows(8, 4, 4) == [Window(0, 1, 4), Window(4, 5, 8)]
+    assert strided_windows(2, 2, 1) == [Window(0, 1, 2)]
+    with pytest.raises(InputError, check=about("max_length")):
+        strided_windows(9, 1, 1)
+    strided = Windows("strided", 5)
+    assert strided.of(20, 99) == strided_windows(20, 5, 2)
+    assert Windows("strided").of(20, 8) == strided_windows(20, 8, 4)
+    assert Windows("strided", None, 3).of(20, 8) == strided_windows(20, 8, 3)
+    assert Windows("rolling", 4, None, 2).of(20, 99) == rolling_windows(20, 4, 2)
+    assert Windows().of(20, 7) == rolling_windows(20, 7, 1)
+    assert strided.protocol == {"kind": "strided", "max_length": 5, "stride": None}
+    assert Windows(context=3).protocol == {"kind": "rolling", "max_length": None, "context": 3}
+    assert [Windows().is_strided, strided.is_strided] == [False, True]
+    for settings_, param in (
+        ({"kind": "rolling", "stride": 2}, "stride"),
+        ({"kind": "strided", "context": 2}, "context"),
+    ):
+        with pytest.raises(InputError, check=about(param)):
+            Windows(**settings_)
