@@ -270,3 +270,10 @@ def test_the_interval_of_kappa_is_that_of_resampled_items() -> None:
     found = cohen_kappa(first.tolist(), second.tolist(), labels=[0, 1, 2])
     shown = (found.value, found.low, found.high)
     assert shown == pytest.approx((expected.value, expected.low, expected.high), rel=0.02)
+
+
+def test_alpha_of_a_narrow_scale_is_that_of_a_wide_one() -> None:
+    ratings = np.random.default_rng(0).integers(1, 5, (3, 12)).astype(float)
+    wide, narrow = (krippendorff_alpha(ratings * scale, level="interval") for scale in (1, 0.01))
+    assert narrow.value == pytest.approx(wide.value)
+    assert (narrow.low, narrow.high) == pytest.approx((wide.low, wide.high))

@@ -16,7 +16,7 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
 from lmstack.evals.distributions import student_cdf
-from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
+from lmstack.evals.noninferiority import BoundedMean, StudentizedMean, _counts, _draw
 from lmstack.evals.statistics import wilson
 
 ALPHA, GATES = 0.05, 500
@@ -246,3 +246,14 @@ def test_values_all_alike_are_tested_by_their_sign() -> None:
     for value in (math.nan, math.inf):
         with pytest.raises(InputError, check=about("values")):
             StudentizedMean(np.array([1.0, value]), 2)
+
+
+def test_resamples_are_those_of_the_seed() -> None:
+    rng = np.random.default_rng(3)
+    expected = rng.multinomial(5, np.full(5, 1 / 5), len(_draw(5, 3)))
+    assert np.array_equal(_draw(5, 3), expected)
+    assert np.array_equal(_counts(5, 3), expected)
+    values = np.random.default_rng(1).gamma(1.0, size=12)
+    drawn = [StudentizedMean(values, 12, seed)._drawn for seed in (0, 1)]
+    assert np.array_equal(drawn[0], StudentizedMean(values, 12)._drawn)
+    assert not np.array_equal(*drawn)

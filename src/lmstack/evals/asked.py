@@ -56,7 +56,7 @@ class _AskedError(Exception):
     """Ends a solver at the first thing that it asks for."""
 
     def __init__(self, what: Asked) -> None:
-        super().__init__(what)
+        super().__init__()
         self.what = what
 
 

@@ -12,7 +12,6 @@ full disk) stops the run. Not covered: how long it takes and what it costs (`est
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import platform
 import time
@@ -286,7 +285,8 @@ class _Run:
 
     async def _tried(self, attempt: Callable[[], Awaitable[T]], stage: str = "") -> T:
         """What ``attempt`` gives, tried again as patience allows."""
-        for number in itertools.count():
+        number = 0
+        while True:
             wait = min(self._patience.backoff_s * 2.0**number, _LONGEST_WAIT_S)
             try:
                 async with asyncio.timeout(self._patience.timeout_s):
@@ -303,9 +303,9 @@ class _Run:
                     wait = max(wait, min(error.retry_after_s, _LONGEST_WAIT_S))
             if is_final or number >= self._patience.retries:
                 raise _FailedError(stage + reason)
+            number += 1
             self._counts["retries"] += 1
             await asyncio.sleep(wait)
-        raise AssertionError("the loop ends by returning or raising")
 
 
 def _stops_all(error: LmstackError) -> bool:

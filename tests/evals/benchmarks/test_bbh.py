@@ -89,3 +89,23 @@ def test_a_subtask_without_chains_is_named() -> None:
     tests = {"truth": task_of("True").dataset.samples, "other": task_of("x").dataset.samples}
     with pytest.raises(InputError, match="other", check=about("shots")):
         bbh(tests, {"truth": bbh_shots(CHAINS.encode())}, source="s")
+
+
+def test_tasks_of_bbh_name_their_rows_and_readings() -> None:
+    task = task_of("True", "False", chat=True)
+    first, second = task.dataset.samples
+    assert (first.id, second.id) == ("bbh/truth/0", "bbh/truth/1")
+    assert first.metadata == {"group": "truth", "description": "Say what is true.\n\n"}
+    assert [(m.name, m.is_share) for m in task.metrics] == [
+        *(("strict", True), ("lenient", True), ("found", True)),
+    ]
+    solvers = [task_of("True", chat=chat).protocol["solver"] for chat in (False, True)]
+    stops = [solver["sampling"]["stop"] for solver in solvers]
+    assert stops == [["</s>", "Q", "\n\n"], ["</s>"]]
+    assert {solver["sampling"]["max_tokens"] for solver in solvers} == {1024}
+    assert [solver["chat"] for solver in solvers] == [False, True]
+    assert (task.name, task.dataset.name, task.dataset.source) == ("bbh", "bbh", "s")
+    rows = json.dumps([{"input": "a", "target": "b"}, {"input": "a"}]).encode()
+    with pytest.raises(InputError, match="row 2 of x", check=about("target")):
+        bbh_samples(rows, "x")
+    assert bbh_shots(CHAINS.replace("description", "other").encode())[0] == ""

@@ -11,7 +11,7 @@ from tests.errors import about
 from tests.evals.benchmarks.models import prompts_of, scores_for
 
 from lmstack.core import InputError
-from lmstack.evals.benchmarks.gpqa import gpqa, gpqa_samples, gpqa_zeroshot
+from lmstack.evals.benchmarks.gpqa import gpqa, gpqa_samples, gpqa_zeroshot, shuffled
 
 NAMES = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
@@ -65,3 +65,26 @@ def test_the_zero_shot_form_cleans_answers_and_scores_letters_in_brackets() -> N
 def test_a_column_that_is_missing_is_named() -> None:
     with pytest.raises(InputError, match="Incorrect Answer 1", check=about("Incorrect Answer 1")):
         gpqa_samples(b"Question,Correct Answer\nq,a\n")
+
+
+def test_gpqa_is_asked_as_simple_evals_asks_by_default() -> None:
+    samples = gpqa_samples(data(2))
+    assert samples == gpqa_samples(data(2), repeats=4, cleaned=False)
+    assert [sample.id for sample in samples[:3]] == ["gpqa/0/0", "gpqa/1/0", "gpqa/0/1"]
+    assert "right 0 [title]x" in samples[0].choices
+    said = gpqa(samples, source="s")
+    solver = said.protocol["solver"]
+    assert (solver["chat"], solver["sampling"]) == (True, {"temperature": 0.0, "max_tokens": 2048})
+    other = gpqa(samples, source="s", name="n", chat=False, max_tokens=9)
+    assert (other.name, other.dataset.name, other.protocol["solver"]["chat"]) == ("n", "n", False)
+    assert other.protocol["solver"]["sampling"]["max_tokens"] == 9
+    assert [metric.name for metric in said.metrics] == ["acc", "parsed"]
+    likely = gpqa_zeroshot(samples, source="s")
+    assert [metric.name for metric in likely.metrics] == ["acc", "ece"]
+    assert (said.name, said.dataset.source, likely.name, likely.dataset.name) == (
+        *("gpqa", "s", "gpqa_zeroshot", "gpqa_zeroshot"),
+    )
+    (alone,) = shuffled("x", [("q", ["r", "w"])])
+    assert (alone.id, alone.cluster, alone.targets) == ("x/0/0", "", ("AB"[alone.gold[0]],))
+    with pytest.raises(InputError, match="0 repeats", check=about("repeats")):
+        shuffled("x", [("q", ["r", "w"])], repeats=0)

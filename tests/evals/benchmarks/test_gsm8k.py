@@ -110,3 +110,43 @@ def test_what_is_written_is_compared_with_the_worked_answer() -> None:
     assert scores_for(task, "It is 995.")["rouge1_f1"] == 1.0
     assert scores_for(task, "Arr, the sea!")["rouge1_f1"] == 0.0
     assert task.dataset.digest == gsm8k_bpb(TESTS, source="s").dataset.digest
+
+
+def test_both_forms_of_rows_are_read_and_named() -> None:
+    luce = {"prompt": "Q?", "upstream_answer": "#### 3", "answer": "x"}
+    plain, other = gsm8k_samples("\n".join(map(json.dumps, (ROWS[0], luce))).encode())
+    assert (plain.id, plain.text, plain.targets) == (
+        "gsm8k/0",
+        "What is 995?",
+        (ROWS[0]["answer"],),
+    )
+    assert (other.id, other.text, other.metadata) == ("gsm8k/1", "Q?", {"worked": "#### 3"})
+    with pytest.raises(FormatError, match="row 2 of GSM8K has an answer without"):
+        gsm8k_samples(
+            "\n".join(map(json.dumps, (ROWS[0], {**luce, "upstream_answer": "3"}))).encode()
+        )
+
+
+def test_tasks_of_gsm8k_are_greedy_and_stop_where_the_harness_does() -> None:
+    few, cot = gsm8k(TESTS, source="s", shots=2, chat=True), gsm8k_cot(TESTS, SHOTS, source="s")
+    assert len(few.dataset.samples) == 13
+    solver = few.protocol["solver"]
+    assert (solver["chat"], cot.protocol["solver"]["chat"]) == (True, False)
+    assert gsm8k(TESTS, source="s").protocol["solver"]["chat"] is False
+    assert gsm8k_cot(TESTS, SHOTS, source="s", chat=True).protocol["solver"]["chat"] is True
+    assert solver["sampling"] == {
+        **{"temperature": 0.0, "max_tokens": 256},
+        "stop": ["Question:", "</s>", "<|im_end|>"],
+    }
+    assert cot.protocol["solver"]["sampling"]["stop"][0] == "Q:"
+    assert cot.protocol["solver"]["prompt"]["num_shots"] == 1
+    trained = gsm8k(TESTS[:3], TESTS[3:], source="s", shots=2).protocol["solver"]["prompt"]
+    assert (trained["num_shots"], trained["source"]) == (2, "lm-evaluation-harness gsm8k 3.0")
+    names = [(task.name, task.dataset.name, task.dataset.source) for task in (few, cot)]
+    assert names == [("gsm8k", "gsm8k", "s"), ("gsm8k_cot", "gsm8k", "s")]
+    bits, chat = gsm8k_bpb(TESTS, source="s"), gsm8k_chat(TESTS, source="s")
+    assert [metric.name for metric in bits.metrics] == ["bits_per_byte", "byte_perplexity"]
+    assert bits.protocol["scorer"]["counted"] == "worked"
+    assert chat.protocol["solver"]["sampling"] == {"temperature": 0.0, "max_tokens": 96}
+    for task, name in ((bits, "gsm8k_bpb"), (chat, "gsm8k_chat")):
+        assert (task.name, task.dataset.name, task.dataset.source) == (name, "gsm8k_worked", "s")

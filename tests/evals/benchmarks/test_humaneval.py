@@ -157,3 +157,42 @@ def test_every_canonical_solution_passes(weights_store: Store) -> None:
         return [(await scorer(sample, Output(sample.targets[0])))["pass@1"] for sample in samples]
 
     assert asyncio.run(passed()) == [1.0] * 164
+
+
+def test_a_chats_answers_are_put_together_as_chats_and_the_protocol_says_so() -> None:
+    judge = Equals()
+    scorer = HumanEvalScorer(judge, chat=True)
+    answer = f"```python\ndef area(radius):\n{RIGHT}```"
+    scores = asyncio.run(scorer(SAMPLES[0], Output(answer)))
+    assert scores == {"pass@1": 1, "drafts": 1, "passed": 1}
+    assert judge.asked[0][0] == chat_program(PROMPT, answer, "area")
+    assert scorer.protocol == {"scores": "tests that return", "ks": [1], "chat": True, "limits": ""}
+    assert chat_program("p\n", "async def area(x):\n  pass", "area") == (
+        "p\n\nasync def area(x):\n  pass\n"
+    )
+    assert chat_program("p\n", "def areas(x): pass", "area") == "p\ndef areas(x): pass\n"
+
+
+def test_tasks_of_humaneval_are_drawn_as_told() -> None:
+    one, chat = (humaneval(SAMPLES, Equals(), source="s", chat=c) for c in (False, True))
+    solver = one.protocol["solver"]
+    assert (solver["chat"], solver["drafts"]) == (False, 1)
+    assert solver["sampling"]["temperature"] == 0.0
+    assert (solver["sampling"]["max_tokens"], len(solver["sampling"]["stop"])) == (1024, 5)
+    assert "top_p" not in solver["sampling"]
+    assert "stop" not in chat.protocol["solver"]["sampling"]
+    assert (chat.protocol["solver"]["chat"], chat.protocol["scorer"]["chat"]) == (True, True)
+    assert (one.name, chat.name) == ("humaneval", "humaneval_chat")
+    assert (one.dataset.name, one.dataset.source) == ("humaneval", "s")
+    given = {"drafts": 3, "ks": (1, 3), "temperature": 0.5, "max_tokens": 9, "limits": "3 s"}
+    more = humaneval(SAMPLES, Equals(), source="s", **given).protocol  # type: ignore[arg-type]
+    assert more["solver"]["sampling"]["temperature"] == 0.5
+    assert (more["solver"]["sampling"]["top_p"], more["solver"]["sampling"]["max_tokens"]) == (
+        0.95,
+        9,
+    )
+    assert more["solver"]["drafts"] == 3
+    assert (more["scorer"]["ks"], more["scorer"]["limits"]) == ([1, 3], "3 s")
+    for ks, said in (((), "pass@0 of 1 drafts"), ((2,), "pass@2 of 1 drafts")):
+        with pytest.raises(InputError, match=said, check=about("drafts")):
+            humaneval(SAMPLES, Equals(), source="s", ks=ks)

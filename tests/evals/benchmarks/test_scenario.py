@@ -130,3 +130,22 @@ def test_a_benchmark_runs_and_resumes_from_its_store(tmp_path: Path) -> None:
         again = run_sync(task, chat_subject(replying("never asked")), store)
     assert figures_of(first) == {"strict": 0.5, "lenient": 0.5, "found": 0.5}
     assert again.digest == first.digest
+
+
+def test_where_no_calibration_error_is_there_it_is_added() -> None:
+    task = replace(TASK, metrics=TASK.metrics[:1])
+    for made in (task, TASK):
+        names = [metric.name for metric in helm_scenario(made, SIDES).metrics]
+        assert names.count("ece") == 1
+    (ece,) = (m for m in helm_scenario(task, {}).metrics if m.name == "ece")
+    assert ece.columns == ("confidence", "acc")
+    plain = replace(TASK, scorer=ExactMatch(), metrics=ExactMatch().metrics)
+    assert "ece" not in {metric.name for metric in helm_scenario(plain, {}).metrics}
+    scorer = helm_scenario(TASK, SIDES).protocol["scorer"]
+    assert (scorer["of"], scorer["bias"]) == ("acc", None)
+    assert {name: len(each) for name, each in scorer["sides"].items()} == {
+        "robustness": 2,
+        "fairness": 1,
+    }
+    sides = {m.name: m.columns for m in helm_scenario(TASK, SIDES).metrics if m.name in SIDES}
+    assert sides == {"robustness": ("robustness",), "fairness": ("fairness",)}

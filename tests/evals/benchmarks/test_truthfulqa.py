@@ -124,3 +124,54 @@ def test_a_sample_without_false_references_is_an_error() -> None:
     (sample,) = mc1_samples(data(HUB))
     with pytest.raises(InputError, match="no false references"):
         asyncio.run(DifferenceScorer()(sample, Output("x")))
+
+
+@pytest.mark.parametrize(
+    "targets", [{"choices": ["a", "b"]}, {"choices": ["a", "b"], "labels": [1]}, 3, None]
+)
+def test_choices_and_their_labels_belong_together(targets: Any) -> None:
+    for read, name in ((mc1_samples, "mc1_targets"), (mc2_samples, "mc2_targets")):
+        with pytest.raises(FormatError, match="row 2 of TruthfulQA"):
+            read(data(ORIGINAL, {**ORIGINAL, name: targets}))
+    with pytest.raises(FormatError, match="no mc2_targets"):
+        mc2_samples(data(LUCE))
+
+
+@pytest.mark.parametrize("name", ["correct_answers", "incorrect_answers"])
+@pytest.mark.parametrize("value", [[], None, "x"])
+def test_both_lists_of_references_are_needed(name: str, value: Any) -> None:
+    with pytest.raises(FormatError, match=f"row 2 of TruthfulQA has no list of {name}"):
+        written_samples(data(WRITTEN, {**WRITTEN, name: value}))
+    known = {**WRITTEN, "correct_answers": ["I have no comment"]}
+    (sample,) = written_samples(data(known))
+    assert (sample.id, sample.targets) == ("truthfulqa_gen/0", ("I have no comment.",))
+
+
+def test_tasks_of_truthfulqa_say_what_they_score() -> None:
+    one, two, written = (
+        truthfulqa_mc1(mc1_samples(data(HUB, LUCE)), source="s"),
+        truthfulqa_mc2(mc2_samples(data(HUB)), source="s"),
+        truthfulqa_gen(written_samples(data(WRITTEN)), source="s"),
+    )
+    assert [task.dataset.name for task in (one, two, written)] == [
+        *("truthfulqa_mc1", "truthfulqa_mc2", "truthfulqa_gen"),
+    ]
+    assert {task.dataset.source for task in (one, two, written)} == {"s"}
+    assert [sample.id for sample in one.dataset.samples] == ["truthfulqa_mc1/0", "truthfulqa_mc1/1"]
+    assert two.dataset.samples[0].id == "truthfulqa_mc2/0"
+    assert [metric.name for metric in one.metrics] == ["mc1", "ece"]
+    assert one.metrics[1].columns == ("confidence", "mc1")
+    measures = ("bleu", "rouge1", "rouge2", "rougeL")
+    assert [(m.name, m.columns, m.is_share, m.decimals) for m in written.metrics] == [
+        *((f"{name}_acc", (f"{name}_acc",), True, 3) for name in measures),
+        *(
+            (f"{name}_{kind}", (f"{name}_{kind}",), False, 1)
+            for name in measures
+            for kind in ("diff", "max")
+        ),
+    ]
+    solver = written.protocol["solver"]
+    assert (solver["chat"], solver["sampling"]["max_tokens"]) == (False, 256)
+    assert solver["sampling"]["stop"] == ["\n\n"]
+    even = asyncio.run(written.scorer(written.dataset.samples[0], Output("Nothing of it")))
+    assert (even["rouge2_diff"], even["rouge2_acc"]) == (0.0, 0.0)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 
 import pytest
 from tests.errors import about
 from tests.evals.benchmarks.models import chat_subject, output_of, replying, scores_of
 
-from lmstack.core import InputError, Request, ScriptedModel
+from lmstack.core import InputError, Likelihood, Request, ScriptedModel
 from lmstack.evals.benchmarks.perturb import lowercase
 from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.scoring import LetterScorer
 from lmstack.evals.benchmarks.solvers import GenerationSolver
-from lmstack.evals.benchmarks.worst_case import worst_case
+from lmstack.evals.benchmarks.worst_case import (
+    _PERTURBED,
+    WorstCaseScorer,
+    _to_json,
+    perturbed_outputs,
+    plain_output,
+    worse_of,
+    worst_case,
+)
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import ExactMatch
 from lmstack.evals.task import Metric, Output, Task
@@ -96,3 +105,40 @@ def test_where_lower_is_better_the_maximum_counts() -> None:
     task = worst_case(Task("t", TASK.dataset, TASK.solver, TASK.scorer, (metric,)), lowercase())
     output = output_of(task, chat_subject(replying("yes", "no")))
     assert scores_of(task, SAMPLES[0], output)["exact_match"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "worse"),
+    [((1.0, 2.0), "higher", 1.0), ((1.0, 2.0), "lower", 2.0), ((1.0, math.nan), "lower", math.nan)],
+)
+def test_the_worse_of_two_scores(values: tuple[float, float], better: str, worse: float) -> None:
+    assert worse_of(values, better) == pytest.approx(worse, nan_ok=True)
+
+
+def test_what_each_of_the_two_took_and_whether_scores_cost() -> None:
+    output = output_of(WORST, chat_subject(yes_to("Is It?")))
+    plain, alone = plain_output(output), output_of(TASK, chat_subject(yes_to("Is It?")))
+    assert (plain.prompt_tokens, plain.completion_tokens) == (
+        alone.prompt_tokens,
+        alone.completion_tokens,
+    )
+    assert output.prompt_tokens == 2 * alone.prompt_tokens
+    assert 0 <= plain.seconds <= output.seconds < 60
+    other = perturbed_outputs(SAMPLES[0], output)["lowercase"]
+    assert (other.text, dict(other.facts)) == ("no", {})
+
+    class Dear(ExactMatch):
+        is_costly = True
+
+    scorers = [WorstCaseScorer(each, {}) for each in (Dear(), ExactMatch())]
+    assert [each.is_costly for each in scorers] == [True, False]
+    likely = Output(
+        "",
+        (Likelihood(-1.5, 3, True),),
+        facts={
+            _PERTURBED: {"x": _to_json(Output("t", (Likelihood(-2.0, 2, False),), facts={"k": 1}))}
+        },
+    )
+    assert perturbed_outputs(SAMPLES[0], likely) == {
+        "x": Output("t", (Likelihood(-2.0, 2, False),), facts={"k": 1})
+    }

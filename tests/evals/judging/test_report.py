@@ -602,3 +602,9 @@ def test_what_is_wrong_with_a_row_is_about_the_file(row: Any, said: str, hint: A
 def test_a_field_that_is_no_text_is_named(field: str) -> None:
     with pytest.raises(InputError, match=f"{field} is 3", check=about(field)):
         item_from_row({"prompt": "q", "answer": "a", field: 3})
+
+
+def test_a_rating_without_scores_is_no_label() -> None:
+    each = item(0, answers=("a",), label=1.0)
+    with pytest.raises(InputError, match="0 is none of the labels"):
+        judge_report([each], [said(each, rating=RubricRating())], "j", Rules("rubric", criteria=()))
