@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -11,11 +12,11 @@ import pytest
 from tests.errors import about
 from tests.evals.synthetic import paired_answers
 
-from lmstack.core import InputError, Message, ScriptedModel
+from lmstack.core import Choice, InputError, Message, ScriptedModel, TokenLogprob
 from lmstack.evals.answers import SIDES, Answer, Pairing
 from lmstack.evals.comparison import compare
 from lmstack.evals.conclusions import change_of, conclusions, value_of
-from lmstack.evals.drawing import DrawingConfig, draw
+from lmstack.evals.drawing import DrawingConfig, _answer, draw
 from lmstack.evals.figures import Figure, bins_of, entropy_figure, refusal_figure, text_figures
 from lmstack.evals.judging import Verdict
 from lmstack.evals.metrics.calibration import calibration_error
@@ -471,3 +472,36 @@ def test_why_something_is_not_there_is_said_unless_a_reason_was_given() -> None:
     assert "reward hacking" not in found.unmeasured
     assert found.looked
     assert compare(paired_answers(words_of, seed=4, prompts=3)).unmeasured == {}
+
+
+async def test_answers_are_drawn_by_a_seed_of_the_prompt_and_the_number() -> None:
+    """With log-probabilities, that the tokens are told; cut ones are marked."""
+    model = ScriptedModel(["one two three"])
+    prompts = [[Message("system", "s"), Message("user", "a")], [Message("user", "b")]]
+    drawing = DrawingConfig(samples=2, max_tokens=2, temperature=0.5, seed=4)
+    found = await draw(model, prompts, drawing)
+    assert {(a.text, a.tokens, a.finish, a.ids) for each in found for a in each} == {
+        ("one two", 2, "length", ()),
+    }
+    seeds = set()
+    for number in range(2):
+        for text in (f"4\0{number}\0system\0s\0user\0a", f"4\0{number}\0user\0b"):
+            digest = hashlib.sha256(text.encode()).digest()
+            seeds.add(int.from_bytes(digest[:7], "big"))
+    assert {request.sampling.seed for request in model.requests} == seeds
+    sampled = {
+        (r.sampling.max_tokens, r.sampling.temperature, r.sampling.logprobs) for r in model.requests
+    }
+    assert sampled == {(2, 0.5, 0)}
+    assert {request.messages for request in model.requests} == set(map(tuple, prompts))
+    whole = await draw(model, prompts[:1], drawing.replace(max_tokens=9, samples=1))
+    assert [(a.text, a.finish) for a in whole[0]] == [("one two three", "stop")]
+    usual = DrawingConfig()
+    assert (usual.samples, usual.max_tokens, usual.temperature, usual.seed) == (2, 128, 1.0, 0)
+
+
+@pytest.mark.parametrize(("ids", "known"), [((3, 0), (3, 0)), ((3, -1), ()), ((), ())])
+def test_tokens_of_an_answer_are_known_where_all_are(ids: tuple[int, ...], known: object) -> None:
+    logprobs = tuple(TokenLogprob("t", b"t", -1.0, id=each) for each in ids)
+    choice = Choice(0, "t", "stop", logprobs)
+    assert _answer(choice, 2) == Answer("t", 2, "stop", None, known)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.evals.clustered import cluster_sums
 from lmstack.evals.distributions import student_cdf
-from lmstack.evals.noninferiority import BoundedMean, StudentizedMean, _counts, _draw
+from lmstack.evals.noninferiority import BoundedMean, MeanTest, StudentizedMean, _counts, _draw
 from lmstack.evals.statistics import wilson
 
 ALPHA, GATES = 0.05, 500
@@ -257,3 +257,62 @@ def test_resamples_are_those_of_the_seed() -> None:
     drawn = [StudentizedMean(values, 12, seed)._drawn for seed in (0, 1)]
     assert np.array_equal(drawn[0], StudentizedMean(values, 12)._drawn)
     assert not np.array_equal(*drawn)
+
+
+class Known(MeanTest):
+    """Of a mean 0.3 of 100 samples with the error 0.1; p falls with the distance."""
+
+    name = "known"
+
+    def __init__(self, cost: float = 0.0, error: float = 0.1) -> None:
+        self._cost, self._error = cost, error
+
+    value = property(lambda _: 0.3)  # type: ignore[assignment]
+    samples = property(lambda _: 100)  # type: ignore[assignment]
+    range = property(lambda _: (-1.0, 2.0))  # type: ignore[assignment]
+    error = property(lambda self: self._error)  # type: ignore[assignment]
+    cost = property(lambda self: self._cost)  # type: ignore[assignment]
+
+    def p_above(self, bound: float) -> float:
+        return float(scipy.stats.norm.sf((0.3 - bound) / 0.1))
+
+    def p_below(self, bound: float) -> float:
+        return float(scipy.stats.norm.cdf((0.3 - bound) / 0.1))
+
+
+def test_limits_power_and_needs_of_a_normal_mean() -> None:
+    test, z = Known(), scipy.stats.norm.ppf
+    reach = z(0.95) * 0.1
+    assert (test.lower(0.05), test.upper(0.05)) == pytest.approx((0.3 - reach, 0.3 + reach))
+    assert test.lower(0.05) < 0.3 - reach + 1e-11
+    assert test.reach(0.0, 0.05) == pytest.approx(reach)
+    effect = reach + z(0.8) * 0.1
+    assert test.detectable(0.1, 0.05, 0.8) == pytest.approx(effect)
+    power = scipy.stats.norm.cdf((0.4 - 0.1 - reach) / 0.1)
+    assert test.power(0.1, 0.05, 0.4) == pytest.approx(power)
+    assert test.needed(0.1, 0.05, 0.8, 0.4) == math.ceil(100 * (effect / 0.3) ** 2)
+    assert test.needed(0.1, 0.05, 0.8, 0.1) is None
+    assert test.needed(0.1, 0.05, 0.8, 0.05) is None
+    assert Known(error=math.nan).needed(0.1, 0.05, 0.8, 0.4) is None
+    sure = Known(error=0.0)
+    assert [sure.power(0.0, 0.05, true) for true in (reach + 0.01, reach - 0.01)] == [1.0, 0.0]
+    assert sure.power(0.0, 0.05, sure.reach(0.0, 0.05)) == 1.0
+
+
+def test_a_cost_falls_with_the_samples_and_the_rest_with_their_root() -> None:
+    test = Known(cost=0.05)
+    found = test.detectable(0.0, 0.05, 0.8)
+    for true in (0.05, 0.4):
+        needed = test.needed(0.0, 0.05, 0.8, true)
+        assert needed is not None
+        x = math.sqrt(100 / needed)
+        assert 0.05 * x * x + (found - 0.05) * x == pytest.approx(true, rel=0.02)
+    all_cost = Known(cost=9.0)
+    assert all_cost.needed(0.0, 0.05, 0.8, 0.1) == math.ceil(100 * found / 0.1)
+    sums = cluster_sums([0.2, 0.6, 0.4, 0.1], ["a", "a", "b", ""])
+    bounded = BoundedMean(sums, 0.0, 1.0)
+    assert bounded.cost == pytest.approx(2 * (0.325 - 0.0) / 4)
+    assert (bounded.samples, bounded.range, bounded.value) == (4, (0.0, 1.0), pytest.approx(0.325))
+    assert bounded.error == sums.error
+    below = BoundedMean(cluster_sums([-0.2, -0.6]), -1.0, 0.0)
+    assert below.cost == pytest.approx((1 - 0.4) / 2)

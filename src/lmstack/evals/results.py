@@ -28,7 +28,6 @@ from lmstack.evals.json_forms import (
     canonical,
     checked,
     digest_of,
-    number_from_json,
     scores_from_json,
     scores_to_json,
 )
@@ -351,7 +350,7 @@ def _figure_from_json(value: Any, name: str) -> Estimate:
 def _sample_from_json(value: Any) -> SampleResult:
     data = dict(checked(value, "a sample of a result", _SAMPLE))
     data["scores"] = scores_from_json(data["scores"], f"the scores of {data['id']}")
-    data["seconds"] = number_from_json(data["seconds"], "seconds")
+    data["seconds"] = float(data["seconds"])
     if not data["id"] or (data["failed"] and data["scores"]):
         raise FormatError(f"the sample {shown(data['id'])} of a result contradicts itself")
     return SampleResult(**data)

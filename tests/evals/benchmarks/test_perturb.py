@@ -146,9 +146,10 @@ def test_a_file_without_the_list_is_an_error_and_never_run(source: bytes) -> Non
 
 
 @pytest.mark.parametrize("data", [b"x", b"[]", b'{"a": "b"}', b'{"a": []}'])
-def test_a_list_of_misspellings_is_checked(data: bytes) -> None:
-    with pytest.raises(FormatError):
-        misspellings(data)
+def test_a_list_of_words_is_checked(data: bytes) -> None:
+    for make, what in ((misspellings, "misspellings"), (dialect, "dialect")):
+        with pytest.raises(FormatError, match=f"the list of {what} is n"):
+            make(data)
 
 
 def test_other_words_are_another_protocol() -> None:

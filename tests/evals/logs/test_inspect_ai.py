@@ -13,7 +13,7 @@ from tests.errors import about
 from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
-from lmstack.core import FormatError, InputError, NotFoundError
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.logs import (
     from_inspect,
@@ -23,6 +23,7 @@ from lmstack.evals.logs import (
     write_inspect_log,
     write_log,
 )
+from lmstack.evals.logs.log_json import field_of
 from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
 from lmstack.evals.task_comparison import compare_results
@@ -470,3 +471,32 @@ def test_more_samples_than_the_data_has_are_all_counted() -> None:
     del log["status"]
     with pytest.raises(FormatError, match="no log of inspect_ai"):
         from_inspect(log)
+
+
+def test_fields_of_a_log_are_of_their_kinds() -> None:
+    data = {"a": 3, "b": None, "c": True, "d": 1.5}
+    assert (field_of(data, "a", int), field_of(data, "a", float)) == (3, 3.0)
+    assert isinstance(field_of(data, "a", float), float)
+    assert field_of(data, "b", int, 7) == field_of(data, "x", int, 7) == 7
+    assert field_of(data, "c", bool) is True
+    for name, kind, said in (
+        ("c", int, "c of the log is True, not int"),
+        ("c", float, "c of the log is True, not float"),
+        ("d", int, "d of the log is 1.5, not int"),
+        ("b", str, "b of the log is None, not str"),
+    ):
+        with pytest.raises(FormatError, match=said):
+            field_of(data, name, kind)
+    with pytest.raises(FormatError, match="the log has 3 where an object with 'a' should be"):
+        field_of(3, "a", int)
+
+
+def test_a_folder_is_no_log_and_a_binary_log_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="reading") as error:
+        read_logs(tmp_path)
+    assert str(tmp_path) in error.value.message
+    with pytest.raises(FormatError, match="binary log"):
+        read_logs(tmp_path / "log.eval")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(FormatError, match=r"deep\.json is not JSON"):
+        read_logs(tmp_path / "deep.json")
