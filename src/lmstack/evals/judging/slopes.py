@@ -50,7 +50,8 @@ def partial_slope(
     if np.abs(rest_y).max() <= _TINY * max(float(np.abs(y).max()), _TINY):
         return Estimate(0.0, 0.0, 0.0, 1.0)  # the controls explain all of it
     slope = 0.0 if abs(slope) <= _TINY * scale else slope
-    scores: Floats = np.bincount(numbers, rest_x * rest_y, count)
+    scores = np.zeros(count)
+    np.add.at(scores, numbers, rest_x * rest_y)
     error = _jackknife(table, y, numbers, count)
     degrees = count - int(np.linalg.matrix_rank(table))
     if degrees < 1 or not math.isfinite(error):
