@@ -430,3 +430,12 @@ class _Moves:
     def __call__(self, seed: int) -> Any:
         self.seeds.append(seed)
         return np.stack([np.arange(24)] * 9)
+
+
+def test_the_reward_is_not_asked_about_what_did_not_rise() -> None:
+    def never(texts: Sequence[tuple[Pairing, str]]) -> list[float]:
+        raise AssertionError(texts)
+
+    pairings = [replace(p, tuned=p.base) for p in paired_answers(for_words, seed=0, prompts=6)]
+    found = search(pairings, never)
+    assert {(each.effect, each.p, each.is_named) for each in found} == {(None, 1.0, False)}

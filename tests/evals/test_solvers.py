@@ -208,3 +208,9 @@ async def test_what_a_subject_cannot_do_is_named() -> None:
 def test_a_chat_without_the_template_left_out_has_no_turns_to_add() -> None:
     with pytest.raises(InputError, match="through the template", check=about("chat")):
         Generate(SamplingParams(temperature=0.0), chat=True)
+
+
+def test_a_cue_leaves_the_name_of_the_turn() -> None:
+    turns = (Message("user", "hi", "ann"), Message("user", "bye", "bob"))
+    asked = Generate(GREEDY, cue=THINK).request(Sample("c", turns)).messages
+    assert asked == (turns[0], Message("user", f"bye\n{THINK}", "bob"))

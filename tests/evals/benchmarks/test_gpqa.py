@@ -63,7 +63,8 @@ def test_the_zero_shot_form_cleans_answers_and_scores_letters_in_brackets() -> N
 
 
 def test_a_column_that_is_missing_is_named() -> None:
-    with pytest.raises(InputError, match="Incorrect Answer 1", check=about("Incorrect Answer 1")):
+    match = "row 1 of GPQA has None under 'Incorrect Answer 1'"
+    with pytest.raises(InputError, match=match, check=about("Incorrect Answer 1")):
         gpqa_samples(b"Question,Correct Answer\nq,a\n")
 
 

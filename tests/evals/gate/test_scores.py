@@ -246,8 +246,11 @@ def test_samples_of_one_side_alone_and_other_metrics_or_clusters_are_named() -> 
     ],
 )
 def test_scores_that_do_not_hold_together_say_why(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=f"mmlu .* of .*{said}") as error:
         scores([1.0, 0.0], **change)
+    hint = "give each sample" if "twice" in said else "a score without" if "says no" in said else ""
+    assert (error.value.hint or "").startswith(hint)
+    assert bool(error.value.hint) == bool(hint)
 
 
 @pytest.mark.parametrize(
