@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.special
 import scipy.stats
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmstack.evals.distributions import (
+    _saddlepoint,
     exponentials_below,
     incomplete_beta,
     log_factorials,
@@ -81,3 +83,13 @@ def test_factorials() -> None:
     assert found == pytest.approx(scipy.special.gammaln(np.arange(301) + 1.0))
     with pytest.raises(ValueError, match="read-only"):
         found[0] = 1.0  # it is shared with whoever asks next
+
+
+def test_the_saddlepoint_is_where_the_integrand_is_least() -> None:
+    values, counts = np.array([-0.7, 0.2, 1.0]), np.array([2, 3, 1])
+
+    def height(s: float) -> float:
+        return float(-counts @ np.log1p(-s * values) - np.log(-s))
+
+    least = scipy.optimize.minimize_scalar(height, bounds=(1 / -0.7, 0), method="bounded").x
+    assert _saddlepoint(values, counts) == pytest.approx(least, abs=1e-4)

@@ -40,7 +40,7 @@ _SLACK = 1e-9  # scores in another order of operations are the same score
 def tango(gained: npt.ArrayLike, lost: npt.ArrayLike, total: int, bound: float) -> Floats:
     """The score of a difference (gained - lost) / total against ``bound``: standard normal in the
     limit where the difference is the bound."""
-    b, a = np.asarray(gained, np.float64), np.asarray(lost, np.float64)
+    b, a = np.asarray(gained), np.asarray(lost)
     excess = b - a - total * bound
     # The likeliest share of lost pairs at the bound solves 2n q^2 + first q + last = 0.
     first = -b - a + (2 * total - b + a) * bound
