@@ -505,3 +505,20 @@ def test_tokens_of_an_answer_are_known_where_all_are(ids: tuple[int, ...], known
     logprobs = tuple(TokenLogprob("t", b"t", -1.0, id=each) for each in ids)
     choice = Choice(0, "t", "stop", logprobs)
     assert _answer(choice, 2) == Answer("t", 2, "stop", None, known)  # type: ignore[arg-type]
+
+
+def test_figures_have_titles_for_people() -> None:
+    found = compare(
+        paired_answers(words_of, seed=6, prompts=3), scores=scores(3, 0.1), text=text_scores(0, 0)
+    )
+    assert [figure.title for figure in found.figures] == [
+        *("Reward", "Length of an answer", "Answers that were cut"),
+        "Repeated 4-grams in an answer",
+        "Distinct words of answers to one prompt",
+        "Distinct word pairs of answers to one prompt",
+        "Self-BLEU of answers to one prompt",
+        "Entropy of the next token in its own answers",
+        "Perplexity of held-out text",
+        "Calibration error of the next token of held-out text",
+        "Refusals of benign requests",
+    ]

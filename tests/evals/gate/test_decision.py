@@ -386,3 +386,11 @@ def test_a_margin_as_large_as_a_share_shows_nothing_and_which_field_is_wrong() -
     old = GateComparison(others[1].candidate, scores([1.0] * 9, "older", task="b"))
     with pytest.raises(InputError, match="2 baselines: old, older"):
         ask(NON_INFERIOR, GateRule("b", margin=0.1), on=[others[0], old])
+
+
+def test_a_rejected_model_is_not_asked_for_more_samples() -> None:
+    few, bad = pairs(3, 3, 60, task="a"), pairs(10, 90, 600, task="b")
+    found = ask(*(GateRule(name, margin=0.05) for name in ("a", "b")), on=[few, bad])
+    assert (found.verdict, found.to_json()["more"]) == ("REJECT", None)
+    assert found.more is not None
+    assert found.to_json()["rules"][0]["more"] == found.more
