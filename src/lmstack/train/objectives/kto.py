@@ -116,9 +116,8 @@ class KTO(Objective):
         return [torch.cat(pair) for pair in zip(*sides, strict=True)]
 
     def linked(self, batches: Sequence[Batch], embed: Embed, gather: Gather) -> Sequence[Batch]:
-        found = [embed(place, _drift) for place in range(len(batches))]
-        counted = [batch.weight > 0 for batch in batches]
-        own = torch.stack([part * real for part, real in zip(found, counted, strict=True)]).sum(0)
+        found = [embed(place, _drift) * (b.weight > 0) for place, b in enumerate(batches)]
+        own = torch.stack(found).sum(0)
         total, count = torch.stack(gather(own)).sum(0)
         kl = (total / count).clamp(min=0)
         return [dataclasses.replace(b, more={**b.more, "kl": kl}) for b in batches]
