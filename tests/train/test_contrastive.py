@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -23,10 +24,11 @@ from tests.train.bases import base_folder, recipe_for, write_rows
 from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer, load_module
 from lmstack.registry import load
+from lmstack.registry.defaults import Pooling as VectorPooling
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.text import Tokenizer
+from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.train import read_recipe, train
-from lmstack.train.data.examples import Batch
+from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.contrastive import Contrastive, cosent, in_batch_losses
 from lmstack.train.objectives.objective import Reading
@@ -251,11 +253,143 @@ def test_any_base_becomes_an_embedder(name: str, tmp_path: Path) -> None:
 
 def test_rows_of_two_kinds_are_said(tmp_path: Path) -> None:
     folder = base_folder("bert", tmp_path)
-    objective = Contrastive(rows="pairs")
-    with pytest.raises(InputError, match="the row has a score"):
-        batches_of(objective, scored(), folder, 1)
-    with pytest.raises(InputError, match="matryoshka has 64", check=about("matryoshka")):
-        Contrastive(matryoshka=(64,)).fitted(load(folder), lambda: iter([]))
+    with pytest.raises(InputError, match="the row has a score, and the others are pairs"):
+        batches_of(Contrastive(rows="pairs"), scored(), folder, 1)
+    with pytest.raises(InputError, match="the row has no score, and the others are scored"):
+        batches_of(Contrastive(rows="scored"), pairs(), folder, 1)
+    for size in (33, 0, 0.5):
+        with pytest.raises(InputError, match=f"has {size}, .* 32 dim", check=about("matryoshka")):
+            Contrastive(matryoshka=(size,)).fitted(load(folder), lambda: iter([]))
+    sizes = Contrastive(matryoshka=[1, 32]).fitted(load(folder), lambda: iter([])).matryoshka
+    assert sizes == (1, 32)
+
+
+def test_what_the_base_says_of_vectors_holds_unless_the_recipe_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    base = load(base_folder("bert", tmp_path))
+    prompts = {"query": "ask: ", "passage": "old: ", "clustering": "sort: "}
+    base = dataclasses.replace(base, pooling=VectorPooling("cls", False, 7, prompts))
+    kept = Contrastive().fitted(base, lambda: iter([Row(scored()[0], "")]))
+    assert (kept.rows, kept.pooling, kept.max_tokens) == ("scored", "cls", 7)
+    assert (kept.query_prompt, kept.passage_prompt) == ("ask: ", "old: ")
+    own = {"pooling": "last", "max_tokens": 9, "query_prompt": "", "passage_prompt": "p "}
+    other = Contrastive(rows="pairs", **own).fitted(base, lambda: iter([Row(scored()[0], "")]))
+    assert (other.rows, other.pooling, other.max_tokens) == ("pairs", "last", 9)
+    assert (other.query_prompt, other.passage_prompt) == ("", "p ")
+    made = other.made_of(base)
+    stated = {"query": "", "document": "p ", "clustering": "sort: "}
+    assert made.pooling == VectorPooling("last", False, 9, stated)
+    assert (made.kind, made.labels) == ("embed", ())
+    plain = dataclasses.replace(base, pooling=None, labels=("a",))
+    assert Contrastive().labels(plain) == ()
+    fresh = Contrastive().fitted(plain, lambda: iter([Row(pairs()[0], "")]))
+    assert (fresh.rows, fresh.pooling, fresh.max_tokens) == ("pairs", "mean", None)
+    stated = {"query": "", "document": ""}
+    assert fresh.made_of(plain).pooling == VectorPooling("mean", True, None, stated)
+
+
+def test_texts_are_read_with_their_prompts_within_the_shorter_length(tmp_path: Path) -> None:
+    folder = base_folder("bert", tmp_path)
+    tokenizer = Tokenizer.from_folder(folder)
+    prompts = {"query_prompt": "who ", "passage_prompt": "the "}
+
+    def read(values: dict[str, Any], length: int = 32, **more: Any) -> Example:
+        objective = Contrastive(**prompts, **more)
+        (found,) = objective.encode(Row(values, ""), Reading(tokenizer, None, length))
+        return found
+
+    def ids(*texts: str) -> list[list[int]]:
+        return [list(each) for each in tokenizer.encode_ids(texts)]
+
+    asked = read({**pairs()[0], "negatives": NEGATIVES[:2]}, rows="pairs")
+    texts = ["who " + QUERIES[0], *("the " + t for t in (PASSAGES[0], *NEGATIVES[:2]))]
+    assert [each.tolist() for each in asked.sequences] == ids(*texts)
+    assert (asked.labels, asked.left_out) == (None, 0)
+    two = read(scored()[1], rows="scored")
+    assert [each.tolist() for each in two.sequences] == ids(
+        "the " + QUERIES[1], "the " + PASSAGES[1]
+    )
+    assert two.labels.tolist() == [0.25]
+    over = sum(max(len(each) - 4, 0) for each in ids(*texts))
+    for lengths in ({"length": 4}, {"max_tokens": 4}, {"length": 4, "max_tokens": 9}):
+        cut = read({**pairs()[0], "negatives": NEGATIVES[:2]}, rows="pairs", **lengths)
+        assert {len(each) for each in cut.sequences} == {4}
+        assert cut.left_out == over
+
+
+def test_a_text_without_tokens_is_shown() -> None:
+    reading = Reading(train_tokenizer(["a"], VocabularyConfig(vocab_size=258)), None, 8)
+    with pytest.raises(InputError, match="'' has no tokens"):
+        [*Contrastive(rows="pairs").encode(Row({"query": "a", "positive": ""}, ""), reading)]
+
+
+def test_batches_count_rows_and_say_which_texts_are_equal(tmp_path: Path) -> None:
+    folder = base_folder("bert", tmp_path)
+    rows = [*pairs(), {"query": QUERIES[0], "positive": NEGATIVES[0]}]
+    (batch,) = batches_of(Contrastive(rows="pairs"), rows, folder, 9)
+    assert (batch.weight, batch.more["counts"].tolist()) == (5.0, [3, 3, 3, 3, 2])
+    assert batch.tokens == sum(batch.inputs["lengths"])
+    assert batch.inputs["lengths"] == sorted(batch.inputs["lengths"])
+    keys = batch.more["keys"].tolist()
+    assert (keys[0], keys[2]) == (keys[12], keys[13])
+    assert len({*keys}) == len(keys) - 2
+    (batch,) = batches_of(Contrastive(rows="scored"), scored(), folder, 9)
+    assert batch.labels.tolist() == batch.more["scores"].tolist() == SCORES
+
+
+def test_what_is_reported_is_what_was_declared(tmp_path: Path) -> None:
+    folder = base_folder("bert", tmp_path)
+    model, context = load(folder).module, ForwardContext()
+    for rows, given_rows, name in (("pairs", pairs(), "accuracy"), ("scored", scored(), "pearson")):
+        objective = Contrastive(rows=rows)
+        (batch,) = batches_of(objective, given_rows, folder, 9)
+        loss = objective.loss(model, batch, context)
+        means = {key: float(value) / 4 for key, value in loss.sums.items()}
+        found = objective.reported({"loss": 1.0, **means}, loss.counts)
+        assert {*found} == {metric.name for metric in objective.metrics()} == {"loss", name}
+        assert all(
+            metric.higher_is_better == (metric.name != "loss") for metric in objective.metrics()
+        )
+    with torch.no_grad():
+        vectors = objective._vectors(model, batch, context)
+    cosines = torch.nn.functional.cosine_similarity(vectors[::2], vectors[1::2])
+    wanted = np.corrcoef(cosines.numpy(), SCORES)[0, 1]
+    assert found["pearson"] == pytest.approx(wanted, rel=1e-4)
+    assert [m.name for m in Contrastive().metrics()] == ["loss", "accuracy", "pearson"]
+
+
+@pytest.mark.parametrize("name", ["negatives", "cosent"])
+def test_passes_without_rows_change_nothing_and_evaluations_have_no_gradient(
+    name: str, tmp_path: Path
+) -> None:
+    """A process that has fewer passes gets one without weight, at the place of the last."""
+    given_settings, rows, _ = CASES[name]
+    folder = base_folder("bert", tmp_path)
+    base = load(folder)
+    objective = Contrastive(**given_settings).fitted(base, lambda: (Row(r, "") for r in rows))
+    whole = stepped(objective, base.module, batches_of(objective, rows, folder, 99))
+    wanted = base.module.embed.weight.grad.clone()
+    cut = batches_of(objective, rows, folder, 2)
+    idle = dataclasses.replace(cut[0], weight=0.0, tokens=0)
+    assert stepped(objective, base.module, [*cut, idle]) == pytest.approx(whole, rel=1e-5)
+    torch.testing.assert_close(base.module.embed.weight.grad, wanted, rtol=1e-3, atol=1e-5)
+
+    context = ForwardContext()
+    (single,) = batches_of(objective, rows, folder, 99)
+    with torch.no_grad():
+        plain = objective.loss(base.module, single, context)
+        linked = objective.linked(
+            [*cut, idle], lambda i, f: f(base.module, [*cut, idle][i], context), lambda t: [t]
+        )
+        parts = [objective.loss(base.module, batch, context) for batch in linked]
+    assert float(sum(part.total for part in parts)) == pytest.approx(float(plain.total), rel=1e-5)
+    assert float(parts[-1].total) == 0
+    for key, value in plain.sums.items():
+        assert float(sum(part.sums[key] for part in parts)) == float(value)
+    for key, value in plain.counts.items():
+        found = sum(part.counts[key] for part in parts[:-1])
+        torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 3])

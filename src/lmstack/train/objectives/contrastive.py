@@ -157,12 +157,7 @@ class Contrastive(Objective):
         own = torch.cat([vectors[0][:0], *(vectors[place] for place in real)])
         everyone = gather(own)
         rank = next(place for place, each in enumerate(everyone) if each is own)
-        held = {
-            name: gather(
-                torch.cat([batches[0].more[name][:0], *(batches[i].more[name] for i in real)])
-            )
-            for name in _KNOWN
-        }
+        held = {name: gather(torch.cat(_of(batches, name))) for name in _KNOWN}
         learns = torch.is_grad_enabled()
         whole = torch.cat(everyone).requires_grad_(learns)
         losses, right = self._losses(whole, {name: torch.cat(each) for name, each in held.items()})
