@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -230,3 +231,125 @@ def test_bad_settings_are_said() -> None:
         SequenceClassification("regresion")
     with pytest.raises(InputError, match="class_weights is 3", check=about("class_weights")):
         SequenceClassification(class_weights=3)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "values", "labels", "found"),
+    [
+        ({}, [["b"], ["a", "c"]], (), (SEVERAL, ("a", "b", "c"))),
+        ({}, [[], ["a"]], (), (SEVERAL, ("a",))),
+        ({}, ["x", "b", None, "10", "9"], (), (SINGLE, ("9", "10", "b", "x"))),
+        ({}, ["b", "a"], ("b", "a"), (SINGLE, ("b", "a"))),  # the head of the base goes on
+        ({}, ["b", "a"], ("b", "c"), (SINGLE, ("a", "b"))),
+        ({"classes": ("a", "b")}, ["b", "a"], ("b", "a"), (SINGLE, ("a", "b"))),
+        ({"problem_type": SINGLE}, [0.5, 1, "a"], (), (SINGLE, ("1", "0.5", "a"))),
+        ({"problem_type": SCORE}, [1, 2], (), (SCORE, ())),
+    ],
+)
+def test_classes_are_those_of_the_data_the_base_or_the_recipe(
+    settings_: dict[str, Any],
+    values: list[Any],
+    labels: tuple[str, ...],
+    found: tuple[str, tuple[str, ...]],
+) -> None:
+    rows = [
+        Row({"text": "t", "labels" if isinstance(value, list) else "label": value}, "")
+        for value in values
+    ]
+    base: Any = SimpleNamespace(labels=labels)
+    fitted = SequenceClassification(**settings_).fitted(base, lambda: iter(rows))
+    assert (fitted.problem_type, fitted.classes) == found
+    wanted = ("LABEL_0",) if fitted.problem_type == SCORE else fitted.classes
+    assert fitted.labels(base) == wanted
+
+
+def test_one_class_alone_is_no_problem_to_learn() -> None:
+    base: Any = SimpleNamespace(labels=())
+    with pytest.raises(InputError, match="the data has 1 classes: a", check=about("data")):
+        SequenceClassification().fitted(base, lambda: iter([Row({"text": "t", "label": "a"}, "")]))
+
+
+@pytest.mark.parametrize(
+    ("problem", "names"),
+    [
+        (None, ["loss", "accuracy", "f1", "pearson"]),
+        (SCORE, ["loss", "pearson"]),
+        (SINGLE, ["loss", "accuracy", "f1"]),
+        (SEVERAL, ["loss", "accuracy", "f1"]),
+    ],
+)
+def test_metrics_follow_from_the_problem(problem: str | None, names: list[str]) -> None:
+    found = SequenceClassification(problem, ("a", "b")).metrics()
+    assert [metric.name for metric in found] == names
+    assert [metric.higher_is_better for metric in found] == [False] + [True] * (len(names) - 1)
+
+
+def test_targets_are_places_scores_or_ones_where_a_class_is() -> None:
+    several = SequenceClassification(SEVERAL, ("a", "b", "c"))
+    assert several._target(("c", "a")).tolist() == [1, 0, 1]
+    assert several._target((1,)).tolist() == [0, 1, 0]
+    assert several._target(()).tolist() == [0, 0, 0]
+    assert SequenceClassification(SCORE)._target(0.25).tolist() == [0.25]
+    numbers = SequenceClassification(SINGLE, ("1", "0"))
+    assert [numbers._target(value).tolist() for value in (1, 0, "1")] == [[0], [1], [0]]
+    wrong: list[tuple[str, Any, str]] = [
+        (SEVERAL, "a", "not a list of labels"),
+        (SEVERAL, ("a", "d"), "not a list of labels"),
+        (SINGLE, ("a",), "not one of the classes"),
+        (SINGLE, 3, "not one of the classes"),
+        (SINGLE, -1, "not one of the classes"),
+        (SCORE, "a", "not a number"),
+        (SCORE, ("a",), "not a number"),
+    ]
+    for problem, value, said in wrong:
+        with pytest.raises(InputError, match=f"the label is .*, {said}"):
+            SequenceClassification(problem, ("a", "b", "c"))._target(value)
+
+
+def test_weights_are_of_classes_that_there_are() -> None:
+    found = SequenceClassification(SINGLE, ("a", "b"), {"b": 0.5})._weights()
+    assert found.tolist() == [1.0, 0.5]
+    with pytest.raises(InputError, match="names 'c', which is no", check=about("class_weights")):
+        SequenceClassification(SINGLE, ("a", "b"), {"d": 1, "c": 1})._weights()
+    for given_weights in ({"a": -0.1}, {"a": "x"}, "equal"):
+        with pytest.raises(InputError, match="class_weights is", check=about("class_weights")):
+            SequenceClassification(class_weights=given_weights)
+    assert SequenceClassification(class_weights={"a": 0}).class_weights == {"a": 0}
+
+
+def test_accuracy_is_of_rows_and_f1_of_classes() -> None:
+    several = SequenceClassification(SEVERAL, ("a", "b"))
+    counts = {"rows": torch.tensor([1, 4]), "classes": torch.tensor([[1, 0], [2, 0], [2, 1]])}
+    assert several.reported({"loss": 2.0}, counts) == {"loss": 2.0, "accuracy": 0.25, "f1": 0.25}
+    nothing = {"rows": torch.tensor([0, 0]), "classes": torch.zeros(3, 2)}
+    assert several.reported({}, nothing) == {"accuracy": 0.0, "f1": 0.0}
+    assert several.reported({"loss": 2.0}, {}) == {"loss": 2.0}
+
+
+def test_several_labels_are_right_where_all_of_a_row_are(tmp_path: Path) -> None:
+    classifier(tmp_path, SEVERAL)
+    objective, reading = SequenceClassification(SEVERAL, NAMES), reading_of(tmp_path)
+    rows = rows_of(SEVERAL, pairs=False)
+    batch = objective.collate([e for r in rows for e in objective.encode(r, reading)], reading)
+    assert batch.tokens == sum(batch.inputs["lengths"])
+    module = load_module(tmp_path).eval()
+    with torch.no_grad():
+        counts = objective.loss(module, batch, ForwardContext()).counts
+        predicted = (module(**batch.inputs).logits > 0).long()
+    right = int((predicted == batch.labels.long()).all(-1).sum())
+    assert counts["rows"].tolist() == [right, len(rows)]
+    assert counts["classes"][1].tolist() == predicted.sum(0).tolist()
+
+
+def test_what_was_cut_of_a_row_is_counted(tmp_path: Path) -> None:
+    folder = base_folder("bert", tmp_path)
+    objective, tokenizer = SequenceClassification(SINGLE, ("a", "b")), Tokenizer.from_folder(folder)
+    for values in ({"text": TEXTS[0]}, {"sentence1": TEXTS[0], "sentence2": TEXTS[1]}):
+        row = Row({**values, "label": "b"}, "")
+        (whole,) = objective.encode(row, Reading(tokenizer, None, 64, segments=True))
+        (cut,) = objective.encode(row, Reading(tokenizer, None, 6, segments=True))
+        assert (whole.left_out, cut.tokens) == (0, 6)
+        assert cut.left_out == whole.tokens - 6
+        assert bool(len(whole.sequences[1])) == ("sentence2" in values)
+    (plain,) = objective.encode(row, Reading(tokenizer, None, 64))
+    assert len(plain.sequences[1]) == 0

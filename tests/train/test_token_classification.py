@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 from tests.train.bases import BASES, base_folder, recipe_for, write_rows
 
 import lmstack
@@ -99,6 +101,10 @@ CASES = [
     (["E-A", "E-A"], [("A", 0, 0), ("A", 1, 1)]),
     (["B-first-name", "I-first-name"], [("first-name", 0, 1)]),
     (["B", "I", "O"], [("_", 0, 1)]),
+    (["O", "E-A", "I-A"], [("A", 1, 1), ("A", 2, 2)]),
+    (["B-A", "S-A", "I-A"], [("A", 0, 0), ("A", 1, 1), ("A", 2, 2)]),
+    (["B-A", "O", "I-A"], [("A", 0, 0), ("A", 2, 2)]),
+    (["E-A", "I-B"], [("A", 0, 0), ("B", 1, 1)]),
 ]
 
 
@@ -200,3 +206,57 @@ def test_an_unknown_tag_is_said(tmp_path: Path) -> None:
     folder = base_folder("bert", tmp_path)
     with pytest.raises(InputError, match="the tag 'B-CAR'"):
         list(TokenClassification(TAGS).encode(row_of(["a"], ["B-CAR"]), reading_of(folder)))
+
+
+def test_tags_follow_from_the_data_unless_they_are_given(tmp_path: Path) -> None:
+    base = load(base_folder("bert", tmp_path))
+
+    def fitted(*tags: list[str] | list[int], labels: tuple[str, ...] = ()) -> tuple[str, ...]:
+        rows = [Row({"tokens": ["a"] * len(each), "tags": each}, "") for each in tags]
+        of = dataclasses.replace(base, labels=labels)
+        return TokenClassification().fitted(of, lambda: iter([Row({}, ""), *rows])).tags
+
+    assert fitted(["O", "B-X"], ["B-A"]) == ("B-A", "B-X", "O")
+    assert fitted([10, 9], [2]) == ("2", "9", "10")
+    assert fitted(["O", "B-X"], labels=("O", "B-X")) == ("O", "B-X")  # the base's head goes on
+    assert fitted(["O", "B-X"], labels=("O", "B-Y")) == ("B-X", "O")
+    given_tags = TokenClassification(("x", 3)).fitted(base, lambda: iter([]))
+    assert given_tags.tags == given_tags.labels(base) == ("x", "3")
+    with pytest.raises(InputError, match="the data has 1 tags: O", check=about("data")):
+        fitted(["O", "O", ""])
+
+
+@pytest.mark.parametrize(
+    ("tags", "names"),
+    [
+        ((), ["precision", "recall", "f1"]),
+        (TAGS, ["precision", "recall", "f1"]),
+        (("NOUN", "VERB"), []),
+    ],
+)
+def test_entities_are_reported_of_tags_that_have_some(
+    tags: tuple[str, ...], names: list[str]
+) -> None:
+    found = TokenClassification(tags).metrics()
+    assert [metric.name for metric in found] == ["loss", "accuracy", *names]
+    assert all(metric.higher_is_better for metric in found[1:])
+
+
+def test_what_is_right_of_entities_is_counted_sentence_by_sentence() -> None:
+    objective = TokenClassification(TAGS)
+
+    def places(tags: str) -> torch.Tensor:
+        return torch.tensor([TAGS.index(tag) for tag in tags.split()])
+
+    predicted = places("B-PER I-PER O B-LOC B-LOC O")
+    wanted = places("B-PER I-PER B-LOC O B-LOC O")
+    (counts,) = objective._entities(predicted, wanted, [2, 4]).values()
+    assert counts.tolist() == [2, 3, 3]
+    # Where a sentence ends an entity does, too.
+    (counts,) = objective._entities(places("B-PER I-PER"), places("B-PER I-PER"), [1, 1]).values()
+    assert counts.tolist() == [2, 2, 2]
+    found = objective.reported({"loss": 1.0}, {"entities": torch.tensor([1.0, 2.0, 4.0])})
+    assert found == {"loss": 1.0, "precision": 0.5, "recall": 0.25, "f1": 2 / 6}
+    nothing = objective.reported({}, {"entities": torch.zeros(3)})
+    assert nothing == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert objective.reported({"loss": 1.0}, {}) == {"loss": 1.0}

@@ -14,7 +14,7 @@ from tests.errors import about
 from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.train.scaling.fit import DELTA, Observations, fit_law
 from lmstack.train.scaling.laws import LossLaw, law_named, plan_scaling
-from lmstack.train.scaling.runs import observations, read_runs
+from lmstack.train.scaling.runs import RunEnd, observations, read_runs
 
 PLANTED = LossLaw(A=482.01, B=2085.43, E=1.8172, alpha=0.3478, beta=0.3658)
 SIZES, RATIOS = np.geomspace(1e6, 1e9, 8), (5, 20, 80, 320)
@@ -149,14 +149,63 @@ def test_a_table_gives_what_its_rows_say(tmp_path: Path) -> None:
     [
         ("size,loss\n1,2\n", InputError, "none for the data"),
         ("N,D,loss\n1e6,many,3\n", FormatError, "runs.csv:2: D is 'many'"),
+        ("N,D,loss\n1,2,3\n1e6\n", FormatError, "runs.csv:3: D is None"),
+        ("N,D\n1,2\n", InputError, "has the columns 'n, d', none for the loss"),
+        ("", InputError, "none for the size"),
     ],
 )
 def test_a_table_that_lacks_something_says_what(
     tmp_path: Path, text: str, error: type[Exception], message: str
 ) -> None:
     (tmp_path / "runs.csv").write_text(text)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as said:
         read_runs([tmp_path / "runs.csv"])
+    assert getattr(said.value, "param", None) == ("runs" if error is InputError else None)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["\ufeff n , D,LOSS", "params,tokens,validation_loss,x", "Size,Data,L", "parameters,d,l"],
+)
+def test_columns_of_a_table_have_several_names(tmp_path: Path, head: str) -> None:
+    table = tmp_path / "RUNS.CSV"
+    table.write_text(f"{head}\n1e6,2e7,3.5,9\n2e6,4e7,3,9\n")
+    assert read_runs([table]) == [
+        RunEnd(f"{table}:2", 1e6, 2e7, 3.5),
+        RunEnd(f"{table}:3", 2e6, 4e7, 3.0),
+    ]
+
+
+def test_the_loss_of_training_is_the_mean_of_its_last_tenth(tmp_path: Path) -> None:
+    lines = [{"step": k, "loss": 100.0 - k, "tokens": 10 * k} for k in range(1, 31)]
+    lines.insert(0, {"step": 0, "loss": 1.0, "validation_loss": 2.0})
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "run.json").write_text('{"parameters": 7}')
+    assert read_runs([tmp_path]) == [RunEnd(str(tmp_path), 7.0, 300.0, 71.0, held_out=False)]
+    lines += [{"step": 30, "validation_loss": 5.0}, {"step": 31, "loss": 1.0}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_runs([tmp_path]) == [RunEnd(str(tmp_path), 7.0, 300.0, 5.0, held_out=True)]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "facts", "said"),
+    [
+        (b'{"step": 0, "loss": 1}', b'{"parameters": 7}', r"metrics\.jsonl holds no loss"),
+        (b'{"loss": 1}\n{', b'{"parameters": 7}', r"metrics\.jsonl:2 is not JSON"),
+        (b'{"loss": 1}\n[3]', b'{"parameters": 7}', r"metrics\.jsonl:2 is \[3\], not an object"),
+        (b'{"loss": 1}\n\xff', b'{"parameters": 7}', r"is not UTF-8 text \(byte 12\)"),
+        (b'{"loss": 1}', b"{", r"run\.json does not say how large"),
+        (b'{"loss": 1}', b"{}", r"run\.json does not say how large"),
+        (b'{"loss": 1}', b'{"parameters": [7]}', r"run\.json does not say how large"),
+    ],
+)
+def test_a_damaged_run_is_said(tmp_path: Path, metrics: bytes, facts: bytes, said: str) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(metrics)
+    (tmp_path / "run.json").write_bytes(facts)
+    with pytest.raises(FormatError, match=said):
+        read_runs([tmp_path])
+    with pytest.raises(NotFoundError, match=r"no file .*none\.csv", check=about("runs")):
+        read_runs([tmp_path / "none.csv"])
 
 
 def test_no_run_and_a_run_of_unknown_size_are_said(tmp_path: Path) -> None:
@@ -186,9 +235,15 @@ def test_a_fitted_law_plans_with_intervals_when_it_is_read_again(tmp_path: Path)
     assert plan.loss == pytest.approx(found.law.loss(plan.size, plan.data))
     low, high = law.interval(lambda sample: sample.loss(plan.size, plan.data))
     assert low < plan.loss < high
-    path.write_text('{"law": {}}')
-    with pytest.raises(FormatError, match="not a fitted scaling law", check=about("law")):
-        law_named(str(path))
+    assert law.name == "law"
+    assert law.source == f"fitted to {len(found.residuals)} runs"
+    for damaged in ('{"law": {}}', "[]", "{", '{"samples": [], "runs": 1, "law": {"A": "x"}}'):
+        path.write_text(damaged)
+        with pytest.raises(FormatError, match="not a fitted scaling law", check=about("law")):
+            law_named(str(path))
+    with pytest.raises(NotFoundError, match="no file", check=about("law")) as error:
+        law_named("my runs.json")
+    assert error.value.hint == "lmstack scaling fit RUNS --out 'my runs.json'"
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from tests.errors import about
 
 from lmstack.core import InputError
-from lmstack.train.scaling.laws import LAWS, LossLaw, law_named, plan_scaling
+from lmstack.train.scaling.laws import LAWS, Law, LossLaw, law_named, plan_scaling
 
 CHINCHILLA = LAWS["chinchilla"]
 
@@ -128,6 +128,40 @@ def test_an_unknown_law_names_the_nearest() -> None:
     with pytest.raises(InputError, check=about("law")) as error:
         law_named("chinchila")
     assert error.value.hint == "did you mean chinchilla?"
+    with pytest.raises(InputError, match="no scaling law 'zzz'", check=about("law")) as error:
+        law_named("zzz")
+    assert error.value.hint == f"one of {', '.join(LAWS)}"
+
+
+def test_of_two_the_third_follows_and_the_best_use_is_beside_it() -> None:
+    for values in ({"compute": 6e20, "size": 1e9}, {"compute": 6e20, "data": 1e11}):
+        plan = plan_scaling(CHINCHILLA, **values)
+        assert (plan.compute, plan.size, plan.data) == (6e20, 1e9, 1e11)
+        assert plan.tokens_per_parameter == 100
+        best = plan_scaling(CHINCHILLA, compute=6e20)
+        assert plan.best == best
+        assert best.best is None
+    assert (plan.law, plan.loss) == ("chinchilla", CHINCHILLA.loss(1e9, 1e11))
+    exact = plan_scaling(CHINCHILLA, compute=6e20, data=1e11, flops_per_token=9e9)
+    assert (exact.size, exact.data) == (1e9, 1e11)
+    assert exact.compute == exact.best.compute == 9e20
+    with pytest.raises(InputError, match="compute and size and data are given"):
+        plan_scaling(CHINCHILLA, compute=1e20, size=1e9, data=1e9)
+    with pytest.raises(InputError, match="nothing is given"):
+        plan_scaling(CHINCHILLA)
+    for name in ("compute", "size", "data"):
+        assert getattr(plan_scaling(CHINCHILLA, **{name: 1.0}), name) == pytest.approx(1.0)
+        for value in (0.99, 1.1e40):
+            with pytest.raises(InputError, match=f"{name} is", check=about(name)):
+                plan_scaling(CHINCHILLA, **{name: value})
+
+
+def test_an_interval_leaves_out_as_much_below_as_above() -> None:
+    samples = tuple(LossLaw(1, 1, E, 0.5, 0.5) for E in range(21))
+    law = Law.of("x", "y", samples[0], samples[::-1])
+    assert law.interval(lambda each: each.E) == (1, 19)
+    assert law.interval(lambda each: each.E, 0.5) == (5, 15)
+    assert (law.counts, law.size_exponent) == ("all", 0.5)
 
 
 def test_loss_falls_to_the_entropy_of_text() -> None:
