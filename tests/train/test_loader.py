@@ -178,3 +178,53 @@ def test_packed_rows_do_not_come_by_their_length() -> None:
     for longest in epochs:
         assert longest != sorted(longest, reverse=True)
     assert epochs[0] != epochs[1]
+
+
+def test_processes_share_the_prompts_of_a_step_and_know_their_places() -> None:
+    alone = loader(packs=False)
+    for step in (0, 1, alone.steps(1) - 1, alone.steps(1)):
+        every = alone.examples(step)
+        assert [place for place, _ in every] == list(range(len(every)))
+        assert sorted(tuple(e.sequences[0].tolist()) for _, e in every) == seen(alone, step)
+        parts = [loader(Share(rank, 3), packs=False).examples(step) for rank in range(3)]
+        for rank, part in enumerate(parts):
+            assert [place for place, _ in part] == list(range(rank, len(every), 3))
+            for place, example in part:
+                assert np.array_equal(example.sequences[0], every[place][1].sequences[0])
+
+
+def test_outside_of_steps_every_example_is_read_once_by_its_length() -> None:
+    found = loader(packs=True, micro_tokens=50)
+    passes = found.passes()
+    order = [index for part in passes for index in part]
+    assert sorted(order) == list(range(37))
+    assert [found.lengths[i] for i in order] == sorted(found.lengths)
+    sums = [sum(found.lengths[i] for i in part) for part in passes]
+    assert max(sums) <= 50
+    shortest = [found.lengths[part[0]] for part in passes]
+    assert all(a + b > 50 for a, b in zip(sums, shortest[1:], strict=False))
+    assert found.tokens() == sum(found.lengths)
+    assert found.rows() == len(pack(found.lengths, 32))
+
+
+def test_a_loader_like_another_has_its_order_seed_and_share() -> None:
+    made = loader(Share(1, 2), packs=False, micro_tokens=50)
+    smaller, other = made.with_batch(2), made.over(tiny.examples(37))
+    assert [len(smaller.examples(0)), len(made.examples(0))] == [1, 2]
+    for step in range(4):
+        assert seen(other, step) == seen(made, step)
+        assert [b.tokens for b in other.batches(step)] == [b.tokens for b in made.batches(step)]
+    every = [loader(packs=False).examples(step) for step in range(2)]
+    wanted = [example for step in every for _, example in step][:2]
+    found = [loader(packs=False).with_batch(1).examples(step)[0][1] for step in range(2)]
+    for one, two in zip(found, wanted, strict=True):
+        assert np.array_equal(one.sequences[0], two.sequences[0])
+
+
+def test_a_process_without_rows_reads_one_that_does_not_count() -> None:
+    parts = [loader(Share(rank, 7), packs=False) for rank in range(7)]  # five rows a step
+    idle = [batch for part in parts for batch in part.batches(0) if not batch.weight]
+    assert len(idle) == 2
+    assert {batch.tokens for batch in idle} == {0}
+    shortest = min(sum(batch.inputs["lengths"]) for part in parts for batch in part.batches(0))
+    assert {sum(batch.inputs["lengths"]) for batch in idle} == {shortest}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -10,15 +11,16 @@ from typing import Any
 
 import pytest
 from tests.errors import about
-from tests.train.constitution.conftest import PROMPTS, Judge, Writer, Writers
+from tests.train.constitution.conftest import PROMPTS, Judge, Said, Writer, Writers
 
 from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
+from lmstack.train.constitution.labels import Label, Verdict
 from lmstack.train.constitution.principles import read_constitution
 from lmstack.train.constitution.prompts import read_prompts
 from lmstack.train.constitution.recipe import ConstitutionalRecipe
 from lmstack.train.constitution.record import read_record
 from lmstack.train.constitution.run import PipelineWatch, run_constitution
-from lmstack.train.constitution.stages import Stages, texts_of
+from lmstack.train.constitution.stages import Stages, _verdict, labels_of, pair_texts, texts_of
 
 Make = Callable[..., ConstitutionalRecipe]
 
@@ -174,6 +176,42 @@ def test_the_judge_is_asked_by_the_principles_own_question(recipe: Make) -> None
             assert 0 < verdict["shown_first"] < 1
             low, high = sorted((verdict["shown_first"], verdict["shown_second"]))
             assert low <= verdict["probability"] <= high
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "shown", "known"),
+    [
+        (0.0, math.log(3), (0.5, 0.75), True),
+        (-math.log(3), None, (0.25, None), True),
+        (None, 800.0, (None, 1.0), True),
+        (-800.0, None, (0.0, None), True),
+        (None, None, (None, None), False),
+    ],
+)
+def test_a_judge_that_named_no_answer_has_no_verdict(
+    forward: float | None, backward: float | None, shown: tuple[Any, Any], known: bool
+) -> None:
+    principle = read_constitution().principles[0]
+    found = _verdict(principle, Said(forward, backward, 0.625))
+    assert found.principle == principle.name
+    assert (found.shown_first, found.shown_second) == pytest.approx(shown)
+    assert found.probability == (0.625 if known else None)
+
+
+def test_pairs_are_two_answers_with_their_ends_that_differ() -> None:
+    ends, cut = ["stop", "stop"], ["length", "stop"]
+    answers = {
+        "both": {"texts": ["a", "b"], "finishes": ends},
+        "cut": {"texts": ["a", "b"], "finishes": cut},
+        "same": {"texts": ["a", "a"], "finishes": ends},
+        "empty": {"texts": ["", "b"], "finishes": ends},
+        "other": {"texts": ["a", ""], "finishes": ends},
+        "problem": {"problem": "too long"},
+    }
+    assert pair_texts(answers) == {"both": ("a", "b")}
+    said = {"principle": "p", "shown_first": 1.0, "shown_second": None, "probability": 0.75}
+    labels = labels_of({"a": {"verdicts": [said, said]}, "b": {"problem": "too long"}})
+    assert labels == {"a": Label((Verdict(**said), Verdict(**said)))}
 
 
 def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) -> None:

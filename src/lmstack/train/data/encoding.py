@@ -27,7 +27,7 @@ def encoded_rows(rows: Rows, objective: Objective, reading: Reading) -> Iterator
     """Each of ``rows`` with its examples; a `BadRow` instead of one that the objective refuses.
     Holds a few blocks of rows at a time."""
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, "lmstack-encode") as pool:
+    with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[list[Encoded]]] = deque()
         try:
             for block in _blocks(rows):
