@@ -137,6 +137,62 @@ def test_an_encoder_decoder_is_what_torch_counts() -> None:
     assert found.total() + 3 * hidden == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("shares", [True, False])
+def test_relative_positions_are_what_torch_counts(shares: bool) -> None:
+    """DeBERTa, whose table of positions is projected in each layer, and whose first layer is
+    followed by a convolution. Without a causal mask all pairs attend, as torch counts them."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    values = {
+        "model_type": "deberta-v2",
+        "architectures": ["DebertaV2ForMaskedLM"],
+        **{"vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2},
+        **{"num_attention_heads": 4, "max_position_embeddings": 64, "relative_attention": True},
+        **{"pos_att_type": ["c2p", "p2c"], "position_buckets": 8, "norm_rel_ebd": "layer_norm"},
+        **{"conv_kernel_size": 3, "conv_act": "gelu", "hidden_act": "gelu", "type_vocab_size": 0},
+        "share_att_key": shares,
+    }
+    module = Transformer(config_from_json(values, "test"))
+    found = count_flops(module, Load(np.array([9, 9]), 18))
+    assert found.total() == counted(module, torch.randint(90, (18,)), [9, 9])
+
+
+def test_operations_are_known_by_the_part_of_the_model() -> None:
+    module = Transformer(TransformerConfig(**SHAPE))
+    load = Load(np.array([4, 6]), 5)
+    assert (load.tokens, load.sources.tolist(), load.places.tolist()) == (10, [], [0])
+    found = count_flops(module, load)
+    pairs = 10 + 21
+    forward = {
+        "projections": 3 * 2 * 10 * 32 * (64 + 32),  # of queries, keys and values; of the output
+        "scores": 3 * 2 * 2 * pairs * 32,
+        "feed-forward": 3 * 2 * 10 * 32 * (96 + 48),
+        "output layer": 2 * 5 * 32 * 90,
+    }
+    assert found.forward_by_part == forward
+    assert found.backward_by_part == {name: 2 * size for name, size in forward.items()}
+    assert found.recomputed == found.forward - forward["output layer"]
+    assert found.total() == 3 * found.forward
+    assert found.total(checkpointing=True) == found.total() + found.recomputed
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    frozen = count_flops(module, load)
+    assert (frozen.forward, frozen.backward, frozen.recomputed) == (found.forward, 0, 0)
+    add_adapter(module, LoraConfig(r=2, targets=("q_proj",), layers=(1,)))
+    adapted = count_flops(module, load)
+    size = 2 * 10 * 2 * 32  # through A, and through B
+    assert adapted.forward_by_part == {**forward, "adapters": 2 * size}
+    # Of A none by its input, which nothing is trained before.
+    assert adapted.backward_by_part["adapters"] == 3 * size
+    of_blocks = found.recomputed // 3
+    assert adapted.recomputed == 2 * of_blocks + 2 * size
+    small = Transformer(TransformerConfig(**{**SHAPE, **CONFIGS["albert"]}))
+    parts = count_flops(small, load).forward_by_part
+    assert parts["embeddings"] == 2 * 10 * 16 * 32
+    tagger = Transformer(TransformerConfig(**{**SHAPE, **CONFIGS["classifier"]}))
+    assert count_flops(tagger, load).forward_by_part["output layer"] == 2 * 5 * 32 * 5
+
+
 def test_pairs_of_a_window_are_those_that_attend() -> None:
     config = TransformerConfig(**SHAPE | {"kinds": (LayerKind(window=5),)})
     module = Transformer(config)
