@@ -26,14 +26,22 @@ from lmstack.model.lora.layers import LoraLinear, LowRank
 from lmstack.model.positions import RopeSpec
 from lmstack.model.quant.matrix import QuantizedLinear
 from lmstack.model.quant.quantize import quantize_nf4
-from lmstack.train import native, precision
+from lmstack.train import compute, native, precision
 from lmstack.train.compute import NativeOps, TrainingOps, ops_for
 from lmstack.train.data.examples import padded
-from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
+from lmstack.train.frozen import (
+    DequantizedMatrix,
+    FrozenMatrices,
+    Int8Gradient,
+    Int8Matrix,
+    Matrix,
+    RoundedMatrix,
+    is_frozen,
+)
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.objective import token_loss
 from lmstack.train.parallel import Parallel
-from lmstack.train.short_attention import LONGEST, groups_of
+from lmstack.train.short_attention import LONGEST, groups_of, short_attention
 
 # Eight bits of a number are kept: sums of many rounded ones are off by about as much.
 NEAR, EXACT = 0.012, 1e-5
@@ -318,21 +326,184 @@ def test_a_step_of_an_adapter(family: str, precision: str) -> None:
     torch.testing.assert_close(again[1], found[1])
 
 
-@pytest.mark.parametrize(("heads", "T", "S"), [(6, 5, 12), (3, 1, 4), (2, 40, 2 * LONGEST)])
+CONTINUED = [(6, 5, 12, 16, 0.25), (3, 1, 4, 16, None), (2, 40, 2 * LONGEST, 16, 0.25)]
+
+
+@pytest.mark.parametrize("made", [torch.bfloat16, torch.float32, None], ids=str)
+@pytest.mark.parametrize(("heads", "T", "S", "hd", "scale"), [*CONTINUED, (6, 5, 12, 32, None)])
 def test_attention_of_what_goes_on_is_near_the_reference(
-    heads: int, T: int, S: int, dtype: torch.dtype
+    heads: int, T: int, S: int, hd: int, scale: float | None, made: torch.dtype | None
 ) -> None:
-    spec = LayerSpec(causal=True, scale=0.25, rope=None)
+    """Without a dtype by native ops."""
+    if made is None and not native.available():
+        pytest.skip("this processor or this build has no native training ops")
+    spec = LayerSpec(causal=True, scale=scale, rope=None)
     few = 2 if heads % 2 == 0 else 1
-    given = [torch.randn(3, n, h, 16) for n, h in ((T, heads), (S, few), (S, few))]
-    weigh, found = torch.randn(3, T, heads, 16), []
-    for ops in (TrainingOps(dtype), REFERENCE_OPS):
+    given = [torch.randn(3, n, h, hd) for n, h in ((T, heads), (S, few), (S, few))]
+    weigh, found = torch.randn(3, T, heads, hd), []
+    for ops in (NativeOps() if made is None else TrainingOps(made), REFERENCE_OPS):
         inputs = [x.clone().requires_grad_() for x in given]
         out = ops.attention(*inputs, spec)
+        assert out.dtype == (made or torch.float32) or ops is REFERENCE_OPS
         (out.float() * weigh).sum().backward()
         found.append([out.float().detach(), *(x.grad for x in inputs)])
     for one, two in zip(*found, strict=True):
-        assert_near(one, two, NEAR if dtype == torch.bfloat16 else EXACT)
+        assert_near(one, two, NEAR if made == torch.bfloat16 else EXACT)
+
+
+PLAIN: dict[str, Any] = {
+    "causal": True,
+    "window": None,
+    "scale": 0.25,
+    "softcap": None,
+    "rope": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("T", "S", "changes", "is_short"),
+    [
+        (3, 4, {}, True),
+        (4, 4, {}, False),
+        (3, 2 * LONGEST, {}, True),
+        (3, 2 * LONGEST + 1, {}, False),
+        (3, 4, {"window": 4}, True),
+        (3, 4, {"window": 3}, False),
+        (3, 4, {"softcap": 5.0}, False),
+        (3, 4, {"causal": False}, False),
+    ],
+)
+def test_only_plain_attention_of_what_goes_on_is_computed_at_once(
+    T: int, S: int, changes: dict[str, Any], is_short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def continued(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+        asked.append((q.dtype, k.dtype, v.dtype, scale))
+        return torch.zeros_like(q)
+
+    monkeypatch.setattr(compute, "continued_attention", continued)
+    spec = LayerSpec(**{**PLAIN, **changes})
+    q, k, v = (torch.randn(2, n, 1, 8) for n in (T, S, S))
+    out = TrainingOps(torch.bfloat16).attention(q, k, v, spec)
+    assert asked == [(*(torch.bfloat16,) * 3, 0.25)] * is_short
+    assert out.dtype == torch.bfloat16
+    asked.clear()
+    mask = torch.ones(1, 1, T, S, dtype=torch.bool)
+    TrainingOps(torch.bfloat16).attention(q, k, v, spec, mask)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("lengths", "changes", "short"),
+    [
+        ([3, 4], {}, [[3], [4]]),
+        ([5, 6, LONGEST], {}, [[5, 6], [LONGEST]]),
+        ([LONGEST + 1, 3], {}, [[3]]),
+        ([5, 5], {"window": 5}, [[5, 5]]),
+        ([5, 5], {"window": 4}, []),
+        ([5, 5], {"softcap": 5.0}, []),
+        ([5, 5], {"causal": False}, [[5, 5]]),
+    ],
+)
+def test_only_short_sequences_of_plain_attention_are_computed_together(
+    lengths: list[int],
+    changes: dict[str, Any],
+    short: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[int]] = []
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, given: Any, **named: Any) -> Tensor:
+        assert named == {"causal": spec.causal, "scale": 8**-0.5}
+        asked.append([*given])
+        return short_attention(q, k, v, given, **named)
+
+    monkeypatch.setattr(compute, "short_attention", attention)
+    spec = LayerSpec(**{**PLAIN, "scale": None, **changes})
+    q, k, v = (torch.randn(sum(lengths), heads, 8) for heads in (4, 2, 2))
+    out = TrainingOps(torch.bfloat16).varlen_attention(q, k, v, lengths, spec)
+    assert asked == short
+    assert out.dtype == torch.bfloat16
+    assert_near(out, REFERENCE_OPS.varlen_attention(q, k, v, lengths, spec))
+
+
+def test_native_ops_take_sequences_of_any_lengths_together() -> None:
+    if not native.available():
+        pytest.skip("this processor or this build has no native training ops")
+    ops, lengths = NativeOps(), [3, 90, LONGEST, LONGEST + 1]
+    heads = torch.randn(1, 1, 32)
+    assert [g.lengths for g in ops._groups(lengths, heads, heads, heads)] == [
+        (3, 90, LONGEST),
+        (LONGEST + 1,),
+    ]
+    narrow = torch.randn(1, 1, 16)
+    found = ops._groups(lengths, narrow, narrow, narrow)
+    assert [g.lengths for g in found] == [g.lengths for g in groups_of(lengths)]
+    assert len(found) == 4
+
+
+def test_a_gain_that_is_trained_gets_its_gradient_from_native_ops_too() -> None:
+    for made in (RMSNorm(32, 1e-6), LayerNorm(32, 1e-6), RMSNorm(32, 1e-6, from_one=True)):
+        nn.init.normal_(made.weight)
+        x = torch.randn(5, 32)
+        trained = {"gain": made.weight}
+        compared(lambda ops, x, made=made: ops.norm(x, made), x, trained, NativeOps())
+        made.requires_grad_(False)
+        compared(lambda ops, x, made=made: ops.norm(x, made), x, {}, NativeOps())
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "int8", "float32"])
+def test_precision_decides_what_products_are_computed_in(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(native, "takes", lambda *_: False)
+    module = tiny.model("llama", dtype=torch.float32).requires_grad_(False)
+    ops, x = ops_for(name, module), torch.randn(5, 32)
+    if name == "float32":
+        assert ops is REFERENCE_OPS
+        return
+    assert type(ops) is TrainingOps
+    for frozen in (True, False):
+        module.requires_grad_(not frozen)
+        for weight in (module.head, module.blocks[0].attention.qkv):
+            assert ops.linear(x, weight).dtype == torch.bfloat16
+    module.requires_grad_(False)
+    block = module.blocks[1]
+    held = [ops._frozen.of(each) for each in (block.attention.qkv, block.mlp.up, module.head)]
+    eight = [Int8Gradient, Int8Matrix] if name == "int8" else [RoundedMatrix] * 2
+    assert [type(each) for each in held] == [*eight, RoundedMatrix]
+    assert held[2]._weight.dtype == torch.bfloat16
+
+
+def test_frozen_matrices_are_made_once_for_each_state_of_their_weights() -> None:
+    linear, other = layer(48, 40), layer(48, 40)
+    held = FrozenMatrices(torch.bfloat16, {other: Int8Matrix})
+    first = held.of(linear)
+    assert held.of(linear) is first
+    assert (type(first), type(held.of(other))) == (RoundedMatrix, Int8Matrix)
+    with torch.no_grad():
+        linear.weight.add_(1)
+    assert held.of(linear) is not first
+    quantized = QuantizedLinear(quantize_nf4(linear.weight.detach()), None)
+    assert type(held.of(quantized)) is DequantizedMatrix
+    assert is_frozen(quantized)
+    assert is_frozen(linear)
+    assert not is_frozen(layer(2, 2, trained=True))
+
+
+def test_many_rows_in_8_bits_are_those_of_a_few(dtype: torch.dtype) -> None:
+    """They go through the cache in parts."""
+    matrix, x = Int8Matrix(torch.randn(48, 40), dtype), torch.randn(1100, 40).to(dtype)
+    bias = torch.randn(48)
+    whole = matrix.product(x, bias)
+    assert torch.equal(whole, torch.cat([matrix.product(part, bias) for part in x.split(100)]))
+    grad = torch.randn(1100, 48).to(dtype)
+    whole = matrix.backwards(grad)
+    assert whole.dtype == dtype
+    assert torch.equal(whole, torch.cat([matrix.backwards(part) for part in grad.split(100)]))
 
 
 def test_auto_is_what_the_machine_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
