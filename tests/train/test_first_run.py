@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.registry import Store, load
 from lmstack.text import VocabularyConfig, train_tokenizer
-from lmstack.train import read_recipe, train
+from lmstack.train import Recipe, read_recipe, train
+from lmstack.train.loop import Watch
 
 TEXTS = [f"the cat number {n} sat on the mat and saw dog number {n + 1}" for n in range(60)]
 MODEL = {
@@ -70,7 +72,61 @@ def test_a_fresh_model_learns_and_is_served_as_it_was_trained(recipe: Path) -> N
     assert result.report.bad[0].place.endswith("data.jsonl:61")
     loaded = load(str(result.folder))
     assert loaded.digest == result.digest
-    assert Store().resolve(str(result.folder)).card.training.steps == 30
+    training = Store().resolve(str(result.folder)).card.training
+    assert training.steps == result.steps == 30
+    assert (training.objective, training.base, training.models) == ("causal", None, {})
+    assert (training.tokens, training.trainable) == (result.tokens, result.trainable)
+    held = [{k: line.get(f"validation_{k}") for k in result.values} for line in lines]
+    assert training.metrics == result.values
+    at = [line["step"] for line in lines]
+    assert (result.kept_step, result.values) in [*zip(at, held, strict=True)]
+    assert result.start == held[0]
+    assert Recipe.from_mapping(training.recipe) == read_recipe(recipe)
+    assert [each["name"] for each in training.data] == ["data.jsonl"]
+    assert 0 < training.seconds < 600
+    assert training.seconds == round(training.seconds, 3)
+    assert training.code.startswith("lmstack ")
+    assert (result.name, result.metric) == (str(result.folder), "loss")
+    assert result.trainable == result.parameters
+    assert not result.has_diverged
+    assert result.flops_per_second > 0
+    folder = recipe.parent / "run"
+    for name in ("recipe", "run", "data"):
+        text = (folder / f"{name}.json").read_text()
+        assert text == json.dumps(json.loads(text), indent=2) + "\n"
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts == {"parameters": result.parameters, "trainable": result.trainable}
+    (report,) = (folder / "examples").glob("*/report.json")
+    text = report.read_text()
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"
+
+
+def test_a_step_says_what_it_was(recipe: Path) -> None:
+    seen: list[tuple[int, int, Mapping[str, float]]] = []
+
+    class Seen(Watch):
+        def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
+            seen.append((done, total, values))
+
+    changes = ["steps=3", "warmup=0", "schedule=linear", "final_lr=0", "validation=0"]
+    result = train(read_recipe(recipe, changes), watch=Seen())
+    assert [(done, total) for done, total, _ in seen] == [(1, 3), (2, 3), (3, 3)]
+    path = recipe.parent / "run/metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    spent = tokens = 0.0
+    for number, (line, (done, _, values)) in enumerate(zip(lines, seen, strict=True)):
+        assert line == {"step": done, "epoch": 0, **line}
+        assert values == pytest.approx({key: line[key] for key in values}, rel=1e-6)
+        assert line.keys() - values.keys() <= {"step", "epoch", "time"}
+        assert values["lr"] == pytest.approx(0.01 * (1 - number / 3))
+        assert values["tokens"] > tokens
+        seconds = values["seconds"] - spent
+        assert values["tokens_per_second"] == pytest.approx((values["tokens"] - tokens) / seconds)
+        assert values["flops_per_second"] * seconds > values["tokens"] - tokens
+        assert 0 < values["seconds_forward"] + values["seconds_backward"] < seconds
+        assert values["gradient"] > 0
+        spent, tokens = values["seconds"], values["tokens"]
+    assert result.tokens == tokens
 
 
 def test_a_folder_that_holds_a_run_is_not_run_over(recipe: Path) -> None:

@@ -42,6 +42,9 @@ CONFIGS = {
 }
 
 
+PARTS = {"embeddings", "projections", "scores", "feed-forward", "output layer", "adapters"}
+
+
 def counted(module: Transformer, ids: torch.Tensor, lengths: list[int], **more) -> int:
     """torch's count of a pass and its backward pass: all pairs of a sequence, masked or not."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -54,6 +57,7 @@ def ours(module: Transformer, lengths: list[int], outputs: int | None = None) ->
     """Our count, with the pairs that a mask hides counted as torch counts them."""
     load = Load(np.array(lengths), sum(lengths) if outputs is None else outputs)
     found = count_flops(module, load)
+    assert found.forward_by_part.keys() | found.backward_by_part.keys() <= PARTS
     scores = found.forward_by_part["scores"] + found.backward_by_part["scores"]
     (length,) = set(lengths)
     config = module.config
@@ -135,6 +139,8 @@ def test_an_encoder_decoder_is_what_torch_counts() -> None:
     # The decoder's own pairs are half of what torch counts, the diagonal aside.
     hidden = 2 * (25 - 15) * config.num_layers * 4 * config.num_heads * config.head_dim
     assert found.total() + 3 * hidden == counter.get_total_flops()
+    named = PARTS - {"embeddings", "adapters"}
+    assert found.forward_by_part.keys() == found.backward_by_part.keys() == named
 
 
 @pytest.mark.parametrize("shares", [True, False])
@@ -154,6 +160,7 @@ def test_relative_positions_are_what_torch_counts(shares: bool) -> None:
     }
     module = Transformer(config_from_json(values, "test"))
     found = count_flops(module, Load(np.array([9, 9]), 18))
+    assert found.forward_by_part.keys() == found.backward_by_part.keys() == PARTS - {"adapters"}
     assert found.total() == counted(module, torch.randint(90, (18,)), [9, 9])
 
 

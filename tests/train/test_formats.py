@@ -155,6 +155,9 @@ def test_what_is_no_conversation_is_named(values: Mapping[str, Any], said: str) 
     with pytest.raises(InputError) as error:
         messages_of(Row(values, "f:1"))
     assert said in str(error.value)
+    if "and no conversation" in said:
+        wanted = "messages; or instruction and output; or prompt and completion"
+        assert error.value.hint == wanted
 
 
 @pytest.mark.parametrize(
@@ -207,8 +210,11 @@ def test_every_form_of_a_preference_is_the_same(values: Mapping[str, Any]) -> No
     ],
 )
 def test_what_is_no_preference_is_named(values: Mapping[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as error:
         preference_of(Row(values, "f:1"))
+    if said == "no prompt":
+        wanted = "prompt, chosen and rejected; or two conversations that begin alike"
+        assert error.value.hint == wanted
 
 
 def test_the_prompt_of_two_conversations_is_all_that_they_share() -> None:

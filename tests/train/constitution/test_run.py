@@ -121,6 +121,45 @@ def test_a_setting_that_would_have_changed_what_is_there_is_named(
         run_constitution(whole[0].replace(**changes), Writers(), resume=True)
 
 
+def test_each_stage_says_what_decided_its_items(
+    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+) -> None:
+    made, _, _ = whole
+    common = {"stage", "model", "temperature", "seed"}
+    by_principles = {*common, "principles", "inputs", "max_tokens"}
+    wanted = {
+        "drafts": {*common, "prompts", "max_tokens"},
+        **dict.fromkeys(("critiques-1", "revisions-1"), by_principles),
+        "answers": {*common, "prompts", "max_tokens"},
+        "labels": {"stage", "model", "seed", "principles", "labels", "inputs"},
+    }
+    for stage, names in wanted.items():
+        header = json.loads((made.folder / f"{stage}.jsonl").read_text().splitlines()[0])
+        assert header.keys() == names, stage
+        model = "sha256:tuned" if stage == "answers" else "sha256:base"
+        assert (header["stage"], header["model"]) == (stage, model)
+        assert header["seed"] == made.seed
+        assert header.get("temperature", made.temperature) == made.temperature
+
+
+def test_what_is_kept_of_a_run_can_be_read_by_people(
+    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+) -> None:
+    made, outcome, writers = whole
+    for name in ("recipe", "sft", "dpo"):
+        text = (made.folder / f"{name}.json").read_text()
+        assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+    kept = json.loads((made.folder / "recipe.json").read_text())
+    assert kept["recipe"]["output"] == made.output
+    assert len(kept["constitution"]["principles"]) > 1
+    result = json.loads((made.folder / "sft.json").read_text())
+    assert result["result"] == {**vars(outcome.sft), "values": dict(outcome.sft.values)}
+    assert Recipe.from_mapping(result["recipe"]) == made.sft_recipe
+    assert (outcome.sft.name, outcome.dpo.name) == (made.tuned, made.output)
+    assert outcome.prompts == PROMPTS
+    assert (outcome.sft.steps, outcome.dpo.steps, writers.released) == (3, 3, 2)
+
+
 def test_every_set_follows_from_the_items(
     whole: tuple[ConstitutionalRecipe, Outcome, Writers],
 ) -> None:
