@@ -231,6 +231,8 @@ def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) 
         ("revisions-1", PROMPTS, 0),
         ("sft", PROMPTS, 0),
     ]
+    assert [name for name, _, _ in seen[4:]] == ["sft", "answers", "labels", "preferences", "dpo"]
+    assert [each[2] > 0 for each in seen[4:]] == [False, False, True, True, True]
     record = read_record(made.folder)
     uses = record.uses()
     assert sum(use.critiques for use in uses) == PROMPTS

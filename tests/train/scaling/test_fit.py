@@ -109,6 +109,52 @@ def test_one_amount_of_data_for_all_sizes_is_refused() -> None:
         Observations(sizes, np.full(16, 1e9), np.full(16, 3.0))
 
 
+def test_nine_runs_of_three_sizes_and_amounts_are_enough() -> None:
+    assert len(runs(0, 0.001, SIZES[:3], RATIOS[:3])) == 9
+    sizes, amounts = np.repeat(SIZES[:3], 3), np.tile(1e9 * SIZES[:3], 3)
+    made = Observations(sizes, amounts, [3] * 9)  # type: ignore[arg-type]
+    assert made.losses.dtype == np.float64
+    with pytest.raises(InputError, match="2 different amounts of data", check=about("runs")):
+        Observations(np.repeat(SIZES[:5], 2), np.tile([1e9, 2e9], 5), np.full(10, 3.0))
+    for name in ("sizes", "data", "losses"):
+        values = {"sizes": sizes, "data": amounts, "losses": np.full(9, 3.0)}
+        for bad in (0.0, np.inf):
+            values[name] = np.where(np.arange(9) == 4, bad, values[name])
+            with pytest.raises(InputError, match=f"{name} hold {bad:g}", check=about(name)):
+                Observations(**values)
+
+
+def test_size_and_data_are_told_apart_from_a_tenth_of_spread_across_their_line() -> None:
+    line, across = np.repeat(np.linspace(-2, 2, 5), 2), np.tile([1.0, -1.0], 5) / np.sqrt(2)
+    for spread, is_enough in ((0.11, True), (0.09, False)):
+        sizes, data = np.exp(line + spread * across), np.exp(line - spread * across)
+        if is_enough:
+            assert len(Observations(sizes, data, np.full(10, 3.0))) == 10
+        else:
+            with pytest.raises(InputError, match="grow together", check=about("runs")):
+                Observations(sizes, data, np.full(10, 3.0))
+
+
+def test_residuals_are_what_the_law_leaves_and_noise_is_their_spread() -> None:
+    points = runs(5, 0.004)
+    found = fit_law(points, samples=100)
+    curve = [found.law.loss(n, d) for n, d in zip(points.sizes, points.data, strict=True)]
+    np.testing.assert_allclose(found.residuals, np.log(points.losses / curve), atol=1e-9)
+    # Without the five that the minimum goes through, and made up for them.
+    telling = np.sort(np.abs(found.residuals))[5:] * np.sqrt(32 / 27)
+    assert found.noise == pytest.approx(1.4826 * np.median(telling))
+    assert found.level == 0.9
+    values = [law.alpha for law in found.samples]
+    assert found.interval(lambda law: law.alpha) == tuple(np.quantile(values, [0.05, 0.95]))
+    assert len({*values}) == len(found.samples) == 100
+    for name, value in (("samples", 99), ("samples", 100_001), ("level", 0.0), ("level", 1.0)):
+        with pytest.raises(InputError, match=f"{name} is", check=about(name)):
+            fit_law(points, **{name: value})
+    other = fit_law(points, samples=100, seed=1)
+    assert other.law == found.law
+    assert other.samples != found.samples
+
+
 def test_a_loss_that_is_no_number_is_refused() -> None:
     with pytest.raises(InputError, match="losses hold nan", check=about("losses")):
         Observations(SIZES, SIZES * 20, np.array([np.nan] * len(SIZES)))
