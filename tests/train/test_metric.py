@@ -14,6 +14,7 @@ from tests.train import runs
 from tests.train.rollouts import letters
 
 from lmstack.core import InputError
+from lmstack.model import Transformer
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
 from lmstack.train.assembly import check_recipe
@@ -95,6 +96,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMSTACK_HOME", str(folder / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _no_pass_keeps_the_states_of_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take many times the memory of the last ones."""
+    forward = Transformer.forward
+
+    def watched(self: Transformer, *given: Any, **named: Any) -> Any:
+        assert named["output_hidden_states"] is False
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(Transformer, "forward", watched)
 
 
 def recipe_of(folder: Path, name: str, **changes: Any) -> Recipe:
