@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.core import InputError, Message, ToolCall
+from lmstack.core import InputError, Message, Tool, ToolCall
 from lmstack.train.data import formats
 from lmstack.train.data.formats import (
     Choices,
@@ -32,6 +33,7 @@ from lmstack.train.data.formats import (
     split_text_of,
     tagged_of,
     text_of,
+    tools_of,
     translation_of,
 )
 from lmstack.train.data.rows import Row
@@ -174,6 +176,65 @@ def test_tools_that_nobody_would_be_shown_are_not_passed_over(
     read(row(**values, tools=[]))
     with pytest.raises(InputError, match="the row has tools, which only sft and distillation"):
         read(row(**values, tools=[{"name": "now"}]))
+
+
+def test_tools_are_read_from_a_list_or_its_text() -> None:
+    parameters = {"type": "object", "properties": {"zone": {"type": "string"}}}
+    plain = {"name": "now", "description": "The time.", "parameters": parameters}
+    wanted = (Tool("now", "The time.", parameters=parameters), Tool("off", ""))
+    others: list[Any] = [{"name": "off"}, {"function": {"name": "off", "description": None}}]
+    for given_tools in ([plain, others[0]], [{"function": plain}, others[1]]):
+        assert tools_of(row(tools=given_tools)) == wanted
+        assert tools_of(row(tools=json.dumps(given_tools))) == wanted
+    for nothing in ({}, {"tools": None}, {"tools": ""}, {"tools": []}):
+        assert tools_of(row(**nothing)) == ()
+    for wrong, said in (
+        (3, "tools is 3, not a list"),
+        ("[", r"tools is '\[', not a list"),
+        ({"name": "now"}, "not a list"),
+        ([3], "a tool is 3"),
+        ([{"name": 3}], "a tool is"),
+        ([{"function": 3}], "a tool is"),
+        ([plain, plain], "two tools have the name 'now'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            tools_of(row(tools=wrong))
+
+
+def test_calls_without_an_id_and_roles_of_other_names_are_read() -> None:
+    call = {"name": "w", "arguments": {"city": "K\u00f6ln"}}
+    turns: list[Any] = [
+        {"from": "human", "value": "Hi", "name": "ada"},
+        {"role": "model", "tool_calls": [call, {"id": 7, "function": {"name": "v"}}]},
+        {"role": "function_response", "content": "warm"},
+    ]
+    asked, called, told = messages_of(row(messages=turns))
+    assert (asked.role, asked.name) == ("user", "ada")
+    assert (called.role, called.content) == ("assistant", "")
+    assert called.tool_calls == (
+        ToolCall("", "w", '{"city": "K\u00f6ln"}'),
+        ToolCall("7", "v", "{}"),
+    )
+    assert (told.role, told.tool_call_id) == ("tool", None)
+    names = {"bot": "assistant", "gpt": "assistant", "observation": "tool", "system": "system"}
+    for name, role in names.items():
+        (found,) = messages_of(row(messages=[{"role": name, "content": "x"}]))
+        assert found.role == role
+    for wrong, said in (
+        ({"role": "assistant", "tool_calls": [3]}, "a tool call is 3"),
+        ({"role": "assistant", "tool_calls": [{"function": 3}]}, "a tool call is"),
+        ({"role": "assistant", "tool_calls": []}, "a turn is"),
+        ({"role": "user", "content": [{"text": 3}]}, "a part of a turn is"),
+        ({"role": "user", "content": ["x"]}, "a part of a turn is 'x'"),
+        ({"role": 3, "content": "x"}, "a turn is"),
+        ({"content": "x"}, "a turn is"),
+    ):
+        with pytest.raises(InputError, match=said):
+            messages_of(row(messages=[wrong]))
+    parts = [{"text": "a"}, {"type": "text", "text": "b"}]
+    assert messages_of(row(messages=[{"role": "user", "content": parts}]))[0].content == "ab"
+    most = [{"role": "user", "content": "x"}] * 10_000
+    assert len(messages_of(row(messages=most))) == 10_000
 
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]

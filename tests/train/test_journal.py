@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.errors import about
 
-from lmstack.core import FormatError, InputError
+from lmstack.core import FormatError, InputError, StoreError
 from lmstack.train.data.journal import Journal
 
 ITEMS = {f"k{n}": {"text": f"líne {n}\n", "n": n} for n in range(4)}
@@ -68,3 +69,42 @@ def test_damage_in_the_middle_is_said_and_nothing_is_lost(tmp_path: Path) -> Non
     with pytest.raises(FormatError, match="is damaged"):
         journal(tmp_path).__enter__()
     assert (tmp_path / "rows.jsonl.unfinished").read_bytes() == broken
+
+
+def test_a_disk_that_refuses_is_said_and_the_journal_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="unfinished"):
+        journal(tmp_path / "file").__enter__()
+    made = journal(tmp_path)
+    made.__exit__()  # which was never entered
+    with made:
+        made.add("a", {"n": 1})
+
+        def full(text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        held = made._file
+        assert held is not None
+        monkeypatch.setattr(made, "_file", SimpleNamespace(write=full, close=held.close))
+        with pytest.raises(StoreError, match="unfinished"):
+            made.add("b", {"n": 2})
+        assert "b" not in made
+    with journal(tmp_path) as again:
+        assert again.items == {"a": {"n": 1}}
+
+
+def test_settings_are_compared_as_json_has_them_and_text_is_as_it_is(tmp_path: Path) -> None:
+    with journal(tmp_path, pair=("\u00e4", 1)) as made:
+        made.add("k\u00f6", {"text": "\u00fc"})
+        assert '"k\u00f6"' in made.unfinished.read_text(encoding="utf-8")
+    with journal(tmp_path, pair=["\u00e4", 1]) as again:
+        assert "k\u00f6" in again
+        again.finish([{"text": "\u00fc"}])
+    assert again.path.read_text(encoding="utf-8") == '{"text": "\u00fc"}\n'
+    with (
+        journal(tmp_path / "a" / "b") as made,
+        pytest.raises(InputError, match=r"other settings: seed \(delete it\)", check=about("run")),
+    ):
+        journal(tmp_path / "a" / "b", seed=2).__enter__()

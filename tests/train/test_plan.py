@@ -121,6 +121,49 @@ def test_activations_are_those_of_a_whole_pass(settings: dict[str, Any]) -> None
     del recipe
 
 
+def test_checkpointing_keeps_the_inputs_of_blocks_and_what_one_block_keeps(
+    settings: dict[str, Any],
+) -> None:
+    plan, run, _ = planned(settings, micro_tokens=96)
+    inputs = 96 * 32 * 4 * 3
+    assert plan.memory.checkpointed == inputs + plan.memory.activations // 3
+    assert plan.memory.logits == 3 * 256 * run.base.module.config.vocab_size * 4
+    assert plan.memory.program == 400 << 20
+    parts = ("weights", "gradients", "optimizer", "average", "activations", "logits", "program")
+    assert plan.memory.total == sum(getattr(plan.memory, part) for part in parts)
+    assert plan.memory.average == 0
+    # A row that is longer than a pass is read by itself; a pass is not longer than an epoch.
+    longest = int(max(run.prepared.train.lengths))
+    for micro, tokens in ((1, longest), (1 << 20, run.train.tokens())):
+        again, *_ = planned(settings, micro_tokens=micro)
+        kept = plan.memory.activations / 96
+        assert again.memory.activations == pytest.approx(kept * tokens, rel=0.02)
+
+
+def test_a_plan_counts_steps_evaluations_and_what_they_read(settings: dict[str, Any]) -> None:
+    for more, every in (
+        ({"steps": 25}, 2),
+        ({"steps": 25, "eval_every": 10}, 10),
+        ({"steps": 5}, 1),
+    ):
+        plan, run, _ = planned(settings, **more)
+        assert plan.evaluations == -(-more["steps"] // every) + 1
+        an_epoch = run.train.steps(1)
+        assert plan.epochs == more["steps"] / an_epoch
+        assert plan.tokens == round(run.train.tokens() * more["steps"] / an_epoch)
+        assert plan.examples == len(run.prepared.train.lengths)
+        assert plan.rows == run.train.rows()
+        assert plan.fill == pytest.approx(run.train.tokens() / plan.rows / 48)
+        read = plan.evaluations * plan.held_out * plan.flops.forward / plan.operations
+        wanted = (plan.tokens + read) / plan.rate.tokens_per_second
+        assert plan.seconds == pytest.approx(wanted)
+        assert plan.rate.steps == 1
+    alone, run, _ = planned(settings, validation=0.0)
+    assert (alone.held_out, alone.evaluations, run.validation) == (0, 0, None)
+    assert alone.seconds == pytest.approx(alone.tokens / alone.rate.tokens_per_second)
+    assert alone.objective == "causal"
+
+
 def test_bytes_of_what_is_trained_follow_from_it(settings: dict[str, Any]) -> None:
     plan, *_ = planned(settings, ema=0.9)
     assert plan.memory.weights == 4 * plan.parameters

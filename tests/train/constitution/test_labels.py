@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import InputError, Message
-from lmstack.train.constitution.datasets import preference_rows, sft_rows
+from lmstack.train.constitution.datasets import preference_rows, sft_rows, write_rows
 from lmstack.train.constitution.labels import Label, Verdict
 from lmstack.train.constitution.prompts import ReadPrompts, key_of, read_prompts
 from lmstack.train.data.formats import messages_of, preference_of
@@ -96,6 +96,39 @@ def test_rows_are_of_the_formats_that_the_objectives_read_and_reasons_are_counte
         "no two answers": 1,
     }
     assert six not in answers
+
+
+def test_everything_that_is_left_out_is_counted_and_the_most_frequent_named_first() -> None:
+    asked = prompts(*(f"{n}?" for n in range(8)))
+    keys = list(asked.by_key)
+    same, cut, plain = (
+        {"texts": list(t), "finishes": f}
+        for t, f in (("aa", ["stop"] * 2), ("ab", ["length", "stop"]), ("ab", ["stop"] * 2))
+    )
+    answers = dict(zip(keys, [same, same, cut, cut, plain, plain, plain], strict=False))
+    labels = {keys[4]: label(0.6), keys[5]: label(0.59), keys[6]: label(0.5)}
+    found = preference_rows(asked, answers, labels, 0.6)
+    assert [(row["chosen"], row["probability"], row["key"]) for row in found.rows] == [
+        ("a", 0.6, keys[4])
+    ]
+    wanted = {"twice the same answer": 2, "cut off at its longest": 2, "no two answers": 1}
+    assert found.left_out == {**wanted, "below the probability 0.6": 1, "without a verdict": 1}
+    assert found.reasons.startswith("2 twice the same answer, 2 cut off at its longest, 1 ")
+    cuts = {key: {"text": "x", "finish": "length"} for key in keys[:3]}
+    bad = {key: {"problem": "empty"} for key in keys[3:5]}
+    rows = sft_rows(asked, {**cuts, **bad})
+    assert rows.left_out == {"cut off at its longest": 3, "no revision": 2, "no critique": 3}
+
+
+def test_a_set_that_says_the_same_is_left_as_it_is(tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows.jsonl", [{"text": "\u00e4"}, {"n": 1}]
+    write_rows(path, rows)
+    assert path.read_text(encoding="utf-8") == '{"text": "\u00e4"}\n{"n": 1}\n'
+    before = path.stat().st_ino
+    write_rows(path, rows)
+    assert path.stat().st_ino == before
+    write_rows(path, rows[:1])
+    assert path.read_text(encoding="utf-8") == '{"text": "\u00e4"}\n'
 
 
 def test_prompts_are_used_once_and_a_share_is_the_same_every_time(tmp_path: Path) -> None:
