@@ -224,6 +224,9 @@ def test_what_many_items_share_is_no_leak(tmp_path: Path) -> None:
         for n in range(11)
     ]
     found = EvaluationSet([Path(written(tmp_path, asked))])
+    assert (found.items, found.unread) == (11, 0)
+    fewer = EvaluationSet([Path(written(tmp_path, asked[:10], "ten.jsonl"))])
+    assert fewer.leak(LONG) == f"{tmp_path}/ten.jsonl:1"
     assert found.leak(LONG) is None
     assert found.leak(asked[3]["question"]) == f"{tmp_path}/pairs.jsonl:4"
 
@@ -339,3 +342,95 @@ def test_data_without_a_pair_says_why(tmp_path: Path) -> None:
         examine_preferences([file])
     with pytest.raises(InputError, match="the row has no completion", check=about("data")):
         examine_preferences([written(tmp_path, [{"prompt": "Hi"}], "bad.jsonl")])
+
+
+def test_a_report_has_every_figure_of_its_data(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "What?", "margin": 1},
+        {"prompt": "Hi", "chosen": "write to ada@example.org", "rejected": "No", "margin": 4},
+        {"prompt": "Bye", "chosen": "a", "rejected": "aaaa", "probability": 0.5},
+        {"prompt": "1+1", "completion": "2", "rating": 2, "rater": "a"},
+        {"prompt": "1+1", "completion": "3", "rating": 1, "rater": "a"},
+        {"prompt": "1+1", "completion": "2", "rating": 1, "rater": "b"},
+        {"prompt": "1+1", "completion": "3", "rating": 4, "rater": "b"},
+        {"prompt": "1+1", "completion": "4", "rating": 4, "rater": "c"},
+        {"prompt": "x", "chosen": "a", "rejected": 3},
+        {"prompt": "x", "chosen": "a", "rejected": 17},
+        {"text": "nothing"},
+    ]
+    file = written(tmp_path, rows)
+    held = tmp_path / "eval.jsonl"
+    held.write_text('{"q": "what is this"}\n{broken\n{"q": "and this"}')
+    told: list[tuple[str, int, int]] = []
+    data = examine_preferences([file], against=[str(held)], told=lambda *each: told.append(each))
+    report, size = data.report, Path(file).stat().st_size
+    assert (report.rows, report.bad_rows, report.pairs, report.prompts, report.kept) == (
+        11,
+        3,
+        4,
+        3,
+        4,
+    )
+    assert (report.answers, report.unpaired, report.ties, report.disputed) == (3, 1, 0, 1)
+    assert (report.items, report.unread, report.doubted) == (2, 1, 0)
+    assert report.personal == {"email": 1}
+    assert report.reasons["rejected is …, not text"] == 2
+    assert [bad["place"] for bad in report.bad] == [f"{file}:{n}" for n in (9, 10, 11)]
+    assert (report.margins.count, report.margins.least, report.margins.most) == (3, 1.0, 4.0)
+    assert len(report.margins.bars) == 30
+    assert (report.length.pairs, report.length.longer) == (4, (1 + 0 + 0.5 + 0.5) / 4)
+    assert [each["path"] for each in report.files] == [file]
+    assert {doing for doing, _, _ in told} == {"reading", "checking"}
+    assert [each for each in told if each[0] == "reading"][-1] == ("reading", size, size)
+    assert [done for doing, done, _ in told if doing == "checking"] == [
+        size * n // 4 for n in range(4)
+    ]
+    assert {total for _, _, total in told} == {size}
+
+
+def test_raters_are_compared_with_themselves_and_the_largest_margins_are_kept() -> None:
+    given_ = [rated("a", 5), rated("b", 3), rated("c", 2), rated("c", 4), rated("d", 4.5)]
+    found = paired(given_)  # c is 3 in the mean, as b
+    names = [(p.chosen[0].content, p.rejected[0].content, p.margin) for p in found.pairs]
+    assert names == [
+        ("a", "b", 2),
+        ("a", "c", 2),
+        ("d", "b", 1.5),
+        ("d", "c", 1.5),
+        ("a", "d", 0.5),
+    ]
+    assert (found.answers, found.unpaired, found.ties, found.disputed) == (4, 0, 1, 0)
+    few = paired(given_, RatingConfig(min_margin=1.5, per_prompt=3))
+    assert [p.margin for p in few.pairs] == [2, 2, 1.5]
+    assert (few.ties, few.answers) == (2, 4)
+    alone = paired([rated("a", 1, "x"), rated("b", 2, "y"), rated("a", 1, "x", "Bye")])
+    assert (alone.pairs, alone.answers, alone.unpaired) == ([], 3, 3)
+
+
+def test_lengths_are_compared_by_fifths_of_their_ratio() -> None:
+    chosen, rejected = [3, 1, 7, 15, 31, 9], [1, 3, 1, 1, 1, 9]
+    found = LengthBias.of(chosen, rejected, range(6))
+    assert found.longer == (4 + 0.5) / 6
+    assert found.ratio == pytest.approx(2**1.5)
+    assert [size for _, size, _ in found.sizes] == [2, 1, 1, 1, 1]
+    factors = [1, 2, 4, 8, 16]
+    assert [factor for factor, _, _ in found.sizes] == pytest.approx(factors)
+    assert [share for _, _, share in found.sizes] == [0.75, 0, 1, 1, 1]
+    assert sum(found.bars) == 6
+    wide = LengthBias.of([10**9], [1], [0])
+    assert (wide.bars[-1], sum(wide.bars)) == (1, 1)
+    few = LengthBias.of([3], [1], [0])
+    assert few.sizes == ((pytest.approx(2), 1, 1.0),)
+    assert LengthBias().to_json() == vars(LengthBias())
+
+
+def test_the_interval_of_one_cluster_is_that_of_one_value() -> None:
+    assert clustered_interval(np.array([1.0] * 9), np.zeros(9)) == pytest.approx(
+        clustered_interval(np.array([1.0]), np.zeros(1))
+    )
+    low, high = clustered_interval(np.array([1.0, 0.0] * 8), np.repeat(np.arange(8), 2))
+    assert low + high == pytest.approx(1)
+    # Pairs of a prompt that cancel out leave no variance between prompts: as many as there are.
+    z, n = 1.959964, 8
+    spread = 2 * z * (0.25 / n + z**2 / (4 * n**2)) ** 0.5 / (1 + z**2 / n)
+    assert high - low == pytest.approx(spread)
