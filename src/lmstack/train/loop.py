@@ -374,8 +374,8 @@ class Trainer:
 
     def _clipped(self) -> float:
         trained = list(self.optimizers.trained.values())
-        longest = math.inf if self.recipe.clip is None else self.recipe.clip
-        return float(self.parallel.whole(torch.nn.utils.clip_grad_norm_(trained, longest)))
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.recipe.clip)
+        return float(self.parallel.whole(norm))
 
     @torch.no_grad()
     def _follow(self) -> None:

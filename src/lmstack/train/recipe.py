@@ -89,7 +89,7 @@ class Recipe(Config):
     weight_decay: float = allowed(0.01, float, 0, 10)
     beta1: float = 0.9
     beta2: float = 0.999
-    clip: float | None = allowed(1.0, float, 0, 1e6, above=True)
+    clip: float = allowed(1.0, float, 0, 1e6, above=True)
     dropout: float = allowed(0.0, float, 0, 0.99)
     precision: str = allowed("float32", str, also=PRECISIONS)
     checkpointing: bool = allowed(False, bool)
