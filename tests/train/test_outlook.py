@@ -3,11 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.train import tiny
 
+from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.grpo import GroupRelativePolicy
+from lmstack.train.objectives.sft import SupervisedFineTuning
 from lmstack.train.outlook import Outlook
+
+
+class Rows:
+    """A loader of ``count`` examples in ``rows`` an epoch."""
+
+    def __init__(self, count: int, rows: int) -> None:
+        self.lengths, self._rows = [3] * count, rows
+
+    def rows(self) -> int:
+        return self._rows
+
+    def steps(self, epochs: float) -> int:
+        return int(self._rows * epochs) // 100
+
+
+def test_an_outlook_is_that_of_the_run_and_its_recipe() -> None:
+    def of(objective: Any, held: int | None, **changes: Any) -> Outlook:
+        run = SimpleNamespace(
+            objective=objective,
+            train=Rows(40, 30),
+            validation=None if held is None else Rows(held, 1),
+            reading=SimpleNamespace(max_length=16),
+        )
+        settings = {"max_length": 64, "batch": 5, "epochs": 10.0, "steps": None, **changes}
+        return Outlook.of(tiny.recipe(**settings), run)  # type: ignore[arg-type]
+
+    found = of(CausalLM(), 7, validation=0.1)
+    assert (found.examples, found.held_out, found.rows, found.batch) == (40, 7, 30, 5)
+    assert (found.max_length, found.asked_length, found.updates) == (16, 64, 3)
+    assert (found.is_packed, found.holds_out, found.precision) == (True, True, "float32")
+    other = of(CausalLM(), None, validation=0.0, pack=False, epochs=1.0, precision="bfloat16")
+    assert (other.held_out, other.holds_out, other.is_packed) == (0, False, False)
+    assert (other.updates, other.precision) == (1, "bfloat16")
+    online = GroupRelativePolicy(rewards=["x"], epochs=2, minibatches=3)
+    assert of(online, None, steps=4).updates == 24
+    assert of(CausalLM(), None, steps=4).updates == 4
+    assert not of(SupervisedFineTuning().replace(), None, pack=False).is_packed
+
 
 ENOUGH = Outlook(
     **{"examples": 1200, "held_out": 20, "rows": 110, "is_packed": True, "max_length": 64},

@@ -213,3 +213,28 @@ def test_an_encoder_decoder_learns_to_fill_spans(
     losses = [line["loss"] for line in lines if "loss" in line]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     assert load(str(result.folder)).kind == "seq2seq"
+
+
+@pytest.mark.parametrize(
+    ("objective", "tokens", "counts", "lengths"),
+    [
+        (SpanCorruption(), 2, (1, 1), (3, 4)),
+        (SpanCorruption(), 100, (15, 5), (91, 22)),
+        (SpanCorruption(rate=0.9, mean_span=1), 10, (9, 1), (3, 12)),
+        (SpanCorruption(rate=0.001), 9, (1, 1), (10, 4)),
+        (SpanCorruption(rate=0.5, mean_span=2.5), 10, (5, 2), (8, 9)),
+    ],
+)
+def test_as_much_is_left_out_as_asked_for_and_something_stays(
+    objective: SpanCorruption, tokens: int, counts: tuple[int, int], lengths: tuple[int, int]
+) -> None:
+    assert objective.counts(tokens) == counts
+    assert objective.lengths(tokens) == lengths
+    most = objective.tokens_that_fit(max(lengths))
+    assert max(objective.lengths(most)) <= max(lengths) < max(objective.lengths(most + 1))
+
+
+def test_the_shortest_length_that_any_noised_text_has_is_enough() -> None:
+    assert SpanCorruption().tokens_that_fit(4) >= 2
+    with pytest.raises(InputError, match="max_length is 3, too short", check=about("max_length")):
+        SpanCorruption().tokens_that_fit(3)
