@@ -21,9 +21,11 @@ from lmstack.model import (
     add_adapter,
 )
 from lmstack.train.data.examples import IGNORED, Batch, Example
+from lmstack.train.measures import moments
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.ppo import PPO
 from lmstack.train.rollouts.experience import Rollout
+from lmstack.train.rollouts.kl import adapted_coefficient
 from lmstack.train.rollouts.protocol import Sample
 from lmstack.train.value_head import add_value_head, value_head_of
 
@@ -257,3 +259,34 @@ def test_values_are_of_the_states_before_and_after_each_token(family: str) -> No
     ids = batch.inputs["input_ids"][:7]
     last = value_head_of(module)(module(ids[None]).last_hidden_state[0, -1])
     torch.testing.assert_close(found["following"][3], last.detach(), **EXACT)
+
+
+def test_what_a_step_reports_is_of_a_token_and_kl_of_an_answer_too() -> None:
+    made = PPO(rewards=["any"], kl_coefficient=0.1, kl_target=0.5, kl_horizon=100)
+    names = [m.name for m in made.metrics() if m.stage == "step"]
+    own = names[names.index("updates") + 1 : names.index("gap_largest")]
+    counts = {name: torch.tensor(float(n)) for n, name in enumerate(own)}
+    counts["tokens"], counts["kl"] = torch.tensor([8, 2]), torch.tensor(4.0)
+    counts["values"] = moments(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0]))
+    found = made.reported({"loss": 3.0}, counts)
+    assert found.pop("explained_variance") == pytest.approx(1)
+    wanted = {name: n / 8 for n, name in enumerate(own)}
+    assert found == {"loss": 3.0, **wanted, "kl": 0.5, "kl_answer": 2.0}
+    counts["tokens"] = torch.tensor([0, 0])
+    assert made.reported({}, counts)["kl_answer"] == 4.0
+    alone = PPO(rewards=["any"], kl_coefficient=0.0)
+    assert not {"kl", "kl_answer"} & alone.reported({}, counts).keys()
+    assert (alone.needs_reference, alone.learned(), alone.measures) == (False, {}, True)
+    (name,) = made.learned()
+    assert (made.needs_reference, made.learned()) == (True, {name: 0.1})
+    moved = made.adapted({name: 0.1}, {"kl_answer": 0.6}, 10)
+    assert moved == {
+        name: pytest.approx(adapted_coefficient(0.1, 0.6, target=0.5, samples=10, horizon=100))
+    }
+    assert PPO(rewards=["any"]).adapted({name: 0.2}, {}, 10) == {name: 0.2}
+    with pytest.raises(InputError, match="kl_coefficient is 0", check=about("kl_coefficient")):
+        PPO(rewards=["any"], kl_coefficient=0.0, kl_target=0.5)
+    for value in (0.9, 1.1e6):
+        with pytest.raises(InputError, match="truncate is", check=about("truncate")):
+            PPO(rewards=["any"], truncate=value)
+    assert PPO(rewards=["any"], truncate=1.0).truncate == 1.0

@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.train.rollouts import oracle
 
-from lmstack.train.rollouts.surrogate import clipped_policy_loss, clipped_value_loss
+from lmstack.train.rollouts.surrogate import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    importance_weighted,
+)
 
 EXACT: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-12}
 LOW, HIGH = 0.2, 0.4
@@ -80,3 +84,24 @@ def test_losses_and_gradients_are_those_of_trl() -> None:
         torch.testing.assert_close(x.grad, oracle.flat(wanted[f"{name}_gradient"]), **EXACT)
     assert 0 < float(cut.double().mean()) < 1
     assert 0 < float(value_cut.double().mean()) < 1
+
+
+@pytest.mark.parametrize("most", [2.0, None])
+def test_tokens_count_as_likely_as_the_policy_before_finds_them_up_to_a_bound(
+    most: float | None,
+) -> None:
+    """Of three, sampled half as likely, as likely, and three times less likely than before."""
+    before = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64).log() - 5
+    sampled = torch.tensor([4.0, 1.0, 1.0], dtype=torch.float64).log() - 5
+    now, paid = before + torch.tensor([0.0, 1.0, -1.0]), torch.tensor([1.0, 1.0, -1.0]).double()
+    losses, figures = importance_weighted(now, before, sampled, paid, 0.2, None, most)
+    weights = [0.5, 1.0, 2.0] if most else [1.0, 1.0, 1.0]
+    assert figures["importance"].tolist() == pytest.approx(weights)
+    assert figures["truncated"].tolist() == [False, False, most is not None]
+    assert figures["clipped"].tolist() == [False, True, True]
+    gaps = [math.log(2), 0.0, math.log(3)]
+    assert figures["gap"].tolist() == pytest.approx(gaps)
+    plain = [-1.0, -1.2, 0.8]
+    assert losses.tolist() == pytest.approx([w * x for w, x in zip(weights, plain, strict=True)])
+    wide, _ = importance_weighted(now, before, sampled, paid, 0.2, 9.0, most)
+    assert wide[1].item() == pytest.approx(-math.e)
