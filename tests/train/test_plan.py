@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from lmstack.model import ForwardContext
 from lmstack.registry import ModelFolder
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
+from lmstack.train import plan as plan_module
 from lmstack.train.assembly import Assembled, assemble
 from lmstack.train.flops import Flops
 from lmstack.train.parallel import Parallel
@@ -162,6 +165,25 @@ def test_a_plan_counts_steps_evaluations_and_what_they_read(settings: dict[str, 
     assert (alone.held_out, alone.evaluations, run.validation) == (0, 0, None)
     assert alone.seconds == pytest.approx(alone.tokens / alone.rate.tokens_per_second)
     assert alone.objective == "causal"
+
+
+@pytest.mark.parametrize(
+    ("status", "platform", "peak"),
+    [
+        ("Name:\tpython\nVmHWM:\t   12 kB\nVmRSS:\t 7 kB\n", "linux", 12 << 10),
+        ("Name:\tpython\n", "linux", 5 << 10),
+        (None, "linux", 5 << 10),
+        (None, "darwin", 5),  # where the unit is a byte
+    ],
+)
+def test_the_peak_is_in_bytes_whoever_tells_it(
+    monkeypatch: pytest.MonkeyPatch, status: str | None, platform: str, peak: int
+) -> None:
+    file = SimpleNamespace(exists=lambda: status is not None, read_text=lambda: status)
+    monkeypatch.setattr(plan_module, "Path", lambda name: {"/proc/self/status": file}[name])
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5))
+    monkeypatch.setattr(sys, "platform", platform)
+    assert plan_module._peak() == peak
 
 
 def test_bytes_of_what_is_trained_follow_from_it(settings: dict[str, Any]) -> None:

@@ -76,3 +76,13 @@ def test_memory_does_not_grow_with_the_examples(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert total == 199 * 5_000
     assert most < 1 << 20  # of 8 MB
+
+
+def test_an_empty_store_has_arrays_of_its_kinds(tmp_path: Path) -> None:
+    with ExampleWriter(tmp_path):
+        pass
+    store = ExampleStore(tmp_path)
+    assert (len(store), store.tokens, store.lengths.tolist()) == (0, 0, [])
+    kinds = [each.dtype for each in (store.lengths, store._values, store._ends, store._examples)]
+    assert kinds == [np.int64, np.int32, np.int64, np.int64]
+    assert list(store) == store[:] == []
