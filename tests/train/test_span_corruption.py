@@ -192,6 +192,10 @@ def test_too_few_sentinels_are_an_error_in_words() -> None:
         InputError, match=r"need .* sentinels, the tokenizer has 20", check=about("max_length")
     ):
         list(objective.encode(row, reading_of(256)))
+    with pytest.raises(InputError, match="41 tokens need 21 sentinels, the tokenizer has 20"):
+        list(objective.encode(row, reading_of(42)))
+    pieces = list(objective.encode(row, reading_of(41)))
+    assert {piece.tokens for piece in pieces[:-1]} == {39}
     plain = train_tokenizer(["the cat"] * 9, VocabularyConfig(vocab_size=270))
     with pytest.raises(InputError, match="no sentinels", check=about("tokenizer")):
         list(objective.encode(row, Reading(plain, None, 64, decoder_start=0)))
