@@ -15,6 +15,7 @@ from tests.errors import about
 from tests.evals.tasks import Exact, ScriptedLikelihoods, scripted
 
 from lmstack.core import FormatError, InputError, Message, NotFoundError
+from lmstack.evals import task_file
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.run import run
 from lmstack.evals.solvers import Generate, SelfConsistency
@@ -76,7 +77,7 @@ async def test_ten_lines_and_a_file_make_a_task_that_runs(folder: Path) -> None:
 
 
 def test_the_example_of_the_docstring_is_a_task(folder: Path) -> None:
-    text = load_task.__globals__["__doc__"]
+    text = task_file.__doc__ or ""
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     (folder / "task.yaml").write_text("\n".join(lines).replace("share: 0.5", "share: 1"))
     task = load_task(folder / "task.yaml")
