@@ -272,10 +272,7 @@ def _read(file: Path) -> tuple[_Settings, _Form, Dataset]:
         raise InputError(f"{file}: no row of {settings.data} is in the split", param="split")
     source = f"{settings.data}" + ("" if split is None else f", part {split.part}")
     name = Path(settings.data).stem
-    try:
-        return settings, form, Dataset(name, tuple(samples[: settings.limit]), source)
-    except InputError as error:
-        raise _within(file, error) from error
+    return settings, form, Dataset(name, tuple(samples[: settings.limit]), source)
 
 
 def _within(file: Path, error: InputError) -> InputError:

@@ -155,6 +155,7 @@ def test_what_a_seed_makes_stays_as_it_is() -> None:
         "sha256:9aa0d0e7e88cb52858d898207330559bc1873a4db70ae9777b58b8917045e6c4",
         "sha256:56a49bfee109a6fdd47f52b9498afac2a65320fd353bd0a4a7d8bff8010aaeb9",
     ]
+    assert bbh_generated_samples("navigate", 2) == bbh_generated_samples("navigate", 2, 0)
     few, none = bbh_generated_samples("navigate", 2), bbh_generated_samples("navigate", 0)
     assert few[0][0].id == "bbh_generated/navigate/0"
     assert few[1] == none[1]

@@ -500,3 +500,8 @@ def test_a_folder_is_no_log_and_a_binary_log_says_what_to_do(tmp_path: Path) -> 
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(FormatError, match=r"deep\.json is not JSON"):
         read_logs(tmp_path / "deep.json")
+
+
+def test_noughts_and_ones_are_shares() -> None:
+    metrics = from_inspect(log_of(logged(1, {"a": 0, "b": 1}), logged(2, {"a": 0, "b": 1}))).metrics
+    assert [each.is_share for each in metrics] == [True, True]

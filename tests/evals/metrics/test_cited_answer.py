@@ -413,3 +413,10 @@ def test_the_page_that_is_named_is_the_one_that_has_it(
     facts = CitedFacts.of(question(CARD), said("x", cited(page=page, text_page=text_page)))
     assert facts.citations[0].is_true is is_true
     assert facts.citations[0].id == 1
+
+
+def test_what_was_read_is_one_text_of_all_passages() -> None:
+    """An answer may begin in one and end in the next."""
+    parts = [{**FOUND[0], "text": "It is two"}, {**FOUND[1], "text": "years long"}]
+    assert scores(CARD, said(passages=parts, read=2))["answer_in_passages"] == 1
+    assert scores(CARD, said(passages=parts, read=1))["answer_in_passages"] == 0

@@ -162,13 +162,12 @@ class Asker:
         errors of the model are raised."""
         judge = self._judges[repeat > 0]
         seed = zlib.crc32(f"{item.key}/{repeat}".encode()) if repeat else None
-        made = Judgement(item.key, self.name, repeat)
         try:
             if isinstance(judge, RubricJudge):
                 rating = await judge.rate(
                     item.prompt, item.answers[0], reference=item.reference, seed=seed
                 )
-                return Judgement(made.item, made.judge, repeat, None, rating, rating.problem)
+                return Judgement(item.key, self.name, repeat, None, rating, rating.problem)
             if isinstance(judge, LabelJudge):
                 verdict = await judge.label(
                     item.prompt, item.answers[0], reference=item.reference, seed=seed
@@ -178,9 +177,9 @@ class Asker:
                     item.prompt, *item.answers, reference=item.reference, seed=seed
                 )
         except ContextLengthError:
-            return Judgement(made.item, made.judge, repeat, problem=TOO_LONG)
+            return Judgement(item.key, self.name, repeat, problem=TOO_LONG)
         problem = UNREAD if verdict.failures else ""
-        return Judgement(made.item, made.judge, repeat, verdict, None, problem)
+        return Judgement(item.key, self.name, repeat, verdict, None, problem)
 
 
 def _made(
