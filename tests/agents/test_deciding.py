@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.agents.scripted_tools import FakeTool
 
-from lmstack.agents import Budget, ToolSpec
-from lmstack.agents.deciding import Act, decide
+from lmstack.agents import Budget, Decision, ToolSpec
+from lmstack.agents.deciding import Act, AskPerson, decide
 from lmstack.agents.spec import AgentSpec
-from lmstack.agents.steps import EndStep, ModelStep, TaskStep, ToolStep
+from lmstack.agents.steps import ApprovalStep, EndStep, ModelStep, TaskStep, ToolStep
 from lmstack.core import Span, ToolCall
 
 
@@ -30,3 +32,26 @@ def test_no_call_is_made_once_the_time_for_calls_is_used_up(clock_s: float) -> N
         return
     assert isinstance(action, ToolStep)
     assert (action.outcome, action.call.id) == ("over_budget", "c1")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "end", "told"),
+    [
+        ("later", "", "waiting", "echo waits for approval"),
+        ("later", "no time", "waiting", "echo waits for approval: no time"),
+        ("cancelled", "", "cancelled", "stopped when asked about echo"),
+        ("cancelled", "enough", "cancelled", "enough"),
+    ],
+)
+def test_a_run_that_a_person_leaves_open_says_why_and_can_go_on(
+    verdict: Any, reason: str, end: str, told: str
+) -> None:
+    spec = AgentSpec("agent", tools=(ToolSpec.of(FakeTool(is_dangerous=True)),))
+    turn = ModelStep("", (ToolCall("c1", "echo", '{"text": "x"}'),))
+    steps: list[Any] = [TaskStep((Span("go"),)), turn]
+    asked = decide(spec, steps, 0.0)
+    assert isinstance(asked, AskPerson)
+    steps.append(ApprovalStep(asked.request, Decision(verdict, reason)))
+    action = decide(spec, steps, 0.0)
+    assert isinstance(action, EndStep)
+    assert (action.end, action.reason, action.can_resume) == (end, told, True)

@@ -103,8 +103,11 @@ def test_an_adapter_is_found_in_the_store_and_here_like_a_model(
 
 def test_a_file_where_the_home_should_be_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=rf"^reading {tmp_path}/file failed: Not a directory"):
+    with pytest.raises(
+        StoreError, match=rf"^reading {tmp_path}/file failed: Not a directory"
+    ) as caught:
         Store(tmp_path / "file").resolve("mine")
+    assert "a file is in the way" in caught.value.hint
 
 
 @pytest.mark.parametrize(

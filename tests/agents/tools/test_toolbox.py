@@ -56,8 +56,12 @@ def test_names_and_patterns_select_in_the_order_of_the_box() -> None:
     assert list(box.select()) == []
     with pytest.raises(NotFoundError, match=r"no tool 'great'.*did you mean greet"):
         box.select("great")
-    with pytest.raises(NotFoundError, match="no tool fits 'web__"):
+    with pytest.raises(NotFoundError, match="no tool fits 'web__") as caught:
         box.select("web__*")
+    assert caught.value.hint == "there are greet, files__tool_0, files__tool_1, files__tool_2, wait"
+    with pytest.raises(NotFoundError, match=r"no tool fits 'greet\?'") as caught:
+        box.select("greet?")
+    assert caught.value.hint == "did you mean greet?"
 
 
 async def test_a_call_of_a_name_that_is_not_there_names_the_nearest() -> None:

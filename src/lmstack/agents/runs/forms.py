@@ -109,7 +109,7 @@ def _checked(kind: Any, values: Any, name: str) -> Any:
     try:
         return _adapter(kind).validate_python(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = error.errors()[0]
         place = "/".join(map(str, first["loc"]))
         raise FormatError(f"{name} is not as it should be: {place}: {first['msg']}") from None
     except LmstackError as error:

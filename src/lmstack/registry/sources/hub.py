@@ -84,7 +84,8 @@ def _headers() -> dict[str, str]:
     """With the token, and without a list of the packages that are installed here: neither in these
     nor in what the library itself asks afterwards."""
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    return build_hf_headers()
+    headers: dict[str, str] = build_hf_headers()
+    return headers
 
 
 def _check_answers(
