@@ -6,6 +6,7 @@ import pytest
 
 from lmstack.core import FormatError, InputError
 from lmstack.registry.selection import select
+from lmstack.registry.sources import local
 
 
 def test_the_one_folder_with_weights_is_flattened():
@@ -157,3 +158,13 @@ def test_where_there_are_several_models_the_choices_are_told(names, part, said, 
         select(names, part, source)
     told = ", ".join(f"hf:a/b#{choice}" for choice in choices.split())
     assert caught.value.hint == f"choose one, e.g. {told}"
+
+
+def test_folders_below_one_with_weights_are_no_other_model(tmp_path):
+    for name in ("model.safetensors", "config.json", "checkpoint/model.safetensors"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert local.content(tmp_path) == ["config.json", "model.safetensors"]
+    (tmp_path / "model.safetensors").unlink()
+    assert local.content(tmp_path) == ["checkpoint/model.safetensors"]

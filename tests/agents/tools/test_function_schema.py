@@ -376,6 +376,17 @@ def default_field(query: int = Field(ge=1)) -> str:
     return ""
 
 
+def no_type(query: 1()) -> str:  # type: ignore[valid-type]
+    return ""
+
+
+def no_expression(query: str) -> str:
+    return query
+
+
+no_expression.__annotations__["query"] = "1 +"
+
+
 def missing(query: NotDefined) -> str:  # type: ignore[name-defined]  # noqa: F821
     return ""
 
@@ -393,6 +404,8 @@ def missing(query: NotDefined) -> str:  # type: ignore[name-defined]  # noqa: F8
         (looking_ahead, "parameter 'query' of looking_ahead"),
         (secret_or_text, "'query' is a secret or something else"),
         (default_field, "default of the parameter 'query' of default_field"),
+        (no_type, "the annotations of no_type cannot be read: "),
+        (no_expression, "the annotations of no_expression cannot be read: "),
         (missing, "NotDefined"),
     ],
 )

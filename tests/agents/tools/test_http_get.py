@@ -429,4 +429,5 @@ def test_text_of_a_page_is_what_a_reader_sees() -> None:
     assert page_text("<TITLE>T</TITLE><Style>x</STYLE >text<textarea>no</textarea>") == "T\n\ntext"
     assert page_text("<button>no end of it") == "no end of it"
     assert page_text("<script>no end of it") == ""
+    assert page_text("1 > 0 <! declared > 2") == "1 > 0 2"
     assert page_text("") == ""

@@ -127,7 +127,7 @@ def _signature(
             f"an annotation of {name} names what is not there: {error}",
             hint="define or import its types at the top of the module",
         ) from error
-    except TypeError as error:
+    except (TypeError, SyntaxError) as error:
         raise InputError(f"the annotations of {name} cannot be read: {error}") from error
 
 
