@@ -14,7 +14,15 @@ from tests.errors import about
 from lmstack.core import InputError
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, assembly
-from lmstack.train.assembly import _begun, _check_compared, _examined, _reading, data_report
+from lmstack.train.assembly import (
+    _begun,
+    _check_compared,
+    _examined,
+    _reading,
+    _selection,
+    data_report,
+)
+from lmstack.train.data.prepare import Selection
 from lmstack.train.objectives import objective_named
 
 NAMES = {"objective": "causal", "data": "d.jsonl", "output": "made"}
@@ -74,6 +82,12 @@ def test_what_compares_evaluations_needs_two_examples(name: str) -> None:
             _check_compared(given, held_out)
     _check_compared(given, 2)
     _check_compared(recipe(), 0)
+
+
+def test_rows_are_selected_as_the_recipe_says() -> None:
+    given = recipe(validation=0.25, seed=3, strict=True, deduplicate=True)
+    assert _selection(given) == Selection(("d.jsonl",), 0.25, 3, True, True)
+    assert _selection(recipe(validation=0.0)) == Selection(("d.jsonl",))
 
 
 def test_rows_are_read_within_the_models_positions() -> None:

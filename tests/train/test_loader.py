@@ -54,6 +54,13 @@ def test_rows_are_filled(count: int) -> None:
     assert lengths.sum() / (len(pack(lengths, 1024)) * 1024) > 0.99
 
 
+def test_in_a_row_the_longest_is_first() -> None:
+    lengths = chat_lengths(3000)
+    rows = pack(lengths, 1024)
+    for row in (rows[i] for i in range(len(rows))):
+        assert lengths[row].tolist() == sorted(lengths[row], reverse=True)
+
+
 def test_half_a_million_examples_are_packed_in_a_second() -> None:
     lengths = chat_lengths(500_000)
     started = time.process_time()

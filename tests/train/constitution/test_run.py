@@ -121,6 +121,14 @@ def test_a_setting_that_would_have_changed_what_is_there_is_named(
         run_constitution(whole[0].replace(**changes), Writers(), resume=True)
 
 
+def test_a_model_that_was_made_before_its_mark_is_taken_for_what_it_is(
+    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+) -> None:
+    made, outcome, _ = whole
+    (made.folder / "sft.json").unlink()
+    assert run_constitution(made, Writers(), resume=True) == outcome
+
+
 def test_each_stage_says_what_decided_its_items(
     whole: tuple[ConstitutionalRecipe, Outcome, Writers],
 ) -> None:

@@ -257,3 +257,19 @@ def test_a_reward_is_a_name_with_a_weight_of_up_to_a_million() -> None:
     for wrong in (3, {"weight": 1}, {"name": 3}):
         with pytest.raises(InputError, match="a reward is", check=about("rewards")):
             reward_setting(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"tests": " \n"}, "tests"),
+        ({"tests": 3}, "tests"),
+        ({"entry_point": 3}, "entry_point"),
+        ({"before": "\ud800"}, "before"),
+    ],
+)
+def test_code_is_judged_by_tests_that_are_text(changes: dict[str, Any], name: str) -> None:
+    row = {"tests": "assert f(1) == 2", "entry_point": None, "before": ""}
+    UnitTests().check_row(row)
+    with pytest.raises(InputError, match=name, check=about(name)):
+        UnitTests().check_row({**row, **changes})

@@ -86,16 +86,12 @@ class Contrastive(Objective):
                 )
         plain = Pooling("last" if causal else "mean", True, None, {})
         known = base.pooling or plain
-        given = (self.query_prompt, self.passage_prompt)
-        query, passage = (
-            known.prompt(kind) if prompt is None else prompt
-            for kind, prompt in zip(PROMPT_NAMES, given, strict=True)
-        )
+        query, passage = self.query_prompt, self.passage_prompt
         return self.replace(
             rows=self.rows or (SCORED if is_scored(rows()) else PAIRS),
             pooling=self.pooling or known.mode,
-            query_prompt=query,
-            passage_prompt=passage,
+            query_prompt=known.prompt("query") if query is None else query,
+            passage_prompt=known.prompt("passage") if passage is None else passage,
             max_tokens=self.max_tokens or known.max_length,
         )
 
