@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_date", "iso_dates", "words_of_date"]
+__all__ = ["days_meant", "is_date", "iso_dates", "short_days", "words_of_date"]
 
 # Not those of `calendar`, which follow the locale of the process.
 _NAMES = (
@@ -30,12 +30,38 @@ _OF_MONTH = re.compile(
     rf"(?<![\w./-])(?:({_MONTH})\b\.?,?\s+(\d{{4}})|(\d{{1,2}})/(\d{{4}}))(?![\w/-])",
     re.IGNORECASE,
 )
+_WEEKDAY = re.compile(
+    r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+(?:the\s+)?(?=\d{4}-\d\d-\d\d)"
+)
+# "26.4.21" may be a version too.
+_SHORT = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d\d)")
 _ISO = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 
 
 def iso_dates(text: str) -> str:
-    """``text`` with each day and each month as ISO 8601 writes it."""
-    return _OF_MONTH.sub(_iso_month, _WRITTEN.sub(_iso, text))
+    """``text`` with each day and each month as ISO 8601 writes it, and no weekday before it."""
+    return _WEEKDAY.sub("", _OF_MONTH.sub(_iso_month, _WRITTEN.sub(_iso, text)))
+
+
+def days_meant(name: str) -> list[str]:
+    """The days that ``name`` may mean, which has two digits of a year: "26.4.21"."""
+    found = _SHORT.fullmatch(name)
+    if found is None:
+        return []
+    days = [f"{century}{found[3]}-{int(found[2]):02}-{int(found[1]):02}" for century in (20, 19)]
+    return [day for day in days if is_date(day)]
+
+
+def short_days(name: str) -> list[str]:
+    """Ways to write the day ``name`` with two digits of its year."""
+    year, month, *days = name.split("-")
+    if not days:
+        return []
+    return [
+        f"{day}.{of}.{year[2:]}"
+        for day in dict.fromkeys((days[0], str(int(days[0]))))
+        for of in dict.fromkeys((month, str(int(month))))
+    ]
 
 
 def _iso(found: re.Match[str]) -> str:
@@ -78,6 +104,7 @@ def words_of_date(name: str) -> list[tuple[str, ...]]:
     day = days_of[0]
     days = dict.fromkeys((day, str(int(day))))
     dotted = [(f"{d}.{m}.{year}",) for d in days for m in months]
+    dotted += [(way,) for way in short_days(name)]
     written = [(d, word, year) for d in days for word in dict.fromkeys(named)]
     # Parted by slashes, numbers are words of their own; small ones stand for much else.
     parted = [(year, month, day)]

@@ -10,14 +10,15 @@ follow one another are a group: ("Anna", "Keller"), ("BIO-119",).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 
-from lmstack.rag.dates import is_date, iso_dates, words_of_date
+from lmstack.rag.dates import days_meant, is_date, iso_dates, short_days, words_of_date
+from lmstack.rag.transliteration import pattern_of_word, transliterations
 from lmstack.rag.words import STOP_WORDS, fold, tokens_in
 
-__all__ = ["holds_together", "name_groups", "ordinal_of", "spellings"]
+__all__ = ["holds_together", "is_with_letters", "joined", "name_groups", "ordinal_of", "spellings"]
 
 # From so many digits on a number says enough without the letters before it.
 LONG = 5
@@ -32,6 +33,13 @@ _WITHOUT_VOWEL = re.compile(r"[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,2}")
 _RUNS = 6
 # "MWh", "URLs", "kHz": units, and abbreviations in the plural.
 _UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
+# Signs between the letters and numbers of an identifier, and between the digits of a number.
+_APART = r"[\W_]{0,2}"
+_WITHIN_RUN = r"[^\w\n]?"
+_YEAR = re.compile(r"(?:19|20)\d\d")
+# The first lines of a text: what it is of stands there.
+_HEAD = re.compile(r"(?:\s*\S.*){,4}")
+_HEAD_LENGTH = 300
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
 # Signs between two words of one name.
 _BETWEEN = 4
@@ -39,14 +47,15 @@ _BETWEEN = 4
 _WITHIN = 2
 
 
-def name_groups(text: str) -> list[tuple[str, ...]]:
+def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]:
     """The names of ``text``, those that follow one another together, and "Keller, Anna". A capital
     makes a name within a sentence, at its beginning only before another name; where there are only
     capitals it makes none. A stop word with one is part of a name beside it: "6 May". A date is a
-    group of its own, and abbreviations are no names."""
+    group of its own, and abbreviations are no names. Of the words ``known``, in small
+    letters, each is one."""
     found = tokens_in(iso_dates(fold(_SUPERSCRIPT.sub("", text))))
     plain = any(match.group().islower() for match in found)
-    names = [_is_name(match, plain) for match in found]
+    names = [_is_name(match, plain) or match.group() in known for match in found]
     groups: list[list[re.Match[str]]] = []
     last = -1
     for place, match in enumerate(found):
@@ -68,7 +77,12 @@ def name_groups(text: str) -> list[tuple[str, ...]]:
             groups.append([match])
         last = place
     written = [[match.group() for match in group] for group in groups]
-    if found and written and written[0] == [found[0].group()] and not _has_digit(written[0][0]):
+    if (
+        found
+        and written
+        and written[0] == [found[0].group()]
+        and not (_has_digit(written[0][0]) or written[0][0] in known)
+    ):
         del written[0]
     return [
         tuple(_identifiers(group))
@@ -146,27 +160,44 @@ def _is_last_part(
 
 
 def _identifiers(group: Sequence[str]) -> Iterator[str]:
-    """The names of a group: letters of an identifier with its number, a letter at its end too."""
+    """The names of a group, what is one identifier together: letters with their number, digits in
+    groups of three, a part number that is typed with spaces, a letter at its end."""
     names: list[str] = []
-    letters = ""
+    letters, before = "", ""
     for place, word in enumerate(group):
-        runs = _RUN.findall(word)
-        number = word.replace("-", "").isdigit()
-        if is_date(word) or "." in word or "," in word:
+        bare = word.replace("-", "")
+        if is_date(word) or "." in word:
             names.append(word)
         elif len(word) > 1 and word.isupper() and word.isalpha() and _number_behind(group, place):
             letters = word
-        elif names and len(word) == 1 and word.isupper() and _is_identifier(names[-1]):
-            names[-1] += f"-{word}"
-        elif number or _has_digit(word):
-            name = "-".join(map(_without_zeros, runs))
+        elif names and _goes_with(before, names[-1], word):
+            apart = "" if word.isdigit() and before.isdigit() else "-"
+            names[-1] += apart + word
+        elif _has_digit(word):
+            name = "-".join(map(_without_zeros, _RUN.findall(word)))
+            number = bare.isdigit()
             long_behind = any(map(_long_run, group[place + 1 :]))
             if letters and number and (_long_run(word) or not long_behind):
                 name, letters = f"{letters}-{name}", ""
             names.append(name)
         else:
             names.append(word)
+        before = word
     yield from names
+
+
+def _goes_with(before: str, name: str, word: str) -> bool:
+    """Whether ``word`` goes on with the identifier ``name``, whose last word is ``before``."""
+    if is_date(before) or "." in before or not _has_digit(before):
+        return False
+    if len(word) == 1 and word.isalpha():
+        return _is_identifier(name) or len(name) >= LONG
+    if not word.isdigit():
+        return False
+    if before.isdigit():
+        grouped = len(word) == 3 and len(before) <= 3
+        return grouped and len(re.findall(r"\d", name)) + len(word) >= LONG
+    return before.isalnum() and not _YEAR.fullmatch(word)
 
 
 def _without_zeros(run: str) -> str:
@@ -194,16 +225,18 @@ def _long_run(name: str) -> str:
 
 def spellings(name: str) -> list[tuple[str, ...]]:
     """The words by which `Bm25.holding` finds ``name`` (of `name_groups`): all of a tuple, for each
-    way of writing it."""
-    dates = words_of_date(name)
-    if dates:
+    way of writing it. An identifier may besides be written in other pieces (`joined`)."""
+    dates = words_of_date(name) + [way for day in days_meant(name) for way in words_of_date(day)]
+    if is_date(name):
         return dates
     if "." in name:
         bare = name.lstrip("vV")
-        return [(bare,), (f"v{bare}",)]
+        return [(bare,), (f"v{bare}",), *dates]
+    if not _has_digit(name):
+        return list(product(*map(transliterations, _RUN.findall(name)[:_RUNS])))
     number = _long_run(name)
     if not number:
-        return _joined(_RUN.findall(name)[:_RUNS])
+        return [tuple(_RUN.findall(name)[:_RUNS])]
     letters, rest = _around(name, number)
     rows = [number, *(f"{'0' * n}{number}" for n in (1, 2, 3))]
     if letters and len(number) + 1 >= CHECKED:
@@ -214,18 +247,24 @@ def spellings(name: str) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(ways))
 
 
-def _joined(runs: Sequence[str]) -> list[tuple[str, ...]]:
-    """Each way to write ``runs`` together or apart."""
-    ways: list[tuple[str, ...]] = [(runs[0],)]
-    for run in runs[1:]:
-        ways = [way for known in ways for way in ((*known, run), (*known[:-1], known[-1] + run))]
-    return ways
+def joined(name: str) -> list[list[str]]:
+    """The runs of the identifier ``name``, and those without letters before a long number: a text
+    may write them in any pieces, "DN204817" as "DN 204 817". Nothing for any other name."""
+    if is_date(name) or "." in name or not _has_digit(name):
+        return []
+    runs, number = _RUN.findall(name), _long_run(name)
+    return [runs, [number]] if number and len(runs) == 2 and runs[1] == number else [runs]
+
+
+def is_with_letters(name: str) -> bool:
+    """Whether ``name`` is an identifier of letters and digits."""
+    return bool(joined(name)) and any(map(str.isalpha, name))
 
 
 def _around(name: str, number: str) -> tuple[str, list[str]]:
     """The letters right before ``number`` in an identifier, and its other numbers and letters."""
     runs = _RUN.findall(name)
-    place = next(n for n, run in enumerate(runs) if run == number)
+    place = next(n for n, run in enumerate(runs) if run.lstrip("0") == number)
     letters = runs[place - 1] if place and not runs[place - 1].isdigit() else ""
     return letters, runs[: place - bool(letters)] + runs[place + 1 :]
 
@@ -264,12 +303,17 @@ def _place(text: str, name: Sequence[str]) -> int | None:
         near = [[other for other in others if abs(other - first) <= room] for others in places]
         if all(near) and not (is_person and _parted_by_words(text, [n[0] for n in near], name)):
             return min(n[0] for n in near)
-    # "Security advisory for Cartwright" and then "Fixed in: 7.4.19".
-    words = [n for n, word in enumerate(name) if not _has_digit(word)]
-    head = text.find("\n", text.find("\n") + 1)
-    if words and not is_person and all(min(places[n], default=head) < head for n in words):
-        numbers = [others for n, others in enumerate(places) if n not in words]
-        return min(numbers[0], default=None)
+    # "PHA-006: Hand washing" and "Version 2.3" on the next line; "Security advisory for Cartwright"
+    # and then, further down, "Fixed in: 7.4.19".
+    words = [others for word, others in zip(name, places, strict=True) if not _has_digit(word)]
+    numbers = [others for word, others in zip(name, places, strict=True) if _has_digit(word)]
+    head = min(_HEAD.match(text).end(), _HEAD_LENGTH)
+    if numbers and all(each and each[0] < head for each in words or places):
+        return (
+            min((each[0] for each in (*words, *numbers) if each), default=None)
+            if all(numbers)
+            else None
+        )
     return None
 
 
@@ -283,47 +327,69 @@ def _parted_by_words(text: str, places: Sequence[int], name: Sequence[str]) -> b
 @cache
 def _pattern(name: str, *, of_form: bool = False) -> str:
     """For ``name`` in whatever way it is written, or for any other name of its form."""
-    if is_date(name):
-        own = re.sub(r"\d", r"\\d", name) if of_form else name
-        return rf"(?<![\w-]){own}(?![\w-])"
-    if "." in name or not _has_digit(name):
-        return _pattern_of_words(name, of_form)
+    days = [name] if is_date(name) else days_meant(name)
+    ways = [_pattern_of_day(day, of_form) for day in days]
+    if not is_date(name):
+        ways.append(_pattern_of_words(name, of_form) if _is_plain(name) else _joint(name, of_form))
+    return "|".join(ways)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is a version, or has no digit."""
+    return "." in name or not _has_digit(name)
+
+
+def _joint(name: str, of_form: bool) -> str:
+    """For an identifier."""
     runs = _RUN.findall(name)
     number = _long_run(name)
     parts = [_run(run, of_form) for run in runs]
     start = r"(?<!\w)"
     if number:
-        place = next(n for n, run in enumerate(runs) if run == number)
-        digits = parts[place]
+        place = next(n for n, run in enumerate(runs) if run.lstrip("0") == number)
         if len(number) >= CHECKED:
-            digits = _run(number[:-1], of_form) + r"[\W_]?" + _run(number[-1], of_form, "")
+            parts[place] = _run(number[:-1], of_form) + _APART + _run(number[-1], of_form, "")
         if place and not runs[place - 1].isdigit():
             # Letters may be left out, but there are no others.
-            others = f"(?-i:\\b[A-Z]{{{len(runs[place - 1])}}})[ -]"
-            digits = rf"(?:{parts[place - 1]}[\W_]?|(?<!{others})(?<![^\W\d_]-)(?<!\w)){digits}"
+            others = rf"(?-i:\b[A-Z]{{{len(runs[place - 1])}}})[ -]"
+            digits = (
+                rf"(?:{parts[place - 1]}{_APART}|(?<!{others})(?<![^\W\d_]-)(?<!\w)){parts[place]}"
+            )
             if len(number) + 1 >= CHECKED:
-                digits += r"(?:[\W_]?\d)?"
+                digits += rf"(?:{_APART}\d)?"
             parts[place - 1 : place + 1] = [digits]
-        else:
-            parts[place] = digits
-        start = "" if place == 1 else start
-    joined = r"[\W_]?".join(parts)
+            start = "" if place == 1 else start
+        elif not place:
+            # "DN204817"
+            start = r"(?<!\d)(?<!\d[.,])"
+    joint = _APART.join(parts)
     if len(runs) > 2 and len(runs[-1]) == 1 and runs[-1].isupper():
         # "AX-4471/c", or "AX-4471 Rev. C"
         apart = rf"[\W_]{{0,4}}(?:[^\W\d_]+[\W_]{{1,2}})?{parts[-1]}"
         last = parts[-1] if of_form else runs[-1]
-        joined = r"[\W_]?".join(parts[:-1]) + rf"(?:[^\w\s]?{last}|{apart})"
-    return rf"{start}{joined}(?!\w)"
+        joint = _APART.join(parts[:-1]) + rf"(?:[^\w\s]?{last}|{apart})"
+    return rf"{start}{joint}(?!\w)"
 
 
 def _run(run: str, of_form: bool, zeros: str = "0*") -> str:
-    """A pattern for letters or for a number, or for as many others."""
+    """A pattern for letters or for a number, or for as many others. A long number may be written
+    in groups."""
     if run.isdigit():
-        digits = rf"\d{{{len(run)}}}" if of_form else run
-        return f"{zeros}{digits}" if len(run) >= LONG else digits
+        digits = [r"\d"] * len(run) if of_form else list(run)
+        return zeros + _WITHIN_RUN.join(digits) if len(run) >= LONG else "".join(digits)
     if of_form:
         return rf"[^\W\d_a-z]{{{len(run)}}}" if run.isupper() else r"[^\W\d_]+"
-    return f"(?-i:{run})" if len(run) == 1 else re.escape(run)
+    if len(run) == 1:
+        return f"(?-i:{run})" if run.isupper() else run
+    return _WITHIN_RUN.join(run) if len(run) <= LONG else re.escape(run)
+
+
+def _pattern_of_day(day: str, of_form: bool) -> str:
+    """As `iso_dates` writes it, or with two digits of its year."""
+    if of_form:
+        return r"(?<![\w-])" + re.sub(r"\d", r"\\d", day) + r"(?![\w-])"
+    ways = [re.escape(way) for way in (day, *short_days(day))]
+    return rf"(?<![\w-])(?:{'|'.join(ways)})(?![\w-])"
 
 
 def _pattern_of_words(name: str, of_form: bool) -> str:
@@ -334,4 +400,4 @@ def _pattern_of_words(name: str, of_form: bool) -> str:
         return rf"(?<!\w)v?{own}(?!\w)"
     if of_form:
         return r"(?<!\w)[^\W\d_a-z][^\W\d_]{2,}(?!\w)"
-    return r"(?<!\w)" + r"[\W_]?".join(map(re.escape, _RUN.findall(name))) + r"(?!\w)"
+    return r"(?<!\w)" + _APART.join(map(pattern_of_word, _RUN.findall(name))) + r"(?!\w)"

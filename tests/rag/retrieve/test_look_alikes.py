@@ -67,7 +67,7 @@ def test_passages_without_words_look_like_nothing():
 def test_words_before_a_number_are_of_its_name_where_passages_have_them_so(question, words):
     texts = ["Bulletin 5 for Pump controller version 7.2.1", "The valve controller, version 4.3.2"]
     texts.append("Order PO-48206 of 3 May 2018")
-    assert words_of_numbers(question, texts) == words
+    assert words_of_numbers(question, _hits(*texts)) == words
 
 
 class _Nothing:

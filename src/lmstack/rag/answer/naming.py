@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.look_alikes import RARE, names_of_others
+from lmstack.rag.retrieve.look_alikes import RARE, groups_asked, names_of_others
 from lmstack.rag.retrieve.retrieval import HitDocuments
 
 __all__ = ["names_another", "names_lacking"]
@@ -32,7 +31,7 @@ def names_lacking(
     ``found``, or among ``hits``."""
     groups = [
         named
-        for group in name_groups(question)
+        for group in groups_asked(question, found or hits)
         if (named := tuple(n for n in group if capitals or any(map(str.isdigit, n))))
     ]
     alike = names_of_others(question, groups, found or hits, documents)

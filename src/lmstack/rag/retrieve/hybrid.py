@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -40,7 +41,7 @@ from lmstack.rag.filters import Filter
 from lmstack.rag.names import holds_together
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Approximate, Ranked, Rows
-from lmstack.rag.retrieve.naming import Naming
+from lmstack.rag.retrieve.naming import Naming, Reader
 from lmstack.rag.words import query_terms
 
 __all__ = [
@@ -232,13 +233,15 @@ def rank_passages(
     k: int,
     config: SearchConfig,
     mode: Mode,
+    read: Reader,
     *,
     where: Filter | None = None,
     held: frozenset[str] | None = None,
     nearest: Nearest | None = None,
 ) -> Ranking:
     """The ``k`` best passages. ``vector`` is that of the query, None in lexical mode; ``held``
-    are the caller's labels, None for the owner. ``nearest`` is asked before vectors are scanned."""
+    are the caller's labels, None for the owner. ``nearest`` is asked before vectors are scanned.
+    ``read`` gives the texts of some rows."""
     # One list alone is not fused: nothing behind its best is looked at.
     depth = max(config.depth, k) if mode == "hybrid" else k
     allowed = corpus.allowed(held, where)
@@ -251,7 +254,7 @@ def rank_passages(
         terms = query_terms(query)
         found["lexical"] = words.search(terms, depth, allowed)
     lists = {name: rows for name, (rows, _) in found.items()}
-    naming = Naming(corpus, query, held)
+    naming = Naming(corpus, query, held, read)
     if len(found) == 2 and vector is not None and config.fusion != "rrf":
         rows = np.union1d(lists["dense"], lists["lexical"])
         named = naming.singled_out(depth, allowed)
@@ -314,6 +317,7 @@ def run_search(
                 k,
                 config,
                 mode,
+                partial(_read, connection, corpus),
                 where=where,
                 held=held,
                 nearest=nearest,
@@ -321,6 +325,15 @@ def run_search(
         )
         for n, query in enumerate(queries)
     ]
+
+
+def _read(connection: sa.Connection, corpus: Corpus, rows: Rows) -> list[str]:
+    """The texts of ``rows`` below their headings; empty for one that is gone."""
+    ids = [int(corpus.chunk_ids[row]) for row in rows]
+    texts = {
+        row.id: f"{row.prefix}\n{row.text}" for row in connection.execute(_TEXTS, {"ids": ids})
+    }
+    return [texts.get(number, "") for number in ids]
 
 
 def _hits(connection: sa.Connection, corpus: Corpus, found: Ranking) -> list[Hit]:
@@ -372,6 +385,9 @@ _PASSAGES = (
     .join_from(chunks, documents, chunks.c.document_id == documents.c.id)
     .join(texts, texts.c.document_id == documents.c.id)
     .where(chunks.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+_TEXTS = sa.select(chunks.c.id, chunks.c.prefix, chunks.c.text).where(
+    chunks.c.id.in_(sa.bindparam("ids", expanding=True))
 )
 
 

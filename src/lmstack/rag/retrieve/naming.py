@@ -17,44 +17,94 @@ query without capitals only numbers are names.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.names import name_groups, spellings
+from lmstack.rag.names import holds_together, is_with_letters, joined, name_groups, spellings
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
+from lmstack.rag.transliteration import pattern_of_word, transliterations
+from lmstack.rag.words import STOP_WORDS, fold, tokens_in
 
-__all__ = ["Naming"]
+__all__ = ["Naming", "Reader"]
+
+Reader = Callable[[Rows], list[str]]
+# Passages of a name whose texts are read.
+READ = 128
+# Signs of an identifier by which it is looked for in pieces.
+LONGEST, PIECES = 24, 6
+# Of a word without a capital: the share of the passages that hold a name, and how many are read.
+SHARE = 0.1
+SAMPLE = 8
+
+_GOES_ON = re.compile(r"[a-z,] \Z")
+
+
+def _may_part(text: str, place: int) -> bool:
+    """Whether a letter stands on each side of ``place``, or two digits."""
+    around = text[max(0, place - 2) : place + 2]
+    return (len(around) == 4 and around.isdigit()) or text[place - 1 : place + 1].isalpha()
 
 
 class Naming:
     """The names in ``query`` beside the documents of ``corpus`` that a caller with the labels
-    ``held`` may see. ``evidence[n]``: how much of it there is for the document at place ``n``."""
+    ``held`` may see. ``evidence[n]``: how much of it there is for the document at place ``n``.
+    ``read`` gives the texts of some rows."""
 
-    def __init__(self, corpus: Corpus, query: str, held: frozenset[str] | None) -> None:
+    def __init__(
+        self, corpus: Corpus, query: str, held: frozenset[str] | None, read: Reader
+    ) -> None:
         self._corpus = corpus
         self._words = corpus.words(held)
+        self._read = read
         self._known: dict[str, tuple[Rows, Mask, float]] = {}
         self.evidence: npt.NDArray[np.float64] = np.zeros(len(corpus.document_ids))
         self._begins: list[tuple[tuple[str, ...], Mask]] = []
-        groups = name_groups(query)
+        groups = list(map(self._told, name_groups(query, self._written_with_capital(query))))
         seen = corpus.num_visible(held) if groups else 0
         held_by: list[Mask] = []
+        own: list[Mask] = []
         for group in groups:
-            rows = self._rows(group[0])
-            for name in group[1:]:
-                rows = np.intersect1d(rows, self._rows(name), assume_unique=True)
+            rows = self._rows_of(group)
             self._begins.append((group, self._owners(rows[corpus.begins[rows]])))
             held_by.append(self._owners(rows))
+            own.append(self._begins[-1][1])
         there = [holds for holds in held_by if holds.any()]
         if len(there) > 1:
             there.append(np.logical_and.reduce(there))
-        for holds in there:
+        for holds in (*there, *own):
             count = int(np.count_nonzero(holds))
             if count:
                 self.evidence[holds] += math.log(seen / count) / count**2
+
+    def _rows_of(self, group: Sequence[str]) -> Rows:
+        """The passages that hold the ``group``, as far as their texts are read."""
+        rows = reduce(np.intersect1d, map(self._rows, group))
+        if any(map(str.isdigit, "".join(group))):
+            return self._confirmed(rows, group)
+        return rows
+
+    def _told(self, group: tuple[str, ...]) -> tuple[str, ...]:
+        """``group`` without abbreviations before an identifier that no passage has: "SOP LAB-093"
+        where the page says "Standard operating procedure"."""
+        behind = [*group[1:], ""]
+        return tuple(
+            name
+            for name, other in zip(group, behind, strict=True)
+            if len(self._rows(name))
+            or not (name.isupper() and name.isalpha() and is_with_letters(other))
+        )
+
+    def _confirmed(self, rows: Rows, group: Sequence[str]) -> Rows:
+        """Those of ``rows`` whose texts hold ``group``; all where there are too many to read."""
+        if not 0 < len(rows) <= READ:
+            return rows
+        return rows[[holds_together(text, group) for text in self._read(rows)]]
 
     def _rows(self, name: str) -> Rows:
         """The passages that hold ``name``."""
@@ -66,8 +116,59 @@ class Naming:
                     for words in spellings(name)
                 ],
             )
+            for runs in joined(name):
+                for pieces in self._in_pieces(runs):
+                    if len(pieces) <= READ:
+                        rows = np.union1d(rows, self._confirmed(pieces, (name,)))
             self._known[name] = rows, self._owners(rows), self._words.weight(len(rows))
         return self._known[name][0]
+
+    def _in_pieces(self, runs: Sequence[str]) -> Iterator[Rows]:
+        """The passages with words that are ``runs`` when they are put together, wherever they
+        stand: of a text that writes "204 817", those with 204 and 817 for "204817". First those
+        with fewest words."""
+        text = "".join(runs)[:LONGEST]
+        ends = {*accumulate(map(len, runs)), len(text)}
+        cuts = [n for n in range(1, len(text) + 1) if n in ends or _may_part(text, n)]
+        reached: dict[int, Rows | None] = {0: None}
+        for _ in range(PIECES):
+            further: dict[int, Rows | None] = {}
+            for start, held in reached.items():
+                for end in cuts:
+                    if end <= start:
+                        continue
+                    rows = self._words.holding(text[start:end])
+                    if held is not None:
+                        rows = np.intersect1d(held, rows, assume_unique=True)
+                    known = further.get(end)
+                    if len(rows):
+                        further[end] = rows if known is None else np.union1d(known, rows)
+            last = further.pop(len(text), None)
+            if last is not None:
+                yield last
+            reached = further
+
+    def _written_with_capital(self, query: str) -> frozenset[str]:
+        """The words of a ``query`` without capitals that are names in the documents: rare ones
+        that are always written with a capital, also within a sentence."""
+        found = [match.group() for match in tokens_in(fold(query))]
+        if any(any(map(str.isupper, token)) for token in found):
+            return frozenset()
+        return frozenset(
+            token for token in found if token.isalpha() and len(token) > 2 and self._is_name(token)
+        )
+
+    def _is_name(self, word: str) -> bool:
+        if word in STOP_WORDS:
+            return False
+        rows = reduce(np.union1d, map(self._words.holding, transliterations(word)))
+        if not 0 < len(rows) <= len(self._corpus.owners) * SHARE:
+            return False
+        text = "\n".join(fold(text) for text in self._read(rows[:: max(1, len(rows) // SAMPLE)]))
+        pattern = rf"(?<!\w)(?:{pattern_of_word(word)})(?!\w)"
+        found = list(re.finditer(pattern, text, re.IGNORECASE))
+        within = any(_GOES_ON.search(text, 0, each.start()) for each in found)
+        return within and all(each.group()[0].isupper() for each in found)
 
     def _owners(self, rows: Rows) -> Mask:
         """The documents of ``rows``."""

@@ -23,10 +23,9 @@ from lmstack.core import ChatModel, Embedder, InputError, Reranker
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.expansion import Span, expand, neighbour_span, section_span
 from lmstack.rag.retrieve.hybrid import Hit, check_query, fuse
-from lmstack.rag.retrieve.look_alikes import names_of_others
+from lmstack.rag.retrieve.look_alikes import groups_asked, names_of_others, unheld
 from lmstack.rag.retrieve.retrieval import (
     HitDocuments,
     RetrievalConfig,
@@ -243,12 +242,13 @@ class _Run:
         if not reads_most(reranker.info, languages):
             return hits, {}, f"skipped: {reranker.info.name} does not read these passages"
         query = self.queries[0]
-        names = names_of_others(query, name_groups(query), hits, self._documents)
-        named = {number for number, others in names.items() if not others}
+        names = names_of_others(query, groups_asked(query, hits), hits, self._documents)
+        nobody = unheld(hits)
+        named = {number for number, others in names.items() if nobody.issuperset(others)}
         others = names.keys() - named
-        first = {hit.document_id for hit in hits[:depth]}
+        first = list(dict.fromkeys(hit.document_id for hit in hits))[:depth]
         # Elsewhere a model tells passages apart better than names do.
-        if not named or 2 * len(first & others) <= len(first):
+        if not named or 2 * len(others.intersection(first)) <= len(first):
             named, others = set(), set()
         hits = with_read(hits, depth, named)
         found = rescore(reranker, query, hits, depth, config.rerank_weight, others)
