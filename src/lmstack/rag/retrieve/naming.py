@@ -42,7 +42,13 @@ LONGEST, PIECES = 24, 6
 SHARE = 0.1
 SAMPLE = 8
 
-_GOES_ON = re.compile(r"[a-z,] \Z")
+_GOES_ON = re.compile("[a-z,] ")
+
+
+def _evidence(holds: Mask, seen: int) -> npt.NDArray[np.float64]:
+    """What it says for each document that it is one of those that ``holds``, of all ``seen``."""
+    count = max(1, int(np.count_nonzero(holds)))
+    return holds * (math.log(max(seen, count) / count) / count**2)
 
 
 def _may_part(text: str, place: int) -> bool:
@@ -68,19 +74,18 @@ class Naming:
         groups = list(map(self._told, name_groups(query, self._written_with_capital(query))))
         seen = corpus.num_visible(held) if groups else 0
         held_by: list[Mask] = []
-        own: list[Mask] = []
         for group in groups:
             rows = self._rows_of(group)
-            self._begins.append((group, self._owners(rows[corpus.begins[rows]])))
+            begins = self._owners(rows[corpus.begins[rows]])
+            self._begins.append((group, begins))
             held_by.append(self._owners(rows))
-            own.append(self._begins[-1][1])
+            # Of those that hold it, those that begin with it: others may only mention it.
+            self.evidence += np.maximum(_evidence(held_by[-1], seen), _evidence(begins, seen))
+        told = {name for group in groups for name in group}
+        self._known = {name: known for name, known in self._known.items() if name in told}
         there = [holds for holds in held_by if holds.any()]
         if len(there) > 1:
-            there.append(np.logical_and.reduce(there))
-        for holds in (*there, *own):
-            count = int(np.count_nonzero(holds))
-            if count:
-                self.evidence[holds] += math.log(seen / count) / count**2
+            self.evidence += _evidence(np.logical_and.reduce(there), seen)
 
     def _rows_of(self, group: Sequence[str]) -> Rows:
         """The passages that hold the ``group``, as far as their texts are read."""
@@ -167,7 +172,7 @@ class Naming:
         text = "\n".join(fold(text) for text in self._read(rows[:: max(1, len(rows) // SAMPLE)]))
         pattern = rf"(?<!\w)(?:{pattern_of_word(word)})(?!\w)"
         found = list(re.finditer(pattern, text, re.IGNORECASE))
-        within = any(_GOES_ON.search(text, 0, each.start()) for each in found)
+        within = any(_GOES_ON.fullmatch(text[: each.start()][-2:]) for each in found)
         return within and all(each.group()[0].isupper() for each in found)
 
     def _owners(self, rows: Rows) -> Mask:
