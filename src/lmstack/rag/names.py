@@ -11,14 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise, product
 
 from lmstack.rag.dates import days_meant, is_date, iso_dates, short_days, words_of_date
 from lmstack.rag.transliteration import pattern_of_word, transliterations
 from lmstack.rag.words import STOP_WORDS, fold, tokens_in
 
-__all__ = ["holds_together", "is_with_letters", "joined", "name_groups", "ordinal_of", "spellings"]
+__all__ = [
+    "holds_together",
+    "is_with_letters",
+    "joined",
+    "name_groups",
+    "only_mentions",
+    "ordinal_of",
+    "spellings",
+]
 
 # From so many digits on a number says enough without the letters before it.
 LONG = 5
@@ -37,7 +45,6 @@ _UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
 _APART = r"[\W_]{0,2}"
 _WITHIN_RUN = r"[^\w\n]?"
 _YEAR = re.compile(r"(?:19|20)\d\d")
-# The first lines of a text: what it is of stands there.
 _HEAD = re.compile(r"(?:\s*\S.*){,4}")
 _HEAD_LENGTH = 300
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
@@ -283,12 +290,31 @@ def ordinal_of(text: str, name: Sequence[str]) -> int | None:
     place = _place(text, name)
     if place is None or (len(name) == 1 and not _has_digit(name[0])):
         return place and 0
-    telling = [word for word in name if _long_run(word)][:1] or name
-    form = r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
     # A heading in capitals is nobody's name.
-    return len(
-        {each for each in re.findall(form, text[:place]) if _has_digit(each) or not each.isupper()}
-    )
+    others = re.findall(_form(name), text[:place])
+    return len({each for each in others if _has_digit(each) or not each.isupper()})
+
+
+def only_mentions(text: str, name: Sequence[str]) -> bool:
+    """Whether another of the form of ``name``, which has a digit, stands at the head of ``text``,
+    and this one further down: it is of the other one, then."""
+    text = iso_dates(fold(text))
+    place, head = _place(text, name), _end_of_head(text)
+    if place is None or place < head or not any(map(_has_digit, name)):
+        return False
+    return re.search(_form(name), text[:head]) is not None
+
+
+def _form(name: Sequence[str]) -> str:
+    """A pattern for any other name of its form."""
+    telling = [word for word in name if _long_run(word)][:1] or name
+    return r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
+
+
+def _end_of_head(text: str) -> int:
+    """Where the first lines of ``text`` end, which say what it is of."""
+    found = _HEAD.match(text)
+    return min(found.end(), _HEAD_LENGTH) if found else 0
 
 
 def _place(text: str, name: Sequence[str]) -> int | None:
@@ -305,16 +331,11 @@ def _place(text: str, name: Sequence[str]) -> int | None:
             return min(n[0] for n in near)
     # "PHA-006: Hand washing" and "Version 2.3" on the next line; "Security advisory for Cartwright"
     # and then, further down, "Fixed in: 7.4.19".
-    words = [others for word, others in zip(name, places, strict=True) if not _has_digit(word)]
-    numbers = [others for word, others in zip(name, places, strict=True) if _has_digit(word)]
-    head = min(_HEAD.match(text).end(), _HEAD_LENGTH)
-    if numbers and all(each and each[0] < head for each in words or places):
-        return (
-            min((each[0] for each in (*words, *numbers) if each), default=None)
-            if all(numbers)
-            else None
-        )
-    return None
+    head = _end_of_head(text)
+    words = [n for n, word in enumerate(name) if not _has_digit(word)] or range(len(name))
+    if is_person or not all(places) or any(places[n][0] >= head for n in words):
+        return None
+    return min(others[0] for others in places)
 
 
 def _parted_by_words(text: str, places: Sequence[int], name: Sequence[str]) -> bool:
@@ -324,7 +345,7 @@ def _parted_by_words(text: str, places: Sequence[int], name: Sequence[str]) -> b
     return any(len(word) > 1 for part in between for word in _RUN.findall(part))
 
 
-@cache
+@lru_cache(4096)
 def _pattern(name: str, *, of_form: bool = False) -> str:
     """For ``name`` in whatever way it is written, or for any other name of its form."""
     days = [name] if is_date(name) else days_meant(name)

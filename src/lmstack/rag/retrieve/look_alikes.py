@@ -14,7 +14,7 @@ import numpy as np
 
 from lmstack.rag.dates import iso_dates
 from lmstack.rag.disjoint_sets import DisjointSets
-from lmstack.rag.names import name_groups, ordinal_of
+from lmstack.rag.names import name_groups, only_mentions, ordinal_of
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
 from lmstack.rag.words import STOP_WORDS
@@ -88,36 +88,35 @@ def names_of_others(
         return {}
     alike, kinds = look_alikes(hits)
     nobody = unheld(hits)
+    held = [g for g in rare if nobody.isdisjoint(g)]
     found: dict[int, tuple[str, ...]] = {}
     places: dict[int, int] = {}
     told = set(alike)
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
         lacking = [name for g in rare if any(hit.names.get(n, 0) < 0 for n in g) for name in g]
-        if nobody.issuperset(lacking):
+        if not lacking or (held and nobody.issuperset(lacking)):
             text = _text(hit, documents)
-            ordinals = {tuple(g): ordinal_of(text, g) for g in rare if nobody.isdisjoint(g)}
-            away = [
-                name for group, ordinal in ordinals.items() if ordinal is None for name in group
-            ]
-            if any(map(_NUMBER.search, away)):
-                told.add(number)
+            ordinals = [ordinal_of(text, group) for group in held]
+            away = [n for g, o in zip(held, ordinals, strict=True) if o is None for n in g]
+            # Its words are there, the number that they would be is not.
+            told |= {number} if any(map(_NUMBER.search, away)) else set()
+            if number in alike:
+                away += [name for group in held if only_mentions(text, group) for name in group]
             lacking += away or _other_words(text, before, only=only)
             if rare and nobody.issuperset(lacking):
-                places[number] = sum(ordinal or 0 for ordinal in ordinals.values())
+                places[number] = sum(ordinal or 0 for ordinal in ordinals)
         found[number] = tuple(lacking)
     told |= {number for number in places if not found[number]}
-    # Where one of a kind is meant, no other one is.
     soonest: dict[int, int] = {}
     for number, place in places.items():
         soonest[kinds[number]] = min(place, soonest.get(kinds[number], place))
     for number, place in places.items():
         if place > soonest[kinds[number]]:
             found[number] = tuple(name for group in groups for name in group)
+    # Where one of a kind is meant, no other one is.
     meant = {kinds[number] for number in places if number in alike}
-    return {
-        number: names for number, names in found.items() if number in told or kinds[number] in meant
-    }
+    return {n: names for n, names in found.items() if n in told or kinds[n] in meant}
 
 
 def _text(hit: Hit, documents: HitDocuments) -> str:
