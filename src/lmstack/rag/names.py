@@ -45,8 +45,8 @@ _UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
 _APART = r"[\W_]{0,2}"
 _WITHIN_RUN = r"[^\w\n]?"
 _YEAR = re.compile(r"(?:19|20)\d\d")
-_HEAD = re.compile(r"(?:\s*\S.*){,4}")
-_HEAD_LENGTH = 300
+# The first lines of a text, as far as they are short: they say what it is of.
+_HEAD = re.compile(r"(?:\s*\S.{,99}(?:\n|\Z)){,4}")
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
 # Signs between two words of one name.
 _BETWEEN = 4
@@ -290,31 +290,38 @@ def ordinal_of(text: str, name: Sequence[str]) -> int | None:
     place = _place(text, name)
     if place is None or (len(name) == 1 and not _has_digit(name[0])):
         return place and 0
-    # A heading in capitals is nobody's name.
-    others = re.findall(_form(name), text[:place])
-    return len({each for each in others if _has_digit(each) or not each.isupper()})
+    return len(_others(text[:place], name))
 
 
 def only_mentions(text: str, name: Sequence[str]) -> bool:
     """Whether another of the form of ``name``, which has a digit, stands at the head of ``text``,
-    and this one further down: it is of the other one, then."""
+    and this one further down or nowhere: it is of the other one, then."""
     text = iso_dates(fold(text))
     place, head = _place(text, name), _end_of_head(text)
-    if place is None or place < head or not any(map(_has_digit, name)):
+    if (place is not None and place < head) or not any(map(_has_digit, name)):
         return False
-    return re.search(_form(name), text[:head]) is not None
+    return bool(_others(text[:head], name))
 
 
-def _form(name: Sequence[str]) -> str:
-    """A pattern for any other name of its form."""
-    telling = [word for word in name if _long_run(word)][:1] or name
-    return r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in telling)
+def _others(text: str, name: Sequence[str]) -> set[str]:
+    """What is of the form of ``name`` in ``text``: of its long number or else of each number, or
+    of all of its words."""
+    numbers = [word for word in name if _has_digit(word)]
+    if not numbers:
+        form = r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in name)
+        # A heading in capitals is nobody's name.
+        return {each for each in re.findall(form, text) if not each.isupper()}
+    return {
+        each.group()
+        for word in [word for word in numbers if _long_run(word)][:1] or numbers
+        for each in re.finditer(_pattern(word, of_form=True), text)
+        if not re.fullmatch(_pattern(word), each.group(), re.IGNORECASE)
+    }
 
 
 def _end_of_head(text: str) -> int:
-    """Where the first lines of ``text`` end, which say what it is of."""
     found = _HEAD.match(text)
-    return min(found.end(), _HEAD_LENGTH) if found else 0
+    return found.end() if found else 0
 
 
 def _place(text: str, name: Sequence[str]) -> int | None:
@@ -395,6 +402,8 @@ def _joint(name: str, of_form: bool) -> str:
 def _run(run: str, of_form: bool, zeros: str = "0*") -> str:
     """A pattern for letters or for a number, or for as many others. A long number may be written
     in groups."""
+    if of_form and _YEAR.fullmatch(run):
+        return _YEAR.pattern
     if run.isdigit():
         digits = [r"\d"] * len(run) if of_form else list(run)
         return zeros + _WITHIN_RUN.join(digits) if len(run) >= LONG else "".join(digits)

@@ -29,6 +29,8 @@ _WORD = re.compile(r"[^\W_]+")
 ALIKE = 0.4
 # Names that one passage in ten holds say little of which document is meant.
 RARE = math.log(10)
+# Digits of a number that says something though it is not rare.
+_DIGITS = 4
 
 
 def look_alikes(hits: Sequence[Hit]) -> tuple[set[int], dict[int, int]]:
@@ -90,7 +92,9 @@ def names_of_others(
     nobody = unheld(hits)
     held = [g for g in rare if nobody.isdisjoint(g)]
     found: dict[int, tuple[str, ...]] = {}
-    places: dict[int, int] = {}
+    # Years are not rare, and decide between those that hold what is.
+    years = [g for g in groups if g not in rare and sum(map(str.isdigit, "".join(g))) >= _DIGITS]
+    places: dict[int, tuple[int, int]] = {}
     told = set(alike)
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
@@ -102,13 +106,18 @@ def names_of_others(
             # Its words are there, the number that they would be is not.
             told |= {number} if any(map(_NUMBER.search, away)) else set()
             if number in alike:
-                away += [name for group in held if only_mentions(text, group) for name in group]
+                others = (group for group in (*held, *years) if only_mentions(text, group))
+                away += [name for group in others for name in group]
             lacking += away or _other_words(text, before, only=only)
             if rare and nobody.issuperset(lacking):
-                places[number] = sum(ordinal or 0 for ordinal in ordinals)
+                later = (ordinal_of(text, year) for year in years)
+                places[number] = (
+                    sum(ordinal or 0 for ordinal in ordinals),
+                    sum(len(text) if ordinal is None else ordinal for ordinal in later),
+                )
         found[number] = tuple(lacking)
     told |= {number for number in places if not found[number]}
-    soonest: dict[int, int] = {}
+    soonest: dict[int, tuple[int, int]] = {}
     for number, place in places.items():
         soonest[kinds[number]] = min(place, soonest.get(kinds[number], place))
     for number, place in places.items():
