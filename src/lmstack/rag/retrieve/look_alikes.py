@@ -129,10 +129,10 @@ def names_of_others(
 
 
 def _text(hit: Hit, documents: HitDocuments) -> str:
-    """That of the document of ``hit`` below its title."""
+    """That of the document of ``hit`` below its title, unless that is the number of a file."""
     document = documents.of(hit)
     title, text = (hit.prefix, hit.text) if document is None else (document.title, document.text)
-    return f"{title}\n{text}"
+    return text if title.isdigit() else f"{title}\n{text}"
 
 
 def _other_words(text: str, before: Mapping[str, Sequence[str]], *, only: bool) -> list[str]:
