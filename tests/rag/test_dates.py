@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.dates import iso_dates, words_of_date
+from lmstack.rag.dates import days_meant, iso_dates, short_days, words_of_date
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_the_words_of_a_day_are_looked_for_in_each_way_to_write_it():
 def test_a_month_is_written_in_one_way(written):
     assert iso_dates(f"for {written}.") == "for 2019-05."
     assert ("05", "2019") in words_of_date("2019-05")
+
+
+@pytest.mark.parametrize("before", ["Tuesday, ", "tuesday ", "Tuesday the "])
+def test_a_weekday_before_a_day_says_nothing_more(before):
+    assert iso_dates(f"on {before}14 May 2019") == "on 2019-05-14"
+    assert iso_dates(f"each {before}we meet") == f"each {before}we meet"
+
+
+def test_two_digits_of_a_year_may_mean_either_century_and_no_other_day():
+    assert days_meant("26.4.21") == ["2021-04-26", "1921-04-26"]
+    assert days_meant("26.14.21") == days_meant("4.1") == []
+    assert short_days("2021-04-26") == ["26.04.21", "26.4.21"]
+    assert short_days("2021-04") == []
+    assert ("26.4.21",) in words_of_date("2021-04-26")

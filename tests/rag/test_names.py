@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.rag.names import holds_together, joined, name_groups, ordinal_of, spellings
+from lmstack.rag.names import (
+    holds_together,
+    joined,
+    name_groups,
+    only_mentions,
+    ordinal_of,
+    spellings,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +47,11 @@ from lmstack.rag.names import holds_together, joined, name_groups, ordinal_of, s
         ("checksum of Orbit 6.3.31?", [("Orbit", "6.3.31")]),
         ("WHAT IS IT IN HALL 7", [("7",)]),
         ("Keller's lamp and Vega's", [("Vega",)]),
+        ("weight on DN 204 817", [("DN-204817",)]),
+        ("weight on 204 817 and in room 4 311", [("204817",), ("4", "311")]),
+        ("seal of 1WS 33106 H", [("1-WS-33106-H",)]),
+        ("badge of KN AB 123 2019", [("KN", "AB-123", "2019")]),
+        ("late shift on Monday, 6 May 2007", [("2007-05-06",)]),
         ("", []),
     ],
 )
@@ -79,6 +91,28 @@ def test_names_and_numbers_that_follow_one_another_are_one(text, groups):
         ("Falkner and Orla Moser", ("Orla", "Falkner"), False),
         ("Orla K. Falkner", ("Orla", "Falkner"), True),
         ("Engstr\u00f6m", ("Engstrom",), True),
+        ("note DN 204 817", ("204817",), True),
+        ("note DN 204\u00a0817", ("DN-204817",), True),
+        ("note DN-204.817", ("dn-204817",), True),
+        ("note DN204817", ("204817",), True),
+        ("note 204817", ("DN-204817",), True),
+        ("note DN 1204 817", ("204817",), False),
+        ("note DN 204 8175", ("204817",), False),
+        ("pages 204, 817", ("204817",), False),
+        ("plate KN-RW 870", ("KNRW-870",), True),
+        ("serial 7ZH-44530-L", ("7-zh-44530-l",), True),
+        ("serial 7ZH44530L", ("7-ZH-44530-L",), True),
+        ("serial 7ZH-44530-K", ("7-zh-44530-l",), False),
+        ("on 26.04.21", ("2021-04-26",), True),
+        ("on 26 April 2021", ("26.4.21",), True),
+        ("version 26.4.21", ("26.4.21",), True),
+        ("Kr\u00fcger, J\u00f6rg", ("Joerg", "Krueger"), True),
+        ("Kr\u00fcger, J\u00f6rg", ("jorg", "kruger"), True),
+        ("Krueger, Joerg", ("Jorg", "Kruger"), True),
+        ("S\u00f8ren Vo\u00df", ("Soeren", "Voss"), True),
+        ("Kr\u00fcger, J\u00f6rg", ("Jorg", "Kriger"), False),
+        ("# PHA-006: Hand washing\n\nVersion 2.3", ("PHA-006", "2.3"), True),
+        ("# PHA-006: Hand washing\n\nVersion 2.4", ("PHA-006", "2.3"), False),
     ],
 )
 def test_the_words_of_a_name_stand_near_one_another_whatever_their_order(text, name, found):
@@ -120,12 +154,46 @@ def test_another_one_counts_however_it_is_written():
     assert ordinal_of("file 048199 of 2013, see CLM/2014/048213", ("2014", "CLM-48213")) == 1
 
 
+def test_another_version_counts_though_a_word_stands_before_it():
+    text = "HYG-027, version 3.5\nIt supersedes HYG-027, version 3.4."
+    assert ordinal_of(text, ("HYG-027", "3.4")) == 1
+    assert ordinal_of(text, ("HYG-027", "3.5")) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("Report 48199\n\nIt follows up report 48207.", ("48207",), True),
+        ("Report 48207\n\nIt follows up report 48199.", ("48207",), False),
+        ("Report\n\nIt follows up report 48207.", ("48207",), False),
+        # Of two years one is that of the document; a number of four digits is no year.
+        ("KN-FU 655 / 2018\n\nFirst registered in 2016.", ("2016",), True),
+        ("Report 4711\n\nIt was written in 2016.", ("2016",), False),
+        # Capitals are no form that says so much.
+        ("Laboratory Report\n\nPatient Otto Roth", ("Otto", "Roth"), False),
+    ],
+)
+def test_what_stands_below_another_of_its_form_at_the_head_is_mentioned(text, name, found):
+    text = text.replace("\n\n", "\n\n" + "All seals were renewed before it was closed. " * 3)
+    assert only_mentions(text, name) == found
+
+
+def test_words_that_are_known_as_names_need_no_capital():
+    assert name_groups("ferritin of linus d\u00f6ring", {"linus", "doring"}) == [
+        ("linus", "doring")
+    ]
+    assert name_groups("linus ferritin", {"linus"}) == [("linus",)]
+
+
 def test_a_name_is_looked_for_in_all_ways_to_write_it():
     assert spellings("4.1") == [("4.1",), ("v4.1",)]
     assert spellings("v4.1") == [("4.1",), ("v4.1",)]
     assert {("140317",), ("PO140317",), ("0140317",)} < set(spellings("PO-140317"))
     assert spellings("2019-13-04") == [("2019", "13", "04")]
     assert joined("2019-13-04") == [["2019", "13", "04"]]
+    assert joined("DN-204817") == [["DN", "204817"], ["204817"]]
+    assert joined("2019-05-14") == joined("4.1") == joined("Orla") == []
+    assert {("mueller",), ("muller",)} <= set(spellings("mueller"))
     # The last digit may stand apart, and be left out of what is asked.
     assert {("482913", "7"), ("4829137",)} < set(spellings("MSKU-4829137"))
     assert ("MSKU4829137",) in spellings("MSKU-482913")

@@ -31,7 +31,8 @@ _OF_MONTH = re.compile(
     re.IGNORECASE,
 )
 _WEEKDAY = re.compile(
-    r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+(?:the\s+)?(?=\d{4}-\d\d-\d\d)"
+    r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+(?:the\s+)?(?=\d{4}-\d\d-\d\d)",
+    re.IGNORECASE,
 )
 # "26.4.21" may be a version too.
 _SHORT = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d\d)")

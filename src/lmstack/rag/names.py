@@ -48,8 +48,8 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 # The first lines of a text, as far as they are short: they say what it is of.
 _HEAD = re.compile(r"(?:\s*\S.{,99}(?:\n|\Z)){,4}")
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
-# Signs between two words of one name.
-_BETWEEN = 4
+# Signs between two words of one name, and where one is a number: ", version ".
+_BETWEEN, _BESIDE = 4, 10
 # Words between an identifier and a letter that is the last part of it: "AX-4471 in revision C".
 _WITHIN = 2
 
@@ -330,8 +330,8 @@ def _place(text: str, name: Sequence[str]) -> int | None:
         [found.start() for found in re.finditer(_pattern(word), text, re.IGNORECASE)]
         for word in name
     ]
-    room = sum(map(len, name)) + _BETWEEN * (len(name) - 1)
     is_person = not any(map(_has_digit, name))
+    room = sum(map(len, name)) + (_BETWEEN if is_person else _BESIDE) * (len(name) - 1)
     for first in places[0]:
         near = [[other for other in others if abs(other - first) <= room] for others in places]
         if all(near) and not (is_person and _parted_by_words(text, [n[0] for n in near], name)):
@@ -342,7 +342,7 @@ def _place(text: str, name: Sequence[str]) -> int | None:
     words = [n for n, word in enumerate(name) if not _has_digit(word)] or range(len(name))
     if is_person or not all(places) or any(places[n][0] >= head for n in words):
         return None
-    return min(others[0] for others in places)
+    return max(others[0] for others, word in zip(places, name, strict=True) if _has_digit(word))
 
 
 def _parted_by_words(text: str, places: Sequence[int], name: Sequence[str]) -> bool:

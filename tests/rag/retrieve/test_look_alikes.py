@@ -8,7 +8,12 @@ import pytest
 
 from lmstack.rag.names import holds_together, name_groups
 from lmstack.rag.retrieve.hybrid import Hit
-from lmstack.rag.retrieve.look_alikes import look_alikes, names_of_others, words_of_numbers
+from lmstack.rag.retrieve.look_alikes import (
+    look_alikes,
+    names_of_others,
+    unheld,
+    words_of_numbers,
+)
 
 
 def _hits(*texts: str, document: int | None = None) -> list[Hit]:
@@ -148,3 +153,28 @@ def test_what_has_a_name_sooner_only_outdoes_what_looks_like_it():
 
 def test_where_nothing_is_named_no_document_is_another():
     assert _others("who issued it?", *_hits(*REPORTS)) == {}
+
+
+def test_a_year_decides_between_those_that_hold_what_is_rarer():
+    said = "Inspection KN-JX 799 / {}. Compare report KN-JX 799 / {}, which is in the papers."
+    own, mention = said.format(2018, 2020), said.format(2016, 2018)
+    groups = [("JX-799",), ("2018",)]
+    hits = [replace(hit, names={"JX-799": 7.0, "2018": 1.5}) for hit in _hits(mention, own)]
+    names = names_of_others("mileage of JX 799 in 2018", groups, hits, _Nothing())
+    assert names[2] == ()
+    assert "2018" in names[1]
+
+
+def test_a_name_that_nobody_holds_does_not_hide_who_holds_the_others():
+    said = "Report of the laboratory on {}. The sample was centrifuged at once."
+    hits = [
+        replace(hit, names={"Ahlborn": -9.0, "Tanja": held, "Roth": held})
+        for hit, held in zip(
+            _hits(said.format("Tanja Roth"), said.format("Otto Vogt")), (5.0, -5.0), strict=True
+        )
+    ]
+    groups = [("Ahlborn",), ("Tanja", "Roth")]
+    names = names_of_others("Ms Ahlborn asks about Tanja Roth", groups, hits, _Nothing())
+    assert unheld(hits) == {"Ahlborn"}
+    # No answer, and still the one that comes first.
+    assert names == {1: ("Ahlborn",), 2: ("Ahlborn", "Tanja", "Roth")}

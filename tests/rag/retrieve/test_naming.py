@@ -158,3 +158,59 @@ def test_of_many_that_hold_a_name_those_that_begin_with_it_are_found(tmp_path, m
         index.update([folder])
         hits = index.search("Salary of clerk Orla Vogt", 6)
         assert any(hit.path.endswith("17.txt") for hit in hits)
+
+
+def _index(tmp_path, make_embedder, texts):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for n, text in enumerate(texts):
+        (folder / f"{n:02}.md").write_text(text)
+    index = Index.open(tmp_path / "index", make_embedder())
+    index.update([folder])
+    return index
+
+
+@pytest.mark.parametrize("asked", ["DN204817", "dn204817", "DN-204817", "204817", "204 817"])
+def test_a_number_is_found_in_whatever_pieces_the_text_writes_it(tmp_path, make_embedder, asked):
+    """Every other note has the same pieces, and not beside one another."""
+    notes = [
+        f"Note DN {n} 500. Pallets: {204 + n % 2 * 613}, of 817 and 204." for n in range(300, 330)
+    ]
+    notes[7] = f"Note DN 204 817. {FILLER}"
+    with _index(tmp_path, make_embedder, notes) as index:
+        hits = index.search(f"weight on note {asked}", 10)
+        assert [hit.path[-5:] for hit in hits if hit.named > 0] == ["07.md"]
+
+
+def test_words_of_a_date_in_one_passage_are_no_date(tmp_path, make_embedder):
+    days = [
+        f"Record of 2{n % 8}.0{n % 9 + 1}.20{n + 10}. June, 15 guests, 2024." for n in range(40)
+    ]
+    days[7] = f"Record of 15.06.2024. {FILLER}"
+    with _index(tmp_path, make_embedder, days) as index:
+        hits = index.search("record of the 15th of june 2024", 10)
+        assert [hit.path[-5:] for hit in hits if hit.names["2024-06-15"] > 0] == ["07.md"]
+        assert [hit.path[-5:] for hit in hits if hit.named > 0] == ["07.md"]
+
+
+def test_words_without_a_capital_are_names_where_the_documents_write_them_so(
+    tmp_path, make_embedder
+):
+    people = ["Karim", "Okke", "Malte", "Jana"]
+    letters = [f"Report on the sample of {people[n % 4]} Wulff. {FILLER}" for n in range(44)]
+    letters[7] = f"Report on the sample of J\u00f6rg M\u00fcller. {FILLER}"
+    with _index(tmp_path, make_embedder, letters) as index:
+        first, second, *_ = index.search("sample of joerg mueller", 10)
+        assert first.path.endswith("07.md")
+        assert set(first.names) == {"joerg", "mueller"}
+        assert first.named > 0 == second.named
+        # These are written small, or in every second document.
+        assert not index.search("pump of wulff", 1)[0].names
+
+
+def test_an_abbreviation_that_no_document_writes_says_nothing(tmp_path, make_embedder):
+    pages = [f"Operating procedure LAB-{n:03}, version 4.{n % 6}" for n in range(1, 30)]
+    with _index(tmp_path, make_embedder, pages) as index:
+        (first,) = index.search("approver SOP LAB 007 4.1", 1)
+        assert first.path.endswith("06.md")
+        assert set(first.names) == {"LAB-007", "4.1"}

@@ -90,9 +90,7 @@ class Naming:
     def _rows_of(self, group: Sequence[str]) -> Rows:
         """The passages that hold the ``group``, as far as their texts are read."""
         rows = reduce(np.intersect1d, map(self._rows, group))
-        if any(map(str.isdigit, "".join(group))):
-            return self._confirmed(rows, group)
-        return rows
+        return self._confirmed(rows, group) if len(group) > 1 else rows
 
     def _told(self, group: tuple[str, ...]) -> tuple[str, ...]:
         """``group`` without abbreviations before an identifier that no passage has: "SOP LAB-093"
@@ -106,8 +104,9 @@ class Naming:
         )
 
     def _confirmed(self, rows: Rows, group: Sequence[str]) -> Rows:
-        """Those of ``rows`` whose texts hold ``group``; all where there are too many to read."""
-        if not 0 < len(rows) <= READ:
+        """Those of ``rows`` whose texts hold ``group``; all where there are too many to read, or
+        where it has no digit."""
+        if not 0 < len(rows) <= READ or not any(map(str.isdigit, "".join(group))):
             return rows
         return rows[[holds_together(text, group) for text in self._read(rows)]]
 
@@ -121,6 +120,7 @@ class Naming:
                     for words in spellings(name)
                 ],
             )
+            rows = self._confirmed(rows, (name,))
             for runs in joined(name):
                 for pieces in self._in_pieces(runs):
                     if len(pieces) <= READ:
