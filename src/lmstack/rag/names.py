@@ -10,9 +10,9 @@ follow one another are a group: ("Anna", "Keller"), ("BIO-119",).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import groupby, islice, pairwise, product
 
 from lmstack.rag.dates import days_meant, is_date, iso_dates, short_days, words_of_date
 from lmstack.rag.transliteration import pattern_of_word, transliterations
@@ -20,11 +20,11 @@ from lmstack.rag.words import STOP_WORDS, fold, tokens_in
 
 __all__ = [
     "holds_together",
-    "is_with_letters",
     "joined",
     "name_groups",
     "only_mentions",
     "ordinal_of",
+    "says_enough",
     "spellings",
 ]
 
@@ -38,7 +38,7 @@ _PARTED = re.compile(r"[\n,;:!?()]")
 _ABBREVIATION = re.compile(r"[^\W\d_]{2,4}")
 _WITHOUT_VOWEL = re.compile(r"[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,2}")
 # Numbers and letters of an identifier by which it is looked for.
-_RUNS = 6
+_RUNS, _WAYS = 6, 64
 # "MWh", "URLs", "kHz": units, and abbreviations in the plural.
 _UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
 # Signs between the letters and numbers of an identifier, and between the digits of a number.
@@ -92,7 +92,7 @@ def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]
     ):
         del written[0]
     return [
-        tuple(_identifiers(group))
+        tuple(_rows_of_numbers(_identifiers(group)))
         for group in written
         if len(group) < 2 or any(len(word) > 1 for word in group)
     ]
@@ -178,7 +178,8 @@ def _identifiers(group: Sequence[str]) -> Iterator[str]:
         elif len(word) > 1 and word.isupper() and word.isalpha() and _number_behind(group, place):
             letters = word
         elif names and _goes_with(before, names[-1], word):
-            apart = "" if word.isdigit() and before.isdigit() else "-"
+            grouped = word.isdigit() and before.isdigit() and len(_RUN.findall(names[-1])) < 3
+            apart = "" if grouped else "-"
             names[-1] += apart + word
         elif _has_digit(word):
             name = "-".join(map(_without_zeros, _RUN.findall(word)))
@@ -193,6 +194,13 @@ def _identifiers(group: Sequence[str]) -> Iterator[str]:
     yield from names
 
 
+def _rows_of_numbers(names: Iterable[str]) -> Iterator[str]:
+    """``names``, where three numbers or more in a row are one: "0441 23 45 67"."""
+    for number, row in groupby(names, str.isdigit):
+        found = list(row)
+        yield from ["-".join(found)] if number and len(found) > 2 else found
+
+
 def _goes_with(before: str, name: str, word: str) -> bool:
     """Whether ``word`` goes on with the identifier ``name``, whose last word is ``before``."""
     if is_date(before) or "." in before or not _has_digit(before):
@@ -201,10 +209,10 @@ def _goes_with(before: str, name: str, word: str) -> bool:
         return _is_identifier(name) or len(name) >= LONG
     if not word.isdigit():
         return False
-    if before.isdigit():
+    if before.isdigit() and len(_RUN.findall(name)) < 3:
         grouped = len(word) == 3 and len(before) <= 3
         return grouped and len(re.findall(r"\d", name)) + len(word) >= LONG
-    return before.isalnum() and not _YEAR.fullmatch(word)
+    return before.isalnum() and not name.isdigit() and not _YEAR.fullmatch(word)
 
 
 def _without_zeros(run: str) -> str:
@@ -243,7 +251,7 @@ def spellings(name: str) -> list[tuple[str, ...]]:
         return list(product(*map(transliterations, _RUN.findall(name)[:_RUNS])))
     number = _long_run(name)
     if not number:
-        return [tuple(_RUN.findall(name)[:_RUNS])]
+        return list(islice(product(*map(_with_zeros, _RUN.findall(name)[:_RUNS])), _WAYS))
     letters, rest = _around(name, number)
     rows = [number, *(f"{'0' * n}{number}" for n in (1, 2, 3))]
     if letters and len(number) + 1 >= CHECKED:
@@ -252,6 +260,14 @@ def spellings(name: str) -> list[tuple[str, ...]]:
     if len(number) >= CHECKED:
         ways.append((number[:-1], number[-1], *rest))
     return list(dict.fromkeys(ways))
+
+
+def _with_zeros(run: str) -> list[str]:
+    """A number with and without zeros before it; anything else as it is."""
+    if not run.isdigit() or _YEAR.fullmatch(run):
+        return [run]
+    bare = run.lstrip("0") or "0"
+    return list(dict.fromkeys([run, *(f"{'0' * n}{bare}" for n in range(4))]))
 
 
 def joined(name: str) -> list[list[str]]:
@@ -263,9 +279,10 @@ def joined(name: str) -> list[list[str]]:
     return [runs, [number]] if number and len(runs) == 2 and runs[1] == number else [runs]
 
 
-def is_with_letters(name: str) -> bool:
-    """Whether ``name`` is an identifier of letters and digits."""
-    return bool(joined(name)) and any(map(str.isalpha, name))
+def says_enough(name: str) -> bool:
+    """Whether ``name`` is an identifier of so many letters and digits that no word has to stand
+    beside it."""
+    return bool(joined(name)) and sum(map(str.isalnum, name)) >= LONG
 
 
 def _around(name: str, number: str) -> tuple[str, list[str]]:
@@ -371,7 +388,9 @@ def _joint(name: str, of_form: bool) -> str:
     """For an identifier."""
     runs = _RUN.findall(name)
     number = _long_run(name)
-    parts = [_run(run, of_form) for run in runs]
+    # "T-015" is T-15, but 05 is no 5.
+    zeros = "0*" if number or len(runs) > 1 or name.startswith("0") else ""
+    parts = [_run(run, of_form, zeros) for run in runs]
     start = r"(?<!\w)"
     if number:
         place = next(n for n, run in enumerate(runs) if run.lstrip("0") == number)
@@ -405,8 +424,9 @@ def _run(run: str, of_form: bool, zeros: str = "0*") -> str:
     if of_form and _YEAR.fullmatch(run):
         return _YEAR.pattern
     if run.isdigit():
-        digits = [r"\d"] * len(run) if of_form else list(run)
-        return zeros + _WITHIN_RUN.join(digits) if len(run) >= LONG else "".join(digits)
+        digits = [r"\d"] * len(run) if of_form else list(run.lstrip("0") or "0")
+        is_long = len(digits) >= LONG
+        return (zeros if is_long or not of_form else "") + (_WITHIN_RUN * is_long).join(digits)
     if of_form:
         return rf"[^\W\d_a-z]{{{len(run)}}}" if run.isupper() else r"[^\W\d_]+"
     if len(run) == 1:
@@ -427,7 +447,7 @@ def _pattern_of_words(name: str, of_form: bool) -> str:
     if _has_digit(name):
         bare = re.escape(name.lstrip("vV"))
         own = re.sub(r"\d+", r"\\d+", bare) if of_form else bare
-        return rf"(?<!\w)v?{own}(?!\w)"
+        return rf"(?<!\w)(?<!\d\.)v?{own}(?!\w)(?!\.\d)"
     if of_form:
         return r"(?<!\w)[^\W\d_a-z][^\W\d_]{2,}(?!\w)"
     return r"(?<!\w)" + _APART.join(map(pattern_of_word, _RUN.findall(name))) + r"(?!\w)"

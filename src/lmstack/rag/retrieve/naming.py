@@ -25,7 +25,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.names import holds_together, is_with_letters, joined, name_groups, spellings
+from lmstack.rag.names import holds_together, joined, name_groups, says_enough, spellings
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
 from lmstack.rag.transliteration import pattern_of_word, transliterations
@@ -71,7 +71,8 @@ class Naming:
         self._known: dict[str, tuple[Rows, Mask, float]] = {}
         self.evidence: npt.NDArray[np.float64] = np.zeros(len(corpus.document_ids))
         self._begins: list[tuple[tuple[str, ...], Mask]] = []
-        groups = list(map(self._told, name_groups(query, self._written_with_capital(query))))
+        known = self._written_with_capital(query)
+        groups = [self._told(group, query) for group in name_groups(query, known)]
         seen = corpus.num_visible(held) if groups else 0
         held_by: list[Mask] = []
         for group in groups:
@@ -92,16 +93,15 @@ class Naming:
         rows = reduce(np.intersect1d, map(self._rows, group))
         return self._confirmed(rows, group) if len(group) > 1 else rows
 
-    def _told(self, group: tuple[str, ...]) -> tuple[str, ...]:
-        """``group`` without abbreviations before an identifier that no passage has: "SOP LAB-093"
-        where the page says "Standard operating procedure"."""
-        behind = [*group[1:], ""]
-        return tuple(
-            name
-            for name, other in zip(group, behind, strict=True)
-            if len(self._rows(name))
-            or not (name.isupper() and name.isalpha() and is_with_letters(other))
-        )
+    def _told(self, group: tuple[str, ...], query: str) -> tuple[str, ...]:
+        """``group`` without a word before an identifier that no passage has beside it: "SOP
+        LAB-093" where the page says "Standard operating procedure", "Note DN-204817". It has to
+        be an abbreviation or the first word, and what it stands before to say enough."""
+        word, *others = group
+        is_noun = word.isalpha() and (word.isupper() or fold(query).lstrip().startswith(word))
+        if not others or not is_noun or not says_enough(others[0]) or len(self._rows_of(group)):
+            return group
+        return tuple(others) if len(self._rows_of(others)) else group
 
     def _confirmed(self, rows: Rows, group: Sequence[str]) -> Rows:
         """Those of ``rows`` whose texts hold ``group``; all where there are too many to read, or
