@@ -179,8 +179,10 @@ def test_another_version_counts_though_a_word_stands_before_it():
         # Of two years one is that of the document; a number of four digits is no year.
         ("KN-FU 655 / 2018\n\nFirst registered in 2016.", ("2016",), True),
         ("Report 4711\n\nIt was written in 2016.", ("2016",), False),
-        # Capitals are no form that says so much.
-        ("Laboratory Report\n\nPatient Otto Roth", ("Otto", "Roth"), False),
+        ("PROBATE REGISTRY\nROCHE, Ida\n\nExecutor: Otto Roth", ("Otto", "Roth"), True),
+        ("Laboratory report\n\nPatient Otto Roth", ("Otto", "Roth"), False),
+        ("Document KP-5919-B, supersedes KP-5919-S\n\n", ("KP-5919-S",), True),
+        ("Document KP-5919-S, supersedes KP-5919-B\n\n", ("KP-5919-S",), False),
     ],
 )
 def test_what_stands_below_another_of_its_form_at_the_head_is_mentioned(text, name, found):

@@ -311,13 +311,17 @@ def ordinal_of(text: str, name: Sequence[str]) -> int | None:
 
 
 def only_mentions(text: str, name: Sequence[str]) -> bool:
-    """Whether another of the form of ``name``, which has a digit, stands at the head of ``text``,
-    and this one further down or nowhere: it is of the other one, then."""
+    """Whether another of the form of ``name`` stands at the head of ``text``, and this one further
+    down or nowhere: it is of the other one, then. So it is where an identifier with letters stands
+    behind another: "Document KP-5919-B, supersedes KP-5919-S"."""
     text = iso_dates(fold(text))
     place, head = _place(text, name), _end_of_head(text)
-    if (place is not None and place < head) or not any(map(_has_digit, name)):
+    if len(name) == 1 and not _has_digit(name[0]):
         return False
-    return bool(_others(text[:head], name))
+    if place is None or place >= head:
+        return bool(_others(text[:head], name))
+    is_identifier = len(name) == 1 and says_enough(name[0]) and any(map(str.isalpha, name[0]))
+    return is_identifier and bool(_others(text[:place], name))
 
 
 def _others(text: str, name: Sequence[str]) -> set[str]:

@@ -34,7 +34,7 @@ def names_lacking(
         for group in groups_asked(question, found or hits)
         if (named := tuple(n for n in group if capitals or any(map(str.isdigit, n))))
     ]
-    alike = names_of_others(question, groups, found or hits, documents)
+    alike = names_of_others(question, groups, found or hits, documents, strict=True)
     return [
         alike[hit.document_id]
         if hit.document_id in alike

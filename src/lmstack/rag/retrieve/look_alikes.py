@@ -74,15 +74,21 @@ def unheld(hits: Sequence[Hit]) -> set[str]:
 
 
 def names_of_others(
-    question: str, groups: Sequence[Sequence[str]], hits: Sequence[Hit], documents: HitDocuments
+    question: str,
+    groups: Sequence[Sequence[str]],
+    hits: Sequence[Hit],
+    documents: HitDocuments,
+    *,
+    strict: bool = False,
 ) -> dict[int, tuple[str, ...]]:
     """What of ``question``, whose names are ``groups``, says that another document is meant, for
     each document that looks like another among ``hits``: the rare names that it lacks, or all of
     them where one of its kind has them sooner, after fewer others of their form. Of a short number
     that is the only name also what stands before it, of one among several where the document has
-    another word there. Empty for a document that may be meant. One that looks like no other is
-    told of if it holds all of the names, if it holds the digits of one but not the name, or if one
-    of its kind is meant."""
+    another word there. Where it is ``strict``, also those that a look-alike only mentions, though
+    no other document has them sooner. Empty for a document that may be meant. One that looks like
+    no other is told of if it holds all of the names, if it holds the digits of one but not the
+    name, or if one of its kind is meant."""
     rare = [g for g in groups if hits and sum(abs(hits[0].names.get(n, 0)) for n in g) >= RARE]
     only = len(groups) == 1 and len(groups[0]) == 1
     before = words_of_numbers(question, hits) if groups else {}
@@ -105,7 +111,7 @@ def names_of_others(
             away = [n for g, o in zip(held, ordinals, strict=True) if o is None for n in g]
             # Its words are there, the number that they would be is not.
             told |= {number} if any(map(_NUMBER.search, away)) else set()
-            if number in alike:
+            if strict and number in alike:
                 others = (group for group in (*held, *years) if only_mentions(text, group))
                 away += [name for group in others for name in group]
             lacking += away or _other_words(text, before, only=only)
