@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lmstack.rag.names import holds_together, name_groups
+from lmstack.rag.name_forms import holds_together
+from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.look_alikes import (
     look_alikes,

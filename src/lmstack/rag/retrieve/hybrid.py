@@ -38,7 +38,7 @@ from lmstack.rag.catalogue.schema import chunks, documents, texts
 from lmstack.rag.catalogue.snapshot import display_path
 from lmstack.rag.documents import page_of
 from lmstack.rag.filters import Filter
-from lmstack.rag.names import holds_together
+from lmstack.rag.name_forms import holds_together
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Approximate, Ranked, Rows
 from lmstack.rag.retrieve.naming import Naming, Reader

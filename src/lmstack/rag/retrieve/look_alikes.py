@@ -14,7 +14,8 @@ import numpy as np
 
 from lmstack.rag.dates import iso_dates
 from lmstack.rag.disjoint_sets import DisjointSets
-from lmstack.rag.names import name_groups, only_mentions, ordinal_of
+from lmstack.rag.name_forms import only_mentions, ordinal_of
+from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
 from lmstack.rag.words import STOP_WORDS

@@ -10,8 +10,11 @@ in nats: one of thousands that has the number is meant, and what ten have choose
 names of a query together count as one more.
 (Names that many hold made rankings of questions in whole sentences worse: docs/decisions.md.)
 
-Names are told by how they are written: with a digit, or with a capital within the sentence. Of a
-query without capitals only numbers are names.
+Names are told by how they are written: with a digit, or with a capital within the sentence; in a
+query without capitals by how the documents write them.
+
+A number may stand in other pieces in a text than in the query ("DN 204 817", DN204817). Passages
+that hold the pieces are looked up, and their texts say whether they join up (`name_forms`).
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.rag.names import holds_together, joined, name_groups, says_enough, spellings
+from lmstack.rag.name_forms import holds_together, joined, says_enough, spellings
+from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
 from lmstack.rag.transliteration import pattern_of_word, transliterations

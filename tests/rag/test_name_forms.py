@@ -1,0 +1,166 @@
+"""Names and numbers are the same in whatever way they are written, and no others are."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmstack.rag.name_forms import (
+    holds_together,
+    joined,
+    only_mentions,
+    ordinal_of,
+    says_enough,
+    spellings,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("Team meeting, 14 May 2019", ("2019-05-14",), True),
+        ("held on May 14, 2019.", ("2019-05-14",), True),
+        ("held on 14 June 2019. The next one is on 3 May 2019", ("2019-05-14",), False),
+        ("page 214 of May 2019", ("14", "May"), False),
+        ("build of Roster 4.1", ("Roster", "v4.1"), True),
+        ("build of Roster v4.1", ("Roster", "4.1"), True),
+        ("order 140317", ("PO-140317",), True),
+        ("order PO 140317", ("PO-140317",), True),
+        ("credit CR-140317", ("PO-140317",), False),
+        ("after 312 minutes", ("T-312",), False),
+        ("Falkner, Orla", ("Orla", "Falkner"), True),
+        ("Orla Moser met Renate Falkner", ("Orla", "Falkner"), False),
+        ("type ax 4471/b", ("AX-4471-B",), True),
+        ("type AX-4471-BC", ("AX-4471-B",), False),
+        ("version 4.1.12", ("4.1.1",), False),
+        ("file 048213 of 2014", ("2014", "CLM-48213"), True),
+        ("claim no. 2014-48213", ("2014", "CLM-48213"), True),
+        ("box MSKU 482913-7", ("MSKU-482913",), True),
+        ("box MSKU4829137", ("MSKU-482913",), True),
+        ("box MSKU 482913 7", ("MSKU-4829137",), True),
+        ("box HLXU 482913-7", ("MSKU-482913",), False),
+        ("# CW-1725\n\nIndex X", ("CW-1725-X",), True),
+        ("CW-1725 Rev. Y", ("CW-1725-X",), False),
+        ("held on 2007-05-14", ("2007-05",), False),
+        ("payroll 5/2007", ("2007-05",), True),
+        ("Advisory for Roster\n\nFixed in: 4.1", ("Roster", "4.1"), True),
+        ("Falkner and Orla Moser", ("Orla", "Falkner"), False),
+        ("Orla K. Falkner", ("Orla", "Falkner"), True),
+        ("Engstr\u00f6m", ("Engstrom",), True),
+        ("note DN 204 817", ("204817",), True),
+        ("note DN 204\u00a0817", ("DN-204817",), True),
+        ("note DN-204.817", ("dn-204817",), True),
+        ("note DN204817", ("204817",), True),
+        ("note 204817", ("DN-204817",), True),
+        ("note DN 1204 817", ("204817",), False),
+        ("note DN 204 8175", ("204817",), False),
+        ("pages 204, 817", ("204817",), False),
+        ("phone 0441/234567", ("0441-23-45-67",), True),
+        ("ticket T-015", ("T-15",), True),
+        ("contract 2021/0042", ("2021", "0042"), True),
+        ("contract INV-2023-00417", ("INV-2023-417",), True),
+        ("on 5 May 2007", ("5",), False),
+        ("build of Orbit 2.0.1", ("2.0",), False),
+        ("build of Orbit 1.2.0", ("2.0",), False),
+        ("build of Orbit 2.0.", ("2.0",), True),
+        ("plate KN-RW 870", ("KNRW-870",), True),
+        ("serial 7ZH-44530-L", ("7-zh-44530-l",), True),
+        ("serial 7ZH44530L", ("7-ZH-44530-L",), True),
+        ("serial 7ZH-44530-K", ("7-zh-44530-l",), False),
+        ("on 26.04.21", ("2021-04-26",), True),
+        ("on 26 April 2021", ("26.4.21",), True),
+        ("version 26.4.21", ("26.4.21",), True),
+        ("Kr\u00fcger, J\u00f6rg", ("Joerg", "Krueger"), True),
+        ("Kr\u00fcger, J\u00f6rg", ("jorg", "kruger"), True),
+        ("Krueger, Joerg", ("Jorg", "Kruger"), True),
+        ("S\u00f8ren Vo\u00df", ("Soeren", "Voss"), True),
+        ("Kr\u00fcger, J\u00f6rg", ("Jorg", "Kriger"), False),
+        ("# PHA-006: Hand washing\n\nVersion 2.3", ("PHA-006", "2.3"), True),
+        ("# PHA-006: Hand washing\n\nVersion 2.4", ("PHA-006", "2.3"), False),
+    ],
+)
+def test_the_words_of_a_name_stand_near_one_another_whatever_their_order(text, name, found):
+    assert holds_together(text, name) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "ordinal"),
+    [
+        (("48207",), 0),
+        (("48199",), 1),
+        (("7",), 0),
+        (("2019-05-14",), 0),
+        (("2019-05-21",), 1),
+        (("Otto", "Roth"), 1),
+        (("Roth",), 0),
+        (("48200",), None),
+    ],
+)
+def test_names_are_counted_among_those_of_their_form(name, ordinal):
+    text = "Report 48207, 14 May 2019. By Ida Vogt. See 48199 of Otto Roth, 21 May 2019, page 7"
+    assert ordinal_of(text, name) == ordinal
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("SHIFT REPORT\n\nLed by: Roth, Otto", ("Otto", "Roth")),
+        ("CW-1725 Rev. X\nReplaces CW-1725 Rev. Y", ("CW-1725-X",)),
+        ("file 048213 of 2014, see CLM/2013/048199", ("2014", "CLM-48213")),
+    ],
+)
+def test_what_is_not_of_the_form_of_a_name_does_not_count_before_it(text, name):
+    assert ordinal_of(text, name) == 0
+
+
+def test_another_one_counts_however_it_is_written():
+    assert ordinal_of("CW-1725 Rev. Y\nReplaces CW-1725 Rev. X", ("CW-1725-X",)) == 1
+    assert ordinal_of("file 048199 of 2013, see CLM/2014/048213", ("2014", "CLM-48213")) == 1
+
+
+def test_another_version_counts_though_a_word_stands_before_it():
+    text = "HYG-027, version 3.5\nIt supersedes HYG-027, version 3.4."
+    assert ordinal_of(text, ("HYG-027", "3.4")) == 1
+    assert ordinal_of(text, ("HYG-027", "3.5")) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("Report 48199\n\nIt follows up report 48207.", ("48207",), True),
+        ("Report 48207\n\nIt follows up report 48199.", ("48207",), False),
+        ("Report\n\nIt follows up report 48207.", ("48207",), False),
+        # Of two years one is that of the document; a number of four digits is no year.
+        ("KN-FU 655 / 2018\n\nFirst registered in 2016.", ("2016",), True),
+        ("Report 4711\n\nIt was written in 2016.", ("2016",), False),
+        ("PROBATE REGISTRY\nROCHE, Ida\n\nExecutor: Otto Roth", ("Otto", "Roth"), True),
+        ("Laboratory report\n\nPatient Otto Roth", ("Otto", "Roth"), False),
+        ("Document KP-5919-B, supersedes KP-5919-S\n\n", ("KP-5919-S",), True),
+        ("Document KP-5919-S, supersedes KP-5919-B\n\n", ("KP-5919-S",), False),
+    ],
+)
+def test_what_stands_below_another_of_its_form_at_the_head_is_mentioned(text, name, found):
+    text = text.replace("\n\n", "\n\n" + "All seals were renewed before it was closed. " * 3)
+    assert only_mentions(text, name) == found
+
+
+def test_a_name_is_looked_for_in_all_ways_to_write_it():
+    assert spellings("4.1") == [("4.1",), ("v4.1",)]
+    assert spellings("v4.1") == [("4.1",), ("v4.1",)]
+    assert {("140317",), ("PO140317",), ("0140317",)} < set(spellings("PO-140317"))
+    assert spellings("2019-13-04")[:2] == [("2019", "13", "04"), ("2019", "13", "4")]
+    assert joined("2019-13-04") == [["2019", "13", "04"]]
+    assert joined("DN-204817") == [["DN", "204817"], ["204817"]]
+    assert joined("2019-05-14") == joined("4.1") == joined("Orla") == []
+    assert {("mueller",), ("muller",)} <= set(spellings("mueller"))
+    # The last digit may stand apart, and be left out of what is asked.
+    assert {("482913", "7"), ("4829137",)} < set(spellings("MSKU-4829137"))
+    assert ("MSKU4829137",) in spellings("MSKU-482913")
+
+
+def test_an_identifier_of_five_signs_says_enough():
+    assert [
+        name for name in ("LAB-093", "48207", "T-15", "4.1.12", "Orla") if says_enough(name)
+    ] == [
+        "LAB-093",
+        "48207",
+    ]
