@@ -52,7 +52,10 @@ _GOES_ON = re.compile("[a-z,] ")
 def _evidence(holds: Mask, seen: int) -> npt.NDArray[np.float64]:
     """What it says for each document that it is one of those that ``holds``, of all ``seen``."""
     count = max(1, int(np.count_nonzero(holds)))
-    return holds * (math.log(max(seen, count) / count) / count**2)
+    told: npt.NDArray[np.float64] = np.where(
+        holds, math.log(max(seen, count) / count) / count**2, 0.0
+    )
+    return told
 
 
 def _may_part(text: str, place: int) -> bool:
