@@ -135,6 +135,8 @@ ORDERS = {
     "safety": ("chain limits guards traffic", "audit shadow", "recorder verify", "guarded"),
     "rag": (
         "documents filters chunk sentences words dates disjoint_sets",
+        "transliteration",
+        "name_forms",
         "names",
         "cached_embedder remote_embedder embedding_map",
         "formats",
