@@ -28,6 +28,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+from lmstack.rag.dates import is_date
 from lmstack.rag.name_forms import holds_together, joined, says_enough, spellings
 from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.corpus import Corpus
@@ -87,8 +88,7 @@ class Naming:
             begins = self._owners(rows[corpus.begins[rows]])
             self._begins.append((group, begins))
             held_by.append(self._owners(rows))
-            # Of those that hold it, those that begin with it: others may only mention it.
-            self.evidence += np.maximum(_evidence(held_by[-1], seen), _evidence(begins, seen))
+            self.evidence += _evidence(held_by[-1], seen)
         told = {name for group in groups for name in group}
         self._known = {name: known for name, known in self._known.items() if name in told}
         there = [holds for holds in held_by if holds.any()]
@@ -112,8 +112,10 @@ class Naming:
 
     def _confirmed(self, rows: Rows, group: Sequence[str]) -> Rows:
         """Those of ``rows`` whose texts hold ``group``; all where there are too many to read, or
-        where it has no digit."""
-        if not 0 < len(rows) <= READ or not any(map(str.isdigit, "".join(group))):
+        where it has no day and no identifier that says enough: what is confirmed is rarer, and
+        a short number says less than that."""
+        telling = any(is_date(name) or says_enough(name) for name in group)
+        if not 0 < len(rows) <= READ or not telling:
             return rows
         return rows[[holds_together(text, group) for text in self._read(rows)]]
 
