@@ -43,6 +43,8 @@ GROUP = 64
 K1 = 0.9
 B = 0.6
 _KEPT_BYTES = 96 << 20
+# Of a term besides its arrays: those that no row holds are kept too.
+_TERM_BYTES = 500
 # A term that more than one row in so many holds is kept as a column.
 _COLUMN_SHARE = 4
 
@@ -125,7 +127,7 @@ class _Term:
 
     @property
     def nbytes(self) -> int:
-        return self.scores.nbytes + (0 if self.rows is None else self.rows.nbytes)
+        return _TERM_BYTES + self.scores.nbytes + (0 if self.rows is None else self.rows.nbytes)
 
     @property
     def holding(self) -> Rows:
