@@ -128,7 +128,10 @@ def _signature(
             hint="define or import its types at the top of the module",
         ) from error
     except (TypeError, SyntaxError) as error:
-        raise InputError(f"the annotations of {name} cannot be read: {error}") from error
+        raise InputError(
+            f"the annotations of {name} cannot be read: {error}",
+            hint="annotate each parameter with a type",
+        ) from error
 
 
 def _annotation(each: inspect.Parameter, hints: Mapping[str, Any], name: str) -> Any:
