@@ -31,6 +31,7 @@ from lookalikes_data import TEMPLATES, Corpus, Question, corpus
 from lookalikes_fifth import FIFTH
 from lookalikes_fourth import FOURTH
 from lookalikes_kept import KEPT
+from lookalikes_seventh import SEVENTH
 from lookalikes_sixth import SIXTH
 from machine import machine
 from recording import add_options, result_file
@@ -53,6 +54,7 @@ SETS = {
     "fourth": FOURTH,
     "fifth": FIFTH,
     "sixth": SIXTH,
+    "seventh": SEVENTH,
 }
 
 
