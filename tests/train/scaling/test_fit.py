@@ -251,7 +251,7 @@ def test_a_damaged_run_is_said(tmp_path: Path, metrics: bytes, facts: bytes, sai
     with pytest.raises(FormatError, match=said):
         read_runs([tmp_path])
     with pytest.raises(NotFoundError, match=r"no file .*none\.csv", check=about("runs")):
-        read_runs([tmp_path / "none.csv"])
+        read_runs([Path("none.csv")])
 
 
 def test_no_run_and_a_run_of_unknown_size_are_said(tmp_path: Path) -> None:

@@ -115,7 +115,11 @@ class Naming:
         where it has no day and no identifier that says enough: what is confirmed is rarer, and
         a short number says less than that."""
         telling = any(is_date(name) or says_enough(name) for name in group)
-        if not 0 < len(rows) <= READ or not telling:
+        return self._holding(rows, group) if len(rows) <= READ and telling else rows
+
+    def _holding(self, rows: Rows, group: Sequence[str]) -> Rows:
+        """Those of ``rows`` whose texts hold ``group``."""
+        if not len(rows):
             return rows
         return rows[[holds_together(text, group) for text in self._read(rows)]]
 
@@ -133,7 +137,7 @@ class Naming:
             for runs in joined(name):
                 for pieces in self._in_pieces(runs):
                     if len(pieces) <= READ:
-                        rows = np.union1d(rows, self._confirmed(pieces, (name,)))
+                        rows = np.union1d(rows, self._holding(pieces, (name,)))
             self._known[name] = rows, self._owners(rows), self._words.weight(len(rows))
         return self._known[name][0]
 
