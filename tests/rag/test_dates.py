@@ -51,12 +51,6 @@ def test_a_month_is_written_in_one_way(written):
     assert ("05", "2019") in words_of_date("2019-05")
 
 
-@pytest.mark.parametrize("before", ["Tuesday, ", "tuesday ", "Tuesday the "])
-def test_a_weekday_before_a_day_says_nothing_more(before):
-    assert iso_dates(f"on {before}14 May 2019") == "on 2019-05-14"
-    assert iso_dates(f"each {before}we meet") == f"each {before}we meet"
-
-
 def test_two_digits_of_a_year_may_mean_either_century_and_no_other_day():
     assert days_meant("26.4.21") == ["2021-04-26", "1921-04-26"]
     assert days_meant("26.14.21") == days_meant("4.1") == []

@@ -105,6 +105,7 @@ def test_stages_of_sentence_transformers_embed(folder: Path, architecture: str) 
         ("---\nlicense: mit\n", ""),
         ("---\ntags: [a]\n---\nlicense: mit\n", ""),
         ("text\n---\nlicense: mit\n---\n", ""),
+        (f"---\ntags: {'a' * 10_000}\nlicense: mit\n---\n", ""),  # no more is read
     ],
 )
 def test_a_licence_is_what_the_front_matter_states(folder: Path, readme: str, licence: str) -> None:

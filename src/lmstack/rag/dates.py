@@ -30,18 +30,14 @@ _OF_MONTH = re.compile(
     rf"(?<![\w./-])(?:({_MONTH})\b\.?,?\s+(\d{{4}})|(\d{{1,2}})/(\d{{4}}))(?![\w/-])",
     re.IGNORECASE,
 )
-_WEEKDAY = re.compile(
-    r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s+(?:the\s+)?(?=\d{4}-\d\d-\d\d)",
-    re.IGNORECASE,
-)
 # "26.4.21" may be a version too.
 _SHORT = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d\d)")
 _ISO = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 
 
 def iso_dates(text: str) -> str:
-    """``text`` with each day and each month as ISO 8601 writes it, and no weekday before it."""
-    return _WEEKDAY.sub("", _OF_MONTH.sub(_iso_month, _WRITTEN.sub(_iso, text)))
+    """``text`` with each day and each month as ISO 8601 writes it."""
+    return _OF_MONTH.sub(_iso_month, _WRITTEN.sub(_iso, text))
 
 
 def days_meant(name: str) -> list[str]:

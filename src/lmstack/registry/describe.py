@@ -163,7 +163,7 @@ def _safetensors_parameters(path: Path) -> int:
 
 def _readme_licence(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")[:10_000]
     except OSError:
         return ""
     front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""

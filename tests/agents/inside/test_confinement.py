@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.agents.inside.leaving import Left
 
 from lmstack.agents.sandbox.inside import capabilities, confinement, landlock, seccomp
 from lmstack.agents.sandbox.inside.confinement import NOT_CONFINED, Setup, Worker
@@ -25,22 +26,6 @@ SETUP = Setup(
     "n", {"RLIMIT_NOFILE": 7, "RLIMIT_CPU": 8}, "/box", "/folder", "/inputs", 9,
     disk_bytes=10, landlock=3, readable=("/r",), packages=("/p",), life=11,
 )  # fmt: skip
-
-
-class Left(BaseException):
-    """In the place of `os._exit`."""
-
-
-@pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    statuses: list[int] = []
-
-    def leave(status: int) -> None:
-        statuses.append(status)
-        raise Left
-
-    monkeypatch.setattr(os, "_exit", leave)
-    return statuses
 
 
 def libc(monkeypatch: pytest.MonkeyPatch, **calls: Any) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.agents.inside.leaving import Left
 
 from lmstack.agents.sandbox.inside import calls, session, start, wire
 from lmstack.agents.sandbox.inside.calls import AskerGoneError, Call, Limits, Pipes
@@ -403,22 +404,6 @@ def test_a_worker_has_ends_of_four_pipes_and_nothing_to_read(
     with pytest.raises(OSError, match="not confined"):
         held._started()
     assert len(os.listdir("/proc/self/fd")) == len(before)
-
-
-class Left(BaseException):
-    """In the place of `os._exit`."""
-
-
-@pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    statuses: list[int] = []
-
-    def leave(status: int) -> None:
-        statuses.append(status)
-        raise Left
-
-    monkeypatch.setattr(os, "_exit", leave)
-    return statuses
 
 
 @pytest.mark.parametrize(

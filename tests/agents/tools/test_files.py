@@ -367,3 +367,15 @@ def test_folders_are_given_by_name_alone_or_several(tmp_path: Path) -> None:
         assert Roots.of(roots, hidden=True).hidden
     with pytest.raises(InputError, match="two roots have the same name"):
         Roots.of([one, tmp_path / "b" / ".." / "a"])
+
+
+def test_a_file_that_becomes_a_link_while_it_is_listed_is_not_followed(tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.write_bytes(b"12345")
+    inside.mkdir()
+    (inside / "a.txt").write_bytes(b"1")
+    with os.scandir(inside) as entries:
+        [entry] = entries
+    (inside / "a.txt").unlink()
+    (inside / "a.txt").symlink_to(outside)
+    assert files._suffix(entry) == " (special)"

@@ -107,7 +107,7 @@ async def _receive(process: asyncio.subprocess.Process, writer: Any, errors: Err
         async with writer:
             while line := await _line(process.stdout, errors):
                 try:
-                    parsed = types.jsonrpc_message_adapter.validate_json(line)
+                    parsed = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
                 except ValueError as error:
                     errors.add("it sent a line that is no message")
                     await writer.send(error)

@@ -302,10 +302,11 @@ def _walk(
 def _suffix(entry: os.DirEntry[str]) -> str:
     if entry.is_symlink():
         return " (link)"
-    if entry.is_dir():
+    # One that a link takes the place of meanwhile is not followed.
+    if entry.is_dir(follow_symlinks=False):
         return "/"
     try:
-        status = entry.stat()
+        status = entry.stat(follow_symlinks=False)
     except OSError:
         return ""
     return f" ({status.st_size:,} bytes)" if stat.S_ISREG(status.st_mode) else " (special)"
