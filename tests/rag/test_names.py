@@ -58,3 +58,10 @@ def test_words_that_are_known_as_names_need_no_capital():
         ("linus", "doring")
     ]
     assert name_groups("linus ferritin", {"linus"}) == [("linus",)]
+
+
+def test_of_a_text_of_many_names_the_first_are_taken() -> None:
+    in_a_row = name_groups("about " + " ".join(f"word{n}" for n in range(20_000)))
+    assert in_a_row == [tuple(f"word-{n}" for n in range(32))]
+    apart = name_groups("about " + " and ".join(f"word{n}" for n in range(20_000)))
+    assert apart == [(f"word-{n}",) for n in range(64)]

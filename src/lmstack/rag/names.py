@@ -26,6 +26,8 @@ _WITHOUT_VOWEL = re.compile(r"[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,2}")
 # "MWh", "URLs", "kHz": units, and abbreviations in the plural.
 _UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
+# Of a text, and of names in a row: nobody asks for more, and each is looked up.
+MOST_GROUPS, MOST_NAMES = 64, 32
 # Words between an identifier and a letter that is the last part of it: "AX-4471 in revision C".
 _WITHIN = 2
 
@@ -35,7 +37,7 @@ def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]
     makes a name within a sentence, at its beginning only before another name; where there are only
     capitals it makes none. A stop word with one is part of a name beside it: "6 May". A date is a
     group of its own, and abbreviations are no names. Of the words ``known``, in small
-    letters, each is one."""
+    letters, each is one. The first `MOST_GROUPS`, of each the first `MOST_NAMES`."""
     found = tokens_in(iso_dates(fold(_SUPERSCRIPT.sub("", text))))
     plain = any(match.group().islower() for match in found)
     names = [_is_name(match, plain) or match.group() in known for match in found]
@@ -59,7 +61,9 @@ def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]
         else:
             groups.append([match])
         last = place
-    written = [[match.group() for match in group] for group in groups]
+    written = [
+        [match.group() for match in group[:MOST_NAMES]] for group in groups[:MOST_GROUPS]
+    ]
     if (
         found
         and written

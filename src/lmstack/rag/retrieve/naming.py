@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,9 @@ Reader = Callable[[Rows], list[str]]
 READ = 128
 # Signs of an identifier by which it is looked for in pieces.
 LONGEST, PIECES = 24, 6
-# Of a word without a capital: the share of the passages that hold a name, and how many are read.
+# Of words without a capital: how many of a query are looked at, the share of the passages that hold
+# a name, and how many are read.
+WORDS = 256
 SHARE = 0.1
 SAMPLE = 8
 
@@ -172,9 +174,8 @@ class Naming:
         found = [match.group() for match in tokens_in(fold(query))]
         if any(any(map(str.isupper, token)) for token in found):
             return frozenset()
-        return frozenset(
-            token for token in found if token.isalpha() and len(token) > 2 and self._is_name(token)
-        )
+        words = dict.fromkeys(token for token in found if token.isalpha() and len(token) > 2)
+        return frozenset(filter(self._is_name, islice(words, WORDS)))
 
     def _is_name(self, word: str) -> bool:
         if word in STOP_WORDS:
