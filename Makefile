@@ -291,8 +291,8 @@ $(VENV)/.base: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	@$(NATIVE_MISSING)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
-	@echo "Installing lmstack and its development tools ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@$(NATIVE_MISSING)
-	@touch $@ $(VENV)/.base
+# lmstack itself is there by then, so this does not compile its native ops once more.
+$(VENV)/.dev: $(VENV)/.base
+	@echo "Installing the development tools ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt 'lmstack[dev]'
+	@touch $@

@@ -31,7 +31,10 @@ TOGETHER = (
     "german+home+ipv6+background",
     "german-utf8+spaces+no-compiler+empty-cache",
 )
-KEPT = ("PATH", "TMPDIR", "TERM", "JOBS", "SEED", "SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_INDEX_URL")
+KEPT = (
+    *("PATH", "TMPDIR", "TERM", "JOBS", "SEED", "PYTEST_ADDOPTS"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_INDEX_URL"),
+)
 KEPT_PREFIXES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 LAST_LINES = 60
 PATIENCE_S = 10  # for what was interrupted to stop by itself

@@ -28,6 +28,7 @@ from typing import Any
 
 from answers_systems import Models, load_models
 from lookalikes_data import TEMPLATES, Corpus, Question, corpus
+from lookalikes_eighth import EIGHTH
 from lookalikes_fifth import FIFTH
 from lookalikes_fourth import FOURTH
 from lookalikes_kept import KEPT
@@ -55,6 +56,7 @@ SETS = {
     "fifth": FIFTH,
     "sixth": SIXTH,
     "seventh": SEVENTH,
+    "eighth": EIGHTH,
 }
 
 

@@ -61,9 +61,7 @@ def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]
         else:
             groups.append([match])
         last = place
-    written = [
-        [match.group() for match in group[:MOST_NAMES]] for group in groups[:MOST_GROUPS]
-    ]
+    written = [[match.group() for match in group[:MOST_NAMES]] for group in groups[:MOST_GROUPS]]
     if (
         found
         and written
