@@ -164,3 +164,69 @@ def test_an_identifier_of_five_signs_says_enough():
         "LAB-093",
         "48207",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("of Ella Lockwood", True),
+        ("Lockwood, Ella", True),
+        ("E. Lockwood", True),
+        ("E Lockwood", True),
+        ("Noah Lockwood", False),
+        ("noel Lockwood", False),
+        ("Ella and Noah Lockwood", False),
+        ("Ella Lockwoods", False),
+    ],
+)
+def test_an_initial_is_that_of_the_first_name(text: str, found: bool) -> None:
+    assert holds_together(text, ("E Lockwood",)) == found
+    assert ("lockwood",) in spellings("E Lockwood")
+    assert holds_together("J.R.R. Tolkien", ("J R R Tolkien",))
+    assert not holds_together("J. Tolkien", ("J R R Tolkien",))
+
+
+@pytest.mark.parametrize(
+    ("text", "eighth", "eight"),
+    [
+        ("8th edition", True, True),
+        ("edition 8", False, True),
+        ("18th edition", False, False),
+        ("8 therapies", False, True),
+        ("8the", False, False),
+    ],
+)
+def test_a_number_may_be_an_ordinal_and_an_ordinal_is_one(
+    text: str, eighth: bool, eight: bool
+) -> None:
+    assert holds_together(text, ("8-th",)) == eighth
+    assert holds_together(text, ("8",)) == eight
+
+
+def test_others_of_the_form_of_an_ordinal_are_ordinals() -> None:
+    assert ordinal_of("Glen 4 manual, 8th edition", ("8-th",)) == 0
+    assert ordinal_of("Glen 4 manual, 3rd edition, replaces the 8th", ("8-th",)) == 1
+
+
+def test_an_ordinal_is_looked_up_as_one_word() -> None:
+    assert spellings("8-th") == [("8th",)]
+    assert joined("8-th") == []
+    words = {number: spellings(number)[-1] for number in ("1", "2", "3", "4", "11", "12", "21")}
+    assert [word for (word,) in words.values()] == [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "21st",
+    ]
+    assert all("th" not in word for way in spellings("121") for word in way)
+
+
+def test_a_day_with_slashes_that_may_be_two_is_held_as_either() -> None:
+    for day in ("2024-07-08", "2024-08-07"):
+        assert holds_together("due 08/07/2024", (day,))
+        assert holds_together("due 8/7/2024", (day,))
+    assert not holds_together("due 08/07/2024", ("2024-08-08",))
+    assert not holds_together("Mon 08/07/2024", ("2024-08-07",))

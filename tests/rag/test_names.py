@@ -65,3 +65,17 @@ def test_of_a_text_of_many_names_the_first_are_taken() -> None:
     assert in_a_row == [tuple(f"word-{n}" for n in range(32))]
     apart = name_groups("about " + " and ".join(f"word{n}" for n in range(20_000)))
     assert apart == [(f"word-{n}",) for n in range(64)]
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("fees of E. Lockwood", [("E Lockwood",)]),
+        ("the maps of J. R. R. Tolkien", [("J R R Tolkien",)]),
+        ("what Anna K. Keller said", [("Anna", "K Keller")]),
+        ("what E Lockwood said", [("E", "Lockwood")]),
+        ("the AX-4471 rev. C", [("AX-4471-C",)]),
+    ],
+)
+def test_an_initial_goes_with_the_name_behind_it(text: str, groups: list[tuple[str, ...]]) -> None:
+    assert name_groups(text) == groups

@@ -1,14 +1,18 @@
 """Days and months in one form, ``2019-05-14`` and ``2019-05``, however they are written.
 
-Read are "14 May 2019", "May 14th, 2019", "14.05.2019", with slashes what can only be one day, "May
-2019" and "05/2019". Months are English.
+Read are "14 May 2019", "May 14th, 2019", "14.05.2019", "May 2019" and "05/2019". With slashes a day
+may stand before its month or behind it: which one it is follows from a number above 12, from the
+day of the week before it ("Mon 08/07/2024"), or from the other dates of the text. Names of months
+and days are English.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import date
 
-__all__ = ["days_meant", "is_date", "iso_dates", "short_days", "words_of_date"]
+__all__ = ["days_meant", "is_date", "iso_dates", "short_days", "slashed_days", "words_of_date"]
 
 # Not those of `calendar`, which follow the locale of the process.
 _NAMES = (
@@ -30,6 +34,11 @@ _OF_MONTH = re.compile(
     rf"(?<![\w./-])(?:({_MONTH})\b\.?,?\s+(\d{{4}})|(\d{{1,2}})/(\d{{4}}))(?![\w/-])",
     re.IGNORECASE,
 )
+_SLASHED = re.compile(r"(?<![\w./])(\d{1,2})/(\d{1,2})/\d{4}\b")
+_WEEKDAY = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)[a-z]{,6}\.?,? ?\Z", re.IGNORECASE)
+_WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# Signs of a day of the week and what is behind it.
+_WEEKDAY_BEFORE = 12
 # "26.4.21" may be a version too.
 _SHORT = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d\d)")
 _ISO = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
@@ -37,7 +46,12 @@ _ISO = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 
 def iso_dates(text: str) -> str:
     """``text`` with each day and each month as ISO 8601 writes it."""
-    return _OF_MONTH.sub(_iso_month, _WRITTEN.sub(_iso, text))
+    # Days that can only be read with the month first, or last, speak for the others.
+    ways = {
+        int(second) > 12 for first, second in _SLASHED.findall(text) if _is_clear(first, second)
+    }
+    month_first = ways.pop() if len(ways) == 1 else None
+    return _OF_MONTH.sub(_iso_month, _WRITTEN.sub(lambda found: _iso(found, month_first), text))
 
 
 def days_meant(name: str) -> list[str]:
@@ -47,6 +61,15 @@ def days_meant(name: str) -> list[str]:
         return []
     days = [f"{century}{found[3]}-{int(found[2]):02}-{int(found[1]):02}" for century in (20, 19)]
     return [day for day in days if is_date(day)]
+
+
+def slashed_days(name: str) -> list[str]:
+    """Ways to write the day ``name`` with slashes that leave open what its month is."""
+    year, month, *days = name.split("-")
+    if not days or int(days[0]) > 12:
+        return []
+    ways = ((days[0], month), (str(int(days[0])), str(int(month))))
+    return [f"{one}/{other}/{year}" for way in ways for one, other in (way, way[::-1])]
 
 
 def short_days(name: str) -> list[str]:
@@ -61,7 +84,25 @@ def short_days(name: str) -> list[str]:
     ]
 
 
-def _iso(found: re.Match[str]) -> str:
+def _is_clear(first: str, second: str) -> bool:
+    return (int(first) > 12) != (int(second) > 12)
+
+
+def _month_first(found: re.Match[str], year: int, first: int, second: int) -> bool | None:
+    """Whether the day with slashes ``found`` has its month first, by the weekday before it."""
+    before = found.string[max(0, found.start() - _WEEKDAY_BEFORE) : found.start()]
+    named = _WEEKDAY.search(before)
+    if named is None:
+        return None
+    fits = set[bool]()
+    for month_first, month, day in ((True, first, second), (False, second, first)):
+        with suppress(ValueError):  # No such day.
+            if _WEEK[date(year, month, day).weekday()] == named[1].casefold():
+                fits.add(month_first)
+    return fits.pop() if len(fits) == 1 else None
+
+
+def _iso(found: re.Match[str], month_first: bool | None) -> str:
     first, second, third = (part for part in found.groups() if part is not None)
     if found[10]:
         year, month, day = first, int(second), int(third)
@@ -69,8 +110,13 @@ def _iso(found: re.Match[str]) -> str:
         year, month, day = third, int(second), int(first)
         if "/" in found[0]:
             if day <= 12 and month <= 12 and day != month:
-                return found[0]
-            month, day = min(month, day), max(month, day)
+                by_weekday = _month_first(found, int(year), day, month)
+                told = month_first if by_weekday is None else by_weekday
+                if told is None:
+                    return found[0]
+                month, day = (day, month) if told else (month, day)
+            else:
+                month, day = min(month, day), max(month, day)
     else:
         named, day = (second, int(first)) if found[1] else (first, int(second))
         year, month = third, _MONTHS[named.casefold()]

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice, pairwise, product
 
-from lmstack.rag.dates import days_meant, is_date, iso_dates, short_days, words_of_date
+from lmstack.rag.dates import (
+    days_meant,
+    is_date,
+    iso_dates,
+    short_days,
+    slashed_days,
+    words_of_date,
+)
 from lmstack.rag.transliteration import pattern_of_word, transliterations
 from lmstack.rag.words import fold
 
@@ -23,6 +30,7 @@ __all__ = [
     "RUN",
     "YEAR",
     "has_digit",
+    "has_initial",
     "holds_together",
     "joined",
     "long_run",
@@ -38,6 +46,10 @@ LONG = 5
 CHECKED = 7
 RUN = re.compile(r"\d+|[^\W\d_]+")
 YEAR = re.compile(r"(?:19|20)\d\d")
+# "8-th", and what is behind the digits of one. A number of two digits may be an ordinal in a text.
+_ORDINAL = re.compile(r"\d+-(?:st|nd|rd|th)")
+_SUFFIX = "(?:st|nd|rd|th)"
+_ORDINARY = 2
 # Numbers and letters of an identifier by which it is looked for, and ways to write them.
 _RUNS, _WAYS = 6, 64
 # Signs between the letters and numbers of an identifier, and between the digits of a number.
@@ -71,7 +83,12 @@ def spellings(name: str) -> list[tuple[str, ...]]:
         bare = name.lstrip("vV")
         return [(bare,), (f"v{bare}",), *dates]
     if not has_digit(name):
-        return list(product(*map(transliterations, RUN.findall(name)[:_RUNS])))
+        words = [run for run in RUN.findall(name)[:_RUNS] if len(run) > 1 or not has_initial(name)]
+        return list(product(*map(transliterations, words)))
+    if _ORDINAL.fullmatch(name):
+        return [(name.replace("-", ""),)]
+    if name.isdigit() and len(name) <= _ORDINARY:
+        return [(way,) for way in (*_with_zeros(name), f"{name}{_suffix(int(name))}")]
     number = long_run(name)
     if not number:
         return list(islice(product(*map(_with_zeros, RUN.findall(name)[:_RUNS])), _WAYS))
@@ -93,13 +110,23 @@ def _with_zeros(run: str) -> list[str]:
     return list(dict.fromkeys([run, *(f"{'0' * n}{bare}" for n in range(4))]))
 
 
+def _suffix(number: int) -> str:
+    is_th = number % 100 in (11, 12, 13)
+    return "th" if is_th else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+
+
 def joined(name: str) -> list[list[str]]:
     """The runs of the identifier ``name``, and those without letters before a long number: a text
     may write them in any pieces, "DN204817" as "DN 204 817". Nothing for any other name."""
-    if is_date(name) or "." in name or not has_digit(name):
+    if is_date(name) or "." in name or not has_digit(name) or _ORDINAL.fullmatch(name):
         return []
     runs, number = RUN.findall(name), long_run(name)
     return [runs, [number]] if number and len(runs) == 2 and runs[1] == number else [runs]
+
+
+def has_initial(name: str) -> bool:
+    """Whether the words of ``name`` but the last one are initials: "A Keller"."""
+    return " " in name
 
 
 def says_enough(name: str) -> bool:
@@ -214,6 +241,8 @@ def _is_plain(name: str) -> bool:
 def _joint(name: str, of_form: bool) -> str:
     """For an identifier."""
     runs = RUN.findall(name)
+    if _ORDINAL.fullmatch(name):
+        return rf"(?<!\w){_run(runs[0], of_form, '')}{_SUFFIX}(?!\w)"
     number = long_run(name)
     # "T-015" is T-15, but 05 is no 5.
     zeros = "0*" if number or len(runs) > 1 or name.startswith("0") else ""
@@ -237,6 +266,8 @@ def _joint(name: str, of_form: bool) -> str:
             # "DN204817"
             start = r"(?<!\d)(?<!\d[.,])"
     joint = _APART.join(parts)
+    if name.isdigit() and len(name) <= _ORDINARY:
+        joint += f"{_SUFFIX}?"
     if len(runs) > 2 and len(runs[-1]) == 1 and runs[-1].isupper():
         # "AX-4471/c", or "AX-4471 Rev. C"
         apart = rf"[\W_]{{0,4}}(?:[^\W\d_]+[\W_]{{1,2}})?{parts[-1]}"
@@ -262,10 +293,11 @@ def _run(run: str, of_form: bool, zeros: str = "0*") -> str:
 
 
 def _pattern_of_day(day: str, of_form: bool) -> str:
-    """As `iso_dates` writes it, or with two digits of its year."""
+    """As `iso_dates` writes it, with two digits of its year, or with slashes in an order that it
+    could not tell."""
     if of_form:
         return r"(?<![\w-])" + re.sub(r"\d", r"\\d", day) + r"(?![\w-])"
-    ways = [re.escape(way) for way in (day, *short_days(day))]
+    ways = [re.escape(way) for way in (day, *short_days(day), *slashed_days(day))]
     return rf"(?<![\w-])(?:{'|'.join(ways)})(?![\w-])"
 
 
@@ -277,4 +309,10 @@ def _pattern_of_words(name: str, of_form: bool) -> str:
         return rf"(?<!\w)(?<!\d\.)v?{own}(?!\w)(?!\.\d)"
     if of_form:
         return r"(?<!\w)[^\W\d_a-z][^\W\d_]{2,}(?!\w)"
+    *initials, last = RUN.findall(name) if has_initial(name) else (name,)
+    if initials:
+        # In full or not, and behind the last name: "Keller, Anna".
+        firsts = [rf"(?-i:{initial})\w*" for initial in initials]
+        before, word = r"[\W_]{1,2}".join(firsts), pattern_of_word(last)
+        return rf"(?<!\w)(?:{before}[\W_]{{1,2}}{word}|{word}, {before})(?!\w)"
     return r"(?<!\w)" + _APART.join(map(pattern_of_word, RUN.findall(name))) + r"(?!\w)"

@@ -3,15 +3,15 @@
 A name is a word with a capital, a number without leading zeros, a day or a month (`dates`), or an
 identifier: letters and digits in turn, joined by hyphens. "CW-1725 Rev. X" and "CW-1725-X" are the
 identifier ``CW-1725-X``, "PO 140317" is ``PO-140317``, "DN 204 817" ``DN-204817``. Names that
-follow one another are a group: ("Anna", "Keller"), ("BIO-119",). How texts write them is in
-`name_forms`.
+follow one another are a group: ("Anna", "Keller"), ("BIO-119",). An initial goes with the word
+behind it: "A. Keller" is ``A Keller``. How texts write them is in `name_forms`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 from lmstack.rag.dates import is_date, iso_dates
 from lmstack.rag.name_forms import LONG, RUN, YEAR, has_digit, long_run
@@ -61,7 +61,7 @@ def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]
         else:
             groups.append([match])
         last = place
-    written = [[match.group() for match in group[:MOST_NAMES]] for group in groups[:MOST_GROUPS]]
+    written = [list(_with_initials(group[:MOST_NAMES])) for group in groups[:MOST_GROUPS]]
     if (
         found
         and written
@@ -138,6 +138,19 @@ def _is_last_part(
         and not is_date(token)
         and any(before is match for match in found[max(0, place - _WITHIN - 1) : place])
     )
+
+
+def _with_initials(group: Sequence[re.Match[str]]) -> Iterator[str]:
+    """The words of a group, an initial and what it stands before as one: "E. Lockwood"."""
+    initial = ""
+    for one, other in zip_longest(group, group[1:]):
+        word = one.group()
+        between = one.string[one.end() : other.start()] if other else ""
+        if len(word) == 1 and word.isupper() and between == ". " and not has_digit(other.group()):
+            initial += f"{word} "
+            continue
+        yield f"{initial}{word}"
+        initial = ""
 
 
 def _identifiers(group: Sequence[str]) -> Iterator[str]:

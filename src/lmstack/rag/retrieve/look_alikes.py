@@ -14,7 +14,7 @@ import numpy as np
 
 from lmstack.rag.dates import iso_dates
 from lmstack.rag.disjoint_sets import DisjointSets
-from lmstack.rag.name_forms import only_mentions, ordinal_of
+from lmstack.rag.name_forms import has_digit, only_mentions, ordinal_of
 from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
@@ -30,8 +30,6 @@ _WORD = re.compile(r"[^\W_]+")
 ALIKE = 0.4
 # Names that one passage in ten holds say little of which document is meant.
 RARE = math.log(10)
-# Digits of a number that says something though it is not rare.
-_DIGITS = 4
 
 
 def look_alikes(hits: Sequence[Hit]) -> tuple[set[int], dict[int, int]]:
@@ -99,8 +97,8 @@ def names_of_others(
     nobody = unheld(hits)
     held = [g for g in rare if nobody.isdisjoint(g)]
     found: dict[int, tuple[str, ...]] = {}
-    # Years are not rare, and decide between those that hold what is.
-    years = [g for g in groups if g not in rare and sum(map(str.isdigit, "".join(g))) >= _DIGITS]
+    # Other numbers are not rare, and decide between those that hold what is.
+    years = [g for g in groups if g not in rare and any(map(has_digit, g))]
     places: dict[int, tuple[int, int]] = {}
     told = set(alike)
     for hit in {hit.document_id: hit for hit in hits}.values():

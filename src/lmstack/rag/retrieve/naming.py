@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.rag.dates import is_date
-from lmstack.rag.name_forms import holds_together, joined, says_enough, spellings
+from lmstack.rag.name_forms import has_initial, holds_together, joined, says_enough, spellings
 from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Rows
@@ -114,9 +114,9 @@ class Naming:
 
     def _confirmed(self, rows: Rows, group: Sequence[str]) -> Rows:
         """Those of ``rows`` whose texts hold ``group``; all where there are too many to read, or
-        where it has no day and no identifier that says enough: what is confirmed is rarer, and
-        a short number says less than that."""
-        telling = any(is_date(name) or says_enough(name) for name in group)
+        where it has no day, no initial and no identifier that says enough: what is confirmed is
+        rarer, and a short number says less than that."""
+        telling = any(is_date(n) or says_enough(n) or has_initial(n) for n in group)
         return self._holding(rows, group) if len(rows) <= READ and telling else rows
 
     def _holding(self, rows: Rows, group: Sequence[str]) -> Rows:
