@@ -14,18 +14,15 @@ its article, "edition 3" for "3rd edition".
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import islice
 
 from lookalikes_data import Key, Template, draw_keys, words
+from lookalikes_pages import digits, filed, html, money, sentences, talk
 
 __all__ = ["EIGHTH"]
-
-
-def _sentences(text: str) -> list[str]:
-    return [f"{each}." for each in " ".join(text.split()).removesuffix(".").split(". ")]
 
 
 _FIRST = words("""
@@ -55,7 +52,7 @@ _MONTHS = words("""
     January February March April May June July August September October November December
 """)
 
-_DINING = _sentences("""
+_DINING = sentences("""
     The coffee machine was descaled before opening. Two tables cancelled because of the rain. The
     dairy delivered one crate too few. A walking group came in without a booking. The card reader
     at the bar lost its connection for a while. The terrace stayed open until dusk. The fish special
@@ -66,7 +63,7 @@ _DINING = _sentences("""
     machine was switched off overnight. One complaint about a cold soup was settled with a dessert.
     The window boxes were planted. A food critic may have been in, at the table by the door.
 """)
-_BUYING = _sentences("""
+_BUYING = sentences("""
     The usual terms apply. Packaging can be handed back to the carrier. Test reports travel with the
     goods. Pallets are no higher than two metres. Part deliveries are agreed beforehand. Long items
     come on a separate lorry. Visible damage is to be reported within five days. Payment is due
@@ -89,7 +86,7 @@ _FIELDS = {
     "TE": ("°C", ("glass thermometer", "thermocouple", "climate logger")),
 }
 _CUSTOMERS = ("Ashdown Dairy", "Crosby Castings", "Hollins Textiles", "Lakeside Brewery")
-_MEASURED = _sentences("""
+_MEASURED = sentences("""
     The instrument was cleaned and left to settle overnight. Each point was approached once from
     below and once from above. The mean of three readings is stated. No adjustment was made. The
     room was kept at twenty degrees within one degree. Transport was by the customer's own driver.
@@ -100,7 +97,7 @@ _MEASURED = _sentences("""
     the next calibration. The protective cap was missing and has been replaced. Humidity was
     recorded throughout. The operating instructions of the maker were followed.
 """)
-_PLAYED = _sentences("""
+_PLAYED = sentences("""
     Sight-reading is coming along well. Practice at home has been regular since half-term. Rhythm is
     secure, and counting aloud has helped. The piece for the recital was learnt by heart. Scales
     still need patience and a slower tempo. A good ear makes up for hurried reading. Posture has
@@ -124,7 +121,7 @@ _THINGS = words("""
     Mistake Notebook Oath Orchard Portrait Promise Refuge Return Secret Shadow Silence Song Summer
     Tide Trunk Voyage Wife Window Winter
 """)
-_BLURB = _sentences("""
+_BLURB = sentences("""
     A quiet novel about what families keep from one another. Early readers have praised its sense of
     place. The author grew up near the coast and now teaches evening classes. Reading groups will
     find plenty to argue about. The cover shows a woodcut in two colours. Proof copies are available
@@ -140,7 +137,7 @@ _STOVES = words("""
 """)
 _SIZES = words("4 5 6 7 8 9 10 12 14 16 20 25")
 _EDITIONS = words("1st 2nd 3rd 4th 5th 6th 7th 8th 9th")
-_REVISED = _sentences("""
+_REVISED = sentences("""
     The chapter on cleaning the glass was written afresh. All drawings now show the stove from the
     front. The warning about damp wood comes before the first lighting. The guarantee card has moved
     to the back. Names of parts agree with the spare parts list. The paragraph on chimneys was
@@ -150,12 +147,6 @@ _REVISED = _sentences("""
     copies are to be recycled, not sold. Dealers get one copy with each stove. The page on disposal
     follows the new rules. The file for the website is made by the printer.
 """)
-
-
-def _talk(chance: random.Random, among: Sequence[str]) -> Callable[[int], str]:
-    """Says so many sentences at a time, and none twice."""
-    left = iter(chance.sample(among, len(among)))
-    return lambda count: " ".join(islice(left, count))
 
 
 # Those who write the papers come up again and again.
@@ -170,16 +161,8 @@ def _author(chance: random.Random) -> str:
     return f"{chance.choice(_FIRST[1::2])} {chance.choice(_LAST)}"
 
 
-def _money(chance: random.Random, low: int, high: int) -> str:
-    return f"{chance.randrange(100 * low, 100 * high) / 100:,.2f}"
-
-
 def _sum(money: str) -> float:
     return float(money.replace(",", ""))
-
-
-def _digits(chance: random.Random, count: int) -> str:
-    return str(chance.randrange(10 ** (count - 1), 10**count))
 
 
 def _deviation(chance: random.Random) -> str:
@@ -199,7 +182,7 @@ def _isbn(chance: random.Random) -> str:
 
 
 def _manual_order(chance: random.Random) -> str:
-    return f"{chance.randrange(70, 80)}.{_digits(chance, 4)}"
+    return f"{chance.randrange(70, 80)}.{digits(chance, 4)}"
 
 
 def _day(chance: random.Random, first: int, last: int) -> date:
@@ -235,17 +218,10 @@ def _related(place: int, said: str, chance: random.Random, fits: Callable[[str],
     return chance.choice(others) if others and chance.random() < 0.6 else ""
 
 
-def _html(title: str, body: str) -> str:
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>'
-        f"</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
-    )
-
-
 def _takings(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _DINING)
+    some = talk(c, _DINING)
     total = sum(_sum(v[name]) for name in ("cash", "cards", "vouchers"))
-    tips, short = _money(c, 40, 300), _money(c, 1, 12)
+    tips, short = money(c, 40, 300), money(c, 1, 12)
     lunch, dinner = c.randrange(20, 80), c.randrange(30, 120)
     earlier = _related(0, key, c, lambda each: each[-4:] == key[-4:] and _at(each) < _at(key))
     if c.random() < 0.5:
@@ -257,7 +233,7 @@ def _takings(key: str, v: dict[str, str], c: random.Random) -> str:
             f"Cash: {v['cash']}\nCards: {v['cards']}\nVouchers redeemed: {v['vouchers']}\n"
             f"Total: {total:,.2f}\nTips, not included: {tips}\n\nBANKING\nThe cash is in bag "
             f"{v['bag']}, which lies in the safe. The carrier picked up bag "
-            f"SB{_digits(c, 7)} at noon. {some(1)}\n"
+            f"SB{digits(c, 7)} at noon. {some(1)}\n"
         )
     like = f" It was nearly as busy as on {earlier}." if earlier else ""
     return (
@@ -265,14 +241,14 @@ def _takings(key: str, v: dict[str, str], c: random.Random) -> str:
         f"{some(7)}\n\n{_colleague(c)} ran the floor and {_colleague(c)} the bar. {some(4)}\n\n"
         f"Money: the cards came to {v['cards']} and the cash, without the float of 200.00, to "
         f"{v['cash']}. Gift vouchers for {v['vouchers']} were handed in, and new ones sold for "
-        f"{_money(c, 20, 400)}. That makes {total:,.2f} altogether. Tips of {tips} were shared "
-        f"out. {some(2)}\n\nThe cash went into bank bag {v['bag']}; bag SB{_digits(c, 7)} was torn "
+        f"{money(c, 20, 400)}. That makes {total:,.2f} altogether. Tips of {tips} were shared "
+        f"out. {some(2)}\n\nThe cash went into bank bag {v['bag']}; bag SB{digits(c, 7)} was torn "
         f"and thrown away.\n"
     )
 
 
 def _purchase(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _BUYING)
+    some = talk(c, _BUYING)
     net = _sum(v["net"])
     first, second = (round(net * c.randrange(15, 45) / 100, 2) for _ in range(2))
     lines = "\n".join(
@@ -289,7 +265,7 @@ def _purchase(key: str, v: dict[str, str], c: random.Random) -> str:
     theirs = f"{seller} <{seller.lower().replace(' ', '.')}@midland-supplies.example>"
     head = (
         f"From: {{0}}\nTo: {{1}}\nSubject: {{2}}\nDate: {sent:%a, %d %b %Y} "
-        f"{c.randrange(8, 18):02}:{c.randrange(60):02}:00 +0000\nMessage-ID: <{_digits(c, 9)}"
+        f"{c.randrange(8, 18):02}:{c.randrange(60):02}:00 +0000\nMessage-ID: <{digits(c, 9)}"
         f"@mail.example>\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n"
     )
     if c.random() < 0.5:
@@ -305,7 +281,7 @@ def _purchase(key: str, v: dict[str, str], c: random.Random) -> str:
     as_well = f" We are adding what was missing from order {other}." if other else ""
     return head.format(theirs, ours, f"Confirmation of your order no. {key}") + (
         f"Dear {buyer},\n\nthank you for your order no. {key}, which we are glad to accept. It "
-        f"follows our quotation {v['quotation']}; quotation Q-{_digits(c, 5)} has lapsed."
+        f"follows our quotation {v['quotation']}; quotation Q-{digits(c, 5)} has lapsed."
         f"{as_well} {some(4)}\n\n{lines}\n\nOrder no. {key} comes to {v['net']} net and "
         f"{net * 1.2:,.2f} with VAT, at the prices of contract {v['contract']}. {some(4)}\n\n"
         f"The lorry will be with you on {v['delivery']}. The goods leave our warehouse on the day "
@@ -314,7 +290,7 @@ def _purchase(key: str, v: dict[str, str], c: random.Random) -> str:
 
 
 def _certificate(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _MEASURED)
+    some = talk(c, _MEASURED)
     _, field, year = key.split("/")
     unit, instruments = _FIELDS[field]
     done = _day(c, 2000 + int(year), 2001 + int(year))
@@ -332,7 +308,7 @@ def _certificate(key: str, v: dict[str, str], c: random.Random) -> str:
             f"TREWITT CALIBRATION LABORATORY\nCalibration certificate {key}\n\n"
             f"Customer: {c.choice(_CUSTOMERS)}\nInstrument: {c.choice(instruments)}\n"
             f"Serial number: {v['serial']}\nCalibrated on: {done:%d.%m.%Y}\n{previous}\n"
-            f"METHOD\n{some(7)} The reference standard has the serial number {_digits(c, 7)}.\n\n"
+            f"METHOD\n{some(7)} The reference standard has the serial number {digits(c, 7)}.\n\n"
             f"CONDITIONS\n{some(4)}\n\nRESULTS\n{'Point':<18}{'Deviation':>10}"
             f"{'Uncertainty':>13}\n{rows}\nAll values in {unit}.\n\nThe instrument carries sticker "
             f"{v['sticker']}.\n\nSigned: {_colleague(c)}\nCertificate {key}, last page\n"
@@ -341,24 +317,24 @@ def _certificate(key: str, v: dict[str, str], c: random.Random) -> str:
     return (
         f"Certificate no. {key}\n\nThe {c.choice(instruments)} with the serial number "
         f"{v['serial']} was sent in by {c.choice(_CUSTOMERS)} and calibrated on "
-        f"{_long(done)} against our standard no. {_digits(c, 7)}.{previous} {some(6)}\n\n"
+        f"{_long(done)} against our standard no. {digits(c, 7)}.{previous} {some(6)}\n\n"
         f"{some(4)}\n\nFindings for {key}\n\nAt 20 % of the range the deviation was "
         f"{v['low']} {unit}, at 50 % {v['middle']} {unit} and at full scale {v['full']} {unit}. "
         f"The repeatability was 0.{c.randrange(10, 90):04} {unit}. {some(2)}\n\nThe old sticker, "
-        f"{_digits(c, 6)}, was removed and sticker {v['sticker']} put on. {some(1)}\n\n"
+        f"{digits(c, 6)}, was removed and sticker {v['sticker']} put on. {some(1)}\n\n"
         f"{_colleague(c)}, head of laboratory\n"
     )
 
 
 def _pupil(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _PLAYED)
+    some = talk(c, _PLAYED)
     first, family = key.split()
     sibling = _related(3, key, c, lambda each: each.split()[1] == family)
     instrument, term = c.choice(_INSTRUMENTS), c.choice(("Autumn", "Spring", "Summer"))
     year, mark = c.randrange(2015, 2025), c.randrange(100, 146)
     if c.random() < 0.5:
         also = f"<p>Lessons can be moved next to those of {sibling}.</p>\n" if sibling else ""
-        return _html(
+        return html(
             f"Report: {key}",
             f"<p>{instrument.capitalize()}, {term} term {year}. Teacher: {_colleague(c)}.</p>\n"
             f"<h2>Progress</h2>\n<p>{some(7)}</p>\n<h2>Exam</h2>\n<p>{first} got {mark} of 150 "
@@ -366,27 +342,27 @@ def _pupil(key: str, v: dict[str, str], c: random.Random) -> str:
             f"<tr><td>Lesson</td><td>{v['lesson']}</td></tr>\n"
             f"<tr><td>Orchestra</td><td>{_weekly(c)}</td></tr>\n"
             f"<tr><td>Hire agreement</td><td>{v['hire']}</td></tr>\n"
-            f"<tr><td>Insurance policy</td><td>IP-{_digits(c, 5)}</td></tr>\n"
+            f"<tr><td>Insurance policy</td><td>IP-{digits(c, 5)}</td></tr>\n"
             f"<tr><td>Candidate number for the exam</td><td>{v['candidate']}</td></tr>\n"
-            f"<tr><td>Fees paid</td><td>£{_money(c, 150, 900)}</td></tr>\n"
+            f"<tr><td>Fees paid</td><td>£{money(c, 150, 900)}</td></tr>\n"
             f"<tr><td>Fees outstanding</td><td>£{v['outstanding']}</td></tr>\n</table>",
         )
     also = f" The discount for {sibling} has been taken off." if sibling else ""
-    return _html(
+    return html(
         f"{key} – {term.lower()} term {year}",
         f"<p>{_colleague(c)} teaches {first} the {instrument}. {some(5)}</p>\n<p>{some(4)} The "
         f"last exam brought {mark} marks out of 150.</p>\n<h2>Next term</h2>\n<ul>\n"
         f"<li>Wind and strings together: {_weekly(c)}</li>\n<li>Single lesson: "
         f"{v['lesson']}</li>\n<li>Exam: {first} is entered as candidate {v['candidate']} at centre "
-        f"{_digits(c, 6)}</li>\n</ul>\n<h2>Office</h2>\n<p>The {instrument} is on loan under hire "
-        f"agreement {v['hire']}; the earlier agreement H-{_digits(c, 5)} has ended. Of this term's "
-        f"fees, £{_money(c, 150, 900)} have been paid and £{v['outstanding']} are still "
+        f"{digits(c, 6)}</li>\n</ul>\n<h2>Office</h2>\n<p>The {instrument} is on loan under hire "
+        f"agreement {v['hire']}; the earlier agreement H-{digits(c, 5)} has ended. Of this term's "
+        f"fees, £{money(c, 150, 900)} have been paid and £{v['outstanding']} are still "
         f"outstanding.{also} {some(1)}</p>",
     )
 
 
 def _title(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _BLURB)
+    some = talk(c, _BLURB)
     hero, pages = key.split("’")[0], 16 * c.randrange(12, 32)
     author = _author(random.Random(hero))
     jacket = datetime.strptime(v["published"], "%d %B %Y") - timedelta(weeks=c.randrange(8, 30))
@@ -402,7 +378,7 @@ def _title(key: str, v: dict[str, str], c: random.Random) -> str:
             for name, (number, price) in bindings.items()
         )
         after = f"<p>By the author of <em>{series}</em>.</p>\n" if series else ""
-        return _html(
+        return html(
             key,
             f"<p>A novel by {author}. {pages} pages. Editor: {_colleague(c)}.</p>\n{after}"
             f"<p>{some(7)}</p>\n<h2>Marketing</h2>\n<p>{some(4)}</p>\n<h2>Ordering</h2>\n"
@@ -414,7 +390,7 @@ def _title(key: str, v: dict[str, str], c: random.Random) -> str:
     items = "\n".join(
         f"<li>{name}, £{price}.99: ISBN {number}</li>" for name, (number, price) in bindings.items()
     )
-    return _html(
+    return html(
         f"Title sheet: {key}",
         f"<p>{author}</p>\n<p>{some(6)}{after}</p>\n<p>Published on {v['published']}; the jacket "
         f"is shown to the trade on {_long(jacket)}. {some(3)}</p>\n"
@@ -424,13 +400,13 @@ def _title(key: str, v: dict[str, str], c: random.Random) -> str:
 
 
 def _manual(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _REVISED)
+    some = talk(c, _REVISED)
     model, edition = key.removesuffix(" edition").split(" user manual, ")
     other = _related(5, key, c, lambda each: each.startswith(f"{model} user"))
     older = bool(other) and other < key
     known = v | {"Dutch": _manual_order(c)}
     languages = {name: known[name] for name in ("English", "Dutch", "French", "German")}
-    pages, menu = 4 * c.randrange(8, 20), _digits(c, 5)
+    pages, menu = 4 * c.randrange(8, 20), digits(c, 5)
     if c.random() < 0.5:
         rows = "\n".join(f"| {name} | {number} |" for name, number in languages.items())
         link = f"{'Replaces' if older else 'Replaced by'}: {other}\n" if other else ""
@@ -453,11 +429,6 @@ def _manual(key: str, v: dict[str, str], c: random.Random) -> str:
     )
 
 
-def _filed(folder: str, ending: str) -> Callable[[Key, int], str]:
-    """A file's name that does not say the key."""
-    return lambda _, place: f"{folder}/{place:05}.{ending}"
-
-
 EIGHTH = (
     Template(
         "daily takings",
@@ -465,12 +436,12 @@ EIGHTH = (
         lambda c: (str(c.randrange(1, 29)), c.choice(_MONTHS), str(c.randrange(2011, 2025))),
         _dated,
         lambda c: {
-            "cash": _money(c, 300, 2_500),
-            "cards": _money(c, 1_000, 7_000),
-            "vouchers": _money(c, 20, 400),
-            "bag": f"SB{_digits(c, 7)}",
+            "cash": money(c, 300, 2_500),
+            "cards": money(c, 1_000, 7_000),
+            "vouchers": money(c, 20, 400),
+            "bag": f"SB{digits(c, 7)}",
         },
-        _filed("takings", "txt"),
+        filed("takings", "txt"),
         _takings,
         {
             "cash": ("How much cash did we take on {0} {1} {2}?", "cash takings {key}"),
@@ -486,14 +457,14 @@ EIGHTH = (
         lambda c: (str(c.randrange(180_000, 420_000)),),
         lambda key: key[0],
         lambda c: {
-            "net": _money(c, 400, 9_000),
+            "net": money(c, 400, 9_000),
             "delivery": (
                 f"{_long(_day(c, 2014, 2025))}, {c.randrange(7, 16)}:{c.randrange(0, 60, 15):02}"
             ),
-            "quotation": f"Q-{_digits(c, 5)}",
-            "contract": f"FC {_digits(c, 3)}/{_digits(c, 3)}",
+            "quotation": f"Q-{digits(c, 5)}",
+            "contract": f"FC {digits(c, 3)}/{digits(c, 3)}",
         },
-        _filed("orders", "eml"),
+        filed("orders", "eml"),
         _purchase,
         {
             "net": ("What does PO {key} come to before VAT?", "net total order {key}"),
@@ -509,11 +480,11 @@ EIGHTH = (
         lambda c: (f"{c.randrange(1, 2_000):04}", c.choice([*_FIELDS]), str(c.randrange(12, 25))),
         "/".join,
         lambda c: {
-            "serial": _digits(c, 7),
+            "serial": digits(c, 7),
             "low": _deviation(c),
             "middle": _deviation(c),
             "full": _deviation(c),
-            "sticker": _digits(c, 6),
+            "sticker": digits(c, 6),
         },
         lambda key, _: f"calibration/{''.join(key)}.txt",
         _certificate,
@@ -533,11 +504,11 @@ EIGHTH = (
         " ".join,
         lambda c: {
             "lesson": _weekly(c),
-            "hire": f"H-{_digits(c, 5)}",
-            "candidate": _digits(c, 7),
-            "outstanding": _money(c, 20, 600),
+            "hire": f"H-{digits(c, 5)}",
+            "candidate": digits(c, 7),
+            "outstanding": money(c, 20, 600),
         },
-        _filed("pupils", "html"),
+        filed("pupils", "html"),
         _pupil,
         {
             "lesson": ("When and where is {key}'s lesson?", "lesson time and room {1}, {0}"),
@@ -558,7 +529,7 @@ EIGHTH = (
             "e-book": _isbn(c),
             "published": _long(_day(c, 2012, 2026)),
         },
-        _filed("titles", "html"),
+        filed("titles", "html"),
         _title,
         {
             "hardback": ("What is the ISBN of The {0}'s {1} in hardback?", "hardback ISBN {key}"),
@@ -577,7 +548,7 @@ EIGHTH = (
             "English": _manual_order(c),
             "French": _manual_order(c),
             "German": _manual_order(c),
-            "installer": _digits(c, 5),
+            "installer": digits(c, 5),
         },
         lambda key, _: f"manuals/{key[0].lower()}-{key[1]}-ed{key[2][:1]}.md",
         _manual,

@@ -13,22 +13,19 @@ name.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import islice
 
-from lookalikes_data import Key, Template, draw_keys, words
+from lookalikes_data import Template, draw_keys, words
+from lookalikes_pages import digits, filed, html, money, sentences, talk
 
 __all__ = ["SEVENTH"]
 
 
 def _items(text: str) -> list[str]:
     return " ".join(text.split()).split(", ")
-
-
-def _sentences(text: str) -> list[str]:
-    return [f"{each}." for each in " ".join(text.split()).removesuffix(".").split(". ")]
 
 
 _FIRST = words("""
@@ -67,7 +64,7 @@ _LOSSES = (
     ("fallen tree", "The neighbour's ash came down across the drive and the garage."),
     ("lightning", "Lightning struck the aerial and damaged the wiring upstairs."),
 )
-_CLAIM = _sentences("""
+_CLAIM = sentences("""
     Photographs were received by email and are on the file. The claimant was helpful and answered
     every question on the phone. Receipts are available for the larger items only. There is no sign
     of wear that would have to be deducted. The neighbours had noticed nothing. An interim payment
@@ -79,7 +76,7 @@ _CLAIM = _sentences("""
     Our handling time was within the target. The complaint about the first call was settled with an
     apology.
 """)
-_TRAINED = _sentences("""
+_TRAINED = sentences("""
     Induction completed in the first week. Refresher courses are booked by the training office.
     Prefers courses in the morning because of the bus. The originals of all certificates are in the
     personnel file. Has asked for the advanced spreadsheet course. Took part in the evacuation drill
@@ -88,7 +85,7 @@ _TRAINED = _sentences("""
     afterwards. Is willing to become an internal trainer. Knows the cold store and both loading
     bays.
 """)
-_SHOP = _sentences("""
+_SHOP = sentences("""
     The flour delivery came two hours late and was unloaded by the late shift. Two agency workers
     were trained on the packing table. Metal detector checks were made every hour without findings.
     The oven was brought up to temperature ten minutes behind plan. Cartons for the export order are
@@ -101,7 +98,7 @@ _SHOP = _sentences("""
     bag, which was written off. The auditor from the supermarket asked to see the cleaning
     plan.
 """)
-_STEPS = _sentences("""
+_STEPS = sentences("""
     Check that you are working from the current issue. Record the time, your initials and
     anything unusual. Tell the supervisor at once if a limit is not met. Put doubtful goods on
     hold with a red label. Do not start before the area has been cleared. Let a second person
@@ -119,7 +116,7 @@ _PROCEDURES = _items("""
 _GOODS = ("oat biscuits", "ginger snaps", "cheese crackers", "shortbread", "rye crispbread")
 _SERIES = ("KM", "KL", "TR", "DX", "PV", "HS", "RB", "MZ")
 _ARTICLE = ("limit switch", "terminal block", "relay", "pressure sensor", "gear motor", "encoder")
-_NOTICE = _sentences("""
+_NOTICE = sentences("""
     The supplier of the housing has closed down its tooling. Demand has fallen steadily over
     the last three years. Repairs of installed units will be possible for another five years.
     Orders placed after that date cannot be accepted. Confirmed orders are not affected.
@@ -133,7 +130,7 @@ _BUILDINGS = _items("""
     Nursery, Victoria Annexe, Riverside Archive, Church Street Museum, Dyers Yard, Hope Street
     Hostel, Larkfield Stores, Abbey View, Observatory Building
 """)
-_ENERGY = _sentences("""
+_ENERGY = sentences("""
     Readings were taken by the caretaker on the last working day. The heating ran on the
     weekend timetable during the holidays. The figures are adjusted neither for weather nor
     for occupancy. Half the corridor lights have now been changed to LED. The boiler was
@@ -142,12 +139,6 @@ _ENERGY = _sentences("""
     several nights. Please report dripping taps to the facilities desk. The tariff did not
     change.
 """)
-
-
-def _talk(chance: random.Random, among: Sequence[str]) -> Callable[[int], str]:
-    """Says so many sentences at a time, and none twice."""
-    left = iter(chance.sample(among, len(among)))
-    return lambda count: " ".join(islice(left, count))
 
 
 # Those who write the papers come up again and again.
@@ -162,16 +153,8 @@ def _outsider(chance: random.Random, initials: str) -> str:
     return f"{chance.choice(_FIRST)} {chance.choice(initials)}. {chance.choice(_LAST)}"
 
 
-def _money(chance: random.Random, low: int, high: int) -> str:
-    return f"{chance.randrange(100 * low, 100 * high) / 100:,.2f}"
-
-
-def _digits(chance: random.Random, count: int) -> str:
-    return str(chance.randrange(10 ** (count - 1), 10**count))
-
-
 def _batch(chance: random.Random) -> str:
-    return f"{chance.choice('ABCDEFGH')}{_digits(chance, 4)}{chance.choice('KLMNPRST')}"
+    return f"{chance.choice('ABCDEFGH')}{digits(chance, 4)}{chance.choice('KLMNPRST')}"
 
 
 def _old(chance: random.Random, kind: str) -> str:
@@ -208,7 +191,7 @@ def _related(
 
 
 def _claim(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _CLAIM)
+    some = talk(c, _CLAIM)
     opened = date(2000 + int(key[3:5]), c.randrange(1, 13), c.randrange(1, 29))
     loss = opened - timedelta(days=c.randrange(1, 12))
     paid = opened + timedelta(days=c.randrange(20, 90))
@@ -243,22 +226,15 @@ def _claim(key: str, v: dict[str, str], c: random.Random) -> str:
 
 
 def _policy(chance: random.Random) -> str:
-    return f"{chance.choice(('HH', 'MV', 'CP'))} {_digits(chance, 7)}"
-
-
-def _html(title: str, body: str) -> str:
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>'
-        f"</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
-    )
+    return f"{chance.choice(('HH', 'MV', 'CP'))} {digits(chance, 7)}"
 
 
 def _training(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _TRAINED)
+    some = talk(c, _TRAINED)
     held = {
-        "Manual handling": f"C-{_digits(c, 6)}",
+        "Manual handling": f"C-{digits(c, 6)}",
         "First aid at work": v["first aid"],
-        "Food hygiene, level 2": f"C-{_digits(c, 6)}",
+        "Food hygiene, level 2": f"C-{digits(c, 6)}",
         "Forklift truck": v["forklift"],
         "Fire warden": v["fire warden"],
     }
@@ -271,7 +247,7 @@ def _training(key: str, v: dict[str, str], c: random.Random) -> str:
             for course, number in held.items()
         )
         rota = f"<p>Shares the first aid rota with {partner}.</p>\n" if partner else ""
-        return _html(
+        return html(
             f"Training record: {key}",
             f"<p>{team}, with us since {since}. Line manager: {_colleague(c)}.</p>\n"
             f"<h2>General</h2>\n<p>{some(7)}</p>\n{rota}<h2>Certificates</h2>\n"
@@ -285,7 +261,7 @@ def _training(key: str, v: dict[str, str], c: random.Random) -> str:
         for course, number in held.items()
     )
     deputy = f" See also the record of {partner}, who deputises." if partner else ""
-    return _html(
+    return html(
         f"{key} – qualifications",
         f"<p>Department: {team}<br>Start: {_month(c, since, since + 1)}</p>\n<p>"
         f"{some(5)}{deputy}</p>\n<h2>Health surveillance</h2>\n<p>Eye test on "
@@ -303,7 +279,7 @@ def _slot(chance: random.Random, year: int) -> str:
 
 
 def _production(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _SHOP)
+    some = talk(c, _SHOP)
     made = c.sample(_GOODS, 3)
     batches = (_batch(c), v["batch"], _batch(c))
     packs = (v["line 1"], v["line 2"], v["line 3"])
@@ -335,7 +311,7 @@ def _production(key: str, v: dict[str, str], c: random.Random) -> str:
 
 
 def _procedure(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _STEPS)
+    some = talk(c, _STEPS)
     title, number = key.split(", version ")
     other = _related(3, key, c, lambda each: each.startswith(f"{title}, "))
     older = bool(other) and other < key
@@ -362,12 +338,12 @@ def _procedure(key: str, v: dict[str, str], c: random.Random) -> str:
         f"to change request {v['request']}; request {_old(c, 'CR')} was turned down. "
         f"{_colleague(c)} approved it, and it will be reviewed in {review}.\n\n"
         f"## Papers for version {number}\n\n- Form: {v['form']}\n- Checklist: {_old(c, 'F')}\n"
-        f"- Training module: {v['module']}\n- Poster: P-{_digits(c, 3)}\n"
+        f"- Training module: {v['module']}\n- Poster: P-{digits(c, 3)}\n"
     )
 
 
 def _notice(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _NOTICE)
+    some = talk(c, _NOTICE)
     last = datetime.strptime(v["last order"], "%d-%b-%Y").date()
     sent = last - timedelta(days=c.randrange(90, 300))
     sent -= timedelta(days=max(0, sent.weekday() - 4))
@@ -379,7 +355,7 @@ def _notice(key: str, v: dict[str, str], c: random.Random) -> str:
     head = (
         f"From: {writer} <{address}>\nTo: {{to}}@northgate-controls.example\nSubject: {{subject}}\n"
         f"Date: {sent:%a, %d %b %Y} {c.randrange(8, 18):02}:{c.randrange(60):02}:00 +0000\n"
-        f"Message-ID: <{_digits(c, 9)}@northgate-controls.example>\nMIME-Version: 1.0\n"
+        f"Message-ID: <{digits(c, 9)}@northgate-controls.example>\nMIME-Version: 1.0\n"
         "Content-Type: text/plain; charset=utf-8\n\n"
     )
     if c.random() < 0.5:
@@ -406,7 +382,7 @@ def _notice(key: str, v: dict[str, str], c: random.Random) -> str:
 
 
 def _statement(key: str, v: dict[str, str], c: random.Random) -> str:
-    some = _talk(c, _ENERGY)
+    some = talk(c, _ENERGY)
     building, month = key.split(", ")
     other = _related(
         5,
@@ -420,7 +396,7 @@ def _statement(key: str, v: dict[str, str], c: random.Random) -> str:
     water = c.randrange(80, 900)
     if c.random() < 0.5:
         link = f"<p>For comparison see {other}.</p>\n" if other else ""
-        return _html(
+        return html(
             f"Energy statement: {building}",
             f"<p>Period: {month}. Prepared by {_colleague(c)}, facilities.</p>\n<p>{some(4)}</p>\n"
             f"{link}<table>\n<caption>Consumption, {key}</caption>\n"
@@ -429,11 +405,11 @@ def _statement(key: str, v: dict[str, str], c: random.Random) -> str:
             f"<tr><td>of which at night</td><td>{power * c.randrange(20, 40) / 100:,.1f}</td>"
             f"<td>kWh</td></tr>\n<tr><td>Gas</td><td>{v['gas']}</td><td>kWh</td></tr>\n"
             f"<tr><td>Water</td><td>{water}</td><td>m³</td></tr>\n</table>\n"
-            f"<p>The total cost for {key}, is £{v['cost']}, of which £{_money(c, 60, 400)} are "
+            f"<p>The total cost for {key}, is £{v['cost']}, of which £{money(c, 60, 400)} are "
             f"standing charges. {some(2)}</p>",
         )
     link = f" Compare {other}, when the meters were changed." if other else ""
-    return _html(
+    return html(
         f"{key}: energy and water",
         f"<p>{some(3)}{link}</p>\n<h2>Electricity and gas, {key}</h2>\n<p>The "
         f"building used {v['electricity']} kWh of electricity, {c.randrange(2, 19)} % "
@@ -441,13 +417,8 @@ def _statement(key: str, v: dict[str, str], c: random.Random) -> str:
         f"{heat * c.randrange(8, 25) / 100:,.1f} kWh were for hot water. {some(2)}</p>"
         f"\n<h2>Water, {key}</h2>\n<p>{water} m³, as read by {_colleague(c)}.</p>\n"
         f"<h2>Cost, {key}</h2>\n<p>All supplies together cost £{v['cost']}; a deposit of "
-        f"£{_money(c, 500, 2000)} had been paid. {some(1)}</p>",
+        f"£{money(c, 500, 2000)} had been paid. {some(1)}</p>",
     )
-
-
-def _filed(folder: str, ending: str) -> Callable[[Key, int], str]:
-    """A file's name that does not say the key."""
-    return lambda _, place: f"{folder}/{place:05}.{ending}"
 
 
 SEVENTH = (
@@ -459,10 +430,10 @@ SEVENTH = (
         lambda c: {
             "claimant": _outsider(c, "ABCDEGHJKLM"),
             "policy": _policy(c),
-            "adjuster": f"LA/{_digits(c, 5)}/{c.choice('DKMT')}",
+            "adjuster": f"LA/{digits(c, 5)}/{c.choice('DKMT')}",
             "settlement": f"{c.randrange(100_000, 900_000) / 100:.2f}",
         },
-        _filed("claims", "txt"),
+        filed("claims", "txt"),
         _claim,
         {
             "claimant": ("Who is the claimant in {key}?", "claimant {0}-{1}"),
@@ -485,12 +456,12 @@ SEVENTH = (
         lambda c: (c.choice(_FIRST), c.choice(_STAFF)),
         lambda key: f"{key[1]}, {key[0]}",
         lambda c: {
-            "first aid": f"C-{_digits(c, 6)}",
-            "forklift": f"C-{_digits(c, 6)}",
-            "fire warden": f"C-{_digits(c, 6)}",
+            "first aid": f"C-{digits(c, 6)}",
+            "forklift": f"C-{digits(c, 6)}",
+            "fire warden": f"C-{digits(c, 6)}",
             "medical": _slot(c, 2026),
         },
-        _filed("training", "html"),
+        filed("training", "html"),
         _training,
         {
             "first aid": (
@@ -517,7 +488,7 @@ SEVENTH = (
             "line 3": f"{c.randrange(200_000, 800_000):,}",
             "batch": _batch(c),
         },
-        _filed("production", "md"),
+        filed("production", "md"),
         _production,
         {
             "line 1": ("How many packs did line 1 make on {key}?", "line 1 output {1:.3} {0}, {2}"),
@@ -557,14 +528,14 @@ SEVENTH = (
     Template(
         "discontinuation notice",
         "part",
-        lambda c: (c.choice(_SERIES), _digits(c, 4), c.choice("ABCDEF")),
+        lambda c: (c.choice(_SERIES), digits(c, 4), c.choice("ABCDEF")),
         "-".join,
         lambda c: {
             "last order": f"{_day(c, 2013, 2027):%d-%b-%Y}",
             "stock": f"{c.randrange(2_000, 90_000):,} pcs",
             "notice": f"PDN-{c.randrange(200_000, 1_000_000)}",
         },
-        _filed("notices", "eml"),
+        filed("notices", "eml"),
         _notice,
         {
             "last order": (
@@ -585,9 +556,9 @@ SEVENTH = (
         lambda c: {
             "electricity": f"{c.randrange(100_000, 900_000) / 10:,.1f}",
             "gas": f"{c.randrange(100_000, 900_000) / 10:,.1f}",
-            "cost": _money(c, 3_000, 30_000),
+            "cost": money(c, 3_000, 30_000),
         },
-        _filed("energy", "html"),
+        filed("energy", "html"),
         _statement,
         {
             "electricity": (

@@ -62,19 +62,12 @@ def test_two_digits_of_a_year_may_mean_either_century_and_no_other_day():
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("Mon 08/07/2024", "Mon 2024-07-08"),
-        ("Monday, 8/7/2024", "Monday, 2024-07-08"),
-        ("wed. 08/07/2024", "wed. 2024-08-07"),
-        ("Tue 08/07/2024", "Tue 08/07/2024"),  # neither is one
-        ("Thu 05/09/2024", "Thu 05/09/2024"),  # both are
-        ("Thu 05/09/2024 and 23/07/2024", "Thu 2024-09-05 and 2024-07-23"),
         ("from 08/07/2024 to 23/07/2024", "from 2024-07-08 to 2024-07-23"),
         ("from 08/07/2024 to 08/23/2024", "from 2024-08-07 to 2024-08-23"),
         ("08/07/2024, 13/01/2020, 01/13/2020", "08/07/2024, 2020-01-13, 2020-01-13"),
-        ("Wed 08/07/2024, not 23/07/2024", "Wed 2024-08-07, not 2024-07-23"),
     ],
 )
-def test_what_a_day_with_slashes_is_follows_from_its_weekday_or_the_other_days(text, read):
+def test_what_a_day_with_slashes_is_follows_from_the_other_days(text, read):
     assert iso_dates(text) == read
 
 

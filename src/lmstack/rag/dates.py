@@ -1,16 +1,13 @@
 """Days and months in one form, ``2019-05-14`` and ``2019-05``, however they are written.
 
 Read are "14 May 2019", "May 14th, 2019", "14.05.2019", "May 2019" and "05/2019". With slashes a day
-may stand before its month or behind it: which one it is follows from a number above 12, from the
-day of the week before it ("Mon 08/07/2024"), or from the other dates of the text. Names of months
-and days are English.
+may stand before its month or behind it: which one it is follows from a number above 12, in it or in
+another day of the text. Months are English.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from datetime import date
 
 __all__ = ["days_meant", "is_date", "iso_dates", "short_days", "slashed_days", "words_of_date"]
 
@@ -35,10 +32,6 @@ _OF_MONTH = re.compile(
     re.IGNORECASE,
 )
 _SLASHED = re.compile(r"(?<![\w./])(\d{1,2})/(\d{1,2})/\d{4}\b")
-_WEEKDAY = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)[a-z]{,6}\.?,? ?\Z", re.IGNORECASE)
-_WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-# Signs of a day of the week and what is behind it.
-_WEEKDAY_BEFORE = 12
 # "26.4.21" may be a version too.
 _SHORT = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d\d)")
 _ISO = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
@@ -88,20 +81,6 @@ def _is_clear(first: str, second: str) -> bool:
     return (int(first) > 12) != (int(second) > 12)
 
 
-def _month_first(found: re.Match[str], year: int, first: int, second: int) -> bool | None:
-    """Whether the day with slashes ``found`` has its month first, by the weekday before it."""
-    before = found.string[max(0, found.start() - _WEEKDAY_BEFORE) : found.start()]
-    named = _WEEKDAY.search(before)
-    if named is None:
-        return None
-    fits = set[bool]()
-    for month_first, month, day in ((True, first, second), (False, second, first)):
-        with suppress(ValueError):  # No such day.
-            if _WEEK[date(year, month, day).weekday()] == named[1].casefold():
-                fits.add(month_first)
-    return fits.pop() if len(fits) == 1 else None
-
-
 def _iso(found: re.Match[str], month_first: bool | None) -> str:
     first, second, third = (part for part in found.groups() if part is not None)
     if found[10]:
@@ -110,11 +89,9 @@ def _iso(found: re.Match[str], month_first: bool | None) -> str:
         year, month, day = third, int(second), int(first)
         if "/" in found[0]:
             if day <= 12 and month <= 12 and day != month:
-                by_weekday = _month_first(found, int(year), day, month)
-                told = month_first if by_weekday is None else by_weekday
-                if told is None:
+                if month_first is None:
                     return found[0]
-                month, day = (day, month) if told else (month, day)
+                month, day = (day, month) if month_first else (month, day)
             else:
                 month, day = min(month, day), max(month, day)
     else:
