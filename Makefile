@@ -292,7 +292,8 @@ $(VENV)/.base: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	@touch $@
 
 # lmstack itself is there by then, so this does not compile its native ops once more.
+# Nor is bytecode made of tools of which tests use a part: it took longer than all the rest.
 $(VENV)/.dev: $(VENV)/.base
 	@echo "Installing the development tools ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt 'lmstack[dev]'
+	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt 'lmstack[dev]'
 	@touch $@

@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import peft
 import pytest
 import torch
 import transformers
 from tests.model.peft_pairs import WARNINGS
+from tests.oracles import peft
 from torch.testing import assert_close
 
 from lmstack.engine import EngineConfig

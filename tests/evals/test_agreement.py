@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import cohen_kappa_score
 from tests.errors import about
+from tests.oracles import metrics
 
 from lmstack.core import InputError
 from lmstack.evals.agreement import (
@@ -44,7 +44,7 @@ def test_kappa_is_scikit_learns(weights: str | None, pairs: list[tuple[int, int]
     if len({*first, *second}) < 2:
         return
     labels = [0, 1, 2, 3]
-    theirs = cohen_kappa_score(first, second, weights=weights, labels=labels)
+    theirs = metrics.cohen_kappa_score(first, second, weights=weights, labels=labels)
     ours = cohen_kappa(first, second, weights=weights, labels=labels)
     assert ours.value == pytest.approx(theirs)
     assert ours.low <= ours.value + 1e-9
@@ -229,10 +229,10 @@ def test_kappa_by_places_among_the_labels_and_by_seed() -> None:
     first, second = list("aabbccab"), list("abbbcaac")
     order = ["c", "a", "b", "never"]
     ours = cohen_kappa(first, second, weights="linear", labels=order)
-    theirs = cohen_kappa_score(first, second, weights="linear", labels=order)
+    theirs = metrics.cohen_kappa_score(first, second, weights="linear", labels=order)
     assert ours.value == pytest.approx(theirs)
     plain = cohen_kappa(first, second)
-    assert plain.value == pytest.approx(cohen_kappa_score(first, second))
+    assert plain.value == pytest.approx(metrics.cohen_kappa_score(first, second))
     assert plain == cohen_kappa(first, second, seed=0)
     assert plain != cohen_kappa(first, second, seed=1)
     for one, other in (([], []), (["a"], [])):

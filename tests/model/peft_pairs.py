@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
 import transformers
+from tests.oracles import peft
 
 from lmstack.model import Transformer, load_module
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 
-import peft
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
 from tests.model.peft_pairs import KINDS, LAYERS, MODELS, SMALL, TARGETS, WARNINGS, Pair, make_pair
+from tests.oracles import peft
 from torch.testing import assert_close
 
 from lmstack.core import InputError

@@ -9,13 +9,13 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
-import anthropic
 import httpx
 import numpy as np
 import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from tests.oracles import anthropic
 
 from lmstack.core import (
     ContextLengthError,

@@ -10,10 +10,10 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import anthropic
 import openai
 import pydantic
 import pytest
+from tests.oracles import anthropic
 
 from lmstack.core import Message, Request, ScriptedModel, ToolCall
 from lmstack.serve import create_app

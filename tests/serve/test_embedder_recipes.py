@@ -9,8 +9,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling
+from tests.oracles import modules, sentence_transformers
 
 from lmstack.core import InputError
 from lmstack.registry import load
@@ -24,7 +23,9 @@ TEXTS = ("a", "b c", "", "h g f e d", "a unknown b", "a b c d e f g h a b c d e 
 def make(tmp_path):
     """A sentence-transformers folder with a random BERT of 12 positions."""
 
-    def build(mode: str, prompts: dict[str, str] | None = None) -> SentenceTransformer:
+    def build(
+        mode: str, prompts: dict[str, str] | None = None
+    ) -> sentence_transformers.SentenceTransformer:
         from sentence_transformers.sentence_transformer.modules import Transformer
 
         backend = tokenizers.Tokenizer(
@@ -45,8 +46,8 @@ def make(tmp_path):
         )  # fmt: skip
         transformers.BertModel(config).eval().save_pretrained(tmp_path / "bert")
         body = Transformer(str(tmp_path / "bert"))
-        oracle = SentenceTransformer(
-            modules=[body, Pooling(32, pooling_mode=mode)], device="cpu", prompts=prompts
+        oracle = sentence_transformers.SentenceTransformer(
+            modules=[body, modules.Pooling(32, pooling_mode=mode)], device="cpu", prompts=prompts
         )
         oracle.save(str(tmp_path / "model"))
         return oracle

@@ -6,9 +6,8 @@ import asyncio
 import json
 import typing
 
-import anthropic
 import pytest
-from anthropic.types import message_create_params
+from tests.oracles import anthropic
 
 from lmstack.core import (
     Delta,
@@ -427,7 +426,9 @@ BETA = {"thread"}
 
 
 def test_the_body_knows_exactly_the_parameters_and_the_tables_cover_them():
-    names = set(typing.get_type_hints(message_create_params.MessageCreateParamsBase))
+    names = set(
+        typing.get_type_hints(anthropic.types.message_create_params.MessageCreateParamsBase)
+    )
     known = (names | {"stream"} | API_ONLY | BETA) - IN_HEADERS
     assert set(MessagesBody.model_fields) == known
     assert {name.strip().partition(".")[0] for name in HONOURED | REFUSED} == known

@@ -14,11 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer import losses
-from sentence_transformers.sentence_transformer.modules import Pooling
-from sentence_transformers.sentence_transformer.modules import Transformer as Body
 from tests.errors import about
+from tests.oracles import losses, modules, sentence_transformers
 from tests.train.bases import base_folder, recipe_for, write_rows
 
 from lmstack.core import InputError
@@ -45,10 +42,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-def oracle(tmp_path: Path, mode: str = "mean", **prompts: str) -> SentenceTransformer:
+def oracle(
+    tmp_path: Path, mode: str = "mean", **prompts: str
+) -> sentence_transformers.SentenceTransformer:
     base_folder("bert", tmp_path / "bert")
-    modules = [Body(str(tmp_path / "bert")), Pooling(32, pooling_mode=mode)]
-    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts or None).eval()
+    parts = [modules.Transformer(str(tmp_path / "bert")), modules.Pooling(32, pooling_mode=mode)]
+    model = sentence_transformers.SentenceTransformer(
+        modules=parts, device="cpu", prompts=prompts or None
+    ).eval()
     model.save(str(tmp_path / "model"))
     return model
 
@@ -96,10 +97,10 @@ def scored() -> list[dict[str, Any]]:
 
 
 CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], Any]] = {
-    "pairs": ({}, pairs(negatives=False), losses.MultipleNegativesRankingLoss),
-    "negatives": ({}, pairs(), losses.MultipleNegativesRankingLoss),
-    "cosent": ({}, scored(), losses.CoSENTLoss),
-    "mse": ({"scored_loss": "mse"}, scored(), losses.CosineSimilarityLoss),
+    "pairs": ({}, pairs(negatives=False), lambda model: losses.MultipleNegativesRankingLoss(model)),
+    "negatives": ({}, pairs(), lambda model: losses.MultipleNegativesRankingLoss(model)),
+    "cosent": ({}, scored(), lambda model: losses.CoSENTLoss(model)),
+    "mse": ({"scored_loss": "mse"}, scored(), lambda model: losses.CosineSimilarityLoss(model)),
     "matryoshka": (
         {"matryoshka": [8, 16]},
         pairs(),
@@ -233,7 +234,7 @@ def test_a_tuned_embedder_is_that_of_sentence_transformers(tmp_path: Path) -> No
     result = train(read_recipe(recipe))
     embedder = LocalEmbedder.load(result.folder)
     assert embedder.loaded.kind == "embed"
-    theirs = SentenceTransformer(str(result.folder), device="cpu")
+    theirs = sentence_transformers.SentenceTransformer(str(result.folder), device="cpu")
     for kind, encode in (("query", theirs.encode_query), ("passage", theirs.encode_document)):
         expected = encode(QUERIES, normalize_embeddings=True, show_progress_bar=False)
         found = embedder.embed(QUERIES, kind)  # type: ignore[arg-type]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import peft
 import pytest
 import torch
 import transformers
 from tests.errors import about
+from tests.oracles import peft
 from tests.train.bases import BASES, base_folder, recipe_for, write_rows
 
 import lmstack

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import CrossEncoder
-from sentence_transformers.cross_encoder import losses
+from tests.oracles import sentence_transformers
 from tests.train.bases import base_folder, recipe_for, write_rows
 from torch import nn
 
@@ -37,9 +36,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> CrossEncoder:
+def theirs(tmp_path: Path) -> sentence_transformers.CrossEncoder:
     """A cross-encoder of sentence-transformers, saved for both."""
-    model = CrossEncoder(str(base_folder("bert", tmp_path / "base")), num_labels=1, device="cpu")
+    model = sentence_transformers.CrossEncoder(
+        str(base_folder("bert", tmp_path / "base")), num_labels=1, device="cpu"
+    )
     model.save_pretrained(str(tmp_path / "model"))
     return model.eval()
 
@@ -65,9 +66,13 @@ def step(folder: Path, objective: Reranking, rows: list[dict[str, Any]]) -> tupl
     return float(loss.total.detach() / batch.weight), base.module.embed.weight.grad, loss.sums
 
 
-def test_labelled_pairs_equal_sentence_transformers(theirs: CrossEncoder, tmp_path: Path) -> None:
+def test_labelled_pairs_equal_sentence_transformers(
+    theirs: sentence_transformers.CrossEncoder, tmp_path: Path
+) -> None:
     found, grad, sums = step(tmp_path / "model", Reranking(positive_weight=2.0), labelled())
-    make = losses.BinaryCrossEntropyLoss(theirs, pos_weight=torch.tensor(2.0))
+    make = sentence_transformers.cross_encoder.losses.BinaryCrossEntropyLoss(
+        theirs, pos_weight=torch.tensor(2.0)
+    )
     expected = make([QUERIES, PASSAGES], torch.tensor(LABELS))
     expected.backward()
     assert found == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -78,9 +83,11 @@ def test_labelled_pairs_equal_sentence_transformers(theirs: CrossEncoder, tmp_pa
     assert int(sums["accuracy"]) == sum((scores > 0.5) == (np.array(LABELS) > 0.5))
 
 
-def test_lists_equal_sentence_transformers(theirs: CrossEncoder, tmp_path: Path) -> None:
+def test_lists_equal_sentence_transformers(
+    theirs: sentence_transformers.CrossEncoder, tmp_path: Path
+) -> None:
     found, grad, sums = step(tmp_path / "model", Reranking(), lists())
-    make = losses.MultipleNegativesRankingLoss(
+    make = sentence_transformers.cross_encoder.losses.MultipleNegativesRankingLoss(
         theirs, num_negatives=None, scale=1, activation_fn=nn.Identity()
     )
     # A row at a time there are no negatives but its own.
@@ -108,12 +115,16 @@ def test_the_result_scores_as_in_sentence_transformers(
     folder = train(read_recipe(recipe_for(tmp_path, base, "reranking", data, lr=1e-2))).folder
     assert load(folder).kind == "rerank"
     found = lmstack.task("rerank", str(folder))(PASSAGES, query=QUERIES[0])
-    expected = CrossEncoder(str(folder), device="cpu").predict([(QUERIES[0], p) for p in PASSAGES])
+    expected = sentence_transformers.CrossEncoder(str(folder), device="cpu").predict(
+        [(QUERIES[0], p) for p in PASSAGES]
+    )
     scores = {each.text: each.score for each in found.results}
     np.testing.assert_allclose([scores[p] for p in PASSAGES], expected, rtol=0, atol=1e-5)
 
 
-def test_the_head_of_a_reranker_goes_on(theirs: CrossEncoder, tmp_path: Path) -> None:
+def test_the_head_of_a_reranker_goes_on(
+    theirs: sentence_transformers.CrossEncoder, tmp_path: Path
+) -> None:
     data = write_rows(tmp_path / "rows.jsonl", lists() * 3)
     recipe = recipe_for(tmp_path, tmp_path / "model", "reranking", data, lr=1e-12)
     made = load(train(read_recipe(recipe)).folder).module

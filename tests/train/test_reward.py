@@ -16,9 +16,8 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.errors import about
+from tests.oracles import reward_trainer
 from tests.train.bases import base_folder, recipe_for, write_rows
-from trl import RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
 
 import lmstack
 from lmstack.core import InputError, Message, UnsupportedError
@@ -91,7 +90,7 @@ def test_pairs_equal_trl(center: float, tmp_path: Path) -> None:
     theirs = one_score("llama", tmp_path)
     theirs.config.pad_token_id = 0
     loss, examples, grad, batch = step(tmp_path, RewardModelling(center=center), PAIRS)
-    inputs = DataCollatorForPreference(pad_token_id=0)(
+    inputs = reward_trainer.DataCollatorForPreference(pad_token_id=0)(
         [
             {
                 "chosen_ids": np.concatenate(e.sequences[:2]).tolist(),
@@ -110,7 +109,7 @@ def test_pairs_equal_trl(center: float, tmp_path: Path) -> None:
         _total_train_tokens=0,
         _metrics=metrics,
     )
-    expected = RewardTrainer.compute_loss(trainer, theirs, dict(inputs))
+    expected = reward_trainer.RewardTrainer.compute_loss(trainer, theirs, dict(inputs))
     expected.backward()
     found = float(loss.total.detach()) / batch.weight
     assert found == pytest.approx(float(expected.detach()), rel=1e-5)

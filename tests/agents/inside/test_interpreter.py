@@ -147,6 +147,8 @@ def test_streams_that_the_code_closed_or_replaced_are_there_again(interpreter: A
         assert stream.line_buffering == (stream.fileno() != 0 or stream.line_buffering)
     interpreter._streams[1].close()
     os.fstat(1)  # closed as a stream alone
+    interpreter.answer("1")  # who runs the tests may write to sys.__stdout__ before it is put back
+    assert not sys.__stdout__.closed
 
 
 def test_what_was_written_is_flushed_at_the_end_of_a_call(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peft
 import pytest
 import torch
 import transformers
+from tests.oracles import peft
 from tests.train.bases import base_folder, recipe_for, write_rows
 from tests.train.test_reward import PAIRS, TEMPLATE
 

@@ -11,8 +11,8 @@ import pytest
 import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
-from rouge_score import rouge_scorer
 from tests.evals.benchmarks.models import prompts_of
+from tests.oracles import rouge_scorer
 
 from lmstack.core import FormatError, InputError, Likelihood
 from lmstack.evals.benchmarks.truthfulqa import (

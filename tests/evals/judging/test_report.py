@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
+from tests.oracles import metrics
 
 from lmstack.core import InputError, Message
 from lmstack.evals.judging import (
@@ -60,7 +60,7 @@ def test_verdicts_agree_by_kappa() -> None:
     judged = [said(each, ways[name]) for each, name in zip(items, named, strict=True)]
     agreement = judge_report(items, judged, "j", PAIR).agreement
     assert agreement is not None
-    assert agreement.kappa.value == pytest.approx(cohen_kappa_score(labels, named))
+    assert agreement.kappa.value == pytest.approx(metrics.cohen_kappa_score(labels, named))
     assert (agreement.accuracy.value, agreement.largest) == (pytest.approx(4 / 6), 0.5)
 
 
@@ -114,7 +114,7 @@ def test_ratings_agree_by_weighted_kappa() -> None:
     ]
     report = judge_report(items, judged, "j", RUBRIC)
     assert report.agreement is not None
-    kappa = cohen_kappa_score(labels, scores, weights="quadratic")
+    kappa = metrics.cohen_kappa_score(labels, scores, weights="quadratic")
     assert report.agreement.kappa.value == pytest.approx(kappa)
     assert report.agreement.largest == pytest.approx(1 / 3)
     assert report.scores["clarity"].value == pytest.approx(np.mean(scores))

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from tests.errors import about
+from tests.oracles import linear_model, metrics
 
 from lmstack.core import InputError
 from lmstack.evals.metrics.calibration import (
@@ -82,15 +81,15 @@ def test_bins_of_equal_width_are_guos(found: tuple[np.ndarray, np.ndarray], bins
 @settings(max_examples=25, deadline=None)
 def test_proper_scores_are_scikit_learns(found: tuple[np.ndarray, np.ndarray]) -> None:
     p, right = found
-    assert brier(p, right) == pytest.approx(brier_score_loss(right, p, pos_label=1))
-    assert log_score(p, right) == pytest.approx(log_loss(right, p, labels=[0, 1]))
+    assert brier(p, right) == pytest.approx(metrics.brier_score_loss(right, p, pos_label=1))
+    assert log_score(p, right) == pytest.approx(metrics.log_loss(right, p, labels=[0, 1]))
 
 
 @pytest.mark.parametrize("slope", [0.4, 1.0, 2.5])
 def test_platt_scaling_is_logistic_regression_without_a_penalty(slope: float) -> None:
     p, right = drawn(400, slope)
     x = np.log(p / (1 - p))[:, None]
-    theirs = LogisticRegression(C=1e10, solver="newton-cg", tol=1e-10).fit(x, right)
+    theirs = linear_model.LogisticRegression(C=1e10, solver="newton-cg", tol=1e-10).fit(x, right)
     ours = PlattScaling.fit(p, right)
     assert ours.slope == pytest.approx(theirs.coef_[0, 0], rel=1e-5)
     assert ours.intercept == pytest.approx(theirs.intercept_[0], abs=1e-5)
@@ -158,16 +157,16 @@ def test_accuracy_at_a_coverage_is_that_of_the_surest() -> None:
 def test_figures_have_intervals() -> None:
     p, right = drawn(60, 2)
     table = np.stack([p, right], axis=1)
-    metrics = {metric.name: metric for metric in calibration_metrics(scaled=True)}
+    by_name = {metric.name: metric for metric in calibration_metrics(scaled=True)}
     found = {
-        name: bootstrap(table, metric.statistic, resamples=100) for name, metric in metrics.items()
+        name: bootstrap(table, metric.statistic, resamples=100) for name, metric in by_name.items()
     }
     assert all(each.low <= each.value <= each.high for each in found.values())
     assert found["ece"].value == pytest.approx(calibration_error(p, right))
-    assert found["auc"].value == pytest.approx(roc_auc_score(right, p))
+    assert found["auc"].value == pytest.approx(metrics.roc_auc_score(right, p))
     assert found["accuracy_at_0.5"].value == risk_coverage(p, right).accuracy_at(0.5)
-    assert metrics["brier"].better == "lower"
-    assert metrics["auc"].better == "higher"
+    assert by_name["brier"].better == "lower"
+    assert by_name["auc"].better == "higher"
 
 
 @settings(max_examples=60, deadline=None)

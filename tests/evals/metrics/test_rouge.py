@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
 from tests.errors import about
 from tests.evals.metrics.outputs import asked, wrote
+from tests.oracles import rouge_scorer
 
 from lmstack.core import InputError
 from lmstack.evals.metrics.rouge import ROUGE_TYPES, Rouge, rouge
@@ -37,14 +40,17 @@ words = st.sampled_from(
     ]
 )
 texts = st.lists(words, max_size=24).map(" ".join)
-reference = RougeScorer(list(TYPES))
-stemmed = RougeScorer(list(TYPES), use_stemmer=True)
+
+
+@functools.cache
+def reference(stemming: bool = False) -> Any:
+    return rouge_scorer.RougeScorer(list(TYPES), use_stemmer=stemming)
 
 
 @given(texts, texts, st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_all_types_are_those_of_rouge_score(text: str, target: str, stemming: bool) -> None:
-    theirs = (stemmed if stemming else reference).score(target, text)
+    theirs = reference(stemming).score(target, text)
     for kind, ours in rouge(text, target, TYPES, stemming=stemming).items():
         assert ours == pytest.approx(tuple(theirs[kind])), kind
 
@@ -52,7 +58,7 @@ def test_all_types_are_those_of_rouge_score(text: str, target: str, stemming: bo
 @given(st.lists(texts, min_size=1, max_size=3), texts)
 @settings(max_examples=30, deadline=None)
 def test_of_several_targets_it_is_rouge_scores_choice(targets: list[str], text: str) -> None:
-    theirs = reference.score_multi(targets, text)
+    theirs = reference().score_multi(targets, text)
     ours = Rouge(TYPES).score(asked(*targets), wrote(text))
     for kind in TYPES:
         expected = theirs[kind].precision, theirs[kind].recall, theirs[kind].fmeasure

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 
-import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.oracles import peft
 from torch.testing import assert_close
 
 from lmstack.model import load_adapter, remove_adapter, save_adapter

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import CrossEncoder
+from tests.oracles import sentence_transformers
 
 from lmstack.core import IntegrityError
 from lmstack.engine import native_problem
@@ -110,7 +110,7 @@ def test_segments_that_a_tokenizer_hands_over_to_nobody_reach_no_model(
 ) -> None:
     """On the reference ops, on the native ones and from an image."""
     passages = TEXTS
-    theirs = CrossEncoder(str(unsegmented.path), device="cpu")
+    theirs = sentence_transformers.CrossEncoder(str(unsegmented.path), device="cpu")
     expected = theirs.predict([(QUERY, passage) for passage in passages])
     floats = LocalReranker(load(unsegmented, store), cut=True).score(QUERY, passages)
     np.testing.assert_allclose(floats, expected, rtol=0, atol=1e-4)

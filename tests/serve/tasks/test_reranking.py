@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from sentence_transformers import CrossEncoder
+from tests.oracles import sentence_transformers
 
 import lmstack
 from lmstack.core import ContextLengthError, InputError, Reranker, UnsupportedError
@@ -33,7 +33,7 @@ def cross(make: Make) -> Both:
 
 
 def expected(both: Both, **options: Any) -> list[tuple[int, float]]:
-    theirs = CrossEncoder(str(both.folder), device="cpu", **options)
+    theirs = sentence_transformers.CrossEncoder(str(both.folder), device="cpu", **options)
     ranked = theirs.rank(QUERY, DOCUMENTS)
     return [(r["corpus_id"], pytest.approx(float(r["score"]), abs=1e-5)) for r in ranked]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
+from tests.oracles import sentence_transformers
 
 import lmstack
 from lmstack.core import ContextLengthError, InputError
@@ -46,7 +46,7 @@ def test_features_of_a_long_text_are_refused_or_cut(bert: Both) -> None:
 
 
 def test_embeddings_are_those_of_sentence_transformers(bert: Both) -> None:
-    theirs = SentenceTransformer(str(bert.folder), device="cpu")
+    theirs = sentence_transformers.SentenceTransformer(str(bert.folder), device="cpu")
     expected = theirs.encode(list(TEXTS), normalize_embeddings=True)
     found = lmstack.task("embed", bert.ours)(TEXTS)
     np.testing.assert_allclose([e.vector for e in found], expected, rtol=1.3e-6, atol=1e-5)
