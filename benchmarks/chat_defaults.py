@@ -3,12 +3,14 @@
     python benchmarks/chat_defaults.py                   the half of the questions for choosing
     python benchmarks/chat_defaults.py --test            the other half: only to be summed up
     python benchmarks/chat_defaults.py --limit 20        so many questions of each list
+    python benchmarks/chat_defaults.py --model qwen2.5-coder-1.5b-instruct
 
-`smollm2-135m-instruct` answers each question with each candidate, two seeds where it draws, at
-most 256 tokens. Right: a known answer stands in the answer, word for word (facts only). Babbles:
-the answer does not end by itself, or loops (`babble.py`). Off topic: less like its question
-(cosine of `all-minilm-l6-v2`) than nineteen in twenty pairs of questions with answers to others.
-Distinct: pairs of seeds with different answers. Intervals are Wilson's, over questions and seeds.
+The model, `smollm2-135m-instruct` unless another is given, answers each question with each
+candidate, two seeds where it draws, at most 256 tokens. Right: a known answer stands in the
+answer, word for word (facts only). Babbles: the answer does not end by itself, or loops
+(`babble.py`). Off topic: less like its question (cosine of `all-minilm-l6-v2`) than nineteen in
+twenty pairs of questions with answers to others. Distinct: pairs of seeds with different answers.
+Intervals are Wilson's, over questions and seeds.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from lmstack.serve import LocalEmbedder, LocalModel
 MODEL, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 FLIGHT = 32
 AUTHORS = {"temperature": 0.2, "top_p": 0.9}
+# generation_config.json of Qwen2.5-Instruct with 0.5 and 1.5 billion parameters.
+QWEN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
 CANDIDATES: dict[str, dict[str, float]] = {
     "greedy": {"temperature": 0},
     "greedy, repetition 1.05": {"temperature": 0, "repetition_penalty": 1.05},
@@ -60,6 +64,7 @@ CANDIDATES: dict[str, dict[str, float]] = {
     "temperature 0.2, top_p 0.9, frequency 0.3": {**AUTHORS, "frequency_penalty": 0.3},
     "temperature 0.7, min_p 0.1": {"temperature": 0.7, "min_p": 0.1},
     "temperature 1, min_p 0.2": {"temperature": 1, "min_p": 0.2},
+    "temperature 0.7, top_p 0.8, top_k 20, repetition 1.1": QWEN,
     "temperature 1": {"temperature": 1},
 }
 
@@ -153,6 +158,7 @@ def show(name: str, row: Mapping[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--test", action="store_true", help="the half that nothing is chosen on")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--limit", type=int, default=60)
     parser.add_argument("--list", action="append", default=[], help="one list only")
     parser.add_argument("--seeds", type=int, default=2)
@@ -163,7 +169,7 @@ def main() -> None:
     chosen = {name: CANDIDATES[name] for name in args.only} or CANDIDATES
     rows: dict[str, Any] = {}
     topics = Topics(LocalEmbedder.load(EMBEDDER))
-    with LocalModel.load(MODEL) as model:
+    with LocalModel.load(args.model) as model:
         greedy = asyncio.run(answers(model, questions, CANDIDATES["greedy"], 1))
         threshold = topics.calibrate(greedy)
         for name, settings in chosen.items():
@@ -189,7 +195,7 @@ def _write(args: argparse.Namespace, rows: Any, threshold: float, count: int) ->
     before = runs.get(half, {}).get("candidates", {})
     runs[half] = {
         "machine": machine(),
-        "model": MODEL,
+        "model": args.model,
         "questions": count,
         "seeds": args.seeds,
         "max_tokens": BUDGET,

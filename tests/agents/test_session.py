@@ -348,6 +348,8 @@ def test_a_call_is_stopped_from_another_thread(session: Session) -> None:
     threading.Timer(0.2, session.stop).start()
     done = session.run("import time\ntime.sleep(50)")
     assert (done.ended, done.lost_state, done.lost_files) == ("killed", True, True)
+    assert done.error is not None
+    assert (done.error.type, done.error.message) == ("Killed", "the sandbox was ended")
     assert leftovers(marker) == []
     after = session.run("1 + 1")
     assert (after.value, after.is_restarted) == ("2", True)

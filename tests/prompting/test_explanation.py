@@ -60,6 +60,16 @@ def test_each_token_is_of_one_part_and_the_rest_of_the_template() -> None:
     )
 
 
+def test_tokens_are_told_apart_where_nothing_stands_before_the_first_turn() -> None:
+    class Bare(Words):
+        def read(self, messages: Sequence[Message]) -> Reading:
+            text = "\n".join(m.content for m in messages)
+            return Reading(text, 0, [match.start() for match in re.finditer(r"\S+\s*", text)])
+
+    found = explain(PromptTemplate.of("Good or bad? {{review}}").fill(review="Cold."), Bare())
+    assert [(p.label, p.tokens) for p in found.parts] == [("user", 3), ("{{review}}", 1)]
+
+
 def test_what_does_not_fit_is_below_nought() -> None:
     found = explain(few().fill(review="x " * 90), Words(), max_tokens=20)
     assert found.budget == 100 - (28 - 6 + 93) - 20

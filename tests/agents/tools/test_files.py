@@ -45,6 +45,8 @@ async def call(
 async def test_a_file_is_read_whole(root: Path) -> None:
     assert await call(root, "read_file", path="notes/b.md") == (False, "Beta\n")
     assert await call(root, "read_file", path="./notes//deep/c.txt") == (False, "Gamma\n")
+    is_error, text = await call(root, "read_file", path="notes/z.md")
+    assert (is_error, "notes/z.md" in text and "does not exist" in text) == (True, True)
 
 
 async def test_a_folder_is_listed_with_sizes_and_without_hidden_names(root: Path) -> None:
