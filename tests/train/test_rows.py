@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.errors import about
 
-from lmstack.core import NotFoundError
+from lmstack.core import NotFoundError, StoreError
 from lmstack.train.data import rows as rows_module
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
@@ -142,3 +142,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str) -> None:
     tracemalloc.stop()
     assert most < 2 << 20
     assert rows.done == rows.total == path.stat().st_size
+
+
+def test_a_file_that_is_gone_by_the_time_it_is_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text("{}\n")
+    rows = Rows(find_data([path]))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StoreError, match=f"reading {path} failed"):
+        list(rows)

@@ -44,6 +44,8 @@ def test_a_mistake_is_named_before_anything_runs(override: str, message: str, hi
     with pytest.raises(InputError, match=re.escape(message)) as error:
         read_constitutional(PATH, [override])
     assert hint in (error.value.hint or "")
+    if message.endswith("not text"):
+        assert error.value.param == override.partition("=")[0]
 
 
 def test_every_setting_is_named_on_the_page() -> None:

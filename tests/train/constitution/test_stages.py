@@ -20,6 +20,7 @@ from lmstack.train.constitution.prompts import read_prompts
 from lmstack.train.constitution.recipe import ConstitutionalRecipe
 from lmstack.train.constitution.record import read_record
 from lmstack.train.constitution.run import PipelineWatch, run_constitution
+from lmstack.train.constitution.stage import write_stage
 from lmstack.train.constitution.stages import Stages, _verdict, labels_of, pair_texts, texts_of
 
 Make = Callable[..., ConstitutionalRecipe]
@@ -244,3 +245,14 @@ def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) 
     assert read_record(tmp_path / "copy").entries == ()
     with pytest.raises(NotFoundError, match="no constitutional run in"):
         read_record(tmp_path)
+
+
+def test_a_stage_that_was_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
+    async def works() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "drafts.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_stage(path, {"seed": 1}, {"a": works}, 1, lambda done, total: None)
+    with pytest.raises(InputError, match="other settings: seed", check=about("settings")):
+        write_stage(path, {"seed": 2}, {"a": works}, 1, lambda done, total: None)

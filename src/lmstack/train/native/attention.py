@@ -103,6 +103,11 @@ def _run(
     scale: float,
     **tensors: Tensor,
 ) -> None:
+    # What it reads and writes by the sizes of q, k and v.
+    sizes = {"of_k": k.shape, "of_v": v.shape, "sums": q.shape[:-1]}
+    for key, tensor in tensors.items():
+        if tensor.shape != (size := sizes.get(key, q.shape)) or not tensor.is_contiguous():
+            raise ValueError(f"{key} is {tuple(tensor.shape)}, not {tuple(size)} in one piece")
     starts = [torch.tensor([0, *accumulate(lengths)]) for lengths in (queries, keys)]
     heads = k.shape[1]
     job = _Attention(
