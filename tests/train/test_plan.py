@@ -161,6 +161,7 @@ def test_a_plan_counts_steps_evaluations_and_what_they_read(settings: dict[str, 
         wanted = (plan.tokens + read) / plan.rate.tokens_per_second
         assert plan.seconds == pytest.approx(wanted)
         assert plan.rate.steps == 1
+        assert 0 < plan.rate.tokens <= run.train.tokens()
     alone, run, _ = planned(settings, validation=0.0)
     assert (alone.held_out, alone.evaluations, run.validation) == (0, 0, None)
     assert alone.seconds == pytest.approx(alone.tokens / alone.rate.tokens_per_second)

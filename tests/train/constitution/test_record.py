@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lmstack.core import FormatError, NotFoundError
+from lmstack.core import FormatError, NotFoundError, StoreError
 from lmstack.train.constitution.labels import Label, Verdict
 from lmstack.train.constitution.principles import Constitution, Principle
 from lmstack.train.constitution.record import Entry, Record, Round, Written, read_record
@@ -141,4 +141,10 @@ def test_a_record_is_read_as_far_as_the_run_is(tmp_path: Path) -> None:
     assert [(each.in_sft, each.in_dpo) for each in (one, two)] == [(False, True), (True, False)]
     (tmp_path / "sft.json").write_text("{")
     with pytest.raises(FormatError, match=r"sft\.json is damaged"):
+        read_record(tmp_path)
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").mkdir()
+    with pytest.raises(StoreError, match=r"reading .*recipe\.json failed"):
         read_record(tmp_path)

@@ -57,6 +57,8 @@ def test_exponents_of_the_frontier_are_those_that_the_papers_print() -> None:
         "kaplan": 0.73,  # Kaplan, table 6
     }
     assert {name: round(law.size_exponent, 2) for name, law in LAWS.items()} == printed
+    counts = {name: law.counts for name, law in LAWS.items()}
+    assert counts == {**dict.fromkeys(printed, "all"), "kaplan": "non-embedding"}
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "chinchilla-3"])
