@@ -38,7 +38,7 @@ from lmstack.serve import LocalEmbedder, LocalModel
 MODEL, EMBEDDER = "smollm2-135m-instruct", "all-minilm-l6-v2"
 FLIGHT = 32
 AUTHORS = {"temperature": 0.2, "top_p": 0.9}
-# generation_config.json of Qwen2.5-Instruct with 0.5 and 1.5 billion parameters.
+# As others quote what Qwen's makers recommend for instruct models of this size.
 QWEN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
 CANDIDATES: dict[str, dict[str, float]] = {
     "greedy": {"temperature": 0},

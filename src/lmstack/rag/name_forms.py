@@ -47,8 +47,8 @@ CHECKED = 7
 RUN = re.compile(r"\d+|[^\W\d_]+")
 YEAR = re.compile(r"(?:19|20)\d\d")
 # "8-th", and what is behind the digits of one. A number of two digits may be an ordinal in a text.
-_ORDINAL = re.compile(r"\d+-(?:st|nd|rd|th)")
 _SUFFIX = "(?:st|nd|rd|th)"
+_ORDINAL = re.compile(rf"\d+-{_SUFFIX}")
 _ORDINARY = 2
 # Numbers and letters of an identifier by which it is looked for, and ways to write them.
 _RUNS, _WAYS = 6, 64

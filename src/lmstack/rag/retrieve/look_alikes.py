@@ -98,7 +98,7 @@ def names_of_others(
     held = [g for g in rare if nobody.isdisjoint(g)]
     found: dict[int, tuple[str, ...]] = {}
     # Other numbers are not rare, and decide between those that hold what is.
-    years = [g for g in groups if g not in rare and any(map(has_digit, g))]
+    digits = [g for g in groups if g not in rare and any(map(has_digit, g))]
     places: dict[int, tuple[int, int]] = {}
     told = set(alike)
     for hit in {hit.document_id: hit for hit in hits}.values():
@@ -111,11 +111,11 @@ def names_of_others(
             # Its words are there, the number that they would be is not.
             told |= {number} if any(map(_NUMBER.search, away)) else set()
             if strict and number in alike:
-                others = (group for group in (*held, *years) if only_mentions(text, group))
+                others = (group for group in (*held, *digits) if only_mentions(text, group))
                 away += [name for group in others for name in group]
             lacking += away or _other_words(text, before, only=only)
             if rare and nobody.issuperset(lacking):
-                later = (ordinal_of(text, year) for year in years)
+                later = (ordinal_of(text, group) for group in digits)
                 places[number] = (
                     sum(ordinal or 0 for ordinal in ordinals),
                     sum(len(text) if ordinal is None else ordinal for ordinal in later),
