@@ -72,7 +72,7 @@ ORDERS = {
         "http",
     ),
     "train": (
-        "settings_file tracking data.hub data.journal data.problems metric",
+        "settings_file tracking data.hub data.journal metric",
         "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
         "rollouts.protocol",
         "native.library",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.errors import about
 
-from lmstack.core import InputError
+from lmstack.core import InputError, StoreError
 from lmstack.train.data.fingerprint import check_same_files, check_unchanged, data_files
 
 
@@ -45,6 +45,8 @@ def test_any_other_change_is_noticed_too(tmp_path: Path, change: str) -> None:
         os.utime(path, ns=(10**18, 10**18))
     with pytest.raises(InputError, match="changed while it was read", check=about("data")):
         check_unchanged(files)
+    with pytest.raises(StoreError, match=f"reading {tmp_path} failed"):
+        data_files([tmp_path])
 
 
 def test_what_a_run_resumes_with_is_the_same_files_in_the_same_order(tmp_path: Path) -> None:

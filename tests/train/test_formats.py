@@ -135,7 +135,7 @@ def test_tool_calls_keep_their_arguments_as_text(arguments: object) -> None:
             {"messages": [{"role": "user", "content": "x"}] * 100_000},
             "messages has 100,000 turns, at most 10,000",
         ),
-        ({"messages": ["Hi"]}, "a turn is 'Hi', not an object"),
+        ({"messages": ["Hi"], "system": "S"}, "a turn is 'Hi', not an object"),
         ({"messages": [{"role": "user"}]}, "it needs a role and a content"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "the role 'narrator'"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "not text"),
@@ -197,8 +197,9 @@ def test_tools_are_read_from_a_list_or_its_text() -> None:
         ([{"function": 3}], "a tool is"),
         ([plain, plain], "two tools have the name 'now'"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=said) as error:
             tools_of(row(tools=wrong))
+        assert said.startswith("two") or 'tools: [{"name": "now"' in str(error.value)
 
 
 def test_calls_without_an_id_and_roles_of_other_names_are_read() -> None:
@@ -224,6 +225,7 @@ def test_calls_without_an_id_and_roles_of_other_names_are_read() -> None:
         ({"role": "assistant", "tool_calls": [3]}, "a tool call is 3"),
         ({"role": "assistant", "tool_calls": [{"function": 3}]}, "a tool call is"),
         ({"role": "assistant", "tool_calls": []}, "a turn is"),
+        ({"role": "user", "content": 3}, "a turn is"),
         ({"role": "user", "content": [{"text": 3}]}, "a part of a turn is"),
         ({"role": "user", "content": ["x"]}, "a part of a turn is 'x'"),
         ({"role": 3, "content": "x"}, "a turn is"),
@@ -444,7 +446,7 @@ def test_pairs_have_negatives_or_a_score() -> None:
     assert pair_of(row(query="q", positive="p", negative="a")).negatives == ("a",)
     assert pair_of(row(sentence1="q", sentence2="p", score=0.2)).score == 0.2
     assert pair_of(row(sentence1="q", sentence2="p", label=1)).score == 1.0
-    assert pair_of(row(sentence1="q", sentence2="p")).score is None
+    assert pair_of(row(sentence1="q", sentence2="p")) == Pair("q", "p")
     assert pair_of(row(sentence1="q", sentence2="p", score=0.5, label=7)).score == 0.5
     assert pair_of(row(sentence1="q", sentence2="p", label=True)) == Pair("q", "p", score=1.0)
     largest = sys.float_info.max
@@ -461,8 +463,9 @@ def test_pairs_have_negatives_or_a_score() -> None:
         ({"sentence1": "q", "sentence2": "p", "label": None}, "label is None, not a number"),
         ({"text": "q"}, "has the columns 'text', and no pair"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=said) as error:
             pair_of(row(**values))
+    assert error.value.hint == "query and positive; or sentence1, sentence2 and score"
 
 
 def test_the_first_pair_that_can_be_read_says_whether_pairs_have_scores() -> None:

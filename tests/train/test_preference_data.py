@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.errors import about
 
-from lmstack.core import InputError, Message, ToolCall
+from lmstack.core import InputError, Message, StoreError, ToolCall
+from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.formats import Preference, Rated, preference_of
 from lmstack.train.data.leaks import EvaluationSet
 from lmstack.train.data.length_bias import LengthBias, clustered_interval
@@ -87,6 +91,11 @@ def test_raters_who_disagree_are_averaged_and_counted() -> None:
     found = paired([rated("a", 5, "x"), rated("b", 1, "x"), rated("a", 2, "y"), rated("b", 3, "y")])
     [only] = found.pairs
     assert (only.margin, found.disputed) == (1.5, 1)
+    for rating in (1, 2, 3):  # against one who finds both alike nobody is at odds
+        given_ = [rated("a", 5, "x"), rated("b", 1, "x"), rated("a", 2, "y"), rated("b", 3, "y")]
+        given_ += [rated("a", 2, "x", "Bye"), rated("b", 2, "x", "Bye")]
+        given_ += [rated("a", 2, "y", "Bye"), rated("b", rating, "y", "Bye")]
+        assert paired(given_).disputed == 1
 
 
 def test_small_margins_are_ties_and_the_largest_come_first() -> None:
@@ -127,10 +136,18 @@ def test_a_pair_comes_back_from_its_row(
 
 def test_plain_texts_are_written_as_texts() -> None:
     assert row_of(pair("a", "b").pair) == {"prompt": "Hi", "chosen": "a", "rejected": "b"}
+    called = Message("assistant", "", tool_calls=(ToolCall("1", "f", "{}"),))
+    prompt = (*HI, called, Message("tool", "7", tool_call_id="1"))
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert row_of(Preference(prompt, said("a"), said("b")))["prompt"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "7", "tool_call_id": "1"},
+    ]
 
 
 def checks(pairs: Sequence[PlacedPair], folder: Path) -> PairChecks:
-    return check_pairs(pairs, folder / "copies")
+    return check_pairs(pairs, folder / "copies", EvaluationSet([]))
 
 
 LONG = "the committee met on tuesday to talk about the roof of the old school and its cost"
@@ -231,10 +248,19 @@ def test_what_many_items_share_is_no_leak(tmp_path: Path) -> None:
     assert found.leak(asked[3]["question"]) == f"{tmp_path}/pairs.jsonl:4"
 
 
+def wilson(mean: float, n: float) -> tuple[float, float]:
+    z = 1.959964
+    spread = z * (mean * (1 - mean) / n + z**2 / (4 * n**2)) ** 0.5
+    middle, scale = mean + z**2 / (2 * n), 1 + z**2 / n
+    return (middle - spread) / scale, (middle + spread) / scale
+
+
 def test_longer_answers_that_always_win_are_a_bias() -> None:
     found = LengthBias.of([20, 30, 40] * 20, [10, 10, 10] * 20, range(60))
     assert (found.longer, found.is_found) == (1.0, True)
-    assert found.low == pytest.approx(60 / (60 + 1.959964**2))
+    assert (found.low, found.high) == pytest.approx(wilson(1, 60))
+    shorter = LengthBias.of([10] * 60, [20, 30, 40] * 20, range(60))
+    assert (shorter.low, shorter.high) == pytest.approx(wilson(0, 60))
     assert found.ratio == pytest.approx(31 / 11)
     assert sum(found.bars) == 60
     equal = LengthBias.of([10] * 9, [10] * 9, range(9))
@@ -276,30 +302,35 @@ def test_pairs_and_ratings_side_by_side_and_faults_are_left_out(tmp_path: Path) 
         {"prompt": "1+2", "completion": "5", "label": False},
         {"prompt": "Where is the committee meeting?", "chosen": "Here", "rejected": "There"},
         {"prompt": "Hi"},
+        {"prompt": "Where is the committee meeting?", "chosen": "here", "rejected": "there"},
     ]
     held = written(tmp_path, [{"q": "where is the committee meeting"}], "eval.jsonl")
     file = written(tmp_path, rows)
     data = examine_preferences([file], against=[held])
     report = data.report
-    assert (report.rows, report.bad_rows, report.pairs, report.kept) == (9, 1, 8, 4)
+    assert (report.rows, report.bad_rows, report.pairs, report.kept) == (10, 1, 9, 4)
     assert (report.answers, report.ties, report.doubted) == (5, 1, 1)
     assert {k: report.faults[k] for k in ("exact", "contradicted", "leaked")} == {
-        "exact": 1,
+        "exact": 2,
         "contradicted": 2,
-        "leaked": 1,
+        "leaked": 2,
     }
-    assert report.places["leaked"] == [f"{file}:8 as {held}:1"]
+    assert report.places["leaked"] == [f"{file}:{n} as {held}:1" for n in (8, 10)]
+    assert report.places["exact"] == [f"{file}:{n}" for n in (2, 10)]
     assert report.faults.keys() == report.places.keys()
     assert report.margins.most == 4
     found = report.probabilities
     assert (found.count, found.least, found.median, found.most) == (2, 0.4, 0.65, 0.9)
+    assert (found.edges[0], found.edges[-1], len(found.edges)) == (0.4, 0.9, 31)
     assert (sum(found.bars), found.bars[0], found.bars[-1]) == (2, 1, 1)
     kept = json.loads(json.dumps(report.to_json()))
     for name in ("margins", "probabilities", "length"):
         assert kept[name] == json.loads(json.dumps(vars(getattr(report, name))))
     assert kept.keys() == vars(report).keys()
     all_ = examine_preferences([file], against=[held], keep=["exact", "contradicted", "leaked"])
-    assert all_.report.kept == 8
+    assert all_.report.kept == 9
+    wide = examine_preferences([file], RatingConfig(min_margin=4.5)).report
+    assert (wide.pairs, wide.ties, wide.items) == (6, 4, 0)
 
 
 def test_parquet_is_read_beside_json_lines(tmp_path: Path) -> None:
@@ -340,8 +371,24 @@ def test_data_without_a_pair_says_why(tmp_path: Path) -> None:
         InputError, match="1 answers were rated, 1 of them with no other", check=about("data")
     ):
         examine_preferences([file])
-    with pytest.raises(InputError, match="the row has no completion", check=about("data")):
-        examine_preferences([written(tmp_path, [{"prompt": "Hi"}], "bad.jsonl")])
+    for count in (0, 1, 3):  # at most two are told of
+        bad = written(tmp_path, [{"prompt": "Hi"}] * count, "bad.jsonl")
+        with pytest.raises(InputError, check=about("data")) as error:
+            examine_preferences([bad])
+        assert error.value.message.count("the row has no completion") == min(count, 2)
+        assert error.value.message.startswith(f"there is no pair in {bad}")
+        assert error.value.message.endswith(")" if count else bad)
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(CopyFinder, "__init__", full)
+    file = written(tmp_path, [{"prompt": "Hi", "chosen": "a", "rejected": "b"}])
+    said = f"^writing {tempfile.gettempdir()} failed: No space left"
+    with pytest.raises(StoreError, match=said):
+        examine_preferences([file])
 
 
 def test_a_report_has_every_figure_of_its_data(tmp_path: Path) -> None:
@@ -360,7 +407,7 @@ def test_a_report_has_every_figure_of_its_data(tmp_path: Path) -> None:
     ]
     file = written(tmp_path, rows)
     held = tmp_path / "eval.jsonl"
-    held.write_text('{"q": "what is this"}\n{broken\n{"q": "and this"}')
+    held.write_text('{"q": "what is this"}\n{broken\n[]\n{"q": "and this"}')
     told: list[tuple[str, int, int]] = []
     data = examine_preferences([file], against=[str(held)], told=lambda *each: told.append(each))
     report, size = data.report, Path(file).stat().st_size
@@ -372,10 +419,11 @@ def test_a_report_has_every_figure_of_its_data(tmp_path: Path) -> None:
         4,
     )
     assert (report.answers, report.unpaired, report.ties, report.disputed) == (3, 1, 0, 1)
-    assert (report.items, report.unread, report.doubted) == (2, 1, 0)
+    assert (report.items, report.unread, report.doubted) == (2, 2, 0)
     assert report.personal == {"email": 1}
     assert report.reasons["rejected is …, not text"] == 2
     assert [bad["place"] for bad in report.bad] == [f"{file}:{n}" for n in (9, 10, 11)]
+    assert report.bad[0]["reason"] == "rejected is 3, not text"
     assert (report.margins.count, report.margins.least, report.margins.most) == (3, 1.0, 4.0)
     assert len(report.margins.bars) == 30
     assert (report.length.pairs, report.length.longer) == (4, (1 + 0 + 0.5 + 0.5) / 4)
@@ -417,20 +465,33 @@ def test_lengths_are_compared_by_fifths_of_their_ratio() -> None:
     assert [factor for factor, _, _ in found.sizes] == pytest.approx(factors)
     assert [share for _, _, share in found.sizes] == [0.75, 0, 1, 1, 1]
     assert sum(found.bars) == 6
-    wide = LengthBias.of([10**9], [1], [0])
-    assert (wide.bars[-1], sum(wide.bars)) == (1, 1)
+    wide = LengthBias.of([10**9, 1], [1, 10**9], [0, 1])
+    assert (wide.bars[-1], wide.bars[0], sum(wide.bars)) == (1, 1, 2)
+    assert (wide.edges[0], wide.edges[-1], len(wide.edges)) == (-4, 4, 33)
     few = LengthBias.of([3], [1], [0])
     assert few.sizes == ((pytest.approx(2), 1, 1.0),)
     assert LengthBias().to_json() == vars(LengthBias())
+    # Those of one ratio stay in their order.
+    alike = LengthBias.of([3] * 25 + [1] * 25, [1] * 25 + [3] * 25, range(50))
+    assert [share for _, _, share in alike.sizes] == [1, 1, 0.5, 0, 0]
 
 
 def test_the_interval_of_one_cluster_is_that_of_one_value() -> None:
     assert clustered_interval(np.array([1.0] * 9), np.zeros(9)) == pytest.approx(
         clustered_interval(np.array([1.0]), np.zeros(1))
     )
-    low, high = clustered_interval(np.array([1.0, 0.0] * 8), np.repeat(np.arange(8), 2))
-    assert low + high == pytest.approx(1)
     # Pairs of a prompt that cancel out leave no variance between prompts: as many as there are.
-    z, n = 1.959964, 8
-    spread = 2 * z * (0.25 / n + z**2 / (4 * n**2)) ** 0.5 / (1 + z**2 / n)
-    assert high - low == pytest.approx(spread)
+    found = clustered_interval(np.array([1.0, 0.0] * 8), np.repeat(np.arange(8), 2))
+    assert found == pytest.approx(wilson(0.5, 8))
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "size"),
+    [([1.0, 1, 0], [0, 0, 1], 9 / 8), ([1.0, 1, 1, 0, 0, 1], [0, 0, 0, 1, 1, 2], 24 / 13)],
+)
+def test_the_effective_size_is_that_of_korn_and_graubard(
+    values: list[float], clusters: list[int], size: float
+) -> None:
+    """By hand: of the second, the sums of a cluster's deviations are 1, -4/3 and 1/3."""
+    found = clustered_interval(np.array(values), np.array(clusters))
+    assert found == pytest.approx(wilson(2 / 3, size))

@@ -78,6 +78,7 @@ def test_the_same_seed_gives_the_same_problems() -> None:
         ({"operations": []}, "operations is"),
         ({"operations": ["+", "+"]}, "operations is"),
         ({"form": "What?"}, "without {problem}"),
+        ({"form": "{problem}\ud800"}, "form"),
         ({"digits": 7}, "digits is 7"),
         ({"held_out": 2}, "held_out is 2"),
     ],

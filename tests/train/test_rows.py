@@ -149,6 +149,8 @@ def test_a_file_that_is_gone_by_the_time_it_is_read_is_named(tmp_path: Path) -> 
     path.write_text("{}\n")
     rows = Rows(find_data([path]))
     path.unlink()
+    with pytest.raises(StoreError, match=f"there is nothing at '{path}'"):
+        Rows([path])
     path.mkdir()
     with pytest.raises(StoreError, match=f"reading {path} failed"):
         list(rows)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.core import IntegrityError
+from lmstack.core import IntegrityError, StoreError
 from lmstack.train.data.examples import Example
 from lmstack.train.data.store import ExampleStore, ExampleWriter
 
@@ -86,3 +86,6 @@ def test_an_empty_store_has_arrays_of_its_kinds(tmp_path: Path) -> None:
     kinds = [each.dtype for each in (store.lengths, store._values, store._ends, store._examples)]
     assert kinds == [np.int64, np.int32, np.int64, np.int64]
     assert list(store) == store[:] == []
+    gone = tmp_path / "gone"
+    with pytest.raises(StoreError, match=f"there is nothing at '{gone}/values.bin'"):
+        ExampleStore(gone)

@@ -95,7 +95,7 @@ class Constitution(Config):
 
         def rank(principle: Principle) -> float:
             text = json.dumps([seed, *place, principle.name])
-            number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+            number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
             return math.log((number + 0.5) / 2**64) / principle.weight
 
         return tuple(sorted(self.principles, key=rank, reverse=True)[:count])

@@ -32,7 +32,7 @@ _HINT = "give those again, or run=FOLDER for another run beside it"
 def seed_of(seed: int, stage: str, key: str) -> int:
     """Of one item, 63 bits."""
     digest = hashlib.sha256(json.dumps([seed, stage, key]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def digest_of(items: Any) -> str:

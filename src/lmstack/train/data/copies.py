@@ -27,9 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.core.files import store_error
-
-__all__ = ["Copies", "CopyFinder", "hash_of", "runs_of", "shingles_of", "word_hashes"]
+__all__ = ["Copies", "CopyFinder", "hash_of", "place_of", "runs_of", "shingles_of", "word_hashes"]
 
 Shingles = npt.NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
@@ -68,29 +66,20 @@ class CopyFinder:
     def __init__(self, folder: Path, threshold: float = 0.8) -> None:
         self._folder, self._threshold = folder, threshold
         self._hashes, self._ends = array("Q"), array("q")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._shingles = (folder / "shingles.bin").open("wb")
-            self._bands = (folder / "bands.bin").open("wb")
-        except OSError as error:
-            raise store_error(error, folder, "writing") from error
+        folder.mkdir(exist_ok=True)
+        self._shingles = (folder / "shingles.bin").open("wb")
+        self._bands = (folder / "bands.bin").open("wb")
 
     def add(self, text: str) -> None:
         shingles = shingles_of(text)
         self._hashes.append(hash_of(text))
         self._ends.append((self._ends[-1] if self._ends else 0) + len(shingles))
-        try:
-            self._shingles.write(shingles.tobytes())
-            self._bands.write(_bands(shingles).tobytes())
-        except OSError as error:
-            raise store_error(error, self._folder, "writing") from error
+        self._shingles.write(shingles.tobytes())
+        self._bands.write(_bands(shingles).tobytes())
 
     def copies(self) -> Copies:
-        try:
-            self._shingles.close()
-            self._bands.close()
-        except OSError as error:
-            raise store_error(error, self._folder, "writing") from error
+        self._shingles.close()
+        self._bands.close()
         hashes = np.array(self._hashes, np.uint64)
         _, earliest, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         first = earliest[inverse].astype(np.int64)
@@ -187,6 +176,11 @@ def _root(first: npt.NDArray[np.int64], row: int) -> int:
 def hash_of(text: str) -> int:
     """The same of texts that are exact copies."""
     return _hash(_normalized(text))
+
+
+def place_of(text: str) -> float:
+    """Where ``text`` falls in [0, 1), evenly spread, the same in every version."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def _normalized(text: str) -> str:

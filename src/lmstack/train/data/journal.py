@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, BinaryIO, Self
 
 from lmstack.core import FormatError, InputError
 from lmstack.core.files import store_error, write_atomic
@@ -30,15 +30,16 @@ class Journal:
         self.items: dict[str, dict[str, Any]] = {}
         self._settings = json.loads(json.dumps(dict(settings)))
         self._hint, self._param = hint, param
-        self._file: IO[str] | None = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
         try:
-            lines = self._read() if self.unfinished.exists() else [json.dumps(self._settings)]
+            begun = json.dumps(self._settings).encode()
+            lines = self._read() if self.unfinished.exists() else [begun]
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
             # Anew: the last line of a process that was killed may be half a line.
-            write_atomic(self.unfinished, "".join(line + "\n" for line in lines).encode())
-            self._file = self.unfinished.open("a", encoding="utf-8")
+            write_atomic(self.unfinished, b"".join(line + b"\n" for line in lines))
+            self._file = self.unfinished.open("ab")
         except OSError as error:
             raise store_error(error, self.unfinished, "writing") from error
         return self
@@ -54,7 +55,7 @@ class Journal:
         """Keep ``item``, of whatever JSON holds."""
         assert self._file is not None
         try:
-            self._file.write(json.dumps({"key": key, **item}, ensure_ascii=False) + "\n")
+            self._file.write(_line({"key": key, **item}))
             self._file.flush()
         except OSError as error:
             raise store_error(error, self.unfinished, "writing") from error
@@ -62,14 +63,12 @@ class Journal:
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write ``rows`` as the file, and drop the journal."""
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomic(self.path, text.encode())
+        write_atomic(self.path, b"".join(map(_line, rows)))
         self.unfinished.unlink(missing_ok=True)
 
-    def _read(self) -> list[str]:
+    def _read(self) -> list[bytes]:
         """The lines that the journal holds, without a last one that is not whole."""
-        text = self.unfinished.read_text(encoding="utf-8", errors="replace")
-        first, *lines = text.split("\n")
+        first, *lines = self.unfinished.read_bytes().split(b"\n")
         try:
             self._check(json.loads(first))
             for line in lines[:-1]:
@@ -89,3 +88,7 @@ class Journal:
             hint=self._hint,
             param=self._param,
         )
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode()

@@ -18,7 +18,8 @@ import numpy.typing as npt
 __all__ = ["LengthBias", "clustered_interval"]
 
 _Z = 1.959963984540054  # of 95 %
-_BINS = np.linspace(-4, 4, 33)  # log2 of the ratio, cut at 1/16 and 16
+_FURTHEST = 4  # log2 of the ratio: 1/16 and 16
+_BINS = np.linspace(-_FURTHEST, _FURTHEST, 33)
 _SIZES = 5
 Floats = npt.NDArray[np.float64]
 
@@ -51,10 +52,10 @@ class LengthBias:
         of, by number."""
         if not len(chosen):
             return cls()
-        ratio = np.log2((np.array(chosen, float) + 1) / (np.array(rejected, float) + 1))
+        ratio = np.log2((np.array(chosen) + 1) / (np.array(rejected) + 1))
         won = (np.sign(ratio) + 1) / 2
         low, high = clustered_interval(won, np.array(prompts))
-        bars, edges = np.histogram(ratio.clip(_BINS[0], _BINS[-1]), _BINS)
+        bars, edges = np.histogram(ratio.clip(-_FURTHEST, _FURTHEST), _BINS)
         return cls(
             pairs=len(won),
             longer=float(won.mean()),
@@ -79,7 +80,7 @@ def clustered_interval(values: Floats, clusters: npt.NDArray[Any]) -> tuple[floa
     mean, count = float(values.mean()), len(values)
     _, inverse = np.unique(clusters, return_inverse=True)
     groups = int(inverse.max()) + 1
-    totals = np.bincount(inverse, values - mean, groups)
+    totals = np.bincount(inverse, values - mean)
     between = float((totals**2).sum()) / count**2 * groups / max(groups - 1, 1)
     size = min(mean * (1 - mean) / between, count) if between > 0 else groups
     return _wilson(mean, max(size, 1.0))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.train.data.copies import Copies, CopyFinder
+from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.leaks import EvaluationSet
 from lmstack.train.data.preferences import PlacedPair, text_of_turns
 
@@ -31,8 +31,8 @@ Keys = npt.NDArray[np.uint64]
 class PairChecks:
     """Of each pair: whether it is an exact or a near copy of an earlier one, is contradicted by
     others (``opposed``: only by near copies), has answers that are near copies of each other, and
-    where an evaluation set has the same. ``prompts``: which prompt it is of, near copies being
-    one. ``chosen``, ``rejected``: characters of the answers."""
+    where an evaluation set has the same. ``prompts``: the place of the first prompt that is its
+    prompt or a near copy. ``chosen``, ``rejected``: characters of the answers."""
 
     exact: Flags
     near: Flags
@@ -53,7 +53,7 @@ class PairChecks:
 def check_pairs(
     pairs: Sequence[PlacedPair],
     folder: Path,
-    against: EvaluationSet | None = None,
+    against: EvaluationSet,
     *,
     told: Callable[[int], None] = lambda _done: None,
 ) -> PairChecks:
@@ -69,8 +69,7 @@ def check_pairs(
         for text in texts:
             finder.add(text)
         lengths.append((len(texts[1]), len(texts[2])))
-        found = (against.leak(text) for text in texts) if against is not None else ()
-        leaks.append(next(filter(None, found), None))
+        leaks.append(next(filter(None, map(against.leak, texts)), None))
     copies = finder.copies()
     keys, groups = copies.hashes.reshape(-1, 3), copies.first.reshape(-1, 3)
     contradicted = _contradicted(keys)
@@ -83,8 +82,8 @@ def check_pairs(
         opposed=_opposed(groups) & ~alike & ~contradicted,
         alike=alike,
         leaks=leaks,
-        prompts=_numbered(groups[:, 0]),
-        hashes=_first_hashes(copies, groups[:, 0]),
+        prompts=groups[:, 0],
+        hashes=copies.hashes[groups[:, 0]],
         chosen=[chosen for chosen, _ in lengths],
         rejected=[rejected for _, rejected in lengths],
     )
@@ -153,12 +152,3 @@ def _visit(start: int, graph: Mapping[int, set[int]], seen: set[int], left: list
         else:
             seen.add(following)
             stack.append((following, iter(graph.get(following, ()))))
-
-
-def _numbered(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
-def _first_hashes(copies: Copies, firsts: npt.NDArray[np.int64]) -> Keys:
-    """Of what the first of each prompt's near copies says."""
-    return copies.hashes[firsts]

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import InputError
+from lmstack.core.files import store_error
+from lmstack.train.data.copies import place_of
 from lmstack.train.data.fingerprint import DataFile, data_files
 from lmstack.train.data.leaks import EvaluationSet
 from lmstack.train.data.length_bias import LengthBias
@@ -24,7 +26,6 @@ from lmstack.train.data.preferences import (
     PlacedPair,
     Told,
     collect,
-    share_of,
     text_of_turns,
 )
 from lmstack.train.data.ratings import RatingConfig
@@ -103,12 +104,12 @@ class PreferenceData:
     report: PreferenceReport
     _checks: PairChecks = field(repr=False)
 
-    def sides(self, share: float, seed: int = 0) -> tuple[list[PlacedPair], list[PlacedPair]]:
+    def sides(self, share: float) -> tuple[list[PlacedPair], list[PlacedPair]]:
         """The kept pairs to train on, and a ``share`` to validate with: all pairs of a prompt,
         and of its near copies, are on one side."""
         sides: tuple[list[PlacedPair], list[PlacedPair]] = ([], [])
         for place in np.flatnonzero(self.kept).tolist():
-            held = share_of(int(self._checks.hashes[place]), seed) < share
+            held = place_of(f"0 {int(self._checks.hashes[place])}") < share
             sides[held].append(self.pairs[place])
         return sides
 
@@ -128,14 +129,17 @@ def examine_preferences(
     found = collect(paths, config, told=told)
     if not found.pairs:
         raise _no_pair(files, found)
-    evaluation = EvaluationSet(find_data(against)) if against else None
-    with tempfile.TemporaryDirectory(prefix="lmstack-pairs-") as folder:
-        total = sum(file.size for file in hashed)
+    evaluation = EvaluationSet(find_data(against))
+    total = sum(file.size for file in hashed)
 
-        def checked(done: int) -> None:
-            told("checking", total * done // len(found.pairs), total)
+    def checked(done: int) -> None:
+        told("checking", total * done // len(found.pairs), total)
 
-        checks = check_pairs(found.pairs, Path(folder), evaluation, told=checked)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            checks = check_pairs(found.pairs, Path(folder), evaluation, told=checked)
+    except OSError as error:
+        raise store_error(error, Path(tempfile.gettempdir()), "writing") from error
     kept = np.ones(len(found.pairs), np.bool_)
     for fault in FAULTS:
         if fault not in keep:
@@ -149,12 +153,9 @@ def _report(
     checks: PairChecks,
     kept: npt.NDArray[np.bool_],
     files: Sequence[DataFile],
-    evaluation: EvaluationSet | None,
+    evaluation: EvaluationSet,
 ) -> PreferenceReport:
-    flags = {
-        name: getattr(checks, name)
-        for name in ("exact", "near", "contradicted", "opposed", "alike", "leaked")
-    }
+    names = ("exact", "near", "contradicted", "opposed", "alike", "leaked")
     probabilities = [p.pair.probability for p in found.pairs if p.pair.probability is not None]
     margins = [p.pair.margin for p in found.pairs if p.pair.margin is not None]
     bias = [checks.chosen, checks.rejected, checks.prompts]
@@ -162,7 +163,7 @@ def _report(
     return PreferenceReport(
         rows=found.rows,
         bad_rows=len(found.bad),
-        reasons=dict(Counter(_VALUE.sub("…", bad.reason) for bad in found.bad).most_common(50)),
+        reasons=dict(Counter(_VALUE.sub("…", bad.reason) for bad in found.bad).most_common()),
         bad=[{"place": bad.place, "reason": bad.reason} for bad in found.bad[:_SHOWN]],
         files=[file.to_json() for file in files],
         pairs=len(found.pairs),
@@ -172,10 +173,10 @@ def _report(
         unpaired=found.ratings.unpaired,
         ties=found.ratings.ties,
         disputed=found.ratings.disputed,
-        faults={name: int(flag.sum()) for name, flag in flags.items()},
-        places={name: _places(found.pairs, flag, checks) for name, flag in flags.items()},
-        items=evaluation.items if evaluation else 0,
-        unread=evaluation.unread if evaluation else 0,
+        faults={name: int(getattr(checks, name).sum()) for name in names},
+        places={name: _places(name, found.pairs, checks) for name in names},
+        items=evaluation.items,
+        unread=evaluation.unread,
         doubted=sum(probability < 0.5 for probability in probabilities),
         margins=Spread.of(margins),
         probabilities=Spread.of(probabilities),
@@ -184,14 +185,11 @@ def _report(
     )
 
 
-def _places(
-    pairs: Sequence[PlacedPair], flag: npt.NDArray[np.bool_], checks: PairChecks
-) -> list[str]:
-    shown = []
-    for place in np.flatnonzero(flag)[:_SHOWN].tolist():
-        leak = checks.leaks[place] if flag is not checks.exact else None
-        shown.append(pairs[place].place + (f" as {leak}" if leak else ""))
-    return shown
+def _places(name: str, pairs: Sequence[PlacedPair], checks: PairChecks) -> list[str]:
+    shown = np.flatnonzero(getattr(checks, name))[:_SHOWN].tolist()
+    if name == "leaked":
+        return [f"{pairs[place].place} as {checks.leaks[place]}" for place in shown]
+    return [pairs[place].place for place in shown]
 
 
 def _personal(pairs: Sequence[PlacedPair]) -> dict[str, int]:

@@ -6,7 +6,6 @@ in memory. Does not cover what is wrong with them (`preference_checks`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,6 @@ __all__ = [
     "as_written",
     "collect",
     "row_of",
-    "share_of",
     "text_of_turns",
 ]
 
@@ -101,11 +99,6 @@ def text_of_turns(turns: Sequence[Message]) -> str:
         said.append(turn.content)
         said += [f"{call.name} {call.arguments}" for call in turn.tool_calls]
     return "\n".join(said)
-
-
-def share_of(key: int, seed: int = 0) -> float:
-    """Where the number ``key`` falls in [0, 1), the same every time."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {key}".encode()).digest()[:8], "big") / 2**64
 
 
 def _is_pair(row: Row) -> bool:

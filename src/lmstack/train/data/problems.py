@@ -6,7 +6,6 @@ whatever else is drawn: the side follows from a hash of the problem.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstack.core import Config, InputError, allowed, check_text, shown
+from lmstack.train.data.copies import place_of
 
 __all__ = ["OPERATIONS", "ProblemConfig", "problems"]
 
@@ -82,7 +82,7 @@ def problems(config: ProblemConfig) -> tuple[list[dict[str, Any]], list[dict[str
     train: list[dict[str, Any]] = []
     held: list[dict[str, Any]] = []
     for problem in chosen:
-        side = held if _share(problem) < config.held_out else train
+        side = held if place_of(repr(problem)) < config.held_out else train
         side.append(_row(problem, config, rng))
     return train, held
 
@@ -115,12 +115,6 @@ def _canonical(operation: str, first: int, second: int) -> Problem:
     if operation in _COMMUTES and first > second:
         first, second = second, first
     return operation, first, second
-
-
-def _share(problem: Problem) -> float:
-    """Of the problem, between 0 and 1, evenly spread."""
-    digest = hashlib.sha256(repr(problem).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _row(problem: Problem, config: ProblemConfig, rng: random.Random) -> dict[str, Any]:

@@ -8,7 +8,6 @@ one rater's. Does not cover what a row of ratings looks like (`formats.ratings_o
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -49,9 +48,7 @@ def paired(rated: Iterable[Rated], config: RatingConfig | None = None) -> Paired
     by_prompt: dict[Turns, dict[Turns, dict[str, list[float]]]] = {}
     for each in rated:
         answers = by_prompt.setdefault(each.prompt, {})
-        answers.setdefault(each.answer, defaultdict(list)).setdefault(each.rater, []).append(
-            each.rating
-        )
+        answers.setdefault(each.answer, {}).setdefault(each.rater, []).append(each.rating)
     found = PairedRatings()
     for prompt, answers in by_prompt.items():
         means = {

@@ -6,13 +6,12 @@ on one side whatever the order of the files.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.train.data.copies import Copies
+from lmstack.train.data.copies import Copies, place_of
 from lmstack.train.data.report import DataReport
 
 __all__ = ["Split"]
@@ -59,5 +58,4 @@ class Split:
 
     def place(self, row: int) -> float:
         """Where the document of ``row`` falls in [0, 1)."""
-        said = f"{self._seed} {int(self._keys[row])}"
-        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:8], "big") / 2**64
+        return place_of(f"{self._seed} {int(self._keys[row])}")

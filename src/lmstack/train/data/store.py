@@ -32,7 +32,7 @@ _SCORED = 8
 
 
 class ExampleWriter:
-    """Writes a store; use it as a context. `StoreError` where the disk refuses."""
+    """Writes a store; use it as a context."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,20 +41,14 @@ class ExampleWriter:
         self.examples = self.tokens = 0
 
     def __enter__(self) -> ExampleWriter:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for part in _PARTS:
-                self._files[part] = (self._folder / f"{part}.bin").open("wb")
-        except OSError as error:
-            raise store_error(error, self._folder, "writing") from error
+        self._folder.mkdir(exist_ok=True)
+        for part in _PARTS:
+            self._files[part] = (self._folder / f"{part}.bin").open("wb")
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            for file in self._files.values():
-                file.close()
-        except OSError as error:
-            raise store_error(error, self._folder, "writing") from error
+        for file in self._files.values():
+            file.close()
 
     def add(self, example: Example) -> None:
         kind, labels = 0, example.labels
@@ -73,14 +67,11 @@ class ExampleWriter:
         self._values, self._arrays = int(ends[-1]), self._arrays + len(arrays)
         self.examples += 1
         self.tokens += example.tokens
-        try:
-            for array in arrays:
-                self._files["values"].write(array.tobytes())
-            self._files["ends"].write(ends.tobytes())
-            self._files["examples"].write(np.array([self._arrays, kind], np.int64).tobytes())
-            self._files["lengths"].write(np.int64(example.tokens).tobytes())
-        except OSError as error:
-            raise store_error(error, self._folder, "writing") from error
+        for array in arrays:
+            self._files["values"].write(array.tobytes())
+        self._files["ends"].write(ends.tobytes())
+        self._files["examples"].write(np.array([self._arrays, kind], np.int64).tobytes())
+        self._files["lengths"].write(np.int64(example.tokens).tobytes())
 
 
 class ExampleStore(Sequence[Example]):
