@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
+import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.errors import about
 
-from lmstack.core import NotFoundError, StoreError
+from lmstack.core import ExtraMissingError, NotFoundError, StoreError
 from lmstack.train.data import rows as rows_module
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
@@ -61,6 +65,8 @@ def test_a_line_without_end_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
         path.write_text("x" * length + '\n{"a": 1}\n')
         bad, good = read(path)
         assert isinstance(bad, BadRow)
+        reason = "the line has more than 16 bytes" if length > 15 else "not JSON: "
+        assert (bad.place, bad.reason[: len(reason)]) == (f"{path}:1", reason)
         assert good == Row({"a": 1}, f"{path}:2"), length
 
 
@@ -72,9 +78,12 @@ def test_a_compressed_file_that_ends_early_gives_what_it_has(tmp_path: Path) -> 
     assert len(good) > 1000
     assert isinstance(bad, BadRow)
     assert bad.place == f"{path}:{len(good) + 1}"
+    assert bad.reason.startswith("the compressed file cannot be read on: ")
 
 
-def test_parquet_gives_the_rows_of_the_same_json(tmp_path: Path) -> None:
+def test_parquet_gives_the_rows_of_the_same_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = [{"messages": [{"role": "user", "content": f"é {n}"}], "n": n} for n in range(600)]
     path = tmp_path / "f.parquet"
     pq.write_table(pa.Table.from_pylist(values), path, row_group_size=100)
@@ -85,6 +94,20 @@ def test_parquet_gives_the_rows_of_the_same_json(tmp_path: Path) -> None:
     [bad] = read(path)
     assert isinstance(bad, BadRow)
     assert bad.reason.startswith("the Parquet file cannot be read on")
+    assert bad.place == f"{path}:1"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ExtraMissingError) as error:
+        read(path)
+    assert error.value.hint == "pip install 'lmstack[parquet]'"
+
+
+def test_a_disk_that_fails_is_no_bad_row() -> None:
+    class Broken(io.BytesIO):
+        def seek(self, *_: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(rows_module._table(Path("f.parquet"), Broken()))
 
 
 def test_a_large_text_is_cut_between_lines_and_nothing_is_lost(
@@ -97,14 +120,37 @@ def test_a_large_text_is_cut_between_lines_and_nothing_is_lost(
     found = read(path)
     assert len(found) > 5
     assert "".join(row.values["text"] for row in found if isinstance(row, Row)) == text
-    assert all(
-        text.splitlines()[int(row.place.rpartition(":")[2]) - 1].startswith("línea")
-        for row in found[:5]
-    )
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("ab\ncd\nef\n", {"ab\ncd\n": 1, "ef\n": 3}),
+        ("ab\ncdefg\nh\nij", {"ab\n": 1, "cdefg\nh\n": 2, "ij": 4}),
+        ("ab cd efgh\nx", {"ab cd ": 1, "efgh\n": 1, "x": 2}),
+        ("ab cdefghi", {"ab ": 1, "cdefghi": 1}),
+    ],
+)
+def test_a_text_is_cut_after_as_many_lines_as_fit_or_after_a_space(
+    text: str, pieces: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "_LONGEST_TEXT", 6)
+    path = tmp_path / "f.txt"
+    path.write_text(text)
+    assert read(path) == [Row({"text": p}, f"{path}:{line}") for p, line in pieces.items()]
+
+
+def test_how_far_reading_has_come_is_told_in_bytes_of_all_files(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.jsonl"]
+    for path, text in zip(paths, ('{"a": 1}\n{}\n', "{}\n", "{}"), strict=True):
+        path.write_text(text)
+    rows = Rows(paths)
+    assert (rows.file, rows.done, rows.total) == (0, 0, 17)
+    assert [(rows.file, rows.done) for _ in rows] == [(0, 9), (0, 12), (1, 15), (2, 17)]
 
 
 def test_a_small_text_is_one_row(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text("one\ntwo\n")
+    (tmp_path / "a.md").write_bytes(b"\xef\xbb\xbfone\ntwo\n")
     (tmp_path / "b.txt").write_bytes(b"\xff")
     assert read(tmp_path) == [
         Row({"text": "one\ntwo\n"}, str(tmp_path / "a.md")),
@@ -113,12 +159,20 @@ def test_a_small_text_is_one_row(tmp_path: Path) -> None:
 
 
 def test_shards_are_found_once_and_hidden_files_are_not(tmp_path: Path) -> None:
-    for name in ("b/2.jsonl", "a/1.jsonl.gz", ".cache/x.jsonl", "a/.x.jsonl", "a/notes.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (
+        "b/c/3.jsonl",
+        "b/2.jsonl",
+        "a/1.jsonl.gz",
+        ".cache/x.jsonl",
+        "a/.x.jsonl",
+        "a/notes.csv",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    expected = [tmp_path / "a/1.jsonl.gz", tmp_path / "b/2.jsonl"]
+    expected = [tmp_path / name for name in ("a/1.jsonl.gz", "b/2.jsonl", "b/c/3.jsonl")]
     assert find_data([tmp_path]) == expected
-    assert find_data([str(tmp_path / "*/*.jsonl*"), expected[0]]) == expected
+    assert find_data([str(tmp_path / "*/*.jsonl*"), expected[0]]) == expected[:2]
+    assert find_data([tmp_path / "**/*.jsonl*"]) == expected
     with pytest.raises(NotFoundError, match="no data at", check=about("data")):
         find_data([tmp_path / "none"])
     with pytest.raises(NotFoundError, match=r"notes.csv is none of \.jsonl", check=about("data")):

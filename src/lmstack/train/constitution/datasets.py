@@ -40,9 +40,11 @@ def sft_rows(prompts: ReadPrompts, revisions: Items) -> Rows:
     """A conversation for each prompt that has a whole revision, in the format ``chat``."""
     found = Rows()
     for key, prompt in prompts.by_key.items():
-        item = revisions.get(key, {"problem": "no critique"})
-        if "problem" in item:
-            found.left_out[item["problem"] if key not in revisions else "no revision"] += 1
+        item = revisions.get(key)
+        if item is None:
+            found.left_out["no critique"] += 1
+        elif "problem" in item:
+            found.left_out["no revision"] += 1
         elif item["finish"] != "stop":
             found.left_out[_CUT] += 1
         else:
@@ -58,9 +60,8 @@ def preference_rows(
     ``least``, which is kept beside it as ``probability``."""
     found = Rows()
     for key, prompt in prompts.by_key.items():
-        item = answers.get(key, {"problem": "no answers"})
-        label = labels.get(key)
-        if "problem" in item:
+        item, label = answers.get(key), labels.get(key)
+        if item is None or "problem" in item:
             found.left_out["no two answers"] += 1
         elif item["texts"][0] == item["texts"][1]:
             found.left_out["twice the same answer"] += 1

@@ -239,7 +239,7 @@ def _answers(item: Mapping[str, Any] | None) -> tuple[Written, ...]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -250,7 +250,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         found: dict[str, Any] = json.loads(file.readline())
         return found
 
@@ -259,7 +259,7 @@ def _keys(path: Path) -> frozenset[str]:
     """Of the rows of a set to train on; none where it is not made yet."""
     if not path.exists():
         return frozenset()
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         return frozenset(json.loads(line)["key"] for line in file)
 
 

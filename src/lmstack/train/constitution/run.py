@@ -219,7 +219,7 @@ def _made(name: str, settings: Recipe) -> Trained | None:
 
 def _kept(mark: Path, settings: Recipe) -> Trained | None:
     try:
-        values = json.loads(mark.read_text(encoding="utf-8"))
+        values = json.loads(mark.read_bytes())
         result, made_by = Trained(**values["result"]), values["recipe"]
     except FileNotFoundError:
         return None
@@ -240,7 +240,7 @@ def _merged(settings: Recipe, name: str) -> tuple[Path, str | None]:
     base, adapter = load(settings.base), Store().place(settings.output)
     load_adapter(base.module, adapter)
     merge_adapter(base.module, keep=False)
-    training = Training.from_json(json.loads((adapter / TRAINING).read_text(encoding="utf-8")))
+    training = Training.from_json(json.loads((adapter / TRAINING).read_bytes()))
     return keep(settings.replace(lora=None, weights=None, output=name), base, training)
 
 

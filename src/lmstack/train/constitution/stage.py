@@ -59,7 +59,7 @@ def write_stage(
 def read_stage(path: Path, settings: Mapping[str, Any] | None = None) -> Items | None:
     """The items of a stage that is whole; None where it is not."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = path.read_bytes().split(b"\n")[:-1]
         header, *rows = map(json.loads, lines)
         found = {row.pop("key"): row for row in rows}
     except FileNotFoundError:

@@ -112,7 +112,7 @@ def prepare(
     with locked(folder / ".lock"):
         if not target.is_dir():
             _encode(work, target)
-    report = DataReport.from_json(json.loads((target / "report.json").read_text(encoding="utf-8")))
+    report = DataReport.from_json(json.loads((target / "report.json").read_bytes()))
     report.files = [file.to_json() for file in files]  # the names that they have now
     train, validation = (ExampleStore(target / part) for part in ("train", "validation"))
     return Prepared(train, validation, report, fingerprint(files), target)
@@ -170,7 +170,7 @@ def _encode(work: _Work, target: Path) -> None:
         check_unchanged(work.files)
         report.lengths = Lengths.of(ExampleStore(partial / "train").lengths)
         text = json.dumps(report.to_json(), indent=2) + "\n"
-        (partial / "report.json").write_text(text, encoding="utf-8")
+        (partial / "report.json").write_bytes(text.encode())
         for older in target.parent.iterdir():
             if older.is_dir() and older != partial:
                 shutil.rmtree(older, ignore_errors=True)

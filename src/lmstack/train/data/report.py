@@ -40,8 +40,10 @@ class Lengths:
     def of(cls, lengths: npt.NDArray[np.int64]) -> Lengths:
         if not len(lengths):
             return cls()
-        found = np.quantile(lengths, list(_QUANTILES.values()), method="inverted_cdf")
-        quantiles = dict(zip(_QUANTILES, map(int, found), strict=True))
+        quantiles = {
+            name: int(np.quantile(lengths, share, method="inverted_cdf"))
+            for name, share in _QUANTILES.items()
+        }
         most = int(lengths.max())
         bars, edges = np.histogram(lengths, min(_BARS, most), (0, most))
         return cls(

@@ -167,7 +167,7 @@ def _fitted(path: Path) -> Law:
         return LossLaw(*(float(values[name]) for name in ("A", "B", "E", "alpha", "beta")))
 
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
         samples = tuple(law(sample) for sample in values["samples"])
         return Law.of(path.stem, f"fitted to {values['runs']} runs", law(values["law"]), samples)
     except FileNotFoundError:

@@ -91,7 +91,7 @@ def _run(metrics: Path) -> RunEnd:
     if held is None:
         last = steps[-max(int(_LAST_SHARE * len(steps)), 1) :]
     try:
-        size = float(json.loads(facts_path.read_text(encoding="utf-8"))["parameters"])
+        size = float(json.loads(facts_path.read_bytes())["parameters"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{facts_path} does not say how large the model is: {error}") from error
     loss = held if held is not None else sum(last) / len(last)
