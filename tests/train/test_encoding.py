@@ -60,18 +60,24 @@ def test_every_row_comes_in_its_order_with_its_examples_or_its_reason() -> None:
     assert len(found) == 200
 
 
-def test_few_rows_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+@pytest.mark.parametrize(("processors", "workers"), [(2, 2), (None, 1)])
+def test_few_rows_are_held_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
     given: Any = Given(rows(1000))
     encoding = encoded_rows(given, Twice(), tiny.reading())
     next(encoding)
-    assert given.taken == 5 * 64  # two blocks for each worker, and one more
+    assert given.taken == (2 * workers + 1) * 64  # two blocks for each worker, and one more
     encoding.close()
 
 
 @pytest.mark.parametrize(
     ("size", "sizes"),
-    [(1, [64, 64, 2]), (1 << 19, [3] * 43 + [1]), (1 << 21, [1] * 130), (1 << 20, [2] * 65)],
+    [
+        *((1, [64, 64, 2]), (1 << 19, [3] * 43 + [1]), (1 << 21, [1] * 130)),
+        *((1 << 20, [2] * 65), ((1 << 20) + 1, [1] * 130)),
+    ],
 )
 def test_blocks_end_after_64_rows_or_a_mebibyte(size: int, sizes: list[int]) -> None:
     given: Any = Given(rows(130), size)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from lmstack.train.data.examples import Example, ExampleView
+from lmstack.train.data.examples import Batch, Example, ExampleView, padded, varlen
 
 
 def test_a_view_is_a_sequence_of_what_is_made() -> None:
@@ -17,3 +18,23 @@ def test_a_view_is_a_sequence_of_what_is_made() -> None:
     assert view[-1] is examples[4]
     with pytest.raises(IndexError):
         view[5]
+
+
+def test_a_batch_goes_to_a_device_with_all_its_tensors() -> None:
+    there, x = torch.device("meta"), torch.ones(2)
+    moved = Batch({"a": x, "lengths": [1, 1]}, x, 3.0, 4, {"b": x}).to(there)
+    assert (moved.inputs["lengths"], moved.weight, moved.tokens) == ([1, 1], 3.0, 4)
+    assert [v.device for v in (moved.inputs["a"], moved.labels, moved.more["b"])] == [there] * 3
+
+
+def test_sequences_stand_end_to_end_or_below_each_other() -> None:
+    sequences = [np.array(ids, np.int32) for ids in ([3, 4, 5], [6])]
+    inputs = varlen(sequences)
+    assert (inputs["input_ids"].tolist(), inputs["lengths"]) == ([3, 4, 5, 6], [3, 1])
+    ids, mask = padded(sequences, 9)
+    assert (ids.tolist(), mask.tolist()) == (
+        [[3, 4, 5], [6, 9, 9]],
+        [[True] * 3, [True, False, False]],
+    )
+    assert inputs["input_ids"].dtype == ids.dtype == torch.int64
+    assert mask.dtype == torch.bool

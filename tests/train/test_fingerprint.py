@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,7 +10,12 @@ import pytest
 from tests.errors import about
 
 from lmstack.core import InputError, StoreError
-from lmstack.train.data.fingerprint import check_same_files, check_unchanged, data_files
+from lmstack.train.data.fingerprint import (
+    check_same_files,
+    check_unchanged,
+    data_files,
+    fingerprint,
+)
 
 
 def test_a_file_that_is_rewritten_in_place_a_moment_later_is_another(tmp_path: Path) -> None:
@@ -55,6 +61,12 @@ def test_what_a_run_resumes_with_is_the_same_files_in_the_same_order(tmp_path: P
         path.write_text(path.name)
     now = data_files(paths)
     before = [file.to_json() for file in now]
+    hashes = [hashlib.sha256(path.name.encode()).hexdigest() for path in paths]
+    assert before == [
+        {"path": str(path), "bytes": 7, "sha256": found}
+        for path, found in zip(paths, hashes, strict=True)
+    ]
+    assert fingerprint(now) == hashlib.sha256("".join(hashes).encode()).hexdigest()
     check_same_files(before, now)
     check_same_files([{**file, "path": f"moved/{n}"} for n, file in enumerate(before)], now)
     with pytest.raises(
