@@ -91,13 +91,13 @@ class Hub:
 
 
 def test_a_data_set_of_the_hub_is_fetched_once_and_its_commit_is_in_the_name(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = Hub(monkeypatch)
     (file,) = find_data(["hf:org/cats@v2:german#test"])
     loaded = ("load", "org/cats", "german", "test", COMMIT)
     assert hub.asked == [("info", "org/cats", "v2"), loaded]
-    assert file.name == f"org--cats@{COMMIT}--german--test.parquet"
+    assert file == tmp_path / f"home/datasets/org--cats@{COMMIT}--german--test.parquet"
     assert find_data(["hf:org/cats@v2:german#test"]) == [file]
     assert hub.asked[2:] == [("info", "org/cats", "v2")]  # the commit alone, which may have moved
     # By its commit it is found without asking.
@@ -163,9 +163,12 @@ def test_what_the_libraries_say_is_said_in_words(
     with pytest.raises(kind) as found:
         find_data(["hf:org/x"])
     assert said in str(found.value)
+    assert getattr(found.value, "param", None) == (None if kind is RemoteError else "data")
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"none.*default", check=about("data")):
+        find_data([f"hf:{folder}:none#test"])
     with pytest.raises(InputError, match=r"Unknown split .*dev.*train", check=about("data")):
         find_data([f"hf:{folder}#dev"])
 
@@ -183,10 +186,11 @@ def test_a_folder_has_no_revision(folder: Path) -> None:
         find_data([f"hf:{folder}@v2"])
 
 
+@pytest.mark.parametrize("library", ["datasets", "huggingface_hub"])
 def test_without_the_library_the_extra_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ExtraMissingError) as error:
-        find_data([f"hf:{folder}"])
+        find_data(["hf:org/cats"])
     assert error.value.hint == "pip install 'lmstack[datasets]'"
