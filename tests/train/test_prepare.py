@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,13 +21,15 @@ from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.train.data import prepare as prepare_module
 from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.examples import Example
+from lmstack.train.data.fingerprint import DataFile
 from lmstack.train.data.formats import document_of
-from lmstack.train.data.prepare import Prepared, Selection, prepare
+from lmstack.train.data.prepare import Prepared, Selection, _Work, prepare
 from lmstack.train.data.report import DataReport, Lengths
 from lmstack.train.data.rows import Row
 from lmstack.train.data.split import Split
 from lmstack.train.data.store import ExampleWriter
 from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.masked import MaskedLM
 from lmstack.train.objectives.objective import Reading
 
 TEXTS = [f"row {n} says that {n * n} is the square of {n}" for n in range(300)]
@@ -87,6 +91,29 @@ def test_what_was_encoded_is_opened_again_and_what_it_follows_from_counts(
     run(tmp_path, Reading(reading.tokenizer, None, 16), renamed, validation=0.2)
     assert len(encodings) == 600
     assert len([p for p in (tmp_path / "examples").iterdir() if p.is_dir()]) == 1
+
+
+def test_the_name_of_a_store_follows_from_all_that_its_examples_do(reading: Reading) -> None:
+    def key(selection: Selection | None = None, own: int = 1, **changes: Any) -> str:
+        named = {"path": "a", "sha256": "1", "objective": CausalLM(), **changes}
+        files = [DataFile(Path(named.pop("path")), 1, named.pop("sha256"), ())]
+        objective = named.pop("objective")
+        of, told = replace(reading, **named), lambda *_: None
+        return _Work(selection or Selection(["a"]), objective, of, files, own, told).key()
+
+    template: Any = SimpleNamespace(source="{{ x }}")
+    other: Any = SimpleNamespace(digest="another")
+    same = [key(), key(Selection(["b"], seed=0)), key(path="b")]
+    others = [
+        *(key(Selection(["a"], **{name: 1})) for name in ("validation", "seed", "strict")),
+        *(key(Selection(["a"], deduplicate=True)), key(own=0), key(sha256="2")),
+        *(key(objective=Failing()), key(objective=MaskedLM()), key(objective=MaskedLM(0.5))),
+        *(key(template=template), key(template=SimpleNamespace(source="{{ y }}"))),
+        key(max_length=31),
+        *(key(segments=True), key(decoder_start=3), key(tokenizer=other)),
+    ]
+    assert len({*same}) == 1
+    assert len({*same, *others}) == 1 + len(others)
 
 
 def test_several_processes_encode_once(

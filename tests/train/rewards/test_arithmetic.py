@@ -33,6 +33,7 @@ from lmstack.train.rewards.arithmetic import Arithmetic, final_number, number_of
         ("so \\boxed{12}, and 7 is not it", 12),
         ("\\boxed{1} \\boxed{x = 2}", 2),
         ("007", 7),
+        ("7" * 100, int("7" * 100)),
     ],
 )
 def test_the_final_number_is_read_as_the_page_says(text: str, answer: Any) -> None:

@@ -138,6 +138,9 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         InputError, match="the reward own: OwnReward lacks the setting 'file'", check=about("file")
     ):
         objective_named("grpo", {"rewards": ["own"]})
+    for name in ("file", "function"):
+        with pytest.raises(InputError, check=about(name)):
+            OwnReward(**{"file": "x.py", name: "\ud800"})
     with pytest.raises(
         InputError, match="settings is 3, not settings by name", check=about("settings")
     ):

@@ -80,12 +80,12 @@ class CopyFinder:
     def copies(self) -> Copies:
         self._shingles.close()
         self._bands.close()
-        hashes = np.array(self._hashes, np.uint64)
+        hashes = np.array(self._hashes)
         _, earliest, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         first = earliest[inverse].astype(np.int64)
         exact = first != np.arange(len(first))
-        shingles = _mapped(self._folder / "shingles.bin", np.uint64)
-        bands = _mapped(self._folder / "bands.bin", np.uint64).reshape(-1, _BANDS)
+        shingles = _mapped(self._folder / "shingles.bin")
+        bands = _mapped(self._folder / "bands.bin").reshape(-1, _BANDS)
         for band in range(_BANDS):
             for crowd in _crowds(bands[:, band], np.flatnonzero(~exact)):
                 self._join(crowd, first, shingles)
@@ -203,7 +203,7 @@ def _mixed(values: Shingles) -> Shingles:
     return mixed
 
 
-def _mapped(path: Path, kind: type) -> npt.NDArray[Any]:
+def _mapped(path: Path) -> Shingles:
     if not path.stat().st_size:  # which cannot be mapped
-        return np.zeros(0, kind)
-    return np.memmap(path, kind, "r").view(np.ndarray)
+        return np.zeros(0, np.uint64)
+    return np.memmap(path, np.uint64, "r").view(np.ndarray)

@@ -54,8 +54,9 @@ class OwnReward(RewardFunction):
         _ = self._function
 
     def lent(self, checks: Checks) -> Self:
+        del checks
         self.ready()
-        return super().lent(checks)
+        return self
 
     @property
     def digest(self) -> str:
