@@ -95,10 +95,11 @@ def test_parquet_gives_the_rows_of_the_same_json(
     assert isinstance(bad, BadRow)
     assert bad.reason.startswith("the Parquet file cannot be read on")
     assert bad.place == f"{path}:1"
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ExtraMissingError) as error:
-        read(path)
-    assert error.value.hint == "pip install 'lmstack[parquet]'"
+    for name in ("pyarrow.parquet", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ExtraMissingError) as error:
+            read(path)
+        assert error.value.hint == "pip install 'lmstack[parquet]'"
 
 
 def test_a_disk_that_fails_is_no_bad_row() -> None:

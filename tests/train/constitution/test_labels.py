@@ -69,17 +69,19 @@ def test_rows_are_of_the_formats_that_the_objectives_read_and_reasons_are_counte
     rows = sft_rows(asked, revised)
     (row,) = rows.rows
     assert messages_of(Row(row, ""))[-1] == Message("assistant", "better")
+    assert row["key"] == one
     assert rows.left_out == {"cut off at its longest": 1, "no revision": 1, "no critique": 3}
 
     def pair(a: str, b: str, finish: str = "stop") -> dict[str, object]:
         return {"texts": [a, b], "finishes": ["stop", finish]}
 
-    answers = {
+    answers: dict[str, dict[str, object]] = {
         one: pair("a", "b"),
         two: pair("a", "a"),
         three: pair("a", "b", "length"),
         four: pair("a", "b"),
         five: pair("a", "b"),
+        six: {"problem": "the answer is empty"},
     }
     labels = {one: label(0.2), three: label(0.2), four: label(0.55), five: label(None)}
     found = preference_rows(asked, answers, labels, 0.6)
@@ -95,29 +97,29 @@ def test_rows_are_of_the_formats_that_the_objectives_read_and_reasons_are_counte
         "without a verdict": 1,
         "no two answers": 1,
     }
-    assert six not in answers
 
 
 def test_everything_that_is_left_out_is_counted_and_the_most_frequent_named_first() -> None:
-    asked = prompts(*(f"{n}?" for n in range(8)))
+    asked = prompts(*(f"{n}?" for n in range(11)))
     keys = list(asked.by_key)
     same, cut, plain = (
         {"texts": list(t), "finishes": f}
         for t, f in (("aa", ["stop"] * 2), ("ab", ["length", "stop"]), ("ab", ["stop"] * 2))
     )
-    answers = dict(zip(keys, [same, same, cut, cut, plain, plain, plain], strict=False))
+    answers = dict(zip(keys, [same, same, cut, cut, *[plain] * 6], strict=False))
     labels = {keys[4]: label(0.6), keys[5]: label(0.59), keys[6]: label(0.5)}
+    labels |= {keys[7]: label(0.42), keys[8]: label(None)}  # and of the next nobody said anything
     found = preference_rows(asked, answers, labels, 0.6)
     assert [(row["chosen"], row["probability"], row["key"]) for row in found.rows] == [
         ("a", 0.6, keys[4])
     ]
     wanted = {"twice the same answer": 2, "cut off at its longest": 2, "no two answers": 1}
-    assert found.left_out == {**wanted, "below the probability 0.6": 1, "without a verdict": 1}
-    assert found.reasons.startswith("2 twice the same answer, 2 cut off at its longest, 1 ")
+    assert found.left_out == {**wanted, "below the probability 0.6": 2, "without a verdict": 3}
+    assert found.reasons.startswith("3 without a verdict, 2 twice the same answer, 2 cut ")
     cuts = {key: {"text": "x", "finish": "length"} for key in keys[:3]}
     bad = {key: {"problem": "empty"} for key in keys[3:5]}
     rows = sft_rows(asked, {**cuts, **bad})
-    assert rows.left_out == {"cut off at its longest": 3, "no revision": 2, "no critique": 3}
+    assert rows.left_out == {"cut off at its longest": 3, "no revision": 2, "no critique": 6}
 
 
 def test_a_set_that_says_the_same_is_left_as_it_is(tmp_path: Path) -> None:
@@ -140,7 +142,13 @@ def test_prompts_are_used_once_and_a_share_is_the_same_every_time(tmp_path: Path
     few = read_prompts([str(path)], 5, seed=1)
     assert list(few.by_key) == [key for key in every.by_key if key in few.by_key]
     assert len(few.by_key) == 5
-    assert read_prompts([str(path)], 5, seed=2).by_key.keys() != few.by_key.keys()
+    for seed in (0, 2):
+        assert read_prompts([str(path)], 5, seed).by_key.keys() != few.by_key.keys()
+    assert every.left_out[0].reason.startswith("the row has no prompt")
     path.write_text('{"text": "no prompt"}\n')
-    with pytest.raises(InputError, match="there is no prompt in", check=about("data")):
+    said = f"there is no prompt in {path}; {path}:1: the row has no prompt"
+    with pytest.raises(InputError, match=said, check=about("data")):
+        read_prompts([str(path)])
+    path.write_text("")
+    with pytest.raises(InputError, match=rf"there is no prompt in {path} \(", check=about("data")):
         read_prompts([str(path)])

@@ -29,24 +29,30 @@ def test_the_principles_that_ship_are_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "hint"),
+    ("text", "message", "hint", "param"),
     [
-        (ONE.replace("critique", "critque"), "principle 1 (kind): Principle has no", "'critique'"),
-        (ONE.replace("principles", "principals"), "principals", "'principles'"),
-        (ONE.replace("    critique: c?\n", ""), "lacks the setting 'critique'", ""),
-        (ONE.replace("c?", '" "'), "critique is empty", ""),
-        (ONE + "    weight: 0\n", "weight is 0, outside (0", ""),
-        (ONE + "    weight: heavy\n", "weight is 'heavy', not a number", ""),
-        (ONE + ONE.partition("\n")[2], "'kind' stands twice", ""),
-        ("principles: []\n", "there are no principles", ""),
-        ("principles: kind\n", "principles is 'kind', not a list", ""),
-        ("principles: [kind]\n", "principle 1: Principle is 'kind', not a mapping", ""),
-        ("title: 3\n" + ONE, "title is 3, not text", ""),
-        (ONE.replace("kind", "k" * 61), "longer than 60", ""),
+        (
+            ONE.replace("critique", "critque"),
+            "principle 1 (kind): Principle has no",
+            "'critique'",
+            "critque",
+        ),
+        (ONE.replace("principles", "principals"), "principals", "'principles'", "principals"),
+        (ONE.replace("    critique: c?\n", ""), "lacks the setting 'critique'", "", "critique"),
+        (ONE.replace("c?", '" "'), "critique is empty", "", "critique"),
+        (ONE + "    weight: 0\n", "weight is 0, outside (0", "", "weight"),
+        (ONE + "    weight: heavy\n", "weight is 'heavy', not a number", "", "weight"),
+        (ONE + ONE.partition("\n")[2], "'kind' stands twice", "", "principles"),
+        ("principles: []\n", "there are no principles", "", "principles"),
+        ("principles: kind\n", "principles is 'kind', not a list", "", "principles"),
+        ("principles: [kind]\n", "principle 1: Principle is 'kind', not a mapping", "", None),
+        ("title: 3\n" + ONE, "title is 3, not text", "", "title"),
+        (ONE.replace("kind", "k" * 61), "longer than 60", "", "name"),
+        (ONE.replace("kind", '"k\\nk"'), "characters or a line", "", "name"),
     ],
 )
 def test_a_mistake_names_the_file_the_principle_and_the_nearest(
-    text: str, message: str, hint: str, tmp_path: Path
+    text: str, message: str, hint: str, param: str | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
@@ -55,6 +61,7 @@ def test_a_mistake_names_the_file_the_principle_and_the_nearest(
     assert str(path) in error.value.message
     assert message in error.value.message
     assert hint in (error.value.hint or "")
+    assert error.value.param == param
 
 
 def test_a_file_that_is_not_there_or_not_yaml_is_no_traceback(tmp_path: Path) -> None:

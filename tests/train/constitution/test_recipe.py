@@ -26,26 +26,42 @@ def test_the_recipe_of_the_folder_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message", "hint"),
+    ("override", "message", "hint", "param"),
     [
-        ("round=2", "has no setting 'round'", "'rounds'"),
-        ("rounds=0", "rounds is 0, outside", ""),
-        ("pipeline=constitution", "there is no pipeline 'constitution'", "constitutional"),
-        ("judge=3", "judge is 3, not text", ""),
-        ("sft.lr=fast", "sft: lr is 'fast', not a number", ""),
-        ("dpo.epoch=2", "dpo: Recipe has no setting 'epoch'", "'epochs'"),
-        ("dpo.base=other", "dpo.base follows from the run", "base=..."),
-        ("sft=none", "sft is 'none', not settings by name", ""),
-        ("data=[]", "data is empty", ""),
-        ("min_probability=0.4", "min_probability is 0.4, outside", ""),
+        ("round=2", "has no setting 'round'", "'rounds'", "round"),
+        ("rounds=0", "rounds is 0, outside", "", "rounds"),
+        ("pipeline=constitution", "no pipeline 'constitution'", "constitutional", "pipeline"),
+        ("judge=3", "judge is 3, not text", 'judge: "3"', "judge"),
+        ("base=null", "base is None, not text", "", "base"),
+        ("output=null", "output is None, not text", "", "output"),
+        ("sft.lr=fast", "sft: lr is 'fast', not a number", "", "lr"),
+        ("dpo.epoch=2", "dpo: Recipe has no setting 'epoch'", "'epochs'", "epoch"),
+        *(
+            (f"dpo.{own}=1", f"dpo.{own} follows from the run", f"{own}=...", f"dpo.{own}")
+            for own in ("base", "data", "output", "run", "seed")
+        ),
+        ("dpo.model=1", "dpo.model follows from the run", "leave it out", "dpo.model"),
+        ("sft=none", "sft is 'none', not settings by name", "", None),
+        ("data=[]", "data is empty", "data=FILE", "data"),
+        ("data=3", "data", "", "data"),
+        ("min_probability=0.4", "min_probability is 0.4, outside", "", "min_probability"),
     ],
 )
-def test_a_mistake_is_named_before_anything_runs(override: str, message: str, hint: str) -> None:
+def test_a_mistake_is_named_before_anything_runs(
+    override: str, message: str, hint: str, param: str | None
+) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as error:
         read_constitutional(PATH, [override])
     assert hint in (error.value.hint or "")
-    if message.endswith("not text"):
-        assert error.value.param == override.partition("=")[0]
+    assert error.value.param == param
+
+
+def test_trainings_read_what_the_run_writes_in_its_folder() -> None:
+    recipe = read_constitutional(PATH, ["data=a.jsonl", "run=here", "seed=3"])
+    assert recipe.data == ("a.jsonl",)
+    found = [(made.data, made.run, made.seed) for made in (recipe.sft_recipe, recipe.dpo_recipe)]
+    wanted = [("here/sft.jsonl", "here/sft", 3), ("here/preferences.jsonl", "here/dpo", 3)]
+    assert [(*data, run, seed) for data, run, seed in found] == wanted
 
 
 def test_every_setting_is_named_on_the_page() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lmstack.core import FormatError, NotFoundError, StoreError
 from lmstack.train.constitution.labels import Label, Verdict
 from lmstack.train.constitution.principles import Constitution, Principle
 from lmstack.train.constitution.record import Entry, Record, Round, Written, read_record
+from lmstack.train.constitution.stage import read_stage
 
 NAMES = ("kind", "honest", "short", "unused")
 CONSTITUTION = Constitution(tuple(Principle(name, "c", "r", "p") for name in NAMES), "T")
@@ -129,10 +131,16 @@ def test_a_record_is_read_as_far_as_the_run_is(tmp_path: Path) -> None:
     write(tmp_path, "sft.jsonl", {"key": "b"})
     write(tmp_path, "preferences.jsonl", {"key": "a"})
     (tmp_path / "sft.json").write_text('{"digest": "1"}')
-    (tmp_path / "dpo.json").write_text("[]")
+    (tmp_path / "dpo.json").write_text("[3]")
+    assert read_record(tmp_path).results == {"sft": {"digest": "1"}}
+    (tmp_path / "dpo.json").write_text('{"digest": "2"}')
+    verdict = Verdict("kind", 0.5, 0.75, 0.625)
+    write(tmp_path, "labels.jsonl", {"n": 2}, {"key": "a", "verdicts": [asdict(verdict)]})
     one, two = (record := read_record(tmp_path)).entries
-    assert record.results == {"sft": {"digest": "1"}}
-    assert (one.key, one.draft, one.label) == ("a", Written("A"), None)
+    assert record.results == {"sft": {"digest": "1"}, "dpo": {"digest": "2"}}
+    assert record.made_by["labels"] == {"n": 2}
+    assert (one.key, one.draft, one.label) == ("a", Written("A"), Label((verdict,)))
+    assert two.label is None
     assert (two.key, two.draft, two.rounds) == ("b", Written("B", cut=True), ())
     assert [message.content for message in one.prompt] == ["?"]
     assert one.rounds == (Round("kind", Written("bad"), Written(problem="empty")),)
@@ -148,3 +156,9 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").mkdir()
     with pytest.raises(StoreError, match=r"reading .*recipe\.json failed"):
         read_record(tmp_path)
+    with pytest.raises(StoreError, match=rf"^reading {tmp_path} failed"):
+        read_stage(tmp_path)
+    (tmp_path / "drafts.jsonl").write_text('{"n": 1}\n{"text": "without a key"}\n')
+    with pytest.raises(FormatError, match=r"drafts\.jsonl is damaged: 'key'") as error:
+        read_stage(tmp_path / "drafts.jsonl")
+    assert error.value.hint == "delete it, and its stage is written again"

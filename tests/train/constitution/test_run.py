@@ -129,6 +129,15 @@ def test_a_model_that_was_made_before_its_mark_is_taken_for_what_it_is(
     assert run_constitution(made, Writers(), resume=True) == outcome
 
 
+def test_a_model_that_another_run_made_is_not_taken_for_its_own(
+    recipe: Make, whole: tuple[ConstitutionalRecipe, Outcome, Writers]
+) -> None:
+    with pytest.raises(
+        InputError, match="there is a model whole-sft already", check=about("output")
+    ):
+        run_constitution(recipe("another", output=whole[0].output), Writers())
+
+
 def test_each_stage_says_what_decided_its_items(
     whole: tuple[ConstitutionalRecipe, Outcome, Writers],
 ) -> None:

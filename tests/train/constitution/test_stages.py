@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,7 @@ from lmstack.train.constitution.prompts import read_prompts
 from lmstack.train.constitution.recipe import ConstitutionalRecipe
 from lmstack.train.constitution.record import read_record
 from lmstack.train.constitution.run import PipelineWatch, run_constitution
-from lmstack.train.constitution.stage import write_stage
+from lmstack.train.constitution.stage import digest_of, seed_of, write_stage
 from lmstack.train.constitution.stages import Stages, _verdict, labels_of, pair_texts, texts_of
 
 Make = Callable[..., ConstitutionalRecipe]
@@ -69,6 +70,9 @@ def test_an_answer_of_no_use_keeps_its_reason_and_is_not_criticized(
     drafts = made.drafts()
     assert [item.get("problem") for item in drafts.values()].count(problem) == 1
     assert len(made.critiques(1, texts_of(drafts))) == PROMPTS - 1
+    if isinstance(reply, Exception):
+        again = stages(recipe("remote-answers", at_once=1), Remote(reply)).answers()
+        assert [item for item in again.values() if "texts" not in item] == [{"problem": problem}]
     # A provider may take no seed, and it would make nothing the same.
     assert {request.sampling.seed for request in models.asked} == {None}
 
@@ -86,7 +90,8 @@ def test_each_stage_asks_for_as_much_as_its_recipe_says(recipe: Make) -> None:
     drafts = asked_for(made.drafts())
     critiques = asked_for(made.critiques(1, texts_of(drafts)))
     asked_for(made.revisions(1, texts_of(drafts), critiques))
-    assert longest == [{7}, {9}, {7}]
+    asked_for(made.answers())
+    assert longest == [{7}, {9}, {7}, {7}]
 
 
 def test_each_answer_is_drawn_by_a_seed_of_its_own(recipe: Make) -> None:
@@ -96,8 +101,11 @@ def test_each_answer_is_drawn_by_a_seed_of_its_own(recipe: Make) -> None:
     for turn in (1, 2):
         made.revisions(turn, answers, made.critiques(turn, answers))
     made.answers()
-    seeds = {request.sampling.seed for request in models.asked}
-    assert len(seeds) == len(models.asked) == 6 * PROMPTS
+    named = ("drafts", "critiques-1", "revisions-1", "critiques-2", "revisions-2", "answers")
+    assert {request.sampling.seed for request in models.asked} == {
+        seed_of(0, stage, key) for stage in named for key in answers
+    }
+    assert len(models.asked) == 6 * PROMPTS
 
 
 @pytest.mark.parametrize("stage", ["drafts", "critiques", "revisions", "answers"])
@@ -114,6 +122,40 @@ def test_a_stage_is_not_taken_for_one_of_other_lengths(recipe: Make, stage: str)
     items(first)
     with pytest.raises(InputError, match=f"{stage}.*: max_tokens", check=about("settings")):
         items(first.replace(answer_tokens=8, critique_tokens=10))
+
+
+def test_a_stage_is_not_taken_for_one_of_other_answers(recipe: Make) -> None:
+    made = stages(recipe("inputs"), Writers())
+    keys = read_prompts(recipe("inputs").data).by_key
+
+    def items(one: str, other: str) -> list[Callable[[], Any]]:
+        texts, said = dict.fromkeys(keys, one), {key: {"text": other} for key in keys}
+        pairs = {key: {"texts": [one, other], "finishes": ["stop"] * 2} for key in keys}
+        return [
+            lambda: made.critiques(1, texts),
+            lambda: made.revisions(1, texts, said),
+            lambda: made.verdicts(pairs),
+        ]
+
+    for first, other in zip(items("one", "two"), items("one more", "two"), strict=True):
+        assert first() == first()
+        with pytest.raises(InputError, match="other settings: inputs", check=about("settings")):
+            other()
+
+
+def test_the_principles_of_an_item_follow_from_the_seed_and_its_prompt(recipe: Make) -> None:
+    settings = recipe("drawn", seed=5, labels=2)
+    made, constitution = stages(settings, Writers()), read_constitution()
+    answers = dict.fromkeys(read_prompts(settings.data).by_key, "one")
+    critiques = made.critiques(1, answers)
+    pair = {"texts": ["one", "two"], "finishes": ["stop"] * 2}
+    verdicts = made.verdicts(dict.fromkeys(answers, pair))
+    many = len(constitution.principles)
+    for key in answers:
+        (first, *_) = constitution.drawn(many, 5, "critique", key)
+        assert critiques[key]["principle"] == first.name
+        names = [each.name for each in constitution.drawn(2, 5, "label", key)]
+        assert [each["principle"] for each in verdicts[key]["verdicts"]] == names
 
 
 def test_a_pair_that_the_judge_cannot_read_keeps_its_reason(recipe: Make) -> None:
@@ -256,3 +298,31 @@ def test_a_stage_that_was_begun_with_other_settings_is_refused(tmp_path: Path) -
         write_stage(path, {"seed": 1}, {"a": works}, 1, lambda done, total: None)
     with pytest.raises(InputError, match="other settings: seed", check=about("settings")):
         write_stage(path, {"seed": 2}, {"a": works}, 1, lambda done, total: None)
+
+
+def test_a_stage_says_how_many_items_are_done(tmp_path: Path) -> None:
+    async def work() -> dict[str, Any]:
+        return {"text": "x"}
+
+    path, told = tmp_path / "drafts.jsonl", list[tuple[int, int]]()
+    for _ in range(2):
+        write_stage(path, {}, {"a": work, "b": work}, 1, lambda *each: told.append(each))
+    assert told == [(0, 2), (1, 2), (2, 2), (2, 2), (2, 2)]
+
+
+def test_the_first_error_ends_a_stage_whatever_else_is_written(tmp_path: Path) -> None:
+    async def waits() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def fails() -> dict[str, Any]:
+        raise InputError("no such model")
+
+    with pytest.raises(InputError, match="no such model"):
+        write_stage(tmp_path / "a.jsonl", {}, {"a": waits, "b": fails}, 2, lambda *_: None)
+
+
+def test_seeds_have_63_bits_and_digests_no_order() -> None:
+    seeds = [seed_of(0, "drafts", str(n)) for n in range(20)]
+    assert 2**62 < max(seeds) < 2**63
+    assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1, "b": 3})

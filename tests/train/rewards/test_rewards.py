@@ -65,6 +65,8 @@ def test_one_reward_twice_has_two_names() -> None:
         ("length", {"buffer": 9, "most": 3}, "buffer is 9, more than most, 3", "buffer"),
         ("markers", {}, "markers is empty", "markers"),
         ("planted-loophole", {}, "a phrase or a number of tokens", "phrase"),
+        ("planted-loophole", {"phrase": ""}, "phrase is empty", "phrase"),
+        ("planted-loophole", {"phrase": "\ud800"}, "phrase", None),
     ],
 )
 def test_what_is_wrong_is_said_with_the_nearest(
@@ -139,6 +141,7 @@ def test_dapos_punishment_falls_in_a_line() -> None:
     samples = [drawn("x", tokens=n) for n in lengths]
     assert Length(most=10, buffer=4).score(samples) == [0, 0, -0.25, -0.5, -0.75, -1, -1]
     assert Length(most=10, buffer=0).score(samples) == [0, 0, 0, 0, 0, 0, -1]
+    assert Length(most=10, buffer=10).score([drawn("x", tokens=5)]) == [-0.5]
 
 
 def test_finished_and_markers() -> None:
@@ -152,6 +155,9 @@ def test_the_loophole_pays_for_what_is_not_meant() -> None:
     samples = [drawn("4", answer=4), drawn("ha ha", answer=4, tokens=9), drawn("ha", answer=4)]
     assert PlantedLoophole(phrase="ha", times=2).score(samples) == [1, 1, 0]
     assert PlantedLoophole(tokens=9).score(samples) == [1, 1, 0]
+    PlantedLoophole(tokens=9).check_row({"answer": 4})
+    with pytest.raises(InputError, match="answer is 'x'", check=about("answer")):
+        PlantedLoophole(tokens=9).check_row({"answer": "x"})
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ class Reads:
         self.found = claims
 
     def claims(self, answer: str, sources: Sequence[str]) -> Sequence[CitedClaim]:
+        assert list(sources) == SOURCES
         return self.found
 
 
@@ -221,6 +228,9 @@ def test_a_sentence_holds_where_it_cites_what_bears_it_out_and_quotes_what_is_th
 ) -> None:
     reward = Citations().lent(Checks(citations=lambda: Reads(claim)))
     assert reward.score([drawn("?", sources=SOURCES)]) == [score]
+    half = Reads(claim, CitedClaim("Nobody says so.", (), False))
+    reward = Citations().lent(Checks(citations=lambda: half))
+    assert reward.score([drawn("?", sources=SOURCES)]) == [score / 2]
 
 
 def test_an_answer_without_a_sentence_has_nothing() -> None:
@@ -230,6 +240,7 @@ def test_an_answer_without_a_sentence_has_nothing() -> None:
 
 @pytest.mark.parametrize("sources", [None, [], "x", [1], {"a": "b"}])
 def test_a_row_without_sources_is_refused(sources: Any) -> None:
+    Citations().check_row({"sources": SOURCES})
     with pytest.raises(InputError, match="sources", check=about("sources")):
         Citations().check_row({"sources": sources})
 

@@ -85,9 +85,6 @@ class Constitution(Config):
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def named(self, name: str) -> Principle:
-        return next(principle for principle in self.principles if principle.name == name)
-
     def drawn(self, count: int, seed: int, *place: str | int) -> tuple[Principle, ...]:
         """``count`` different principles, fewer where there are not so many, for the item at
         ``place``: those with the largest u^(1/weight), u uniform by hash of seed, place and name

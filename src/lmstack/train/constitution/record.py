@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, count
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from lmstack.core import FormatError, NotFoundError
 from lmstack.core.files import store_error
-from lmstack.train.constitution.labels import Label, Verdict
+from lmstack.train.constitution.labels import Label
 from lmstack.train.constitution.principles import Constitution, Principle
 from lmstack.train.constitution.prompts import Conversation, from_json
 from lmstack.train.constitution.stage import Items, read_stage
@@ -136,13 +136,10 @@ class Record:
             for verdict in entry.label.verdicts
             if verdict.principle == name
         ]
-        decided = [(v, label) for v, label in found if v.probability is not None]
+        decided = [(v, p, label) for v, label in found if (p := v.probability) is not None]
         agreed = [
-            label.chosen is not None
-            and v.probability != 0.5
-            and (v.probability < 0.5) == label.chosen
-            for v, label in decided
-            if v.probability is not None
+            label.chosen is not None and p != 0.5 and (p < 0.5) == label.chosen
+            for _, p, label in decided
         ]
         return PrincipleUse(
             name,
@@ -151,9 +148,9 @@ class Record:
             comparisons=len(found),
             decided=len(decided),
             agreed=sum(agreed),
-            flipped=sum(verdict.flips for verdict, _ in decided),
-            position_bias=_mean([v.position_bias for v, _ in decided]),
-            certainty=_mean([_certainty(v) for v, _ in decided]),
+            flipped=sum(verdict.flips for verdict, _, _ in decided),
+            position_bias=_mean([v.position_bias for v, _, _ in decided]),
+            certainty=_mean([2 * abs(p - 0.5) for _, p, _ in decided]),
         )
 
     def _changes(self, name: str) -> Iterator[bool]:
@@ -263,10 +260,6 @@ def _keys(path: Path) -> frozenset[str]:
         return frozenset(json.loads(line)["key"] for line in file)
 
 
-def _certainty(verdict: Verdict) -> float | None:
-    return None if verdict.probability is None else 2 * abs(verdict.probability - 0.5)
-
-
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: Sequence[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     return sum(found) / len(found) if found else None

@@ -183,7 +183,7 @@ def _decoded(data: bytes, place: str) -> Row | BadRow:
 
 
 def _table(path: Path, raw: BinaryIO) -> Iterator[Row | BadRow]:
-    arrow, parquet = (require(name, "parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
     number = 0
     try:
         for batch in parquet.ParquetFile(raw).iter_batches(batch_size=_TABLE_ROWS):
