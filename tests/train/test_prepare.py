@@ -21,7 +21,7 @@ from lmstack.text import Tokenizer, VocabularyConfig, train_tokenizer
 from lmstack.train.data import prepare as prepare_module
 from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.examples import Example
-from lmstack.train.data.fingerprint import DataFile
+from lmstack.train.data.fingerprint import DataFile, data_files, fingerprint
 from lmstack.train.data.formats import document_of
 from lmstack.train.data.prepare import Prepared, Selection, _Work, prepare
 from lmstack.train.data.report import DataReport, Lengths
@@ -82,7 +82,10 @@ def test_what_was_encoded_is_opened_again_and_what_it_follows_from_counts(
     again = run(tmp_path, reading, data, validation=0.1)
     assert not encodings
     assert again.report == first.report
-    assert again.fingerprint == first.fingerprint
+    assert again.fingerprint == first.fingerprint == fingerprint(data_files([data]))
+    kept = again.folder / "report.json"
+    assert sorted(p.name for p in kept.parent.iterdir()) == ["report.json", "train", "validation"]
+    assert kept.read_text() == json.dumps(json.loads(kept.read_text()), indent=2) + "\n"
     renamed = data.rename(tmp_path / "g.jsonl")
     assert run(tmp_path, reading, renamed, validation=0.1).report.files[0]["path"] == str(renamed)
     assert not encodings
@@ -168,6 +171,18 @@ def test_a_full_disk_is_said(
     with pytest.raises(StoreError, match=r"^writing .* failed: No space left"):
         run(tmp_path, reading, data)
     assert [p.name for p in (tmp_path / "examples").iterdir()] == [".lock"]
+
+
+def test_how_far_it_has_come_is_told_in_bytes(tmp_path: Path, reading: Reading) -> None:
+    data, told = write(tmp_path / "f.jsonl", TEXTS[:3]), list[tuple[str, int, int]]()
+    selection = Selection([str(data)], deduplicate=True)
+    folder = tmp_path / "examples"
+    prepare(selection, CausalLM(), reading, folder, told=lambda *each: told.append(each))
+    size = data.stat().st_size
+    ends = [size * n // 3 for n in (1, 2, 3)]
+    # Rows of one length; all of them are read before the first block of them is encoded.
+    wanted = [("looking for copies", end, size) for end in ends] + [("encoding", size, size)] * 3
+    assert told == wanted
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, reading: Reading) -> None:

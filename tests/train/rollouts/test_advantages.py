@@ -109,6 +109,11 @@ def test_whitening_is_that_of_trl(shift: bool) -> None:
     torch.testing.assert_close(whitened(oracle.given("values"), shift=shift), wanted, **EXACT)
 
 
+def test_two_tokens_have_one_degree_of_freedom() -> None:
+    found = whitened(torch.tensor([1.0, 3.0]))
+    assert found.tolist() == pytest.approx([-(2**-0.5), 2**-0.5])
+
+
 def test_one_token_and_equal_tokens_are_whitened_to_zero() -> None:
     for x in (torch.tensor([3.0]), torch.full((4,), -2.0)):
         assert torch.equal(whitened(x), torch.zeros_like(x))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lmstack.core import InputError
 from lmstack.registry import LoadedModel, Store
 from lmstack.train import train
 from lmstack.train.objectives.grpo import GroupRelativePolicy
+from lmstack.train.rollouts.experience import sample_seed
 from lmstack.train.rollouts.protocol import RolloutConfig, Sampler
 from lmstack.train.rollouts.trainer import OnlineTrainer
 
@@ -159,7 +161,47 @@ def test_answers_that_teach_nothing_are_counted_and_not_read(
 
 def test_minibatches_without_an_answer_are_no_updates(folder: Path) -> None:
     letters.run(letters.recipe(folder, "few", {"minibatches": 100}, steps=1))
-    assert of_steps(folder, "few")[0]["updates"] == 4 * 4
+    text = (folder / "few/metrics.jsonl").read_text()
+    (line,) = (each for each in map(json.loads, text.splitlines()) if "updates" in each)
+    assert line["updates"] == 4 * 4
+    assert {"seconds_rollouts", "seconds_rewards", "seconds_measure"} <= line.keys()
+
+
+def test_each_answer_is_drawn_once_by_the_seed_of_its_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Sequence[Sequence[int]]] = []
+    counted: list[int] = []
+
+    class Asked(letters.Services):
+        def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+            found = super().sampler(base, config)
+            sample = found.sample
+
+            def recorded(prompts: Any, drawing: Any, seeds: Any) -> Any:
+                asked.append(seeds)
+                return sample(prompts, drawing, seeds)
+
+            found.sample = recorded  # type: ignore[method-assign]
+            return found
+
+    monkeypatch.setattr(
+        GroupRelativePolicy, "adapted", lambda _, learned, __, n: counted.append(n) or learned
+    )
+    ahead = {"rollouts": {"ahead": 1}}
+    recipe = letters.recipe(folder, "seeds", ahead, steps=2, validation=0.2)
+    train(recipe, services=Asked())
+    steps = [seeds for seeds in asked if len(seeds[0]) > 1]
+    assert steps == [
+        [[sample_seed(recipe.seed, step, place, n) for n in range(4)] for place in range(4)]
+        for step in range(2)
+    ]
+    assert counted == [16, 16]
+    held = [seeds for seeds in asked if len(seeds[0]) == 1]
+    first = [[sample_seed(recipe.seed, 1, 0, place, 0)] for place in range(len(held[0]))]
+    assert held[0] == first
+    half = len(held) // 2  # an evaluation before the first step, and one after the last
+    assert held[:half] == held[half:]
 
 
 OWN = "def score(samples, letter='a'):\n    return [s.text.count(letter) for s in samples]\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -20,7 +21,13 @@ from lmstack.train.rollouts.experience import (
     sample_seed,
 )
 from lmstack.train.rollouts.protocol import Prompt, Sample
-from lmstack.train.rollouts.trainer import _check_dropout, _packed, _unpacked, facts_of
+from lmstack.train.rollouts.trainer import (
+    OnlineTrainer,
+    _check_dropout,
+    _packed,
+    _unpacked,
+    facts_of,
+)
 
 ASKED = (Message("user", "?"),)
 
@@ -34,7 +41,7 @@ def rollout(
     **scores: float,
 ) -> Rollout:
     ids, logprobs = tuple(range(3, 3 + tokens)), (-0.1,) * tokens
-    sample = Sample(ASKED, (1,) * prompt, ids, logprobs, "text", finish)
+    sample = Sample(ASKED, tuple(range(100, 100 + prompt)), ids, logprobs, "text", finish)
     return Rollout.of(sample, group, reward, scores)
 
 
@@ -100,11 +107,16 @@ def test_passes_hold_up_to_their_tokens_the_shortest_first() -> None:
     assert [len(part) for part in passes_of(shared, 16, share=True)] == [3, 1]
     assert [len(part) for part in passes_of(shared, 15, share=True)] == [2, 2]
     assert [len(part) for part in passes_of(shared, 22, share=True)] == [4]
+    mixed = [rollout(group, 0.0, 4) for group in (0, 1, 0, 1)]
+    assert [[each.group for each in part] for part in passes_of(mixed, 22, share=True)] == [
+        [0, 0, 1, 1]
+    ]
 
 
-@pytest.mark.parametrize(("prompt", "is_worth"), [(15, True), (2, False)])
+@pytest.mark.parametrize(("prompt", "is_worth"), [(15, True), (8, True), (7, False), (2, False)])
 def test_long_prompts_are_worth_reading_once(prompt: int, is_worth: bool) -> None:
-    """Two answers of 8 tokens: of 46 tokens 32 are read, of 20 there are 19."""
+    """Two answers of 8 tokens: of 46 tokens 32 are read, of 32 there are 25, of 30 24, of 20 19;
+    worth it is less than four fifths."""
     drawn = [rollout(0, 0.0, 8, prompt=prompt) for _ in range(2)]
     assert is_worth_sharing(drawn) == is_worth
 
@@ -118,6 +130,12 @@ def test_a_batch_has_the_answers_tokens_and_what_is_known_of_them(share: bool) -
     assert batch.labels[batch.labels >= 0].tolist() == [3, 4, 3, 4, 5]
     assert batch.tokens == len(batch.labels) == sum(batch.inputs["lengths"])
     assert batch.inputs["lengths"] == ([2, 2, 3, 4] if share else [5, 6])
+    before, last = [100, 101], [102]
+    own = [[*last, *each.sample.ids] for each in drawn]
+    read = [*before, *before, *own[0], *own[1]] if share else [*before, *own[0], *before, *own[1]]
+    assert batch.inputs["input_ids"].tolist() == read
+    assert batch.labels.dtype == torch.int64
+    assert batch_of(drawn[:1], 1.0, share=share).more["sampled"].dtype == torch.float32
     assert batch.inputs.get("continues") == ([0, 1] if share else None)
     assert (batch.weight, batch.more["lengths"].tolist()) == (7.0, [2, 3])
     assert batch.more["rewards"].tolist() == [0, 1]
@@ -126,3 +144,43 @@ def test_a_batch_has_the_answers_tokens_and_what_is_known_of_them(share: bool) -
     same = [drawn[0], replace(drawn[1], group=0)]
     if share:
         assert batch_of(same, 1.0, share=True).inputs["continues"] == [0, 0]
+
+
+class Part:
+    """A process of a run, as far as sharing work goes: what has a reward teaches."""
+
+    def __init__(self, rank: int, world: int, **config: Any) -> None:
+        self.parallel = SimpleNamespace(rank=rank, world=world)
+        self.recipe = SimpleNamespace(micro_tokens=24)
+        config = {"causal": True, "position_pad": None, **config}
+        self.module = SimpleNamespace(device=torch.device("meta"), config=SimpleNamespace(**config))
+        self._online = SimpleNamespace(weight=lambda r: float(len(r)), teaches=lambda r: r.reward)
+
+    _batches, _share, _shares = (
+        *(OnlineTrainer._batches, OnlineTrainer._share, OnlineTrainer._shares),
+    )
+
+
+def test_processes_share_the_passes_and_each_counts_once() -> None:
+    """Three passes for two: the second has one that it only keeps up with."""
+    drawn = [rollout(n, float(n < 3), 8, prompt=15) for n in range(5)]
+    shares: list[Any] = [
+        (1, [[23, 23, 23]], [[3.0, 1.0, 1.0]]),
+        (2, [[23, 23], [23, 0]], [[3.0, 1.0], [1.0, 0.0]]),
+    ]
+    for world, sizes, wanted in shares:
+        made = [Part(rank, world)._batches(drawn) for rank in range(world)]  # type: ignore[misc]
+        assert [[batch.tokens for batch in part] for part in made] == sizes
+        weights = [[batch.weight for batch in part] for part in made]
+        # The two that teach nothing are counted with the first.
+        assert weights == wanted
+        assert {batch.labels.device.type for part in made for batch in part} == {"meta"}
+
+
+def test_answers_go_on_from_one_reading_where_the_model_allows_it() -> None:
+    drawn = [rollout(0, 1.0, 2, prompt=15) for _ in range(4)]
+    settings: list[dict[str, Any]] = [{}, {"causal": False}, {"position_pad": 1}]
+    shared = [Part(0, 1, **each)._batches(drawn) for each in settings]  # type: ignore[misc]
+    assert [["continues" in batch.inputs for batch in made] for made in shared] == [
+        *([True, True], [False] * 4, [False] * 4)
+    ]

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from tests.errors import about
 
-from lmstack.core import FormatError, InputError, NotFoundError
+from lmstack.core import FormatError, InputError, NotFoundError, StoreError
 from lmstack.train.scaling.fit import DELTA, Observations, fit_law
 from lmstack.train.scaling.laws import LossLaw, law_named, plan_scaling
 from lmstack.train.scaling.runs import RunEnd, observations, read_runs
@@ -252,6 +252,9 @@ def test_a_damaged_run_is_said(tmp_path: Path, metrics: bytes, facts: bytes, sai
         read_runs([tmp_path])
     with pytest.raises(NotFoundError, match=r"no file .*none\.csv", check=about("runs")):
         read_runs([Path("none.csv")])
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(StoreError, match=r"^reading .*folder\.csv failed"):
+        read_runs([tmp_path / "folder.csv"])
 
 
 def test_no_run_and_a_run_of_unknown_size_are_said(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def _encode(work: _Work, target: Path) -> None:
     partial = target.with_name(f".{target.name}.part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         with (
             ExampleWriter(partial / "train") as train,
             ExampleWriter(partial / "validation") as validation,

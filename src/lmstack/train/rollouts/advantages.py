@@ -77,7 +77,7 @@ def generalized_advantages(
     return found, found + values
 
 
-def group_advantages(scores: Tensor, scale: str = "group") -> Tensor:
+def group_advantages(scores: Tensor, scale: str) -> Tensor:
     """(P, G) of the ``scores`` (P, G) of G samples each of P prompts: what each is above the mean
     of its prompt's. ``scale``: ``group`` divides by the standard deviation of the prompt's
     samples (GRPO), which weights prompts that are nearly solved or nearly hopeless most; ``batch``

@@ -50,7 +50,7 @@ class Rollout:
 
     @classmethod
     def of(cls, sample: Sample, group: int, reward: float, scores: Mapping[str, float]) -> Rollout:
-        sampled = torch.tensor(sample.logprobs, dtype=torch.float32)
+        sampled = torch.tensor(sample.logprobs)
         return cls(sample, group, reward, scores, {SAMPLED: sampled})
 
 
@@ -68,21 +68,21 @@ def batch_of(rollouts: Sequence[Rollout], weight: float, *, share: bool = False)
 
 def _whole(rollouts: Sequence[Rollout]) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
     samples = [rollout.sample for rollout in rollouts]
-    inputs = varlen([np.array((*s.prompt_ids, *s.ids), np.int32) for s in samples])
+    inputs = varlen([np.array((*s.prompt_ids, *s.ids)) for s in samples])
     labels = [[IGNORED] * (len(s.prompt_ids) - 1) + [*s.ids, IGNORED] for s in samples]
-    return inputs, np.concatenate([np.array(own, np.int64) for own in labels])
+    return inputs, np.concatenate([np.array(own) for own in labels])
 
 
 def _shared(rollouts: Sequence[Rollout]) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
     """Prompts without their last tokens, and after them each answer behind that token."""
     prompts = {rollout.group: rollout.sample.prompt_ids for rollout in rollouts}
-    before = [np.array(ids[:-1], np.int32) for ids in prompts.values()]
+    before = [np.array(ids[:-1]) for ids in prompts.values()]
     samples = [rollout.sample for rollout in rollouts]
-    inputs = varlen([*before, *(np.array((s.prompt_ids[-1], *s.ids), np.int32) for s in samples)])
+    inputs = varlen([*before, *(np.array((s.prompt_ids[-1], *s.ids)) for s in samples)])
     place = {group: n for n, group in enumerate(prompts)}
     inputs["continues"] = [place[rollout.group] for rollout in rollouts]
-    labels = [np.full(sum(map(len, before)), IGNORED, np.int64)]
-    labels += [np.array((*s.ids, IGNORED), np.int64) for s in samples]
+    labels = [np.full(sum(map(len, before)), IGNORED)]
+    labels += [np.array((*s.ids, IGNORED)) for s in samples]
     return inputs, np.concatenate(labels)
 
 

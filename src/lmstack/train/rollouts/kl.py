@@ -20,7 +20,7 @@ ESTIMATORS = ("k1", "k2", "k3")
 _MOST = 0.2  # of the proportional error, as Ziegler et al. clip it
 
 
-def kl_estimates(policy: Tensor, reference: Tensor, estimator: str = "k1") -> Tensor:
+def kl_estimates(policy: Tensor, reference: Tensor, estimator: str) -> Tensor:
     """An estimate for each token of KL(policy || reference), from the log-probabilities (N,) that
     both give to what the policy sampled. ``estimator``: one of `ESTIMATORS`."""
     assert estimator in ESTIMATORS

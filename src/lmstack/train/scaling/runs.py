@@ -66,7 +66,7 @@ def read_runs(paths: Sequence[Path | str]) -> list[RunEnd]:
 def observations(runs: Sequence[RunEnd]) -> Observations:
     """``runs`` as arrays; `InputError` where they cannot determine a law."""
     columns = ([getattr(run, name) for run in runs] for name in ("size", "data", "loss"))
-    return Observations(*(np.array(column, dtype=np.float64) for column in columns))
+    return Observations(*(np.array(column) for column in columns))
 
 
 def _run(metrics: Path) -> RunEnd:
