@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,12 @@ LABELS = (
     | st.integers(0, 9).map(lambda label: np.array(label, np.int32))
     | st.floats(width=32, allow_nan=False).map(lambda score: np.array(score, np.float32))
 )
-EXAMPLES = st.builds(Example, st.lists(IDS, min_size=1, max_size=3).map(tuple), LABELS)
+SCORES = st.none() | st.lists(st.floats(width=32, allow_nan=False), max_size=3).map(
+    lambda values: np.array(values, np.float32)
+)
+EXAMPLES = st.builds(
+    Example, st.lists(IDS, min_size=1, max_size=3).map(tuple), LABELS, scores=SCORES
+)
 
 
 def written(folder: Path, examples: list[Example]) -> ExampleStore:
@@ -44,6 +50,10 @@ def test_every_example_comes_back_as_it_was(
     assert store.tokens == sum(example.tokens for example in examples)
     for found, expected in zip(store, examples, strict=True):
         assert [s.tolist() for s in found.sequences] == [s.tolist() for s in expected.sequences]
+        assert (found.scores is None) == (expected.scores is None)
+        if found.scores is not None and expected.scores is not None:
+            assert found.scores.dtype == np.float32
+            assert np.array_equal(found.scores, expected.scores)
         if expected.labels is None:
             assert found.labels is None
             continue
@@ -53,6 +63,19 @@ def test_every_example_comes_back_as_it_was(
             expected.labels.shape,
         )
         assert np.array_equal(found.labels, expected.labels)
+
+
+def test_numbers_of_other_sizes_are_kept_as_those_of_a_store(tmp_path: Path) -> None:
+    whole: Any = Example((np.array([1, 2]),), np.array([3, 4]), scores=np.array([0.5]))
+    real: Any = Example((np.array([5]),), np.array(0.25))
+    one, two = written(tmp_path, [whole, real])
+    assert one.labels is not None
+    assert one.scores is not None
+    assert two.labels is not None
+    assert (one.sequences[0].tolist(), one.labels.tolist()) == ([1, 2], [3, 4])
+    assert (one.scores.tolist(), float(two.labels)) == ([0.5], 0.25)
+    assert [each.dtype for each in (one.sequences[0], one.labels)] == [np.int32] * 2
+    assert (one.scores.dtype, two.labels.dtype, two.labels.shape) == (np.float32, np.float32, ())
 
 
 def test_a_file_that_is_cut_is_told_by_its_folder(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.errors import about
 
 from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.train.constitution.principles import Constitution, Principle, read_constitution
@@ -62,6 +63,14 @@ def test_a_mistake_names_the_file_the_principle_and_the_nearest(
     assert message in error.value.message
     assert hint in (error.value.hint or "")
     assert error.value.param == param
+
+
+def test_a_name_has_up_to_sixty_characters_and_all_are_text() -> None:
+    texts = {"name": "k" * 60, "critique": "c", "revision": "r", "preference": "p"}
+    assert Principle(**texts).name == "k" * 60
+    for field in texts:
+        with pytest.raises(InputError, check=about(field)):
+            Principle(**{**texts, field: "\ud800"})
 
 
 def test_a_file_that_is_not_there_or_not_yaml_is_no_traceback(tmp_path: Path) -> None:
