@@ -54,6 +54,7 @@ def test_a_mistake_is_named_before_anything_runs(
         read_constitutional(PATH, [override])
     assert hint in (error.value.hint or "")
     assert error.value.param == param
+    assert param != "dpo.model" or error.value.hint == "leave it out"
 
 
 def test_trainings_read_what_the_run_writes_in_its_folder() -> None:

@@ -293,11 +293,19 @@ def test_a_stage_that_was_begun_with_other_settings_is_refused(tmp_path: Path) -
     async def works() -> dict[str, Any]:
         raise KeyboardInterrupt
 
+    async def written() -> dict[str, Any]:
+        return {"text": "x"}
+
     path = tmp_path / "drafts.jsonl"
     with pytest.raises(KeyboardInterrupt):
         write_stage(path, {"seed": 1}, {"a": works}, 1, lambda done, total: None)
-    with pytest.raises(InputError, match="other settings: seed", check=about("settings")):
-        write_stage(path, {"seed": 2}, {"a": works}, 1, lambda done, total: None)
+    for _ in range(2):  # that it was begun, and that it is whole
+        with pytest.raises(
+            InputError, match="other settings: seed", check=about("settings")
+        ) as error:
+            write_stage(path, {"seed": 2}, {"a": works}, 1, lambda done, total: None)
+        assert error.value.hint == "give those again, or run=FOLDER for another run beside it"
+        write_stage(path, {"seed": 1}, {"a": written}, 1, lambda done, total: None)
 
 
 def test_a_stage_says_how_many_items_are_done(tmp_path: Path) -> None:

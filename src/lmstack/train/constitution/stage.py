@@ -98,10 +98,5 @@ async def _write(journal: Journal, works: Works, at_once: int, told: Told) -> No
         done += 1
         told(done, total)
 
-    tasks = [asyncio.create_task(one(key)) for key in works if key not in journal]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    # After an error `asyncio.run` ends those that are still at work.
+    await asyncio.gather(*(one(key) for key in works if key not in journal))
