@@ -15,6 +15,7 @@ from tests.train.constitution.conftest import PROMPTS, Writers
 
 from lmstack.core import InputError
 from lmstack.registry import Store
+from lmstack.train.constitution.prompts import read_prompts
 from lmstack.train.constitution.recipe import ConstitutionalRecipe
 from lmstack.train.constitution.run import Outcome, PipelineWatch, run_constitution
 from lmstack.train.loop import Watch
@@ -237,6 +238,9 @@ def test_what_cannot_be_trained_on_says_why(recipe: Make) -> None:
             return writer
 
     with pytest.raises(
-        InputError, match="nothing to train on: 8 cut off at its longest", check=about("data")
+        InputError, match="nothing to train on: 3 cut off at its longest", check=about("data")
     ):
-        run_constitution(recipe("cut"), Cut())
+        run_constitution(made := recipe("cut", prompts=3, seed=4), Cut())
+    lines = (made.folder / "drafts.jsonl").read_text().splitlines()
+    keys = [json.loads(line)["key"] for line in lines[1:]]
+    assert keys == list(read_prompts(made.data, 3, 4).by_key)

@@ -15,9 +15,10 @@ from tests.errors import about
 from tests.train.constitution.conftest import PROMPTS, Judge, Said, Writer, Writers
 
 from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
+from lmstack.train.constitution.datasets import Rows
 from lmstack.train.constitution.labels import Label, Verdict
 from lmstack.train.constitution.principles import read_constitution
-from lmstack.train.constitution.prompts import read_prompts
+from lmstack.train.constitution.prompts import as_json, read_prompts
 from lmstack.train.constitution.recipe import ConstitutionalRecipe
 from lmstack.train.constitution.record import read_record
 from lmstack.train.constitution.run import PipelineWatch, run_constitution
@@ -89,9 +90,14 @@ def test_each_stage_asks_for_as_much_as_its_recipe_says(recipe: Make) -> None:
 
     drafts = asked_for(made.drafts())
     critiques = asked_for(made.critiques(1, texts_of(drafts)))
-    asked_for(made.revisions(1, texts_of(drafts), critiques))
-    asked_for(made.answers())
+    revisions = asked_for(made.revisions(1, texts_of(drafts), critiques))
+    answers = asked_for(made.answers())
     assert longest == [{7}, {9}, {7}, {7}]
+    for key, prompt in read_prompts(made._recipe.data).by_key.items():
+        assert drafts[key]["prompt"] == as_json(prompt)
+        assert critiques[key]["principle"] == revisions[key]["principle"]
+        assert all(items[key]["finish"] == "stop" for items in (drafts, critiques, revisions))
+        assert answers[key]["finishes"] == ["stop"] * len(answers[key]["texts"]) == ["stop"] * 2
 
 
 def test_each_answer_is_drawn_by_a_seed_of_its_own(recipe: Make) -> None:
@@ -259,6 +265,7 @@ def test_pairs_are_two_answers_with_their_ends_that_differ() -> None:
 
 def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
+    sets: dict[str, int] = {}
     made = recipe("recorded")
 
     class Watch(PipelineWatch):
@@ -267,7 +274,11 @@ def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) 
             labelled = sum(entry.label is not None for entry in record.entries)
             seen.append((name, sum(len(e.rounds) for e in record.entries), labelled))
 
+        def rows(self, name: str, rows: Rows) -> None:
+            sets[name] = len(rows.rows)
+
     outcome = run_constitution(made, Writers(), watch=Watch())
+    assert sets == {"sft": outcome.conversations, "preferences": outcome.preferences}
     assert seen[:4] == [
         ("drafts", 0, 0),
         ("critiques-1", PROMPTS, 0),
