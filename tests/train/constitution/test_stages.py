@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -67,8 +68,11 @@ def test_an_answer_of_no_use_keeps_its_reason_and_is_not_criticized(
     reply: str | Exception, problem: str, recipe: Make
 ) -> None:
     models = Remote(reply)
-    made = stages(recipe(f"remote-{len(problem)}", at_once=1), models)
+    settings = recipe(f"remote-{len(problem)}", at_once=1)
+    made = stages(settings, models)
     drafts = made.drafts()
+    header = json.loads((settings.folder / "drafts.jsonl").read_text().partition("\n")[0])
+    assert header["model"] == "base"  # its name, where nobody knows its weights
     assert [item.get("problem") for item in drafts.values()].count(problem) == 1
     assert len(made.critiques(1, texts_of(drafts))) == PROMPTS - 1
     if isinstance(reply, Exception):

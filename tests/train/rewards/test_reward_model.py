@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.train.test_reward import one_score
 import lmstack
 from lmstack.core import InputError, Message, NotFoundError, UnsupportedError
 from lmstack.model import Transformer
+from lmstack.registry import load
 from lmstack.train.rewards import reward_model, reward_named, scored
 from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Sample, WeightedReward
@@ -56,6 +58,15 @@ def test_scores_are_those_of_the_task_alone_or_together(
     assert reward.score(SAMPLES) == pytest.approx(expected, abs=1e-5)
     scaled = RewardModel(str(tmp_path), mean=expected[0], deviation=0.5)
     assert scaled.score(SAMPLES[:1]) == pytest.approx([0.0], abs=1e-4)
+
+
+def test_an_encoder_is_told_which_of_two_texts_a_token_is_of(tmp_path: Path) -> None:
+    one_score("bert", tmp_path)
+    loaded, reward = replace(load(tmp_path), kind="reward"), RewardModel(str(tmp_path))
+    vars(reward)["_loaded"] = loaded
+    items = [{"messages": [*s.prompt, Message("assistant", s.text)]} for s in SAMPLES]
+    expected = [each.score for each in lmstack.task("reward", loaded)(items)]
+    assert reward.score(SAMPLES) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_recipe_names_one_beside_others(tmp_path: Path) -> None:

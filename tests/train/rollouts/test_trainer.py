@@ -95,6 +95,7 @@ def test_a_seed_follows_from_the_run_and_the_place_alone() -> None:
     assert all(0 <= seed < 2**64 for seed in seeds)
     assert sample_seed(2**64 + 5, 1) == sample_seed(5, 1)
     assert sample_seed(-1, 1) == sample_seed(2**64 - 1, 1)
+    assert sample_seed(0, 1, 2) == 8901564848246840783  # in every version
 
 
 def test_passes_hold_up_to_their_tokens_the_shortest_first() -> None:
