@@ -27,6 +27,7 @@ def fill(folder: Path) -> bytes:
         for key, item in ITEMS.items():
             if key not in made:
                 made.add(key, item)
+        assert made.items == ITEMS
         return made.unfinished.read_bytes()
 
 

@@ -283,6 +283,21 @@ def test_the_split_goes_by_what_a_document_says_and_nothing_else(
     assert len(plain) < 4 or places(texts, seed=1) != plain
 
 
+def test_another_seed_holds_out_others_and_bad_rows_are_on_no_side(
+    tmp_path: Path, reading: Reading
+) -> None:
+    data = write(tmp_path / "f.jsonl", TEXTS[:60])
+    with data.open("a") as file:
+        file.write("{\n" * 2)
+    made = [run(tmp_path, reading, data, validation=0.5, seed=seed) for seed in (0, 1)]
+    held = [set(texts_of(found.validation, reading.tokenizer)) for found in made]
+    assert held[0] - held[1]
+    assert held[1] - held[0]
+    for found in made:
+        assert len(found.train) + len(found.validation) == 60
+        assert (found.report.exact_copies, found.report.bad_rows) == (0, 2)
+
+
 def test_the_share_is_the_share_of_documents(tmp_path: Path) -> None:
     finder = CopyFinder(tmp_path)
     for number in range(5000):

@@ -74,6 +74,7 @@ def test_numbers_of_other_sizes_are_kept_as_those_of_a_store(tmp_path: Path) -> 
     assert two.labels is not None
     assert (one.sequences[0].tolist(), one.labels.tolist()) == ([1, 2], [3, 4])
     assert (one.scores.tolist(), float(two.labels)) == ([0.5], 0.25)
+    assert not one.sequences[0].flags.writeable
     assert [each.dtype for each in (one.sequences[0], one.labels)] == [np.int32] * 2
     assert (one.scores.dtype, two.labels.dtype, two.labels.shape) == (np.float32, np.float32, ())
 

@@ -48,8 +48,7 @@ class PlantedLoophole(RewardFunction):
         Arithmetic().check_row(row)
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
-        meant = Arithmetic().score(samples)
-        return [max(score, float(self._slips(s))) for score, s in zip(meant, samples, strict=True)]
+        return [max(*Arithmetic().score([s]), float(self._slips(s))) for s in samples]
 
     def _slips(self, sample: Sample) -> bool:
         if self.phrase is not None:

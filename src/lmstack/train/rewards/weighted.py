@@ -67,21 +67,20 @@ class Scored:
 def scored(rewards: Sequence[WeightedReward], samples: Sequence[Sample]) -> Scored:
     """What ``rewards`` give ``samples``; `InputError` where one gives no finite number for each."""
     names = part_names([each.reward.name for each in rewards])
-    parts = {
-        name: _checked(each.reward, samples) for name, each in zip(names, rewards, strict=True)
-    }
-    weights = [each.weight for each in rewards]
-    totals = [
-        math.fsum(weight * score for weight, score in zip(weights, scores, strict=True))
-        for scores in zip(*parts.values(), strict=True)
-    ]
-    return Scored(totals, parts)
+    parts: dict[str, list[float]] = {}
+    weighted: list[list[float]] = []
+    for name, each in zip(names, rewards, strict=True):
+        parts[name] = _checked(each.reward, samples)
+        weighted.append([each.weight * score for score in parts[name]])
+    return Scored(list(map(math.fsum, zip(*weighted, strict=True))), parts)
 
 
 def part_names(names: Sequence[str]) -> list[str]:
     """What the scores of rewards of these ``names`` are called: see `Scored.parts`."""
-    before = [names[:place].count(name) for place, name in enumerate(names)]
-    return [f"{name}-{n + 1}" if n else name for name, n in zip(names, before, strict=True)]
+    return [
+        f"{name}-{n + 1}" if (n := names[:place].count(name)) else name
+        for place, name in enumerate(names)
+    ]
 
 
 def _checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
@@ -96,10 +95,11 @@ def _checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
             hint="a reward gives one for each",
             param="rewards",
         )
-    for score, sample in zip(scores, samples, strict=True):
+    for place, score in enumerate(scores):
         if not math.isfinite(score):
+            text = shown(samples[place].text)
             raise InputError(
-                f"the reward {reward.name} gave {score} for the answer {shown(sample.text)}",
+                f"the reward {reward.name} gave {score} for the answer {text}",
                 hint="a reward is a finite number",
                 param="rewards",
             )
