@@ -82,6 +82,18 @@ def test_exact_copies_differ_in_nothing_but_case_and_space(tmp_path: Path) -> No
     assert found.grouped == {0, 5}
 
 
+def test_from_the_threshold_on_texts_are_copies(tmp_path: Path) -> None:
+    """Of nine words there are five shingles, of eight four of them, of seven three."""
+    words = list("abcdefghi")
+    for kept, is_copy in ((8, True), (7, False)):
+        texts = [" ".join(words), " ".join(words[:kept])]
+        assert copies_of(tmp_path, texts).first.tolist() == [0, 0 if is_copy else 1]
+
+
+def test_half_a_surrogate_pair_is_a_text_too(tmp_path: Path) -> None:
+    assert copies_of(tmp_path, ["\ud800", "\ud800", "x"]).exact.tolist() == [False, True, False]
+
+
 def test_what_is_held_out_stays_held_out_in_every_version() -> None:
     assert (place_of("0 7"), place_of("")) == pytest.approx(
         (0.3788525185212482, 0.8894159948913374)
