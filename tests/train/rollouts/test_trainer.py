@@ -13,6 +13,7 @@ from tests.errors import about
 from tests.train import tiny
 
 from lmstack.core import InputError, Message
+from lmstack.train.data.examples import Batch
 from lmstack.train.rollouts.experience import (
     Rollout,
     batch_of,
@@ -155,11 +156,11 @@ class Part:
         self.recipe = SimpleNamespace(micro_tokens=24)
         config = {"causal": True, "position_pad": None, **config}
         self.module = SimpleNamespace(device=torch.device("meta"), config=SimpleNamespace(**config))
+        self.module.eval = self.model = self.ops = lambda: None
         self._online = SimpleNamespace(weight=lambda r: float(len(r)), teaches=lambda r: r.reward)
 
-    _batches, _share, _shares = (
-        *(OnlineTrainer._batches, OnlineTrainer._share, OnlineTrainer._shares),
-    )
+    _batches, _known = OnlineTrainer._batches, OnlineTrainer._known
+    _share, _shares = OnlineTrainer._share, OnlineTrainer._shares
 
 
 def test_processes_share_the_passes_and_each_counts_once() -> None:
@@ -185,3 +186,31 @@ def test_answers_go_on_from_one_reading_where_the_model_allows_it() -> None:
     assert [["continues" in batch.inputs for batch in made] for made in shared] == [
         *([True, True], [False] * 4, [False] * 4)
     ]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_what_is_measured_of_a_token_is_known_of_its_answer_in_every_process(world: int) -> None:
+    """Here its id, of answers that are read in five passes."""
+    drawn = [rollout(n // 2, 1.0, n % 4 + 1, prompt=15) for n in range(10)]
+    joined: list[Any] = []
+    shared: list[bool] = []
+
+    def measured(_model: object, batch: Batch, _context: object) -> dict[str, torch.Tensor]:
+        shared.append("continues" in batch.inputs)
+        return {"id": batch.labels[batch.labels >= 0].float()}
+
+    def known(rank: int, meet: Any) -> list[Rollout]:
+        part: Any = Part(rank, world)
+        part.module.device, part.parallel.joined = torch.device("cpu"), meet
+        found: list[Rollout] = part._known(drawn, measured)
+        return found
+
+    for rank in range(world):  # what each would give the others
+        with pytest.raises(ZeroDivisionError):
+            known(rank, lambda own: joined.extend(own) or 1 / 0)
+    for rank in range(world):
+        found = known(rank, lambda _: joined)
+        assert [each.sample for each in found] == [each.sample for each in drawn]
+        assert [each.tokens["id"].tolist() for each in found] == [[*e.sample.ids] for e in drawn]
+    assert len(joined) == 5
+    assert all(shared)
