@@ -202,6 +202,8 @@ def test_each_answer_is_drawn_once_by_the_seed_of_its_place(
     assert held[0] == first
     half = len(held) // 2  # an evaluation before the first step, and one after the last
     assert held[:half] == held[half:]
+    report = json.loads(next((folder / "seeds").rglob("report.json")).read_text())
+    assert sum(map(len, held[:half])) == report["validation"] > 1  # each prompt once
 
 
 OWN = "def score(samples, letter='a'):\n    return [s.text.count(letter) for s in samples]\n"
