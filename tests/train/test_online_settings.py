@@ -118,3 +118,10 @@ def test_a_reward_that_is_paid_for_is_better_low() -> None:
     assert found["answer_tokens"] == (None, "both")
     for name in ("loss", "prompts", "reward_spread", "flat_groups", "updates"):
         assert found[name] == (None, "step")
+
+
+def test_a_cluster_is_named_by_a_text() -> None:
+    assert RolloutConfig(ray="local").ray == "local"
+    for wrong in ("", 3):
+        with pytest.raises(InputError, match="ray is", check=about("ray")):
+            RolloutConfig(ray=wrong)  # type: ignore[arg-type]
