@@ -56,8 +56,11 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_fresh_model_learns_and_is_served_as_it_was_trained(recipe: Path) -> None:
+def test_a_fresh_model_learns_and_is_served_as_it_was_trained(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
+    monkeypatch.setattr("lmstack.train.run.matrix_rate", lambda kind, device: 5.0)
     result = train(read_recipe(recipe))
     lines = [json.loads(x) for x in (recipe.parent / "run/metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -89,7 +92,13 @@ def test_a_fresh_model_learns_and_is_served_as_it_was_trained(recipe: Path) -> N
     assert (result.name, result.metric) == (str(result.folder), "loss")
     assert result.trainable == result.parameters
     assert not result.has_diverged
-    assert result.flops_per_second > 0
+    steps = [line for line in lines if "flops_per_second" in line]
+    before = [0.0, *(line["seconds"] for line in steps)]
+    flops = sum(
+        x["flops_per_second"] * (x["seconds"] - t) for x, t in zip(steps, before, strict=False)
+    )
+    assert result.flops_per_second == pytest.approx(flops / before[-1], rel=1e-3)
+    assert result.matrix_rate == 5.0
     folder = recipe.parent / "run"
     for name in ("recipe", "run", "data"):
         text = (folder / f"{name}.json").read_text()

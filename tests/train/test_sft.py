@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,22 @@ def test_a_tool_may_have_a_name_alone() -> None:
     assert tools_of(Row({"tools": [{"name": "now"}]}, "")) == (Tool("now"),)
     null = {"name": "now", "description": None, "parameters": None}
     assert tools_of(Row({"tools": [null]}, "")) == (Tool("now"),)
+
+
+def test_a_turn_of_one_token_is_learned_unless_nothing_precedes_it_or_it_is_cut_off() -> None:
+    row = Row({"messages": [{"role": "assistant", "content": "x"}]}, "")
+
+    def read(*span: int, max_length: int = 3) -> list[Example]:
+        chat = SimpleNamespace(encode_turns=lambda *_, **__: ([7, 8, 9, 4], [span]))
+        reading = Reading(tokenizer(), chat, max_length)  # type: ignore[arg-type]
+        return [*SupervisedFineTuning().encode(row, reading)]
+
+    for start in (1, 2):
+        (example,) = read(start, start + 1)
+        assert example.sequences[0].tolist() == [7, 8, 9]
+        assert learned(example) == [(start, start + 1)]
+        assert example.left_out == 1
+    for start in (0, 3):
+        with pytest.raises(InputError, match="no token of the assistant is within max_length, 3"):
+            read(start, start + 1)
+    assert read(3, 4, max_length=4)[0].left_out == 0

@@ -156,6 +156,15 @@ def test_another_project_or_library_is_another_run(tmp_path: Path, library: Libr
     assert library.calls[-1][1].resume == "never"
 
 
+def test_a_run_whose_values_no_longer_arrive_tells_its_watch(
+    folder: Path, library: Library
+) -> None:
+    library.is_full, watch = True, runs.Stop(99)
+    runs.train(runs.recipe(folder, steps=1, track=library.__name__), watch=watch)
+    (note,) = watch.notes
+    assert note.startswith(f"{library.__name__} takes no more values")
+
+
 def test_a_library_that_refuses_ends_the_run_before_its_first_step(
     folder: Path, library: Library
 ) -> None:
@@ -164,8 +173,9 @@ def test_a_library_that_refuses_ends_the_run_before_its_first_step(
         InputError,
         match=f"{library.__name__} did not begin: ValueError: 'not",
         check=about("track"),
-    ):
+    ) as error:
         runs.train(runs.recipe(folder, steps=1, track=library.__name__))
+    assert ("WANDB_MODE" in (error.value.hint or "")) == (library.__name__ == "wandb")
     assert runs.lines(folder) == []
 
 

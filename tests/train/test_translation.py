@@ -178,6 +178,13 @@ def test_a_pair_that_is_too_long_is_left_out_in_words() -> None:
     row = Row({"source": "the cat " * 60, "target": "el gato"}, "here")
     with pytest.raises(InputError, match=r"the source has .* tokens, max_length is 64"):
         list(Translation().encode(row, reading_of()))
+    fits = Row({"source": "the cat", "target": "the cat"}, "")
+    (example,) = Translation().encode(fits, reading_of())
+    longest = max(map(len, example.sequences))
+    assert [each.dtype for each in example.sequences] == [np.int32, np.int32]
+    assert [*Translation().encode(fits, reading_of(max_length=longest))]
+    with pytest.raises(InputError, match=f"the target has {longest} tokens, max_length is"):
+        list(Translation().encode(fits, reading_of(max_length=longest - 1)))
 
 
 def test_a_prefix_that_is_no_text_is_refused() -> None:

@@ -75,7 +75,7 @@ class Taken:
         self.loss = self.tokens = self.flops = self.gradient = 0.0
         self.passes = 0
         self.seconds: dict[str, float] = {}
-        self._sums, self._weight, self._updates = Sums(), 0.0, 0
+        self._sums, self._weight = Sums(), 0.0
 
     def add(self, sums: Sums, weight: float, objective: Objective, parallel: Parallel) -> None:
         """Another update."""
@@ -83,8 +83,7 @@ class Taken:
         self.loss = own["loss"]
         self._sums.merge(sums)
         self._weight += weight
-        self._updates += 1
-        is_first = self._updates == 1
+        is_first = not self.values  # and all of them, which others need not be asked for again
         self.values = own if is_first else self._sums.values(objective, parallel, self._weight)
 
 

@@ -43,7 +43,15 @@ from lmstack.train.data.pairs import cut_tokens
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
 from lmstack.train.metric import ACCURACY, LOSS, Metric, rising
-from lmstack.train.objectives.objective import AllRows, Embed, Gather, Loss, Objective, Reading
+from lmstack.train.objectives.objective import (
+    AllRows,
+    Embed,
+    Gather,
+    Loss,
+    Objective,
+    Reading,
+    read_of,
+)
 
 __all__ = ["Contrastive", "cosent", "in_batch_losses"]
 
@@ -208,9 +216,7 @@ class Contrastive(Objective):
         def readout(hidden: Tensor) -> Tensor:
             return pool_varlen(hidden.float(), batch.inputs["lengths"], mode)
 
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        assert isinstance(output.readout, Tensor)
-        return output.readout[batch.more["places"]]
+        return read_of(model, batch, context, readout)[batch.more["places"]]
 
     def _losses(self, vectors: Tensor, known: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """(R,): losses of all rows, which add up to as many times the loss as there are rows; and

@@ -35,7 +35,7 @@ from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import Metric, falling
 from lmstack.train.objectives.causal import CausalLM, next_token_batch
-from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading
+from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, read_of
 from lmstack.train.objectives.sft import SupervisedFineTuning
 
 __all__ = ["Distillation"]
@@ -113,9 +113,7 @@ class Distillation(Objective):
             sums.update(zip(("accuracy", "cross_entropy", "divergence"), figures, strict=True))
             return total
 
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        assert isinstance(output.readout, Tensor)
-        return Loss(output.readout, sums)
+        return Loss(read_of(model, batch, context, readout), sums)
 
     def mixed(self, own: Tensor, theirs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of student logits ``own`` (n, V) beside the teacher's (n, W), and the figures:

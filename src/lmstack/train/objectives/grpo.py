@@ -32,7 +32,7 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.metric import Metric, watched
-from lmstack.train.objectives.objective import Loss
+from lmstack.train.objectives.objective import Loss, read_of
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import group_advantages
 from lmstack.train.rollouts.experience import Rollout
@@ -145,9 +145,8 @@ class GroupRelativePolicy(OnlineObjective):
             return total
 
         counts: dict[str, Tensor] = {"answer_tokens": lengths.sum()}
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        assert isinstance(output.readout, Tensor)
-        return Loss(output.readout, counts=counts, largest={"gap_largest": torch.stack(gaps).max()})
+        total = read_of(model, batch, context, readout)
+        return Loss(total, counts=counts, largest={"gap_largest": torch.stack(gaps).max()})
 
     def token_losses(
         self, log_probs: Tensor, known: Mapping[str, Tensor]

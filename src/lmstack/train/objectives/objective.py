@@ -16,7 +16,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from lmstack.core import Config
@@ -30,7 +29,17 @@ from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import ACCURACY, LOSS, Metric
 
-__all__ = ["AllRows", "Loss", "Objective", "Reading", "one_score", "token_log_probs", "token_loss"]
+__all__ = [
+    "AllRows",
+    "Loss",
+    "Objective",
+    "Reading",
+    "logits_of",
+    "one_score",
+    "read_of",
+    "token_log_probs",
+    "token_loss",
+]
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,24 @@ def one_score(base: LoadedModel) -> tuple[str, ...]:
     return base.labels if len(base.labels) == 1 else ("LABEL_0",)
 
 
+def logits_of(model: Transformer, batch: Batch, context: ForwardContext) -> Tensor:
+    """What ``model`` gives for ``batch``; nothing of its blocks is kept for it."""
+    logits: Tensor = model(**batch.inputs, context=context, output_hidden_states=False).logits
+    return logits
+
+
+def read_of(
+    model: Transformer,
+    batch: Batch,
+    context: ForwardContext,
+    readout: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """What ``readout`` makes of the last states of ``batch``, instead of logits."""
+    output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
+    assert isinstance(output.readout, Tensor)
+    return output.readout
+
+
 def token_loss(
     model: Transformer, batch: Batch, context: ForwardContext, *, smoothing: float = 0.0
 ) -> Loss:
@@ -198,9 +225,7 @@ def token_loss(
         sums["accuracy"] = correct
         return total
 
-    output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-    assert isinstance(output.readout, torch.Tensor)
-    return Loss(output.readout, sums)
+    return Loss(read_of(model, batch, context, readout), sums)
 
 
 def token_log_probs(model: Transformer, batch: Batch, context: ForwardContext) -> Tensor:
@@ -217,6 +242,4 @@ def token_log_probs(model: Transformer, batch: Batch, context: ForwardContext) -
             model.output_parameters(),
         )
 
-    output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-    assert isinstance(output.readout, torch.Tensor)
-    return output.readout
+    return read_of(model, batch, context, readout)

@@ -29,7 +29,7 @@ from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import Metric, falling, rising, watched
-from lmstack.train.objectives.objective import AllRows, Objective, Reading
+from lmstack.train.objectives.objective import AllRows, Objective, Reading, read_of
 from lmstack.train.rewards import REWARDS, RewardFunction, reward_named
 from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rewards.weighted import part_names
@@ -191,9 +191,7 @@ class OnlineObjective(Objective):
                 model.output_parameters(),
             )
 
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        assert isinstance(output.readout, Tensor)
-        return output.readout
+        return read_of(model, batch, context, readout)
 
     def scaled(self, logits: Tensor) -> Tensor:
         """``logits`` at the temperature that answers are drawn at."""

@@ -29,7 +29,7 @@ from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, distrib
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.measures import moments
 from lmstack.train.metric import Metric, watched
-from lmstack.train.objectives.objective import Loss
+from lmstack.train.objectives.objective import Loss, read_of
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import (
     explained_variance,
@@ -126,8 +126,7 @@ class PPO(OnlineObjective):
                 model.output_parameters(),
             )
 
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        return {"before": output.readout, **found}
+        return {"before": read_of(model, batch, context, readout), **found}
 
     def judged(
         self, rollouts: Sequence[Rollout], learned: Mapping[str, float]
@@ -186,13 +185,12 @@ class PPO(OnlineObjective):
             counts.update(zip(_FIGURES, figures, strict=True))
             return total
 
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        assert isinstance(output.readout, Tensor)
+        total = read_of(model, batch, context, readout)
         counts["tokens"] = torch.tensor([len(places), len(more["lengths"])])
         counts["kl"] = more["kl"].double().sum()
         counts["values"] = moments(more["values"], more["returns"])
         gaps = (more["before"] - more[SAMPLED]).abs()
-        return Loss(output.readout, counts=counts, largest={"gap_largest": gaps.max()})
+        return Loss(total, counts=counts, largest={"gap_largest": gaps.max()})
 
     def token_losses(
         self, logits: Tensor, values: Tensor, labels: Tensor, told: Mapping[str, Tensor]

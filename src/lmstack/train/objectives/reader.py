@@ -37,7 +37,7 @@ from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import choices_of
 from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
-from lmstack.train.objectives.objective import Loss, Objective, Reading, one_score
+from lmstack.train.objectives.objective import Loss, Objective, Reading, logits_of, one_score
 
 __all__ = ["Reader", "null_softmax_loss"]
 
@@ -94,8 +94,8 @@ class Reader(Objective):
         )
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        output = model(**batch.inputs, context=context, output_hidden_states=False)
-        scores = (output.logits[:, 0].float() - self.null_score) / self.temperature
+        scores = logits_of(model, batch, context)[:, 0].float() - self.null_score
+        scores = scores / self.temperature
         parts, answers = batch.more["counts"].tolist(), batch.labels.bool()
         losses, right = zip(
             *map(

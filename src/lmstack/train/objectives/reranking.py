@@ -21,7 +21,6 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lmstack.core import InputError, allowed, shown
@@ -34,7 +33,14 @@ from lmstack.train.data.formats import Pair, is_scored, pair_of
 from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import Metric, rising
-from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
+from lmstack.train.objectives.objective import (
+    AllRows,
+    Loss,
+    Objective,
+    Reading,
+    logits_of,
+    one_score,
+)
 
 __all__ = ["Reranking"]
 
@@ -98,8 +104,7 @@ class Reranking(Objective):
         )
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        output = model(**batch.inputs, context=context, output_hidden_states=False)
-        scores: Tensor = output.logits[batch.more["places"], 0].float()
+        scores = logits_of(model, batch, context)[batch.more["places"], 0].float()
         if self.rows == LABELLED:
             weight = scores.new_tensor(self.positive_weight)
             total = F.binary_cross_entropy_with_logits(

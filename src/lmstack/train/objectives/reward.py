@@ -39,7 +39,14 @@ from lmstack.train.data.pairs import pair_inputs, segments_of
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
 from lmstack.train.metric import ACCURACY, LOSS, Metric, rising, watched
-from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
+from lmstack.train.objectives.objective import (
+    AllRows,
+    Loss,
+    Objective,
+    Reading,
+    logits_of,
+    one_score,
+)
 
 __all__ = ["RewardModelling", "bradley_terry"]
 
@@ -128,8 +135,7 @@ class RewardModelling(Objective):
         )
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        output = model(**batch.inputs, context=context, output_hidden_states=False)
-        rewards: Tensor = output.logits[batch.more["places"], 0].float()
+        rewards = logits_of(model, batch, context)[batch.more["places"], 0].float()
         if self.rows == RATINGS:
             assert self.mean is not None
             assert self.deviation is not None

@@ -34,7 +34,14 @@ from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import class_counts, correlation, macro_f1, moments
 from lmstack.train.metric import ACCURACY, LOSS, Metric, rising
-from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, one_score
+from lmstack.train.objectives.objective import (
+    AllRows,
+    Loss,
+    Objective,
+    Reading,
+    logits_of,
+    one_score,
+)
 
 __all__ = ["SequenceClassification"]
 
@@ -143,8 +150,7 @@ class SequenceClassification(Objective):
         return Batch(pair_inputs(pairs, segments=reading.segments), labels, weight, tokens)
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        output = model(**batch.inputs, context=context, output_hidden_states=False)
-        scores: Tensor = output.logits.float()
+        scores = logits_of(model, batch, context).float()
         labels = batch.labels
         if self.problem_type == SCORE:
             scores = scores.squeeze(-1)

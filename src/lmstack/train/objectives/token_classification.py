@@ -34,7 +34,7 @@ from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import tagged_of
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import Metric, rising
-from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading
+from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, read_of
 
 __all__ = ["TokenClassification", "entities_of"]
 
@@ -117,9 +117,8 @@ class TokenClassification(Objective):
         def readout(hidden: Tensor) -> Tensor:
             return model.logits(hidden[places], context)
 
-        output = model(**batch.inputs, context=context, output_hidden_states=False, readout=readout)
-        assert isinstance(output.readout, Tensor)
-        scores, wanted = output.readout.float(), batch.labels[places]
+        scores = read_of(model, batch, context, readout).float()
+        wanted = batch.labels[places]
         total = F.cross_entropy(scores, wanted, reduction="sum")
         predicted = scores.detach().argmax(-1)
         counts = {}
