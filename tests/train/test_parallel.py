@@ -169,3 +169,22 @@ def test_what_is_gathered_by_itself_is_called_once_in_a_pass(family: str) -> Non
     }[family]
     assert [*_sharded(module)] == wanted
     assert len(blocks) == {"llama": 2, "albert": 1, "t5": 4}[family]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_has_whole_weights_in_the_end_and_no_hooks_that_deal_them(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tiny.model("llama")
+    before, dealt = tiny.weights(module), list[object]()
+    whole = [(name, weight + 1) for name, weight in before.items()]
+    monkeypatch.setattr(Parallel, "reshard", lambda _, given: dealt.append(given))
+    monkeypatch.setattr(
+        Parallel, "gathered", lambda _, given: whole if {*given} == {*before} else []
+    )
+    module.register_state_dict_pre_hook(lambda *_: pytest.fail("shards are back"))
+    Parallel(rank, 2).unwrapped(module)
+    assert dealt == [module]
+    module.state_dict()
+    for name, weight in module.named_parameters():
+        assert torch.equal(weight, before[name] + (rank == 0))

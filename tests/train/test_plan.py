@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,6 +23,7 @@ from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
 from lmstack.train import plan as plan_module
 from lmstack.train.assembly import Assembled, assemble
+from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.flops import Flops
 from lmstack.train.parallel import Parallel
 from lmstack.train.plan import Memory, Rate, RunPlan, _KeptBytes, plan_run
@@ -166,6 +168,49 @@ def test_a_plan_counts_steps_evaluations_and_what_they_read(settings: dict[str, 
     assert (alone.held_out, alone.evaluations, run.validation) == (0, 0, None)
     assert alone.seconds == pytest.approx(alone.tokens / alone.rate.tokens_per_second)
     assert alone.objective == "causal"
+
+
+class Stored(list[Example]):
+    @property
+    def lengths(self) -> list[int]:
+        return [example.tokens for example in self]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "encoder", "head", "lengths", "sources", "outputs"),
+    [
+        ([(5,), (3,), (4,)], None, "lm", [5, 3, 4], [], 18),
+        ([(5,), (3,), (4,)], None, "token", [5, 3, 4], [], 12),
+        ([(5, 2), (3, 1), (4, 6)], None, "sequence", [5, 2, 3, 1, 4, 6], [], 6),
+        ([(5, 2), (3, 1), (4, 6)], None, "none", [5, 2, 3, 1, 4, 6], [], 0),
+        ([(5, 2), (3, 1), (4, 6)], "one", "lm", [2, 1, 6], [5, 3, 4], 18),
+        ([(1, 2)] * 300, None, "span", [1, 2] * 300, [], 900),  # by a sample
+        ([(1, 2)] * 300, "one", "lm", [2] * 300, [1] * 300, 18),
+    ],
+)
+def test_what_is_read_of_an_epoch_is_each_sequence(
+    sizes: list[tuple[int, ...]],
+    encoder: str | None,
+    head: str,
+    lengths: list[int],
+    sources: list[int],
+    outputs: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan_module, "_SAMPLE", 7)
+    examples = [Example(tuple(np.zeros(n, np.int32) for n in each)) for each in sizes]
+    config = SimpleNamespace(encoder=encoder, head=head)
+    labels = torch.tensor([3, 3, IGNORED, IGNORED])  # half of the tokens are predicted
+    batch = Batch({"input_ids": labels}, labels, 2.0, 4)
+    run: Any = SimpleNamespace(
+        prepared=SimpleNamespace(train=Stored(examples)),
+        base=SimpleNamespace(module=SimpleNamespace(config=config)),
+        train=SimpleNamespace(batches=lambda step: [batch], tokens=lambda: 36),
+    )
+    load = plan_module._load(run)
+    assert load.lengths.tolist() == lengths
+    assert load.sources.tolist() == sources
+    assert load.outputs == outputs
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,6 @@ def permuted(
     """Places of the tokens once ``share`` of the sentences changed places. A sentence ends with a
     full stop that follows no other, or with the text."""
     ends = is_stop.copy()
-    ends[-1] = True
     ends[1:] &= ~ends[:-1]
     ends[-1] = True
     sentences = np.split(np.arange(len(is_stop)), np.flatnonzero(ends)[:-1] + 1)
