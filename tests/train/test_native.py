@@ -423,3 +423,18 @@ def test_a_scattered_gradient_is_the_one_that_lies_in_rows(op: str, laid: str) -
         for each in (grad, grad.contiguous())
     ]
     assert torch.equal(*found)
+
+
+def test_native_ops_take_whole_lines_of_floats_in_the_memory_of_the_processor() -> None:
+    """What they are not made for goes to the reference ops."""
+    row, head = torch.zeros(2, 64), torch.zeros(2, 1, 32)
+    assert native.takes_rows(row)
+    assert native.takes_rows(row[:, :32])
+    for other in (row.double(), row[:, :48], row[:, :33], row.to("meta")):
+        assert not native.takes_rows(other)
+    assert native.takes_heads(head, head, head)
+    for other in (head.double(), head.to("meta")):
+        for place in range(3):
+            assert not native.takes_heads(*(other if n == place else head for n in range(3)))
+    assert not native.takes_heads(*(head[..., :16],) * 3)
+    assert not native.takes_heads(head, head, torch.zeros(2, 1, 64))

@@ -260,3 +260,18 @@ def test_what_is_right_of_entities_is_counted_sentence_by_sentence() -> None:
     nothing = objective.reported({}, {"entities": torch.zeros(3)})
     assert nothing == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
     assert objective.reported({"loss": 1.0}, {}) == {"loss": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("inner", "change"),
+    [((), 4), ((4,), 3), ((4, 5), 3), ((3, 4), 5), ((3, 4, 5), 4), ((1,), 4)],
+)
+def test_windows_change_near_the_middle_of_what_they_share_and_in_no_entity(
+    inner: tuple[int, ...], change: int
+) -> None:
+    objective = TokenClassification(tags=("O", "B-city", "I-city"))
+    tags = [2 if n in inner else 1 if n + 1 in inner else 0 for n in range(9)]
+    windows: list[dict[int, int]] = [dict.fromkeys(range(6), 0), dict.fromkeys(range(3, 9), 0)]
+    assert objective._bounds(windows, tags) == [(0, change), (change, 9)]
+    apart = [dict.fromkeys(range(4), 0), {}, dict.fromkeys(range(4, 9), 0)]
+    assert objective._bounds(apart, tags) == [(0, 4), (4, 4), (4, 9)]
