@@ -32,6 +32,7 @@ from lookalikes_eighth import EIGHTH
 from lookalikes_fifth import FIFTH
 from lookalikes_fourth import FOURTH
 from lookalikes_kept import KEPT
+from lookalikes_ninth import NINTH
 from lookalikes_seventh import SEVENTH
 from lookalikes_sixth import SIXTH
 from machine import machine
@@ -57,6 +58,7 @@ SETS = {
     "sixth": SIXTH,
     "seventh": SEVENTH,
     "eighth": EIGHTH,
+    "ninth": NINTH,
 }
 
 
