@@ -6,7 +6,9 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,11 @@ from tests.errors import about
 from tests.train import tiny
 
 from lmstack.core import InputError
+from lmstack.model import ForwardContext
+from lmstack.train.data.examples import Batch
 from lmstack.train.loop import Trainer
+from lmstack.train.objectives.causal import CausalLM
+from lmstack.train.objectives.objective import Embed, Gather
 from lmstack.train.parallel import Parallel
 
 FOUND = tiny.examples(9)
@@ -129,3 +135,34 @@ def test_how_often_it_evaluates_and_saves_follows_from_the_steps(tmp_path: Path)
     assert every(steps=59, eval_every=7) == (59, 7, 5)
     assert every(steps=59, save_every=8) == (59, 5, 8)
     assert every(steps=None, epochs=3.0, batch=4, pack=False)[0] == 9
+
+
+def test_what_is_linked_sees_each_pass_as_its_loss_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its dropout while it trains, and without any in an evaluation; by the run's ops."""
+    seen: list[ForwardContext] = []
+
+    def linked(_: CausalLM, batches: Sequence[Batch], embed: Embed, gather: Gather) -> Any:
+        for place in range(len(batches)):
+            embed(place, lambda model, batch, context: seen.append(context) or torch.zeros(0))
+        assert [part.tolist() for part in gather(torch.ones(2))] == [[1.0, 1.0]]
+        return batches
+
+    monkeypatch.setattr(CausalLM, "linked", linked)
+    trainer = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, dropout=0.5)
+    batches = trainer.train.batches(0) * 2
+    for is_training in (True, False):
+        trainer.module.train(is_training)
+        trainer._linked(batches, 3)
+    count = len(batches)
+    assert [each.ops for each in seen] == [trainer.ops] * 2 * count
+    wanted = [trainer._context(3, place).dropout for place in range(count)]
+    assert [each.dropout.seed for each in seen[:count]] == [each.seed for each in wanted]
+    assert len({each.seed for each in wanted}) == count
+    assert [each.dropout for each in seen[count:]] == [None] * count
+
+
+def test_an_epoch_of_nothing_whole_is_a_step(tmp_path: Path) -> None:
+    found = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, steps=None, epochs=0.01)
+    assert found.steps == 1
