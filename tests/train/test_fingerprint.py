@@ -81,3 +81,15 @@ def test_what_a_run_resumes_with_is_the_same_files_in_the_same_order(tmp_path: P
         InputError, match=r"b\.jsonl was not among the data when the run began", check=about("data")
     ):
         check_same_files(before[:1], now)
+
+
+def test_a_file_out_of_reach_is_not_said_to_have_changed(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "rows.jsonl"
+    path.parent.mkdir()
+    path.write_text("one")
+    files = data_files([path])
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("a file where the folder was")
+    with pytest.raises(StoreError, match=r"reading .*rows\.jsonl failed"):
+        check_unchanged(files)

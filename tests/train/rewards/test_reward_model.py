@@ -108,4 +108,5 @@ def test_passes_hold_up_to_their_tokens_the_shortest_first(
     windows: Any = ["a" * n for n in (6, 2, 4, 30, 4)]
     assert [*reward_model._passes(windows)] == [[1, 2, 4], [0], [3]]
     assert [*reward_model._passes([])] == []
-    assert [*reward_model._passes(["a" * 5] * 4)] == [[0, 1], [2, 3]]  # type: ignore[list-item]
+    windows = ["a" * 5] * 4
+    assert [*reward_model._passes(windows)] == [[0, 1], [2, 3]]

@@ -55,8 +55,10 @@ def check_unchanged(files: Sequence[DataFile]) -> None:
     for file in files:
         try:
             is_same = _stamp(file.path) == file.stamp
-        except OSError:  # gone, or out of reach
+        except FileNotFoundError:
             is_same = False
+        except OSError as error:
+            raise store_error(error, file.path, "reading") from error
         if not is_same:
             raise InputError(
                 f"{file.path} changed while it was read",

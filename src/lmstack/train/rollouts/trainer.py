@@ -65,7 +65,7 @@ class OnlineTrainer(Trainer):
         if not self.progress.learned:
             self.progress.learned = self._online.learned()
         self._ahead = self._online.rollout_config.ahead
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(1, "lmstack-rollouts")
         self._next: Future[Groups] | None = None
         self._clock: dict[str, float] = {}
         self._facts: dict[str, float] = {}
@@ -259,7 +259,7 @@ class OnlineTrainer(Trainer):
         return step
 
     def close(self) -> None:
-        self._pool.shutdown()  # waits for what is being drawn
+        self._pool.shutdown(cancel_futures=True)  # waits for what is being drawn
 
 
 def _check_dropout(recipe: Recipe) -> None:
