@@ -35,6 +35,7 @@ from lookalikes_kept import KEPT
 from lookalikes_ninth import NINTH
 from lookalikes_seventh import SEVENTH
 from lookalikes_sixth import SIXTH
+from lookalikes_tenth import TENTH
 from machine import machine
 from recording import add_options, result_file
 from serving_environments import CACHE
@@ -59,6 +60,7 @@ SETS = {
     "seventh": SEVENTH,
     "eighth": EIGHTH,
     "ninth": NINTH,
+    "tenth": TENTH,
 }
 
 
