@@ -204,8 +204,13 @@ def test_numbers_count_through_the_names_that_are_given(tmp_path: Path) -> None:
 
 def test_an_unknown_tag_is_said(tmp_path: Path) -> None:
     folder = base_folder("bert", tmp_path)
-    with pytest.raises(InputError, match="the tag 'B-CAR'"):
+    with pytest.raises(InputError, match="the tag 'B-CAR'") as said:
         list(TokenClassification(TAGS).encode(row_of(["a"], ["B-CAR"]), reading_of(folder)))
+    assert said.value.hint == ", ".join(TAGS)
+    many = tuple(f"B-{number}" for number in range(30))
+    with pytest.raises(InputError) as said:
+        list(TokenClassification(many).encode(row_of(["a"], ["B-CAR"]), reading_of(folder)))
+    assert said.value.hint == ", ".join(many[:20])
 
 
 def test_tags_follow_from_the_data_unless_they_are_given(tmp_path: Path) -> None:

@@ -149,8 +149,7 @@ class _Work:
                     reading.max_length,
                     reading.segments,
                     reading.decoder_start,
-                ],
-                sort_keys=True,
+                ]
             ).encode()
         ).hexdigest()[:16]
 

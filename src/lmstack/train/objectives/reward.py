@@ -162,7 +162,7 @@ class RewardModelling(Objective):
         return dict(means)
 
 
-def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor, center: float = 0.0) -> Tensor:
+def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor, center: float) -> Tensor:
     """(R,): the loss of each pair of scores, (R,) each."""
     losses = -F.logsigmoid(chosen - rejected - margin)
     return losses + center * (chosen + rejected) ** 2 if center else losses
