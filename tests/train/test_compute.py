@@ -494,6 +494,19 @@ def test_frozen_matrices_are_made_once_for_each_state_of_their_weights() -> None
     assert not is_frozen(layer(2, 2, trained=True))
 
 
+def test_small_integers_are_multiplied_a_tile_of_rows_after_another(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = DequantizedMatrix(QuantizedLinear(quantize_nf4(torch.randn(48, 64)), None))
+    x, grad = torch.randn(5, 64).to(dtype), torch.randn(5, 48).to(dtype)
+    whole = matrix.forwards(x, None), matrix.backwards(grad)
+    monkeypatch.setattr("lmstack.model.quant.matrix._ROWS", 20)
+    for found, wanted in zip(
+        (matrix.forwards(x, None), matrix.backwards(grad)), whole, strict=True
+    ):
+        assert_near(found, wanted)
+
+
 def test_many_rows_in_8_bits_are_those_of_a_few(dtype: torch.dtype) -> None:
     """They go through the cache in parts."""
     matrix, x = Int8Matrix(torch.randn(48, 40), dtype), torch.randn(1100, 40).to(dtype)

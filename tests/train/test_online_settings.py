@@ -118,6 +118,8 @@ def test_a_reward_that_is_paid_for_is_better_low() -> None:
     assert found["answer_tokens"] == (None, "both")
     for name in ("loss", "prompts", "reward_spread", "flat_groups", "updates"):
         assert found[name] == (None, "step")
+    own = {"file": "rewards.py", "function": "short"}
+    assert "reward_short" in {metric.name for metric in objective(rewards=[own]).metrics()}
 
 
 def test_a_cluster_is_named_by_a_text() -> None:

@@ -126,6 +126,12 @@ def test_activations_are_those_of_a_whole_pass(settings: dict[str, Any]) -> None
     del recipe
 
 
+def test_activations_are_those_of_the_recipes_precision(settings: dict[str, Any]) -> None:
+    plain, _, _ = planned(settings, precision="float32")
+    half, _, _ = planned(settings, precision="bfloat16")
+    assert half.memory.activations < 0.9 * plain.memory.activations
+
+
 def test_checkpointing_keeps_the_inputs_of_blocks_and_what_one_block_keeps(
     settings: dict[str, Any],
 ) -> None:

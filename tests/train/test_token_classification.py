@@ -61,7 +61,8 @@ def test_loss_and_gradient_equal_those_of_transformers(tmp_path: Path) -> None:
     )
     examples = [e for pair in SENTENCES for e in objective.encode(row_of(*pair), reading)]
     batch = objective.collate(examples, reading)
-    loss = objective.loss(ours, batch, ForwardContext()).total / batch.weight
+    found = objective.loss(ours, batch, ForwardContext())
+    loss = found.total / batch.weight
     loss.backward()  # type: ignore[no-untyped-call]
     # transformers' recipe, run_ner.py
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -79,8 +80,10 @@ def test_loss_and_gradient_equal_those_of_transformers(tmp_path: Path) -> None:
             ids.append(TAGS.index(tags[word]) if is_first else IGNORED)
             before = word
         labels.append(ids)
-    expected = theirs(**inputs, labels=torch.tensor(labels)).loss
+    read = theirs(**inputs, labels=torch.tensor(labels))
+    expected = read.loss
     expected.backward()
+    assert float(found.sums["accuracy"]) == (read.logits.argmax(-1) == torch.tensor(labels)).sum()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     assert ours.classifier is not None
     torch.testing.assert_close(
@@ -145,6 +148,16 @@ def test_each_word_of_a_long_sentence_counts_once_and_entities_stay_whole(
 @pytest.fixture(scope="module")
 def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.from_folder(base_folder("bert", tmp_path_factory.mktemp("tokenizer")))
+
+
+def test_windows_overlap_by_a_quarter_of_what_they_hold(tiny_tokenizer: Tokenizer) -> None:
+    row = row_of(["in"] * 20, ["O"] * 20)
+    count = len(tiny_tokenizer.encode("in", add_special_tokens=False))
+    for length, overlap in ((10, 2), (13, 2), (14, 3)):
+        found = TokenClassification(TAGS).encode(row, Reading(tiny_tokenizer, None, length))
+        steps = range(0, 20 * count - overlap, length - 2 - overlap)
+        inside = [min(length - 2, 20 * count - start) for start in steps]
+        assert [len(example.sequences[0]) - 2 for example in found] == inside
 
 
 def test_windows_do_not_change_inside_an_entity(tiny_tokenizer: Tokenizer) -> None:

@@ -94,7 +94,7 @@ class Int8Matrix(_ByTorch):
 
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
         out = _product(x, *self._by_output)
-        return out if bias is None else out.add_(bias.to(out.dtype))
+        return out if bias is None else out.add_(bias)
 
     def backwards(self, grad: Tensor) -> Tensor:
         return _product(grad, *self._by_input)
@@ -160,7 +160,7 @@ class DequantizedMatrix(_ByTorch):
     def forwards(self, x: Tensor, bias: Tensor | None) -> Tensor:
         parts = [x @ rows.T for _, rows in row_tiles(self._matrix, x.dtype)]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        return out if bias is None else out.add_(bias.to(out.dtype))
+        return out if bias is None else out.add_(bias)
 
     def backwards(self, grad: Tensor) -> Tensor:
         into = None
