@@ -111,7 +111,9 @@ def test_spans_are_hidden_as_by_the_reference(share: float, mean: float) -> None
 
     def ours() -> tuple[int, ...]:
         lengths = span_lengths(math.ceil(begins.sum() * share), mean, rng)
-        return tuple(infilled(ids, begins, lengths, MASK, 99, rng).tolist())
+        found = infilled(ids, begins, lengths, MASK, 99, rng)
+        assert found.dtype == ids.dtype
+        return tuple(found.tolist())
 
     def theirs() -> tuple[int, ...]:
         return tuple(reference_infill(ids.astype(np.int64), begins, share, mean, rng).tolist())

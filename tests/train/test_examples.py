@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmstack.train.data.examples import Batch, Example, ExampleView, padded, varlen
+from lmstack.train.data.examples import Batch, Example, ExampleView, by_length, padded, varlen
 
 
 def test_a_view_is_a_sequence_of_what_is_made() -> None:
@@ -38,3 +38,13 @@ def test_sequences_stand_end_to_end_or_below_each_other() -> None:
     )
     assert inputs["input_ids"].dtype == ids.dtype == torch.int64
     assert mask.dtype == torch.bool
+
+
+def test_what_is_as_long_stays_in_its_order() -> None:
+    order, places = by_length([5, 2, 5, 1, 2])
+    assert order == [3, 1, 4, 0, 2]
+    assert places.tolist() == [3, 1, 4, 0, 2]
+    order, places = by_length([7, 9, 8])
+    assert (order, places.tolist()) == ([0, 2, 1], [0, 2, 1])
+    order, places = by_length([9, 7, 8])
+    assert (order, places.tolist()) == ([1, 2, 0], [2, 0, 1])

@@ -61,6 +61,18 @@ def test_in_a_row_the_longest_is_first() -> None:
         assert lengths[row].tolist() == sorted(lengths[row], reverse=True)
 
 
+def test_equal_lengths_stay_in_their_order() -> None:
+    lengths = np.random.default_rng(0).integers(1, 4, 400)
+    places = sorted(range(400), key=lambda place: lengths[place])
+    assert pack([20] * 400, 20).members.tolist() == list(range(400))
+    falling = sorted(range(400), key=lambda place: -lengths[place])
+    assert pack(lengths, 1).members.tolist() == falling
+    examples = [Example((np.zeros(n, np.int32),)) for n in lengths]
+    settings = {"batch": 1, "micro_tokens": 1, "seed": 0}
+    made = Loader(examples, lengths, CausalLM(), tiny.reading(), **settings)
+    assert made.passes() == [[place] for place in places]
+
+
 def test_half_a_million_examples_are_packed_in_a_second() -> None:
     lengths = chat_lengths(500_000)
     started = time.process_time()

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.train import tiny
 from torch import Tensor
 
-from lmstack.model.layers import Linear
+from lmstack.model.config import LayerSpec
+from lmstack.model.layers import Linear, RMSNorm
 from lmstack.model.lora.layers import LowRank
 from lmstack.train import native
 from lmstack.train.compute import NativeOps, ops_for
@@ -438,3 +439,36 @@ def test_native_ops_take_whole_lines_of_floats_in_the_memory_of_the_processor() 
             assert not native.takes_heads(*(other if n == place else head for n in range(3)))
     assert not native.takes_heads(*(head[..., :16],) * 3)
     assert not native.takes_heads(head, head, torch.zeros(2, 1, 64))
+
+
+def test_matrices_are_packed_by_whole_panels_in_the_memory_of_the_processor() -> None:
+    whole = torch.zeros(64, 32)
+
+    def term(start: int, stop: int) -> LowRank:
+        factors = torch.zeros(2, 32), torch.zeros(stop - start, 2)
+        return LowRank("x", (start, stop), factors, scale=1.0)
+
+    assert native.takes(whole, [])
+    assert native.takes(whole, [term(32, 64)])
+    assert not native.takes(whole.to("meta"), [])
+    assert not native.takes(whole[:48], [])
+    assert not native.takes(whole[:, :16], [])
+    assert not native.takes(whole, [term(16, 64)])
+    assert not native.takes(whole, [term(0, 48)])
+
+
+def test_what_native_ops_take_is_computed_by_them() -> None:
+    ops, norm = NativeOps(), RMSNorm(64, 1e-6).requires_grad_(False)
+
+    def computed(out: Tensor) -> str:
+        return str(type(out.grad_fn)._forward_cls.__module__).rpartition(".")[2]
+
+    x = torch.randn(3, 64, requires_grad=True)
+    heads = x.view(3, 2, 32)
+    tables = torch.ones(3, 1, 32), torch.zeros(3, 1, 32)
+    assert computed(ops.glu(x, "silu")) == computed(ops.norm(x, norm)) == "rows"
+    assert computed(ops.rotary(heads, *tables)) == "rows"
+    spec = LayerSpec(causal=True, scale=1.0, rope=None)
+    assert computed(ops.varlen_attention(heads, heads, heads, [2, 1], spec)) == "attention"
+    wide = torch.randn(3, 48, requires_grad=True)
+    assert computed(ops.glu(wide[:, :36], "silu")) == "compute"

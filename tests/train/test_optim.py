@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,3 +198,20 @@ def test_keys_and_values_of_a_cross_attention_are_made_orthogonal_one_by_one() -
     torch.optim.Muon(halves, lr=0.05, weight_decay=0.0).step()
     Muon([weight], 0.05, rows=fused_rows(module)).step()
     torch.testing.assert_close(weight, torch.cat(halves), rtol=1e-6, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_muon_multiplies_in_what_is_fast_where_it_computes(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmstack.train.precision.multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    parallel: Any = SimpleNamespace(device=device)
+    made = Optimizers(tiny.model("llama"), tiny.recipe(optimizer="muon"), parallel)
+    (muon,) = (each for each in made._all if isinstance(each, Muon))
+    assert muon._dtype == (torch.bfloat16 if device == "cuda" else torch.float32)
+
+
+def test_nothing_to_train_is_said() -> None:
+    with pytest.raises(InputError, match="nothing in the model is trained"):
+        Optimizers(tiny.model("llama").requires_grad_(False), tiny.recipe())

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.train import tiny
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmstack.model import ForwardContext
+from lmstack.model import ForwardContext, ReferenceOps
 from lmstack.registry import ModelFolder
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
@@ -174,6 +175,26 @@ def test_a_plan_counts_steps_evaluations_and_what_they_read(settings: dict[str, 
     assert (alone.held_out, alone.evaluations, run.validation) == (0, 0, None)
     assert alone.seconds == pytest.approx(alone.tokens / alone.rate.tokens_per_second)
     assert alone.objective == "causal"
+
+
+def test_blocks_of_an_encoder_keep_their_inputs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "_kept_per_token", lambda run, ops: 1000.0)
+    module = tiny.model("t5")
+    config = module.config
+    assert config.encoder is not None
+    blocks = config.num_layers + config.encoder.num_layers
+    store = SimpleNamespace(lengths=[5, 8, 3])
+    run: Any = SimpleNamespace(
+        base=SimpleNamespace(module=module),
+        prepared=SimpleNamespace(train=store),
+        train=SimpleNamespace(tokens=lambda: 16),
+        trainable=10,
+    )
+    recipe: Any = SimpleNamespace(optimizer="adamw", micro_tokens=4, ema=None, checkpointing=False)
+    memory = plan_module._memory(recipe, run, ReferenceOps())
+    assert memory.activations == 8 * 1000
+    assert memory.checkpointed == 8 * config.hidden_size * 4 * blocks + 8000 // blocks
+    assert (memory.gradients, memory.optimizer, memory.average) == (40, 80, 0)
 
 
 class Stored(list[Example]):

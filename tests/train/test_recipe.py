@@ -65,6 +65,17 @@ def test_a_recipe_is_found_by_its_name_wherever_the_command_runs(
     assert read_recipe(named).base == "b"
 
 
+def test_what_is_set_inside_a_text_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("objective: sft\nlora: yes\ntrack: mlflow\n")
+    found = read_settings(path, ["objective.a=1", "objective.b=2", "lora.r=4", "track.x=3"])
+    assert found == {
+        "objective": {"name": "sft", "a": 1, "b": 2},
+        "lora": {"r": 4},
+        "track": {"x": 3},
+    }
+
+
 def test_a_recipe_that_is_not_there_names_one_that_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

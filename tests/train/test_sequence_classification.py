@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -306,6 +307,10 @@ def test_targets_are_places_scores_or_ones_where_a_class_is() -> None:
             SequenceClassification(problem, ("a", "b", "c"))._target(value)
 
 
+def test_names_of_classes_are_text() -> None:
+    assert SequenceClassification(classes=[0, True]).classes == ("0", "True")  # type: ignore[arg-type]
+
+
 def test_weights_are_of_classes_that_there_are() -> None:
     found = SequenceClassification(SINGLE, ("a", "b"), {"b": 0.5})._weights()
     assert found.tolist() == [1.0, 0.5]
@@ -334,10 +339,12 @@ def test_several_labels_are_right_where_all_of_a_row_are(tmp_path: Path) -> None
     assert batch.tokens == sum(batch.inputs["lengths"])
     module = load_module(tmp_path).eval()
     with torch.no_grad():
-        counts = objective.loss(module, batch, ForwardContext()).counts
         predicted = (module(**batch.inputs).logits > 0).long()
-    right = int((predicted == batch.labels.long()).all(-1).sum())
-    assert counts["rows"].tolist() == [right, len(rows)]
+        labels = predicted.float()
+        labels[2:, 0] = 1 - labels[2:, 0]
+        batch = dataclasses.replace(batch, labels=labels)
+        counts = objective.loss(module, batch, ForwardContext()).counts
+    assert counts["rows"].tolist() == [2, len(rows)]
     assert counts["classes"][1].tolist() == predicted.sum(0).tolist()
 
 

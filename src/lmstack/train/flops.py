@@ -142,8 +142,9 @@ def _stack(count: _Count, module: Transformer, load: Load, encoded: bool) -> boo
             count.recomputed += count.forward.total() - before
         if module.neighbours is not None and layer == 0:
             weight = module.neighbours.conv.weight
-            flows, trained = flows or weight.requires_grad, weight.requires_grad
-            count.product("embeddings", 2 * tokens * weight.numel(), flows, trained)
+            size = 2 * tokens * weight.numel()
+            count.product("embeddings", size, flows, weight.requires_grad)
+            flows = flows or _is_trained(module.neighbours)
     return flows or _is_trained(module.final_norm)
 
 

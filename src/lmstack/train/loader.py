@@ -217,15 +217,15 @@ def pack(lengths: Sequence[int] | Ints, capacity: int) -> Rows:
     """Examples of ``lengths`` in rows of at most ``capacity`` tokens: best fit, the longest first
     (Johnson, 1973). A length over ``capacity`` has a row of its own; in a row the longest is
     first."""
-    lengths = np.maximum(np.asarray(lengths, np.int64), 1)
+    lengths = np.maximum(np.asarray(lengths), 1)
     order = np.argsort(-lengths, kind="stable")
-    row_of, count = _best_fit(lengths[order], capacity)
+    row_of = _best_fit(lengths[order], capacity)
     members = order[np.argsort(row_of, kind="stable")]
-    return Rows(members, np.concatenate(([0], np.cumsum(np.bincount(row_of, minlength=count)))))
+    return Rows(members, np.concatenate(([0], np.cumsum(np.bincount(row_of)))))
 
 
-def _best_fit(lengths: Ints, capacity: int) -> tuple[Ints, int]:
-    """The row of each of ``lengths``, the longest first, and how many rows there are.
+def _best_fit(lengths: Ints, capacity: int) -> Ints:
+    """The row of each of ``lengths``, the longest first.
 
     All examples of one length are placed at once: the fullest row with room for one is still the
     fullest after it, so it takes as many as fit, and so do all rows with as much room.
@@ -262,4 +262,4 @@ def _best_fit(lengths: Ints, capacity: int) -> tuple[Ints, int]:
                     if left not in by_room:
                         bisect.insort(rooms, left)
                     by_room.setdefault(left, []).append(which)
-    return row_of, count
+    return row_of

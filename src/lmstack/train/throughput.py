@@ -56,7 +56,7 @@ def _lengths(ids: Tensor, mask: Tensor | None) -> np.ndarray:
     if mask is not None:
         found: np.ndarray = mask.sum(-1).cpu().numpy().astype(np.int64)
         return found
-    return np.full(len(ids), ids.shape[-1], np.int64)
+    return np.full(len(ids), ids.shape[-1])
 
 
 def matrix_rate(precision: str, device: torch.device) -> float:

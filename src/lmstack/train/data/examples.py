@@ -14,7 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED", "Batch", "Example", "ExampleView", "Floats", "Ints", "padded", "varlen"]
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Example",
+    "ExampleView",
+    "Floats",
+    "Ints",
+    "by_length",
+    "padded",
+    "varlen",
+]
 
 IGNORED = -100
 Ints = npt.NDArray[np.int32]
@@ -89,6 +99,12 @@ class Batch:
 def varlen(sequences: Sequence[Ints]) -> dict[str, Any]:
     """``input_ids`` (N,) and ``lengths`` of `Transformer.forward`."""
     return {"input_ids": _ids(np.concatenate(sequences)), "lengths": [len(s) for s in sequences]}
+
+
+def by_length(lengths: Sequence[int]) -> tuple[list[int], Tensor]:
+    """The shortest first, equal ones as they come; and (S,): where each stands then."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return order, torch.tensor(order).argsort()
 
 
 def padded(sequences: Sequence[Ints], pad: int) -> tuple[Tensor, Tensor]:

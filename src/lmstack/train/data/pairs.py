@@ -16,9 +16,9 @@ import torch
 
 from lmstack.text import Tokenizer
 from lmstack.text.windows import Window, count_window_tokens, encode_windows
-from lmstack.train.data.examples import Ints, varlen
+from lmstack.train.data.examples import Example, Ints, varlen
 
-__all__ = ["cut_tokens", "encode_pairs", "pair_inputs", "segments_of"]
+__all__ = ["cut_tokens", "encode_pairs", "pair_inputs", "pairs_of", "segments_of"]
 
 Pair = tuple[Ints, Ints]
 
@@ -54,6 +54,12 @@ def cut_tokens(
         return 0
     whole = count_window_tokens(tokenizer, texts, seconds, special=special)
     return sum(max(length - max_length, 0) for length in whole)
+
+
+def pairs_of(examples: Iterable[Example]) -> list[Pair]:
+    """Those of all examples, whose sequences are the two parts of a pair and then the next's."""
+    parts = [part for example in examples for part in example.sequences]
+    return [(parts[at], parts[at + 1]) for at in range(0, len(parts), 2)]
 
 
 def segments_of(window: Window, *, segments: bool) -> Pair:

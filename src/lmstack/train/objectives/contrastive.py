@@ -37,7 +37,7 @@ from lmstack.model.pooling import SequencePooling, pool_varlen
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.registry.defaults import PROMPT_NAMES, Pooling, PoolingMode
-from lmstack.train.data.examples import Batch, Example, Ints, varlen
+from lmstack.train.data.examples import Batch, Example, Ints, by_length, varlen
 from lmstack.train.data.formats import is_scored, pair_of
 from lmstack.train.data.pairs import cut_tokens
 from lmstack.train.data.rows import Row
@@ -141,10 +141,10 @@ class Contrastive(Objective):
         ``counts`` (R,) of each. ``keys`` (S,): equal for equal texts."""
         del reading
         sequences = [ids for example in examples for ids in example.sequences]
-        order = np.argsort([len(ids) for ids in sequences], kind="stable")
+        order, places = by_length(list(map(len, sequences)))
         scores = np.array([0.0 if e.labels is None else e.labels[0] for e in examples], np.float32)
         more = {
-            "places": torch.from_numpy(np.argsort(order, kind="stable")),
+            "places": places,
             "counts": torch.tensor([len(example.sequences) for example in examples]),
             "keys": torch.tensor([_key(ids) for ids in sequences]),
             "scores": torch.from_numpy(scores),

@@ -136,7 +136,7 @@ class KTO(Objective):
         losses = torch.where(is_good, self.desirable * losses, self.undesirable * losses)
         rewards = self.beta * answers.ratios.detach()
         figures = torch.stack([torch.ones_like(rewards), rewards, answers.log_probs.detach()])
-        sides = torch.stack([(figures * of).sum(-1) for of in (is_good, ~is_good)])
+        sides = torch.stack([(figures * of).sum(1) for of in (is_good, ~is_good)])
         sums = {"accuracy": (gaps > 0).sum(), "kl": kl * len(rewards)}
         return Loss(losses.sum(), sums, {"sides": sides})
 

@@ -26,7 +26,7 @@ from lmstack.core import InputError, Message, UnsupportedError
 from lmstack.model import ForwardContext, Transformer
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
-from lmstack.train.data.examples import IGNORED, Batch, Example, Floats, Ints
+from lmstack.train.data.examples import IGNORED, Batch, Example, Floats, Ints, by_length
 from lmstack.train.data.formats import Preference, preference_of
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import Metric, falling, rising
@@ -249,14 +249,11 @@ def answers_batch(parts: Sequence[Example], weight: float) -> Batch:
 
     ``more``: ``counts`` (S,), the tokens of each answer, and ``reference`` (M,), where there is
     one, in the order of the batch; ``places`` (S,): where each of ``parts`` stands in it."""
-    order = np.argsort([part.tokens for part in parts], kind="stable")
+    order, places = by_length([part.tokens for part in parts])
     found = [parts[place] for place in order]
     batch = next_token_batch(found)
     counts = [int((labels_of(part) != IGNORED).sum()) for part in found]
-    more = {
-        "counts": torch.tensor(counts),
-        "places": torch.from_numpy(np.argsort(order, kind="stable")),
-    }
+    more = {"counts": torch.tensor(counts), "places": places}
     references = [part.reference for part in found if part.reference is not None]
     if references:
         more["reference"] = torch.from_numpy(np.concatenate(references))

@@ -35,7 +35,7 @@ from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.data.formats import choices_of
-from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
+from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs, pairs_of
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives.objective import Loss, Objective, Reading, logits_of, one_score
 
@@ -76,17 +76,12 @@ class Reader(Objective):
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """The texts of all questions in one varlen batch; ``more["counts"]`` (Q,) are those of
         each question. Segments of text k are sequences 2k and 2k + 1 of an example."""
-        pairs = [
-            (example.sequences[at], example.sequences[at + 1])
-            for example in examples
-            for at in range(0, len(example.sequences), 2)
-        ]
         labels = torch.from_numpy(
             np.concatenate([e.labels for e in examples if e.labels is not None])
         )
         counts = torch.tensor([len(example.sequences) // 2 for example in examples])
         return Batch(
-            pair_inputs(pairs, segments=reading.segments),
+            pair_inputs(pairs_of(examples), segments=reading.segments),
             labels,
             float(len(examples)),
             sum(example.tokens for example in examples),

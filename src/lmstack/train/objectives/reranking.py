@@ -28,9 +28,9 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
-from lmstack.train.data.examples import Batch, Example
+from lmstack.train.data.examples import Batch, Example, by_length
 from lmstack.train.data.formats import Pair, is_scored, pair_of
-from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
+from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs, pairs_of
 from lmstack.train.data.rows import Row
 from lmstack.train.metric import Metric, rising
 from lmstack.train.objectives.objective import (
@@ -84,15 +84,11 @@ class Reranking(Objective):
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """Pairs by their length; ``more["places"]`` (P,): where each row's stand, row by row:
         ``counts`` (R,) of each."""
-        pairs = [
-            (example.sequences[at], example.sequences[at + 1])
-            for example in examples
-            for at in range(0, len(example.sequences), 2)
-        ]
-        order = np.argsort([len(first) + len(second) for first, second in pairs], kind="stable")
+        pairs = pairs_of(examples)
+        order, places = by_length([len(first) + len(second) for first, second in pairs])
         labels = np.array([0.0 if e.labels is None else e.labels[0] for e in examples], np.float32)
         more = {
-            "places": torch.from_numpy(np.argsort(order, kind="stable")),
+            "places": places,
             "counts": torch.tensor([len(example.sequences) // 2 for example in examples]),
         }
         return Batch(

@@ -33,9 +33,9 @@ from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.text.exchange import encode_exchange
-from lmstack.train.data.examples import Batch, Example, Ints
+from lmstack.train.data.examples import Batch, Example, Ints, by_length
 from lmstack.train.data.formats import preference_of, ratings_of
-from lmstack.train.data.pairs import pair_inputs, segments_of
+from lmstack.train.data.pairs import pair_inputs, pairs_of, segments_of
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
 from lmstack.train.metric import ACCURACY, LOSS, Metric, rising, watched
@@ -119,19 +119,15 @@ class RewardModelling(Objective):
     def collate(self, examples: Sequence[Example], reading: Reading) -> Batch:
         """Conversations by their length; ``more["places"]`` (S,): where each row's stand, row by
         row."""
-        pairs = [
-            (example.sequences[at], example.sequences[at + 1])
-            for example in examples
-            for at in range(0, len(example.sequences), 2)
-        ]
-        order = np.argsort([len(first) + len(second) for first, second in pairs], kind="stable")
+        pairs = pairs_of(examples)
+        order, places = by_length([len(first) + len(second) for first, second in pairs])
         labels = np.concatenate([e.labels for e in examples if e.labels is not None])
         return Batch(
             pair_inputs([pairs[i] for i in order], segments=reading.segments),
             torch.from_numpy(labels),
             float(len(examples)),
             sum(example.tokens for example in examples),
-            {"places": torch.from_numpy(np.argsort(order, kind="stable"))},
+            {"places": places},
         )
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
