@@ -23,7 +23,7 @@ from lmstack.train import native
 from lmstack.train.compute import NativeOps, ops_for
 from lmstack.train.cross_entropy import distribution
 from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
-from lmstack.train.native import library, products
+from lmstack.train.native import attention, library, products
 from lmstack.train.native.softmax import takes_logits
 
 pytestmark = pytest.mark.skipif(
@@ -472,3 +472,14 @@ def test_what_native_ops_take_is_computed_by_them() -> None:
     assert computed(ops.varlen_attention(heads, heads, heads, [2, 1], spec)) == "attention"
     wide = torch.randn(3, 48, requires_grad=True)
     assert computed(ops.glu(wide[:, :36], "silu")) == "compute"
+
+
+def test_attention_writes_to_nothing_of_another_size_or_in_pieces() -> None:
+    q = torch.randn(4, 2, 32)
+    given = [q, q[:, :1].contiguous(), q[:, :1].contiguous(), [4], [4], True, 1.0]
+    sums = torch.empty(4, 2)
+    for out in (torch.empty(3, 2, 32), torch.empty(4, 32, 2).transpose(1, 2)):
+        with pytest.raises(ValueError, match=r"out is .*, not \(4, 2, 32\) in one piece"):
+            attention._run("lmt_attention", *given, out=out, sums=sums)
+    with pytest.raises(ValueError, match=r"sums is .*, not \(4, 2\) in one piece"):
+        attention._run("lmt_attention", *given, out=torch.empty(4, 2, 32), sums=torch.empty(4))

@@ -217,9 +217,9 @@ def pack(lengths: Sequence[int] | Ints, capacity: int) -> Rows:
     """Examples of ``lengths`` in rows of at most ``capacity`` tokens: best fit, the longest first
     (Johnson, 1973). A length over ``capacity`` has a row of its own; in a row the longest is
     first."""
-    lengths = np.maximum(np.asarray(lengths), 1)
-    order = np.argsort(-lengths, kind="stable")
-    row_of = _best_fit(lengths[order], capacity)
+    sizes: Ints = np.maximum(lengths, 1)
+    order = np.argsort(-sizes, kind="stable")
+    row_of = _best_fit(sizes[order], capacity)
     members = order[np.argsort(row_of, kind="stable")]
     return Rows(members, np.concatenate(([0], np.cumsum(np.bincount(row_of)))))
 

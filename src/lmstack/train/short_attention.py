@@ -88,7 +88,7 @@ class _ShortAttention(torch.autograd.Function):
         causal: bool,
         scale: float,
     ) -> Tensor:
-        place = _Place(lengths, q.shape[1], k.shape[1])
+        place = _Place(lengths, k.shape[1])
         queries, keys, values = place.padded(q) * scale, place.padded(k), place.padded(v)
         scores = torch.bmm(queries, keys.transpose(1, 2))
         shaped = scores.view(len(lengths), -1, place.longest, place.longest)
@@ -120,9 +120,9 @@ class _ShortAttention(torch.autograd.Function):
 class _Place:
     """Where tokens of sequences end to end lie in a padded batch."""
 
-    def __init__(self, lengths: tuple[int, ...], query_heads: int, heads: int) -> None:
+    def __init__(self, lengths: tuple[int, ...], heads: int) -> None:
         self.batch, self.longest = len(lengths), max(lengths)
-        self._heads, self._grouped = heads, query_heads // heads
+        self._heads = heads
         self._rows = self._back = None
         if min(lengths) < self.longest:
             steps, sizes = torch.arange(self.longest), torch.tensor(lengths)
