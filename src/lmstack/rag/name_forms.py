@@ -34,8 +34,7 @@ __all__ = [
     "holds_together",
     "joined",
     "long_run",
-    "only_mentions",
-    "ordinal_of",
+    "place_of",
     "says_enough",
     "spellings",
 ]
@@ -146,48 +145,7 @@ def _around(name: str, number: str) -> tuple[str, list[str]]:
 def holds_together(text: str, name: Sequence[str]) -> bool:
     """Whether the words of ``name`` (a group of `name_groups`) stand near one another in ``text``,
     in any order."""
-    return _place(iso_dates(fold(text)), name) is not None
-
-
-def ordinal_of(text: str, name: Sequence[str]) -> int | None:
-    """How many others of its form stand in ``text`` before ``name`` (a group of `name_groups`):
-    0 for the number of an invoice itself, more for that of another which it mentions. Nothing is
-    said of the form of a single word. None where ``text`` lacks the name."""
-    text = iso_dates(fold(text))
-    place = _place(text, name)
-    if place is None or (len(name) == 1 and not has_digit(name[0])):
-        return place and 0
-    return len(_others(text[:place], name))
-
-
-def only_mentions(text: str, name: Sequence[str]) -> bool:
-    """Whether another of the form of ``name`` stands at the head of ``text``, and this one further
-    down or nowhere: it is of the other one, then. So it is where an identifier with letters stands
-    behind another: "Document KP-5919-B, supersedes KP-5919-S"."""
-    text = iso_dates(fold(text))
-    place, head = _place(text, name), _end_of_head(text)
-    if len(name) == 1 and not has_digit(name[0]):
-        return False
-    if place is None or place >= head:
-        return bool(_others(text[:head], name))
-    is_identifier = len(name) == 1 and says_enough(name[0]) and any(map(str.isalpha, name[0]))
-    return is_identifier and bool(_others(text[:place], name))
-
-
-def _others(text: str, name: Sequence[str]) -> set[str]:
-    """What is of the form of ``name`` in ``text``: of its long number or else of each number, or
-    of all of its words."""
-    numbers = [word for word in name if has_digit(word)]
-    if not numbers:
-        form = r"[^\w.:\n]{1,4}".join(_pattern(word, of_form=True) for word in name)
-        # A heading in capitals is nobody's name.
-        return {each for each in re.findall(form, text) if not each.isupper()}
-    return {
-        each.group()
-        for word in [word for word in numbers if long_run(word)][:1] or numbers
-        for each in re.finditer(_pattern(word, of_form=True), text)
-        if not re.fullmatch(_pattern(word), each.group(), re.IGNORECASE)
-    }
+    return place_of(iso_dates(fold(text)), name) is not None
 
 
 def _end_of_head(text: str) -> int:
@@ -195,8 +153,9 @@ def _end_of_head(text: str) -> int:
     return found.end() if found else 0
 
 
-def _place(text: str, name: Sequence[str]) -> int | None:
-    """Where the words of ``name`` stand near one another for the first time."""
+def place_of(text: str, name: Sequence[str]) -> int | None:
+    """Where the words of ``name`` (a group of `name_groups`) stand near one another for the first
+    time in ``text``, in which days are written as `iso_dates` writes them."""
     places = [
         [found.start() for found in re.finditer(_pattern(word), text, re.IGNORECASE)]
         for word in name
@@ -224,12 +183,12 @@ def _parted_by_words(text: str, places: Sequence[int], name: Sequence[str]) -> b
 
 
 @lru_cache(4096)
-def _pattern(name: str, *, of_form: bool = False) -> str:
-    """For ``name`` in whatever way it is written, or for any other name of its form."""
+def _pattern(name: str) -> str:
+    """For ``name`` in whatever way it is written."""
     days = [name] if is_date(name) else days_meant(name)
-    ways = [_pattern_of_day(day, of_form) for day in days]
+    ways = [_pattern_of_day(day) for day in days]
     if not is_date(name):
-        ways.append(_pattern_of_words(name, of_form) if _is_plain(name) else _joint(name, of_form))
+        ways.append(_pattern_of_words(name) if _is_plain(name) else _joint(name))
     return "|".join(ways)
 
 
@@ -238,20 +197,20 @@ def _is_plain(name: str) -> bool:
     return "." in name or not has_digit(name)
 
 
-def _joint(name: str, of_form: bool) -> str:
+def _joint(name: str) -> str:
     """For an identifier."""
     runs = RUN.findall(name)
     if _ORDINAL.fullmatch(name):
-        return rf"(?<!\w){_run(runs[0], of_form, '')}{_SUFFIX}(?!\w)"
+        return rf"(?<!\w){_run(runs[0], '')}{_SUFFIX}(?!\w)"
     number = long_run(name)
     # "T-015" is T-15, but 05 is no 5.
     zeros = "0*" if number or len(runs) > 1 or name.startswith("0") else ""
-    parts = [_run(run, of_form, zeros) for run in runs]
+    parts = [_run(run, zeros) for run in runs]
     start = r"(?<!\w)"
     if number:
         place = next(n for n, run in enumerate(runs) if run.lstrip("0") == number)
         if len(number) >= CHECKED:
-            parts[place] = _run(number[:-1], of_form) + _APART + _run(number[-1], of_form, "")
+            parts[place] = _run(number[:-1]) + _APART + _run(number[-1], "")
         if place and not runs[place - 1].isdigit():
             # Letters may be left out, but there are no others.
             others = rf"(?-i:\b[A-Z]{{{len(runs[place - 1])}}})[ -]"
@@ -271,44 +230,32 @@ def _joint(name: str, of_form: bool) -> str:
     if len(runs) > 2 and len(runs[-1]) == 1 and runs[-1].isupper():
         # "AX-4471/c", or "AX-4471 Rev. C"
         apart = rf"[\W_]{{0,4}}(?:[^\W\d_]+[\W_]{{1,2}})?{parts[-1]}"
-        last = parts[-1] if of_form else runs[-1]
-        joint = _APART.join(parts[:-1]) + rf"(?:[^\w\s]?{last}|{apart})"
+        joint = _APART.join(parts[:-1]) + rf"(?:[^\w\s]?{runs[-1]}|{apart})"
     return rf"{start}{joint}(?!\w)"
 
 
-def _run(run: str, of_form: bool, zeros: str = "0*") -> str:
-    """A pattern for letters or for a number, or for as many others. A long number may be written
-    in groups."""
-    if of_form and YEAR.fullmatch(run):
-        return YEAR.pattern
+def _run(run: str, zeros: str = "0*") -> str:
+    """A pattern for letters or for a number. A long number may be written in groups."""
     if run.isdigit():
-        digits = [r"\d"] * len(run) if of_form else list(run.lstrip("0") or "0")
-        is_long = len(digits) >= LONG
-        return (zeros if is_long or not of_form else "") + (_WITHIN_RUN * is_long).join(digits)
-    if of_form:
-        return rf"[^\W\d_a-z]{{{len(run)}}}" if run.isupper() else r"[^\W\d_]+"
+        digits = run.lstrip("0") or "0"
+        return zeros + (_WITHIN_RUN * (len(digits) >= LONG)).join(digits)
     if len(run) == 1:
         return f"(?-i:{run})" if run.isupper() else run
     return _WITHIN_RUN.join(run) if len(run) <= LONG else re.escape(run)
 
 
-def _pattern_of_day(day: str, of_form: bool) -> str:
+def _pattern_of_day(day: str) -> str:
     """As `iso_dates` writes it, with two digits of its year, or with slashes in an order that it
     could not tell."""
-    if of_form:
-        return r"(?<![\w-])" + re.sub(r"\d", r"\\d", day) + r"(?![\w-])"
     ways = [re.escape(way) for way in (day, *short_days(day), *slashed_days(day))]
     return rf"(?<![\w-])(?:{'|'.join(ways)})(?![\w-])"
 
 
-def _pattern_of_words(name: str, of_form: bool) -> str:
+def _pattern_of_words(name: str) -> str:
     """For a version, or for what has no digit."""
     if has_digit(name):
         bare = re.escape(name.lstrip("vV"))
-        own = re.sub(r"\d+", r"\\d+", bare) if of_form else bare
-        return rf"(?<!\w)(?<!\d\.)v?{own}(?!\w)(?!\.\d)"
-    if of_form:
-        return r"(?<!\w)[^\W\d_a-z][^\W\d_]{2,}(?!\w)"
+        return rf"(?<!\w)(?<!\d\.)v?{bare}(?!\w)(?!\.\d)"
     *initials, last = RUN.findall(name) if has_initial(name) else (name,)
     if initials:
         # In full or not, and behind the last name: "Keller, Anna".

@@ -73,7 +73,11 @@ def test_of_look_alikes_a_common_day_tells_apart_as_part_of_a_date():
 
 def test_look_alikes_count_that_were_found_but_are_not_read():
     """A second sheet of its kind may stand further down."""
-    texts = ["The valve weighs 3 kg.", "The valve weighs 4 kg.", "The pump 4711 was closed."]
+    texts = [
+        "The valve of Kiel weighs 3 kg.",
+        "The valve of Kiel weighs 4 kg.",
+        "Pump 4711 is off.",
+    ]
     hits = _hits(texts, [{"4711": -6.0}, {"4711": -6.0}, {"4711": 6.0}])
     question = "What does 4711 of Kiel weigh?"
     held = [replace(hit, names=dict(hit.names) | {"Kiel": 6.0}) for hit in hits]

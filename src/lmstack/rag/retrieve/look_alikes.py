@@ -8,28 +8,39 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from lmstack.rag.dates import iso_dates
 from lmstack.rag.disjoint_sets import DisjointSets
-from lmstack.rag.name_forms import has_digit, only_mentions, ordinal_of
+from lmstack.rag.name_forms import LONG, has_digit, place_of
 from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
-from lmstack.rag.words import STOP_WORDS
+from lmstack.rag.words import STOP_WORDS, fold
 
-__all__ = ["groups_asked", "look_alikes", "names_of_others", "unheld", "words_of_numbers"]
+__all__ = ["groups_asked", "look_alikes", "names_of_others", "unheld"]
 
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W_]+")
+_ASKED = re.compile(r"\d+(?:[-.]\d+)+|\d+|[^\W\d_]+")
 # Share of the words of two passages, names and numbers aside, that both have if one template made
 # them: pages of twelve templates share .48 or more with one of 39 others. At .3 pages of ordinary
 # collections count as alike too, and answers are lost (docs/decisions.md).
 ALIKE = 0.4
 # Names that one passage in ten holds say little of which document is meant.
 RARE = math.log(10)
+# Characters in which a document says what it is of; further down it mentions others.
+HEAD = 150
+# Of the documents of one kind that say a name the share that has to say it there, for it to be of
+# what they are called by; the share that tells nothing, and scores that are the same.
+EARLY, WORD_EARLY, SAID_BY_ALL, SAME = 0.2, 0.8, 0.9, 0.98
+# A name so short that no document of a kind has may be an abbreviation: "St".
+SHORT = 2
 
 
 def look_alikes(hits: Sequence[Hit]) -> tuple[set[int], dict[int, int]]:
@@ -81,56 +92,174 @@ def names_of_others(
     strict: bool = False,
 ) -> dict[int, tuple[str, ...]]:
     """What of ``question``, whose names are ``groups``, says that another document is meant, for
-    each document that looks like another among ``hits``: the rare names that it lacks, or all of
-    them where one of its kind has them sooner, after fewer others of their form. Of a short number
-    that is the only name also what stands before it, of one among several where the document has
-    another word there. Where it is ``strict``, also those that a look-alike only mentions, though
-    no other document has them sooner. Empty for a document that may be meant. One that looks like
-    no other is told of if it holds all of the names, if it holds the digits of one but not the
-    name, or if one of its kind is meant."""
+    each document that looks like another among ``hits``: the names that it lacks, or all of them
+    where one of its kind says sooner what is asked for. Where it is ``strict``, also those that it
+    says further down than others say theirs, though none of its kind has them sooner. Empty for a
+    document that may be meant. One that looks like no other is told of if it holds all of the rare
+    names, if it holds the digits of one but not the name, or if one of its kind is meant."""
     rare = [g for g in groups if hits and sum(abs(hits[0].names.get(n, 0)) for n in g) >= RARE]
-    only = len(groups) == 1 and len(groups[0]) == 1
-    before = words_of_numbers(question, hits) if groups else {}
-    if not rare and not (only and before):
+    if not rare:
         return {}
     alike, kinds = look_alikes(hits)
     nobody = unheld(hits)
-    held = [g for g in rare if nobody.isdisjoint(g)]
+    told, texts = set(alike), dict[int, str]()
     found: dict[int, tuple[str, ...]] = {}
-    # Other numbers are not rare, and decide between those that hold what is.
-    digits = [g for g in groups if g not in rare and any(map(has_digit, g))]
-    places: dict[int, tuple[int, int]] = {}
-    told = set(alike)
     for hit in {hit.document_id: hit for hit in hits}.values():
         number = hit.document_id
+        text = texts[number] = iso_dates(fold(_text(hit, documents)))
         lacking = [name for g in rare if any(hit.names.get(n, 0) < 0 for n in g) for name in g]
-        if not lacking or (held and nobody.issuperset(lacking)):
-            text = _text(hit, documents)
-            ordinals = [ordinal_of(text, group) for group in held]
-            away = [n for g, o in zip(held, ordinals, strict=True) if o is None for n in g]
+        if not lacking:
+            lacking = [n for g in rare for n in g if place_of(text, (n,)) is None]
             # Its words are there, the number that they would be is not.
-            told |= {number} if any(map(_NUMBER.search, away)) else set()
-            if strict and number in alike:
-                others = (group for group in (*held, *digits) if only_mentions(text, group))
-                away += [name for group in others for name in group]
-            lacking += away or _other_words(text, before, only=only)
-            if rare and nobody.issuperset(lacking):
-                later = (ordinal_of(text, group) for group in digits)
-                places[number] = (
-                    sum(ordinal or 0 for ordinal in ordinals),
-                    sum(len(text) if ordinal is None else ordinal for ordinal in later),
-                )
+            told |= {number} if not lacking or any(map(has_digit, lacking)) else set()
         found[number] = tuple(lacking)
-    told |= {number for number in places if not found[number]}
-    soonest: dict[int, tuple[int, int]] = {}
-    for number, place in places.items():
-        soonest[kinds[number]] = min(place, soonest.get(kinds[number], place))
-    for number, place in places.items():
-        if place > soonest[kinds[number]]:
-            found[number] = tuple(name for group in groups for name in group)
-    # Where one of a kind is meant, no other one is.
-    meant = {kinds[number] for number in places if number in alike}
-    return {n: names for n, names in found.items() if n in told or kinds[n] in meant}
+    asked = tuple(dict.fromkeys(name for group in groups for name in group))
+    parts = list(_parts(question, groups, hits[0].names, texts))
+    pairs = [(one, other) for one, other in _beside(question) if len(one) > 1 and one.isalpha()]
+    for kind in set(map(kinds.__getitem__, alike)):
+        numbers = [number for number in found if kinds[number] == kind]
+        if 10 * len(alike.intersection(numbers)) < len(numbers):
+            # Most are only called as these are: their files have numbers for names.
+            numbers = [number for number in numbers if number in alike]
+        heads = {number: texts[number][:HEAD].casefold() for number in numbers}
+        own = [part.among(numbers) for part in parts]
+        key = [part for part in own if part.name and part.begins_documents()]
+        unsaid = {n: [p.name for p in key if p.places.get(n, HEAD) >= HEAD] for n in numbers}
+        rare_ones = [
+            part for part in own if part.name in asked and part.places and part.weight >= RARE
+        ]
+        for number in numbers:
+            unsaid[number] += [p.name for p in rare_ones if number not in p.places]
+            if any(_has_another(heads, number, *pair) for pair in pairs):
+                unsaid[number] += asked
+        may = [n for n in numbers if strict and not unsaid[n]]
+        if not strict:
+            may = [n for n in numbers if key and nobody.issuperset(unsaid[n])]
+            may = may or [n for n in numbers if nobody.issuperset(found[n])]
+        scores = {n: sum(part.says(n) for part in own if part.tells(numbers)) for n in may}
+        best = max(scores.values(), default=0.0)
+        near = [n for n in may if scores[n] >= SAME * best]
+        places = {n: sum(part.places.get(n, 0) for part in key) for n in near}
+        first = {n for n in near if places[n] == min(places.values())}
+        for number in numbers:
+            others = tuple(dict.fromkeys(unsaid[number]))
+            if number in first:
+                found[number] = tuple(name for name in others if name in nobody)
+            else:
+                found[number] = others or asked
+        told |= set(numbers) if may or strict else set()
+    return {n: names for n, names in found.items() if n in told}
+
+
+class _Part(NamedTuple):
+    """A word of a question, or some that belong together, and where documents say it first.
+    ``name`` is empty for what is no name."""
+
+    name: str
+    weight: float
+    places: Mapping[int, int]
+    early: float = EARLY
+
+    def among(self, numbers: Sequence[int]) -> _Part:
+        return self._replace(places={n: self.places[n] for n in numbers if n in self.places})
+
+    def tells(self, numbers: Sequence[int]) -> bool:
+        """Whether not nearly all of the documents ``numbers`` say it."""
+        return bool(self.name) or len(self.places) < SAID_BY_ALL * len(numbers)
+
+    def begins_documents(self) -> bool:
+        """Whether documents say it where they say what they are of, if they do; or whether it is
+        rare and none of them says it."""
+        if not self.places:
+            return len(self.name) > SHORT and self.weight >= RARE
+        early = sum(place < HEAD for place in self.places.values())
+        return early >= self.early * len(self.places)
+
+    def says(self, number: int) -> float:
+        """How much the document says by saying it so soon."""
+        place = self.places.get(number)
+        return 0.0 if place is None else self.weight / (1 + (place / HEAD) ** 3)
+
+
+def _parts(
+    question: str,
+    groups: Sequence[Sequence[str]],
+    weights: Mapping[str, float],
+    texts: Mapping[int, str],
+) -> Iterator[_Part]:
+    """Names, other words, and numbers with the word beside them."""
+
+    def part(name: str, find: Callable[[str], int | None], weight: float | None) -> _Part:
+        places = {n: place for n, text in texts.items() if (place := find(text)) is not None}
+        if weight is None:
+            weight = math.log(len(texts) / max(1, len(places)))
+        return _Part(name, weight, places)
+
+    used: set[str] = set()
+    for name in dict.fromkeys(name for group in groups for name in group):
+        used |= {name.casefold(), *_WORD.findall(name.casefold())}
+        yield part(name, partial(place_of, name=(name,)), abs(weights.get(name, 0.0)))
+    said = iso_dates(fold(question)).casefold()
+    # Beside other names words tell little: half of the tickets do not say "ticket".
+    before = _before_numbers(said) if len(groups) == len(groups[0]) == 1 else set()
+    for word in dict.fromkeys(_ASKED.findall(said)):
+        if len(word) > 1 and STOP_WORDS.union(used).isdisjoint((word, word.lstrip("0"))):
+            whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.I)
+            found = part(word if word in before else "", partial(_first, whole), None)
+            yield found._replace(early=WORD_EARLY) if found.places else found._replace(name="")
+    for one, other in _beside(question):
+        joint = rf"(?<!\w){re.escape(one)}[^\w\n]{{0,3}}0*{re.escape(other)}(?!\w)"
+        yield part("", partial(_first, re.compile(joint, re.I)), None)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> int | None:
+    found = pattern.search(text)
+    return found and found.start()
+
+
+def _before_numbers(said: str) -> set[str]:
+    """The words right before a number or a version in the question ``said``: they name a thing
+    together, as those of "pump controller version 4.3" do."""
+    words: set[str] = set()
+    run: list[str] = []
+    end = 0
+    for match in _ASKED.finditer(said):
+        word, parted = match.group(), said[end : match.start()]
+        run = run if parted == " " else []
+        if word[0].isdigit():
+            words.update(run)
+        run = [*run, word] if word not in STOP_WORDS and word.isalpha() else []
+        end = match.end()
+    return words
+
+
+def _beside(question: str) -> Iterator[tuple[str, str]]:
+    """Words of ``question`` right beside one another of which one is a number of up to four digits,
+    or a letter: they say together what neither does alone. In small letters."""
+    said = iso_dates(fold(question)).casefold()
+    for one, other in pairwise(_ASKED.finditer(said)):
+        words = one.group(), other.group()
+        parted = said[one.end() : other.start()]
+        if parted == " " and STOP_WORDS.isdisjoint(words) and len(set(map(_is_short, words))) > 1:
+            yield words
+
+
+def _is_short(word: str) -> bool:
+    return len(word) == 1 or (word.isdigit() and len(word) < LONG)
+
+
+def _has_another(heads: Mapping[int, str], number: int, word: str, short: str) -> bool:
+    """Whether the head of the document ``number`` has another number or letter behind ``word``, or
+    another word before ``short``, where any of ``heads`` has one behind ``word``."""
+    behind = rf"(?<!\w){re.escape(word)}[ #:.]{{1,2}}0*([^\W\d_]|\d{{1,4}})(?![\w-])"
+    if not any(re.search(behind, head) for head in heads.values()):
+        return False
+    head = heads[number]
+    shorts = re.findall(behind, head)
+    if shorts:
+        return short.lstrip("0") not in shorts
+    words = re.findall(rf"(?<!\w)([^\W\d_]+) 0*{re.escape(short)}(?![\w-])", head)
+    return word not in words and not STOP_WORDS.issuperset(words)
 
 
 def _text(hit: Hit, documents: HitDocuments) -> str:
@@ -138,52 +267,3 @@ def _text(hit: Hit, documents: HitDocuments) -> str:
     document = documents.of(hit)
     title, text = (hit.prefix, hit.text) if document is None else (document.title, document.text)
     return text if title.isdigit() else f"{title}\n{text}"
-
-
-def _other_words(text: str, before: Mapping[str, Sequence[str]], *, only: bool) -> list[str]:
-    """Of the words ``before`` numbers those that ``text`` lacks or, unless a number is the ``only``
-    name, has others for."""
-    if not before:
-        return []
-    said = set(_WORD.findall(text.casefold()))
-    return sorted(
-        word
-        for n, words in before.items()
-        for word in (words if only else words[-1:])
-        if (word not in said if only else _has_another(text, word, n))
-    )
-
-
-# Words before a number that may be part of a name: "pump controller version 4.3".
-_BEFORE = 4
-_WORDS_AND_DAYS = re.compile(rf"\d+-\d+-\d+|{_WORD.pattern}")
-
-
-def words_of_numbers(question: str, hits: Sequence[Hit]) -> dict[str, list[str]]:
-    """Of each short number in ``question`` the words before it that stand before a number too in
-    one of ``hits``, which were found for it: they name a thing together, as those of
-    "pump controller 4.3" do where passages say "pump controller 5.1", and "signed" of "who signed
-    4711" does not. In small letters. A day, or a number of five digits, says enough alone."""
-    asked = _WORDS_AND_DAYS.findall(iso_dates(question).casefold())
-    words: dict[str, list[str]] = {}
-    found = ""
-    for place, word in enumerate(asked):
-        if not word[0].isdigit() or len(word) > 4 or (place and asked[place - 1][0].isdigit()):
-            continue
-        found = found or " \n ".join(
-            " ".join(_WORD.findall(f"{hit.prefix} {hit.text}".casefold())) for hit in hits
-        )
-        for first in range(max(0, place - _BEFORE), place):
-            before = asked[first:place]
-            if STOP_WORDS.isdisjoint(before) and re.search(
-                rf"(?<!\w){re.escape(' '.join(before))} \d", found
-            ):
-                words[word] = before
-                break
-    return words
-
-
-def _has_another(text: str, word: str, number: str) -> bool:
-    """Whether other words than ``word`` stand right before ``number`` in ``text``, and never it."""
-    found = re.findall(rf"(?<!\w)([^\W\d_]+) {re.escape(number)}(?!\w)", text.casefold())
-    return word not in found and not STOP_WORDS.issuperset(found)
