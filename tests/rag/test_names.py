@@ -40,6 +40,8 @@ from lmstack.rag.names import name_groups
         ("checksum of Orbit 6.3.31?", [("Orbit", "6.3.31")]),
         ("WHAT IS IT IN HALL 7", [("7",)]),
         ("Keller's lamp and Vega's", [("Vega",)]),
+        ("Keller, Anna: PIN", [("Keller", "Anna"), ("PIN",)]),
+        ("Where Is Keller: PIN", []),
         ("weight on DN 204 817", [("DN-204817",)]),
         ("weight on 204 817 and in room 4 311", [("204817",), ("4", "311")]),
         ("seal of 1WS 33106 H", [("1-WS-33106-H",)]),

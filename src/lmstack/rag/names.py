@@ -28,6 +28,8 @@ _UNIT = re.compile(r"[A-Z]{2,}[a-z]|[a-z][A-Z][a-z]?")
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9]")
 # Of a text, and of names in a row: nobody asks for more, and each is looked up.
 MOST_GROUPS, MOST_NAMES = 64, 32
+# "Keller, Anna: insurer", where no word needs a small letter.
+_INVERTED = re.compile(r"\W*[^\W\d_]+, [^\W\d_]+:")
 # Words between an identifier and a letter that is the last part of it: "AX-4471 in revision C".
 _WITHIN = 2
 
@@ -39,7 +41,7 @@ def name_groups(text: str, known: Collection[str] = ()) -> list[tuple[str, ...]]
     group of its own, and abbreviations are no names. Of the words ``known``, in small
     letters, each is one. The first `MOST_GROUPS`, of each the first `MOST_NAMES`."""
     found = tokens_in(iso_dates(fold(_SUPERSCRIPT.sub("", text))))
-    plain = any(match.group().islower() for match in found)
+    plain = any(match.group().islower() for match in found) or bool(_INVERTED.match(text))
     names = [_is_name(match, plain) or match.group() in known for match in found]
     groups: list[list[re.Match[str]]] = []
     last = -1
@@ -114,12 +116,13 @@ def _goes_on(
     if not _PARTED.search(parted):
         return True
     # "Keller, Anna", and no more of a list.
+    ended = other.string.startswith(":", other.end())
     listed = zip(found[place + 1 : place + 3], names[place + 1 : place + 3], strict=True)
     return (
         len(group) == 1
         and parted == ", "
         and not has_digit(one.group() + other.group())
-        and not any(is_one and not has_digit(match.group()) for match, is_one in listed)
+        and (ended or not any(is_one and not has_digit(match.group()) for match, is_one in listed))
     )
 
 
