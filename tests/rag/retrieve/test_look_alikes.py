@@ -188,6 +188,27 @@ def test_a_number_is_that_of_the_word_beside_it_where_pages_have_it_so():
     assert names == {1: (), 2: ("12", "15")}
 
 
+def test_files_with_numbers_for_names_are_of_one_kind_only_if_half_of_them_look_alike():
+    hits = [
+        *_hits(*REPORTS, "Expert's opinion: report 9 was signed by Otto", "A pump of class 9"),
+        *_hits("An old boiler lay in a yard", "Gates open at noon"),
+    ]
+    files = [f"{n:05}.txt" for n in range(6)]
+    hits = [
+        replace(hit, path=file, document_id=n)
+        for n, (hit, file) in enumerate(zip(hits, files, strict=True))
+    ]
+    asked = [replace(hit, names={"9": 5.0 if "9" in hit.text else -5.0}) for hit in hits]
+    question, groups = "report 9", [("9",)]
+
+    def meant(hits: list[Hit]) -> list[int]:
+        names = names_of_others(question, groups, hits, _Nothing(), strict=True)
+        return [hit.document_id for hit in hits if not names.get(hit.document_id)]
+
+    assert meant(asked[:4]) == [2]
+    assert meant(asked) == [2, 3, 4, 5]
+
+
 def test_an_abbreviation_that_no_page_of_a_kind_has_is_no_part_of_its_name():
     said = "{} Chapel Street\n\nThe meters were read when the keys were given back."
     hits = [

@@ -118,7 +118,7 @@ def names_of_others(
     pairs = [(one, other) for one, other in _beside(question) if len(one) > 1 and one.isalpha()]
     for kind in set(map(kinds.__getitem__, alike)):
         numbers = [number for number in found if kinds[number] == kind]
-        if 10 * len(alike.intersection(numbers)) < len(numbers):
+        if 2 * len(alike.intersection(numbers)) < len(numbers):
             # Most are only called as these are: their files have numbers for names.
             numbers = [number for number in numbers if number in alike]
         heads = {number: texts[number][:HEAD].casefold() for number in numbers}
