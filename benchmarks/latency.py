@@ -1,4 +1,4 @@
-"""What people wait for when the server is busy: `lmstack up` under `lmstack bench serve`.
+"""What people wait for when the server is busy: `lmstack up` under load.
 
     make bench-latency                        about ten minutes
     python benchmarks/latency.py --seconds 20 a shorter look
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -24,8 +23,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from load import Load, draw, run_load
 from recording import add_options, result_file
 
 LMSTACK = [sys.executable, "-m", "lmstack"]
@@ -62,33 +63,16 @@ def server(port: int, weights: str, folder: str) -> Iterator[str]:
         process.wait(60)
 
 
-def load(url: str, *options: str) -> list[dict[str, Any]]:
-    """The summary of each load of one run of `lmstack bench serve`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        found = pathlib.Path(scratch, "load.json")
-        command = [*LMSTACK, "bench", "serve", url, "--quiet", "--output", str(found), *options]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
-        if done.returncode:
-            raise SystemExit(f"lmstack bench serve failed:\n{done.stderr[-2000:]}")
-        loads: list[dict[str, Any]] = json.loads(found.read_text())["levels"]
-        return loads
-
-
-def beside_long_prompts(url: str, model: str, seconds: int, length: int) -> dict[str, Any]:
-    """Eight streams, alone and while prompts of ``length`` tokens arrive."""
-    few = ("--model", model, "--concurrency", "8", "--duration", str(seconds))
-    alone = load(url, *few)[0]
-    intruder = subprocess.Popen(
-        [*LMSTACK, "bench", "serve", url, "--quiet", "--model", model, "--concurrency", "1",
-         "--duration", str(seconds), "--input-tokens", str(length), "--output-tokens", "16"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        beside = load(url, *few)[0]
-    finally:
-        intruder.terminate()
-        intruder.wait(60)
-    return {"prompt_tokens": length, "alone": alone, "beside": beside}
+def beside_long_prompts(url: str, model: str, seconds: float, length: int) -> dict[str, Any]:
+    """Eight streams, alone and while prompts of about ``length`` tokens arrive."""
+    few = Load(streams=8, seconds=seconds)
+    alone = run_load(url, model, few)
+    long = Load(streams=1, seconds=seconds, prompt_words=length, tokens=16)
+    with ThreadPoolExecutor() as pool:
+        intruder = pool.submit(run_load, url, model, long, 1)
+        beside = run_load(url, model, few)
+        intruder.result()
+    return {"prompt_words": length, "alone": alone, "beside": beside}
 
 
 def short(found: dict[str, Any]) -> str:
@@ -120,14 +104,13 @@ def main() -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
         url = stack.enter_context(server(given.port, given.weights, folder))
-        timed = ("--model", model, "--duration", str(given.seconds))
-        full = load(url, *timed, "--concurrency", str(streams))[0]
+        full = run_load(url, model, Load(streams=streams, seconds=given.seconds))
         print(f"{streams} at a time: {short(full)}", flush=True)
         # A quick run's seconds on a busy machine would else hold no request at the lowest rate.
         least = 2 / given.seconds
         rates = [round(max(least, full["requests_per_s"] * share), 3) for share in SHARES]
-        listed = ",".join(map(str, rates))
-        loads = load(url, *timed, "--rates", listed, "--plot", str(picture))
+        loads = [run_load(url, model, Load(rate=r, seconds=given.seconds)) for r in rates]
+        draw(picture, f"{model} at {url}", loads)
         for share, each in zip(SHARES, loads, strict=True):
             print(f"{share:.0%}: {short(each)}", flush=True)
         long = beside_long_prompts(url, model, given.seconds, long_prompt)

@@ -202,7 +202,7 @@ ORDERS = {
         "comparison",
         "conclusions",
     ),
-    "app": ("formats drawing", "loadgen", "inspect comparison", "server", "page", "wiring", "cli"),
+    "app": ("formats drawing", "inspect comparison", "server", "page", "wiring", "cli"),
 }
 # The package itself hands out names of every module, looked up when they are used.
 UNBOUND = ("__init__", "__main__")

@@ -5,7 +5,6 @@
     page      the web page: its routes, files, pictures and uploads
     server    what `lmstack up` runs: the folder, its index, who may see what, sockets
     inspect   into models, vocabularies, vectors and machines, as figures and pictures
-    loadgen   load on any OpenAI-compatible server
 
 Imports run downwards in this order; `formats` and `drawing` are for all. No names are exported
 here, so that starting a command loads only what it uses.

@@ -14,7 +14,7 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmstack.app import loadgen, wiring
+from lmstack.app import wiring
 from lmstack.app.cli.failure import EXIT_CRASH
 from lmstack.app.inspect import rates
 from lmstack.app.inspect.rates import Rates
@@ -71,7 +71,6 @@ def sealed(docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch) 
 
     for part in ("generator", "lazy_generator", "require_models", "pull"):
         monkeypatch.setattr(wiring, part, missing)
-    monkeypatch.setattr(loadgen, "connect", missing)
     known = Rates(1e9, 1e9, {"bfloat16": 1e9})
     monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: known)
     monkeypatch.delenv("LMSTACK_API_KEYS", raising=False)

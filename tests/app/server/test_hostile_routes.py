@@ -55,7 +55,7 @@ ENTRIES = (
 )
 
 # Anyone may read these; they hold nothing of anybody's.
-PUBLIC = {"/", "/static/{name}", "/healthz"}
+PUBLIC = {"/", "/static/{name}", "/healthz", "/health"}
 # They answer from what is in the request and from the models.
 NO_DOCUMENTS = {
     "/openapi.json",
@@ -265,7 +265,7 @@ def test_hidden_documents_change_nothing_that_a_visitor_is_told(
 def test_without_a_key_only_the_page_itself_is_served(server: Server) -> None:
     for request in server.requests():
         assert server.ask(None, *request).status_code == 401, request
-    for path in ("/", "/healthz"):
+    for path in ("/", "/healthz", "/health"):
         assert server.ask(None, "GET", path).status_code == 200
 
 

@@ -60,7 +60,7 @@ class Gate:
 
 
 async def _say_loading(scope: Scope, send: Send) -> None:
-    if scope["path"] == "/healthz":
+    if scope["path"] in ("/healthz", "/health"):
         body, kind = json.dumps({"status": "loading"}), b"application/json"
     elif scope["path"] == "/":
         body, kind = "lmstack is loading its models ...\n", b"text/plain; charset=utf-8"

@@ -1,7 +1,7 @@
 """What answers took: seconds, tokens, and what they cost at given prices.
 
 Latency is summed up by its median and 95th percentile, which `statistics.bootstrap` gives intervals
-like any other figure. Not covered: load tests (`app.loadgen`), where requests come at a rate.
+like any other figure. Not covered: load tests (benchmarks/load.py), where requests come at a rate.
 """
 
 from __future__ import annotations

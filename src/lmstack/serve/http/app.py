@@ -32,7 +32,7 @@ from lmstack.serve.http.state import AppState, Classifier, Codec, Ranker, TaskMo
 
 __all__ = ["LOCAL_HOSTS", "create_app"]
 
-PUBLIC = ("/healthz",)
+PUBLIC = ("/healthz", "/health")
 
 
 def create_app(

@@ -70,6 +70,8 @@ async def one_model(request: Request, model: str) -> Response:
     return json_of(model_item(state, model, infos[model]))
 
 
+# vLLM and llama.cpp call it /health, and so do those who wait for them.
+@router.get("/health", include_in_schema=False)
 @router.get("/healthz", **documented(None, Health))
 async def health(request: Request) -> Response:
     """Answers when the server is ready; needs no key. 503 where compiling a grammar is stuck."""

@@ -1,4 +1,4 @@
-"""`lmstack bench`: how fast a machine is, and how fast a server answers under load."""
+"""`lmstack bench`: how fast a machine is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import bench_serve
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, memory, printable
 from lmstack.app.inspect.machine import Machine, keep, measure
@@ -17,16 +16,13 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     bench = group(
-        "Measure this machine, or a server under load.\n\n`lmstack bench machine` measures what"
-        " bounds every model here: memory and matrix products. `lmstack bench serve` asks any"
-        " OpenAI-compatible server as many users would.",
-        example="lmstack bench machine\n"
-        "lmstack bench serve http://127.0.0.1:8000 --rates 1,2,4 --plot load.svg",
+        "Measure this machine.\n\n`lmstack bench machine` measures what bounds every model here:"
+        " memory and matrix products.",
+        example="lmstack bench machine",
     )
     command(bench, "machine", example="lmstack bench machine\nlmstack bench machine --json")(
         machine
     )
-    bench_serve.register(bench)
     app.add_typer(bench, name="bench")
 
 
