@@ -26,12 +26,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from load import Load, draw, run_load
+from load import Load, draw, line, run_load
 from recording import add_options, result_file
 
 LMSTACK = [sys.executable, "-m", "lmstack"]
 SHARES = (0.25, 0.5, 0.7, 0.85, 1.1)
 STREAMS, LONG_PROMPT = 32, 6000
+MODEL = "smollm2-135m-instruct"
 
 
 def is_ready(url: str) -> bool:
@@ -46,7 +47,8 @@ def is_ready(url: str) -> bool:
 def server(port: int, weights: str, folder: str) -> Iterator[str]:
     """`lmstack up` with all loaded, at the address that is given."""
     url = f"http://127.0.0.1:{port}"
-    command = [*LMSTACK, "up", folder, "--port", str(port), "--weights", weights, "--quiet"]
+    command = [*LMSTACK, "up", folder, "--model", MODEL, "--port", str(port)]
+    command += ["--weights", weights, "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
@@ -63,27 +65,16 @@ def server(port: int, weights: str, folder: str) -> Iterator[str]:
         process.wait(60)
 
 
-def beside_long_prompts(url: str, model: str, seconds: float, length: int) -> dict[str, Any]:
+def beside_long_prompts(url: str, seconds: float, length: int) -> dict[str, Any]:
     """Eight streams, alone and while prompts of about ``length`` tokens arrive."""
     few = Load(streams=8, seconds=seconds)
-    alone = run_load(url, model, few)
+    alone = run_load(url, MODEL, few)
     long = Load(streams=1, seconds=seconds, prompt_words=length, tokens=16)
     with ThreadPoolExecutor() as pool:
-        intruder = pool.submit(run_load, url, model, long, 1)
-        beside = run_load(url, model, few)
+        intruder = pool.submit(run_load, url, MODEL, long, 1)
+        beside = run_load(url, MODEL, few)
         intruder.result()
     return {"prompt_words": length, "alone": alone, "beside": beside}
-
-
-def short(found: dict[str, Any]) -> str:
-    first, gaps = found["first_token"], found["between"]
-    if first is None or gaps is None:  # a low rate on a slow machine, in a quick run's seconds
-        return "no answer within the time"
-    return (
-        f"{found['requests_per_s']:.2f} requests/s, {found['tokens_per_s']:.0f} tokens/s, first "
-        f"token p95 {first['p95']:.2f} s, between p99 {gaps['p99'] * 1e3:.0f} ms, "
-        f"{found['slow_gap_share'] * 1e3:.2f} of 1,000 over 200 ms"
-    )
 
 
 def main() -> None:
@@ -97,25 +88,25 @@ def main() -> None:
     if given.quick:
         given.seconds, streams, long_prompt = 3, 4, 600
     file = result_file(given, "latency")
-    model, picture = "smollm2-135m-instruct", file.with_suffix(".svg")
+    picture = file.with_suffix(".svg")
     from lmstack.app.inspect.processor import processor
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
         url = stack.enter_context(server(given.port, given.weights, folder))
-        full = run_load(url, model, Load(streams=streams, seconds=given.seconds))
-        print(f"{streams} at a time: {short(full)}", flush=True)
+        full = run_load(url, MODEL, Load(streams=streams, seconds=given.seconds))
+        print(f"{streams} at a time: {line(full)}", flush=True)
         # A quick run's seconds on a busy machine would else hold no request at the lowest rate.
         least = 2 / given.seconds
         rates = [round(max(least, full["requests_per_s"] * share), 3) for share in SHARES]
-        loads = [run_load(url, model, Load(rate=r, seconds=given.seconds)) for r in rates]
-        draw(picture, f"{model} at {url}", loads)
+        loads = [run_load(url, MODEL, Load(rate=r, seconds=given.seconds)) for r in rates]
+        draw(picture, f"{MODEL} at {url}", loads)
         for share, each in zip(SHARES, loads, strict=True):
-            print(f"{share:.0%}: {short(each)}", flush=True)
-        long = beside_long_prompts(url, model, given.seconds, long_prompt)
-        print(f"8 streams alone: {short(long['alone'])}")
-        print(f"8 streams beside long prompts: {short(long['beside'])}")
+            print(f"{share:.0%}: {line(each)}", flush=True)
+        long = beside_long_prompts(url, given.seconds, long_prompt)
+        print(f"8 streams alone: {line(long['alone'])}")
+        print(f"8 streams beside long prompts: {line(long['beside'])}")
     result = {
         "machine": str(processor()),
         "weights": given.weights,

@@ -3,11 +3,14 @@
 A closed loop keeps ``streams`` requests running, as so many patient users would: a slow server
 gets fewer. An open loop sends ``rate`` a second as strangers arrive (a Poisson process), whether
 or not the server keeps up, and times count from the arrival, so that a queue cannot hide.
-guidellm and `vllm bench serve` do more, and need a model's tokenizer in a Hugging Face folder.
+
+    python benchmarks/load.py http://127.0.0.1:8000 MODEL --streams 16
+    python benchmarks/load.py http://127.0.0.1:8000 MODEL --rates 1,2,4 --plot load.svg
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
 import json
@@ -189,3 +192,41 @@ def draw(path: pathlib.Path, title: str, loads: Sequence[dict[str, Any]]) -> Non
         panel.set_xlabel("requests arriving a second")
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def line(found: dict[str, Any]) -> str:
+    """The figures of a load in a line."""
+    first, gaps = found["first_token"], found["between"]
+    if first is None or gaps is None:  # a low rate on a slow machine, in a quick run's seconds
+        return f"no answer within the time {found['errors'] or ''}".rstrip()
+    return (
+        f"{found['requests_per_s']:.2f} requests/s, {found['tokens_per_s']:.0f} tokens/s, first "
+        f"token p95 {first['p95']:.2f} s, between p99 {gaps['p99'] * 1e3:.0f} ms, "
+        f"{found['slow_gap_share'] * 1e3:.2f} of 1,000 over {SLOW_GAP_S * 1e3:.0f} ms"
+        + (f", errors {found['errors']}" if found["errors"] else "")
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("url")
+    parser.add_argument("model")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--streams", type=int, help="requests at once")
+    kind.add_argument("--rates", help="arrivals a second, with commas between: loads in turn")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
+    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
+    parser.add_argument("--plot", type=pathlib.Path, help="a picture of the rates, .svg or .png")
+    given = parser.parse_args()
+    rates = [None] if given.rates is None else list(map(float, given.rates.split(",")))
+    loads = []
+    for rate in rates:
+        load = Load(given.streams, rate, given.seconds, tokens=given.tokens)
+        loads.append(run_load(given.url.rstrip("/"), given.model, load))
+        print(f"{f'{given.streams} at once' if rate is None else f'{rate:g}/s'}: {line(loads[-1])}")
+    if given.plot and given.rates:
+        draw(given.plot, f"{given.model} at {given.url}", loads)
+
+
+if __name__ == "__main__":
+    main()
