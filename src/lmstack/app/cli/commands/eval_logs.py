@@ -1,4 +1,4 @@
-"""`lmstack eval import` and `export`: logs of inspect_ai and lm-evaluation-harness."""
+"""`lmstack eval import` and `export`: logs of inspect_ai."""
 
 from __future__ import annotations
 
@@ -17,12 +17,8 @@ Logs = Annotated[
     list[Path],
     typer.Argument(
         metavar="LOG...",
-        help="JSON logs of inspect_ai; results_TIME.json of lm-evaluation-harness.",
+        help="JSON logs of inspect_ai, each of one task.",
     ),
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--task", metavar="TASK", help="Only this one of the log; several times."),
 ]
 Into = Annotated[
     Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each.")
@@ -30,9 +26,6 @@ Into = Annotated[
 Results = Annotated[
     list[Path],
     typer.Argument(metavar="RESULT...", help="Written by `eval run -o`: files, or their folders."),
-]
-Program = Annotated[
-    str, typer.Option("--to", metavar="PROGRAM", help="Whose log it is: inspect, lm-eval.")
 ]
 Questions = Annotated[
     str | None,
@@ -48,23 +41,18 @@ LogFolder = Annotated[
 
 
 def register(evals: typer.Typer) -> None:
-    command(evals, "import", example="lmstack eval import logs/results_*.json -o theirs")(
-        import_logs
-    )
-    command(evals, "export", example="lmstack eval export after --to inspect -o logs")(export)
+    command(evals, "import", example="lmstack eval import logs/*.json -o theirs")(import_logs)
+    command(evals, "export", example="lmstack eval export after -o logs")(export)
 
 
-def import_logs(
-    out: Output, logs: Logs, task: Only = None, output: Into = Path("imported")
-) -> None:
-    """Take results from logs of inspect_ai or lm-evaluation-harness.
+def import_logs(out: Output, logs: Logs, output: Into = Path("imported")) -> None:
+    """Take results from logs of inspect_ai.
 
     They can then be compared, shown and gated like others, with each other: no log says a digest
-    of the model or of the data, so they are not compared with results of `lmstack eval run`. The
-    harness's samples are looked for beside its results (`--log_samples`)."""
-    from lmstack.app.wiring.foreign_logs import imported
+    of the model or of the data, so they are not compared with results of `lmstack eval run`."""
+    from lmstack.app.wiring.inspect_logs import imported
 
-    found = imported(logs, task or (), output)
+    found = imported(logs, output)
     if out.as_json:
         out.result(
             [
@@ -88,33 +76,29 @@ def import_logs(
 def export(
     out: Output,
     results: Results,
-    to: Program = "inspect",
     task: Questions = None,
     output: LogFolder = Path("logs"),
 ) -> None:
-    """Write results as logs that inspect_ai or lm-evaluation-harness reads.
+    """Write results as logs that inspect_ai reads.
 
     A log carries the whole result: imported again it is the same. Questions and right answers are
-    not in a result; a log of inspect_ai has them where the task is a benchmark whose data are here,
-    or is given with --task."""
-    from lmstack.app.wiring.foreign_logs import exported
+    not in a result; they are in the log where the task is a benchmark whose data are here, or is
+    given with --task."""
     from lmstack.app.wiring.gating import read_result
+    from lmstack.app.wiring.inspect_logs import exported
     from lmstack.app.wiring.reporting import result_files
 
     written = []
     for file in result_files(results):
         result = read_result(file)
-        paths, has_questions = exported(result, to, output, task)
-        written.append({"task": result.task, "files": [str(path) for path in paths]})
+        path, has_questions = exported(result, output, task)
+        written.append({"task": result.task, "file": str(path)})
         if not out.as_json:
-            out.lines([printable(str(path), one_line=True) for path in paths])
-            if to == "inspect" and not has_questions:
-                out.note(
-                    printable(
-                        f"{result.task}: its questions are not in the log; --task FILE.yaml adds"
-                        " them",
-                        one_line=True,
-                    )
+            out.line(printable(str(path), one_line=True))
+            if not has_questions:
+                note = (
+                    f"{result.task}: its questions are not in the log; --task FILE.yaml adds them"
                 )
+                out.note(printable(f"{result.task}: {note}", one_line=True))
     if out.as_json:
         out.result(written)

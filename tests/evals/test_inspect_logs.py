@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.errors import about
 from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
-from lmstack.core import FormatError, InputError, NotFoundError, StoreError
+from lmstack.core import FormatError, NotFoundError, StoreError
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.logs import (
+from lmstack.evals.inspect_logs import (
     from_inspect,
     read_inspect_log,
-    read_logs,
     to_inspect,
     write_inspect_log,
-    write_log,
 )
-from lmstack.evals.logs.log_json import field_of
+from lmstack.evals.log_json import field_of
 from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
 from lmstack.evals.task_comparison import compare_results
@@ -34,15 +31,9 @@ USAGE = {"mock/model": {"input_tokens": 11, "output_tokens": 3, "total_tokens": 
 def test_a_log_has_the_name_that_inspect_gives_it(tmp_path: Path) -> None:
     result = result_of(rows_with([1.0]), task="a/b")
     digest = result.digest.removeprefix("sha256:")[:8]
-    [path] = write_log(result, tmp_path, "inspect")
+    path = write_inspect_log(result, tmp_path)
     assert path == tmp_path / f"2026-01-02T03-04-05+00-00_a_b_{digest}.json"
-    assert read_logs(path)[0].samples[0].scores == result.samples[0].scores
-    assert [found.task for found in read_logs(str(path), ["a/b"])] == ["a/b"]
-    with pytest.raises(InputError, match="no samples of c", check=about("task")) as caught:
-        read_logs(path, ["a/b", "c"])
-    assert caught.value.hint == "it has a/b"
-    names = [each.name for each in write_log(result, str(tmp_path), "lm-eval")]
-    assert [name.split("_")[0] for name in names] == ["results", "samples"]
+    assert read_inspect_log(str(path)).samples[0].scores == result.samples[0].scores
 
 
 def logged(number: int, value: Any, **more: Any) -> dict[str, Any]:
@@ -264,16 +255,16 @@ def test_of_a_long_answer_its_beginning_is_kept() -> None:
 def test_what_was_read_survives_being_written_again(tmp_path: Path, value: Any) -> None:
     error = None if value else {"message": "timeout", "traceback": "", "traceback_ansi": ""}
     result = from_inspect(log_of(logged(1, value, error=error), logged(2, "I", error=error)))
-    write_inspect_log(result, tmp_path / "log.json")
-    assert read_inspect_log(tmp_path / "log.json") == result
+    path = write_inspect_log(result, tmp_path)
+    assert read_inspect_log(path) == result
 
 
 async def test_our_result_survives_its_log(tmp_path: Path) -> None:
     result = await run(task_of(sums(5, cluster=lambda n: f"c{n // 2}")), scripted()[0])
-    write_inspect_log(result, tmp_path / "log.json", sums(5))
-    again = read_inspect_log(tmp_path / "log.json")
+    path = write_inspect_log(result, tmp_path, sums(5))
+    again = read_inspect_log(path)
     assert json.dumps(again.to_json()) == json.dumps(result.to_json())
-    log = json.loads((tmp_path / "log.json").read_text())
+    log = json.loads(path.read_text())
     assert (log["samples"][3]["input"], log["samples"][3]["target"]) == ("What is 3 + 1?", ["4"])
 
 
@@ -493,13 +484,13 @@ def test_fields_of_a_log_are_of_their_kinds() -> None:
 
 def test_a_folder_is_no_log_and_a_binary_log_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="reading") as error:
-        read_logs(tmp_path)
+        read_inspect_log(tmp_path)
     assert str(tmp_path) in error.value.message
     with pytest.raises(FormatError, match="binary log"):
-        read_logs(tmp_path / "log.eval")
+        read_inspect_log(tmp_path / "log.eval")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(FormatError, match=r"deep\.json is not JSON"):
-        read_logs(tmp_path / "deep.json")
+        read_inspect_log(tmp_path / "deep.json")
 
 
 def test_noughts_and_ones_are_shares() -> None:

@@ -1,6 +1,6 @@
-"""Results from and to the logs of other programs, by their files.
+"""Results from and to the logs of inspect_ai, by their files.
 
-Not covered: what is in a log (`lmstack.evals.logs`) and what is printed.
+Not covered: what is in a log (`lmstack.evals.inspect_logs`) and what is printed.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from lmstack.app.wiring.comparing_tasks import kept
 from lmstack.app.wiring.evaluating import dataset_named, made, task_named
-from lmstack.core import InputError, LmstackError, shown
+from lmstack.core import InputError, LmstackError
 from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.dataset import Dataset
-from lmstack.evals.logs import PROGRAMS, read_logs, write_log
+from lmstack.evals.inspect_logs import read_inspect_log, write_inspect_log
 from lmstack.evals.results import TaskResult
 
 __all__ = ["exported", "imported"]
 
 
-def imported(logs: Sequence[Path], tasks: Sequence[str], folder: Path) -> list[TaskResult]:
+def imported(logs: Sequence[Path], folder: Path) -> list[TaskResult]:
     """The results in ``logs``, kept in ``folder`` as `lmstack eval run --output` keeps them.
-    ``tasks``: only these. Nothing is written where one of the logs cannot be read."""
-    found = [result for log in logs for result in read_logs(log, tasks)]
+    Nothing is written where one of the logs cannot be read."""
+    found = [read_inspect_log(log) for log in logs]
     names = [result.file_stem for result in found]
     for result in found:
         if names.count(result.file_stem) > 1:
@@ -35,19 +35,11 @@ def imported(logs: Sequence[Path], tasks: Sequence[str], folder: Path) -> list[T
     return found
 
 
-def exported(
-    result: TaskResult, program: str, folder: Path, task: str | None
-) -> tuple[list[Path], bool]:
-    """The files that were written, and whether they hold the questions. ``task``: whose questions
+def exported(result: TaskResult, folder: Path, task: str | None) -> tuple[Path, bool]:
+    """The file that was written, and whether it holds the questions. ``task``: whose questions
     they are; None: of the benchmark that the result is of, if its data are here."""
-    if program not in PROGRAMS:
-        raise InputError(
-            f"there are no logs of {shown(program)}",
-            hint=f"--to {' or '.join(PROGRAMS)}",
-            param="to",
-        )
     dataset = _questions(result, task)
-    return write_log(result, made(folder), program, dataset), dataset is not None
+    return write_inspect_log(result, made(folder), dataset), dataset is not None
 
 
 def _questions(result: TaskResult, task: str | None) -> Dataset | None:

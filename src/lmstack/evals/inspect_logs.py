@@ -20,7 +20,7 @@ from typing import Any
 from lmstack.core import FormatError, shown
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.json_forms import digest_of
-from lmstack.evals.logs.log_json import OWN, field_of, read_json, read_text, write_json
+from lmstack.evals.log_json import OWN, field_of, read_json, read_text, write_json
 from lmstack.evals.results import ANSWER_CHARS, SampleResult, TaskResult
 from lmstack.evals.task import Metric
 
@@ -43,8 +43,15 @@ def read_inspect_log(path: str | Path) -> TaskResult:
     return from_inspect(read_json(read_text(file), str(file)))
 
 
-def write_inspect_log(result: TaskResult, path: str | Path, dataset: Dataset | None = None) -> None:
-    write_json(Path(path), to_inspect(result, dataset))
+def write_inspect_log(
+    result: TaskResult, folder: str | Path, dataset: Dataset | None = None
+) -> Path:
+    """The log that was written in ``folder``, named as inspect_ai names its own."""
+    stamp = result.date.replace(":", "-").replace("Z", "+00-00")
+    digest = result.digest.removeprefix("sha256:")[:8]
+    path = Path(folder) / f"{stamp}_{result.file_stem}_{digest}.json"
+    write_json(path, to_inspect(result, dataset))
+    return path
 
 
 def to_inspect(result: TaskResult, dataset: Dataset | None = None) -> dict[str, Any]:
