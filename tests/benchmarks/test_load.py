@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import sys
 import threading
@@ -14,9 +15,15 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from load import Load, Row, run_load, spread, summary
+# Not by the search path: benchmarks has files that are called as installed packages are.
+_SPEC = importlib.util.spec_from_file_location(
+    "benchmarks_load", Path(__file__).parents[2] / "benchmarks" / "load.py"
+)
+load = importlib.util.module_from_spec(_SPEC)
+sys.modules["benchmarks_load"] = load
+_SPEC.loader.exec_module(load)
+Load, Row = load.Load, load.Row
+run_load, spread, summary = load.run_load, load.spread, load.summary
 
 
 class _Server(ThreadingHTTPServer):

@@ -31,7 +31,6 @@ PLACEHOLDERS = {
     "NAME": "smollm2-135m-instruct",
     "MODEL": "smollm2-135m-instruct",
     "TASK": "embed",
-    "URL": "http://127.0.0.1:8000",
     "N": "4",
     "T": "2048",
     "/srv/notes.idx": "srv.idx",
