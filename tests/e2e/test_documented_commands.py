@@ -43,7 +43,7 @@ NOT_RUN = {
     "make bench": "minutes to hours; tests/benchmarks runs each target with QUICK=1",
     "python benchmarks/": "minutes to hours; tests/benchmarks runs them with QUICK=1",
     "pip install -e .": "it would replace the lmstack that is tested; quickstart.md installs one",
-    "my-size-$size.yaml": "days; tests/train/scaling fits a law to runs of planted ones",
+    "my-size-$size.yaml": "days; tests/pipelines/scaling fits a law to runs of planted ones",
     "ray://head:10001": "needs a cluster; tests/rag/ingest/test_bulk.py runs two local processes",
     "writer=openai:NAME": "minutes; docs/constitutional.md types it with the default model",
     "hellaswag --output before": "minutes; docs/evaluation.md types it with another folder",

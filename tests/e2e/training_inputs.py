@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.train.scaling.laws import LossLaw
+from lmstack.pipelines.scaling.laws import LossLaw
 
 __all__ = ["write_alignment_inputs", "write_training_inputs"]
 

@@ -27,6 +27,9 @@ ALLOWED: dict[str, str | set[str]] = {
     "rag": {"core"},
     "agents": {"core", "prompting", "safety"},
     "evals": {"core", "prompting"},
+    "pipelines": {
+        *("core", "text", "model", "registry", "train", "engine", "serve", "rag", "evals"),
+    },
     "app": ALL,
 }
 # Inside a module a folder or file imports its own group and those above it. A file of a folder may
@@ -73,23 +76,22 @@ ORDERS = {
     ),
     "train": (
         "settings_file tracking data.hub data.journal metric",
-        "recipe data.rows data.conversations data.formats data.examples data.pairs scaling.laws",
+        "recipe data.rows data.conversations data.formats data.examples data.pairs",
         "rollouts.protocol",
         "native.library",
         "native.softmax",
         "cross_entropy frozen heap measures precision short_attention schedule metrics checkpoint"
-        " resume parallel muon scaling.fit rollouts rewards value_head",
+        " resume parallel muon rollouts rewards value_head",
         "native.attention native.products native.rows",
         "native",
-        "compute flops optim objectives scaling",
+        "compute flops optim objectives",
         "data heads sums",
-        "loader result throughput",
+        "loader merged result throughput",
         "assembly",
         "outlook",
         "loop",
         "reference rollouts.trainer",
         "plan run",
-        "constitution",
     ),
     "agents": (
         "tools.tool",
@@ -202,6 +204,12 @@ ORDERS = {
         "hacking",
         "comparison",
         "conclusions",
+    ),
+    "pipelines": (
+        "output_journal judging scaling engine_sampler citation_check feedback_data question_file",
+        "rollout_process",
+        "rollout_ray best_of judged_items judged_pairs judged_ratings",
+        "constitution",
     ),
     "app": ("formats drawing", "inspect comparison", "server", "page", "wiring", "cli"),
 }

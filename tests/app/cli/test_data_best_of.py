@@ -11,8 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmstack.app import wiring
-from lmstack.app.wiring import best_of
-from lmstack.app.wiring.best_of import Asked, BestOfConfig, rows_of
 from lmstack.core import (
     Choice,
     Completion,
@@ -22,6 +20,8 @@ from lmstack.core import (
     ScriptedModel,
     Usage,
 )
+from lmstack.pipelines import best_of
+from lmstack.pipelines.best_of import Asked, BestOfConfig, rows_of
 from lmstack.train.data.formats import messages_of, preference_of
 from lmstack.train.data.rows import Row
 

@@ -14,7 +14,7 @@ from lmstack.app.formats import parse_quantity, quantity
 from lmstack.app.inspect import rates
 from lmstack.app.inspect.rates import Rates
 from lmstack.core import InputError
-from lmstack.train.scaling.laws import LossLaw
+from lmstack.pipelines.scaling.laws import LossLaw
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run

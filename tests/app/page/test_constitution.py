@@ -13,9 +13,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from lmstack.app.page.constitution import constitution_page
 from lmstack.core import Message
-from lmstack.train.constitution.labels import Label, Verdict
-from lmstack.train.constitution.principles import Constitution, Principle
-from lmstack.train.constitution.record import Entry, Record, Round, Written
+from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.principles import Constitution, Principle
+from lmstack.pipelines.constitution.record import Entry, Record, Round, Written
 
 HOSTILE = (
     "</p></details></li></ol><script>window.hacked = 1</script>"

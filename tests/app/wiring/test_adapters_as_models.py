@@ -14,13 +14,13 @@ from tests.train.runs import prepare_folder, recipe, train
 
 import lmstack
 from lmstack.app import wiring
-from lmstack.app.wiring.merged import merge
 from lmstack.app.wiring.tasks import load_also, open_task
 from lmstack.core import InputError, IntegrityError, UnsupportedError
 from lmstack.model import load_adapter
 from lmstack.model.lora.folder import adapter_digest
 from lmstack.registry import Store, load
 from lmstack.serve import LocalModel
+from lmstack.train.merged import merge
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run

@@ -13,9 +13,9 @@ from tests.train.rewards.drawn import drawn
 
 from lmstack.agents.sandbox import landlocked
 from lmstack.app.wiring import rewards
-from lmstack.app.wiring.citation_check import CitationCheck
 from lmstack.app.wiring.rewards import reward_for
 from lmstack.core import ExtraMissingError, InputError, ModelInfo
+from lmstack.pipelines.citation_check import CitationCheck
 from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.reward import Checks
 

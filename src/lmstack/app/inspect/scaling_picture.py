@@ -11,9 +11,9 @@ import numpy as np
 
 from lmstack.app.drawing import ACCENT, GRID, QUIET, SHADES, Sheet, drawing_part
 from lmstack.app.formats import quantity
-from lmstack.train.scaling.fit import Fit, Floats
-from lmstack.train.scaling.laws import LossLaw
-from lmstack.train.scaling.runs import RunEnd
+from lmstack.pipelines.scaling.fit import Fit, Floats
+from lmstack.pipelines.scaling.laws import LossLaw
+from lmstack.pipelines.scaling.runs import RunEnd
 
 __all__ = ["draw_law"]
 

@@ -28,7 +28,6 @@ from lmstack.app.wiring.embedders import (
     name_for_index,
     shaped_name,
 )
-from lmstack.app.wiring.merged import adapter_folder, writing_adapter
 from lmstack.core import (
     ChatModel,
     Embedder,
@@ -39,6 +38,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import store_error
+from lmstack.train.merged import adapter_folder, writing_adapter
 
 if TYPE_CHECKING:
     from lmstack.app.inspect.inspection import Inspection

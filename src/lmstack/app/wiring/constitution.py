@@ -11,8 +11,8 @@ __all__ = ["WritingModels"]
 
 
 class WritingModels:
-    """`Models` of `lmstack.train.constitution.stages`. A model is loaded when it is first asked and
-    serves every stage that names it, until `release`. ``weights``: the form of local ones."""
+    """`Models` of `lmstack.pipelines.constitution.stages`. A model is loaded when it is first asked
+    and serves every stage that names it, until `release`. ``weights``: the form of local ones."""
 
     def __init__(self, weights: str | None) -> None:
         self._weights = weights

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.wiring.merged import model_named
 from lmstack.core import Embedder, InputError, ModelInfo, NotFoundError, shown
 from lmstack.model.quant.recipes import FORMS
+from lmstack.train.merged import model_named
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.wiring.judging import asked_of_all
-from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.app.wiring.prompt_scoring import check_scorer, score
 from lmstack.core import ContextLengthError, InputError, nearest, shown
 from lmstack.evals.statistics import mcnemar, wilson
+from lmstack.pipelines.judging import asked_of_all
+from lmstack.pipelines.output_journal import OutputJournal
 from lmstack.prompting import PromptAsker, PromptFile, StructuredError
 from lmstack.prompting.prompt_file import example_of
 from lmstack.prompting.prompt_text import read_lines

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmstack.app.wiring.merged import model_named
 from lmstack.core import UnsupportedError
+from lmstack.train.merged import model_named
 
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder

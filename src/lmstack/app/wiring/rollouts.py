@@ -19,14 +19,14 @@ class OnlineServices:
     def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
         assert config.weights is not None
         if config.ray is not None:
-            from lmstack.app.wiring.rollout_ray import RaySampler
+            from lmstack.pipelines.rollout_ray import RaySampler
 
             return RaySampler(base, config.weights, config.ray, config.copies, config.threads or 1)
         if config.threads is not None:
-            from lmstack.app.wiring.rollout_process import ProcessSampler
+            from lmstack.pipelines.rollout_process import ProcessSampler
 
             return ProcessSampler(base, config.weights, config.threads)
-        from lmstack.app.wiring.engine_sampler import EngineSampler
+        from lmstack.pipelines.engine_sampler import EngineSampler
 
         return EngineSampler(base, config.weights)
 

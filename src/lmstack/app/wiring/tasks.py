@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app.wiring import releases
-from lmstack.app.wiring.merged import adapter_folder, makes, model_named, writing_adapter
 from lmstack.core import ChatModel, InputError, UnsupportedError, shown
 from lmstack.model.quant.recipes import FORMS, Form
+from lmstack.train.merged import adapter_folder, makes, model_named, writing_adapter
 
 if TYPE_CHECKING:
     from lmstack.engine import EngineConfig

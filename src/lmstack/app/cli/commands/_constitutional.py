@@ -22,13 +22,13 @@ from lmstack.app.page.constitution import constitution_page
 from lmstack.app.wiring.constitution import WritingModels
 from lmstack.core import InputError
 from lmstack.core.files import write_atomic
+from lmstack.pipelines.constitution.datasets import Rows
+from lmstack.pipelines.constitution.principles import read_constitution
+from lmstack.pipelines.constitution.prompts import read_prompts
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
+from lmstack.pipelines.constitution.record import read_record
+from lmstack.pipelines.constitution.run import Outcome, PipelineWatch, run_constitution
 from lmstack.train.assembly import check_recipe
-from lmstack.train.constitution.datasets import Rows
-from lmstack.train.constitution.principles import read_constitution
-from lmstack.train.constitution.prompts import read_prompts
-from lmstack.train.constitution.recipe import ConstitutionalRecipe
-from lmstack.train.constitution.record import read_record
-from lmstack.train.constitution.run import Outcome, PipelineWatch, run_constitution
 from lmstack.train.loop import Watch
 from lmstack.train.recipe import Recipe, warnings_of
 

@@ -9,8 +9,8 @@ from lmstack.app.cli.output import Output
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.judging import Keyed
-    from lmstack.app.wiring.output_journal import OutputJournal
+    from lmstack.pipelines.judging import Keyed
+    from lmstack.pipelines.output_journal import OutputJournal
     from lmstack.train.data.rows import BadRow
 
 __all__ = ["ask_of_rest", "nothing_found"]

@@ -19,8 +19,8 @@ from lmstack.core import InputError
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.best_of import Asked, BestOfConfig
     from lmstack.core import ChatModel
+    from lmstack.pipelines.best_of import Asked, BestOfConfig
     from lmstack.train.data.journal import Journal
     from lmstack.train.rollouts.protocol import WeightedReward
 
@@ -79,7 +79,7 @@ def best_of(
     cut after --max-tokens is never kept.
 
     Stopped, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.best_of import BestOfConfig
+    from lmstack.pipelines.best_of import BestOfConfig
 
     config = BestOfConfig(samples, keep, least, pairs, max_tokens, temperature, seed)
     wiring.require_models(model, None, weights)
@@ -96,7 +96,8 @@ def _draw(
     wanted: tuple[str | None, Any],
 ) -> list[Asked]:
     """Draw, and write ``output``, with progress."""
-    from lmstack.app.wiring.best_of import Asked, rewards_named, rows_of
+    from lmstack.app.wiring.rewards import rewards_named
+    from lmstack.pipelines.best_of import Asked, rows_of
     from lmstack.train.data.fingerprint import data_files, fingerprint
     from lmstack.train.data.journal import Journal
 
@@ -169,7 +170,7 @@ async def _ask(
     journal: Journal,
     rows: Sequence[tuple[str, Row]],
 ) -> None:
-    from lmstack.app.wiring.best_of import BestOfN
+    from lmstack.pipelines.best_of import BestOfN
 
     left = [(key, row) for key, row in rows if key not in journal]
     with out.progress("Drawing", "prompts") as bar:
@@ -182,7 +183,7 @@ async def _ask(
 
 
 def _say(out: Output, output: Path, config: BestOfConfig, asked: Sequence[Asked]) -> None:
-    from lmstack.app.wiring.best_of import rows_of
+    from lmstack.pipelines.best_of import rows_of
 
     rows = [row for each in asked for row in rows_of(each, config)]
     mean = statistics.fmean(reward for each in asked for reward in each.rewards)

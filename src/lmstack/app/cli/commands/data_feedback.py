@@ -48,7 +48,7 @@ def feedback(
     pair in pairs.jsonl, a verdict a rated answer in ratings.jsonl, a wrong source a passage that
     does not answer in choices.jsonl. Prompts are those of a model that writes from passages; who
     judged, and the comment, are left out."""
-    from lmstack.app.wiring.feedback_data import feedback_rows
+    from lmstack.pipelines.feedback_data import feedback_rows
 
     records = feedback_store(docs, index, "lmstack data feedback").all()
     found = feedback_rows(records, passages)

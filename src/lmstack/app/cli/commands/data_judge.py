@@ -60,9 +60,9 @@ def judge(
     shares them: try a judge on labels by people before its own are trained on.
 
     Stopped, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.judged_pairs import JudgedPairs, candidates, judge_all
-    from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judging import CRITERION, PairJudge
+    from lmstack.pipelines.judged_pairs import JudgedPairs, candidates, judge_all
+    from lmstack.pipelines.output_journal import short_name
     from lmstack.train.data.rows import find_data
 
     pairs, bad = candidates(find_data(files))

@@ -23,8 +23,8 @@ from lmstack.core import InputError, shown
 from lmstack.train.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.question_file import QuestionFile
     from lmstack.core import ChatModel
+    from lmstack.pipelines.question_file import QuestionFile
     from lmstack.rag import Hit, Index
     from lmstack.rag.questions import QuestionConfig
 
@@ -79,7 +79,7 @@ class Wanted:
 
 def ask_about(out: Output, folder: Path, output: Path, wanted: Wanted) -> QuestionFile:
     """Ask, and write ``output``, with progress."""
-    from lmstack.app.wiring.question_file import QuestionFile
+    from lmstack.pipelines.question_file import QuestionFile
     from lmstack.rag.questions import QuestionConfig, passages_of
 
     wiring.require_models(wanted.model, wanted.embedder, wanted.weights)

@@ -50,9 +50,9 @@ def rate(
     the rated answers to one prompt.
 
     Stopped, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.judged_ratings import JudgedRatings, answers_in, rate_all
-    from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judging import RATED, RatingJudge
+    from lmstack.pipelines.judged_ratings import JudgedRatings, answers_in, rate_all
+    from lmstack.pipelines.output_journal import short_name
     from lmstack.train.data.rows import find_data
 
     answers, bad = answers_in(find_data(files))

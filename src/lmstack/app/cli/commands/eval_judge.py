@@ -111,7 +111,7 @@ def judge(
     with the labels.
 
     Stopped, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.judged_items import items_in, kept_in
+    from lmstack.pipelines.judged_items import items_in, kept_in
     from lmstack.train.data.rows import find_data
 
     if report:
@@ -201,9 +201,9 @@ def _judged(
     aggregate: Literal["mean", "median"],
 ) -> list[Judgement]:
     """One judge after the other, so that one model at a time is held."""
-    from lmstack.app.wiring.judged_items import JudgedItems, ask_all, wanted
-    from lmstack.app.wiring.output_journal import short_name
     from lmstack.evals.judging import Asker, jury_of
+    from lmstack.pipelines.judged_items import JudgedItems, ask_all, wanted
+    from lmstack.pipelines.output_journal import short_name
 
     chats = [wiring.lazy_generator(name, weights) for name in judges]
     try:
@@ -244,8 +244,8 @@ def _show(
     aggregate: Literal["mean", "median"],
     more: dict[str, Any],
 ) -> None:
-    from lmstack.app.wiring.judged_items import own_names
     from lmstack.evals.judging import judge_report, jury_of
+    from lmstack.pipelines.judged_items import own_names
 
     names = list(dict.fromkeys(each.judge for each in judgements))
     reports = [judge_report(items, judgements, name, rules, own=own_names(name)) for name in names]

@@ -68,7 +68,7 @@ def merge(
     Face folder with a digest of its own; its card names the base and the adapter by theirs. An
     adapter that was trained beside quantized weights (QLoRA) is added to what those stand for, and
     the sum is written as floats: `lmstack quantize` makes it small again."""
-    from lmstack.app.wiring import merged
+    from lmstack.train import merged
 
     path = merged.adapter_folder(adapter)
     if path is None:

@@ -19,9 +19,9 @@ from lmstack.app.formats import columns, parse_quantity, printable, quantity, se
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
-    from lmstack.train.scaling.fit import Fit
-    from lmstack.train.scaling.laws import Law, ScalingPlan
-    from lmstack.train.scaling.runs import RunEnd
+    from lmstack.pipelines.scaling.fit import Fit
+    from lmstack.pipelines.scaling.laws import Law, ScalingPlan
+    from lmstack.pipelines.scaling.runs import RunEnd
 
 __all__ = ["register"]
 
@@ -148,7 +148,7 @@ def plan(
     choice of one's own gives. Time is compute by the rate of the machine, of which a run reaches a
     share. Losses are those of the law's own text: compare them with each other only.
     """
-    from lmstack.train.scaling.laws import law_named, plan_scaling
+    from lmstack.pipelines.scaling.laws import law_named, plan_scaling
 
     if hours is not None and compute is not None:
         raise CommandLineError("--hours and --compute are two ways to say one thing", param="hours")
@@ -268,8 +268,8 @@ def fit(
     data and a schedule that ends where the run does, determine the five constants of
     L = E + A / N^alpha + B / D^beta.
     """
-    from lmstack.train.scaling.fit import fit_law
-    from lmstack.train.scaling.runs import observations, read_runs
+    from lmstack.pipelines.scaling.fit import fit_law
+    from lmstack.pipelines.scaling.runs import observations, read_runs
 
     if plot is not None:
         check_picture(plot, "plot")

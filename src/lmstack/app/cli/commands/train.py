@@ -21,7 +21,7 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import InputError
-from lmstack.train.constitution.recipe import read_constitutional
+from lmstack.pipelines.constitution.recipe import read_constitutional
 from lmstack.train.heap import keep_freed_memory
 from lmstack.train.metrics import read_metrics
 from lmstack.train.recipe import warnings_of

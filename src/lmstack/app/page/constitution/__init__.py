@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from lmstack.app.page.constitution.entries import entry_html
 from lmstack.app.page.constitution.tables import disagreement_table, principle_table
 from lmstack.app.page.document import self_contained, text_of
-from lmstack.train.constitution.record import Record
+from lmstack.pipelines.constitution.record import Record
 
 __all__ = ["constitution_page"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from html import escape
 
 from lmstack.app.formats import printable
-from lmstack.train.constitution.labels import Verdict
-from lmstack.train.constitution.record import Entry, Round, Written
+from lmstack.pipelines.constitution.labels import Verdict
+from lmstack.pipelines.constitution.record import Entry, Round, Written
 
 __all__ = ["entry_html"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmstack.app.page.document import text_of
-from lmstack.train.constitution.record import PrincipleUse, Record
+from lmstack.pipelines.constitution.record import PrincipleUse, Record
 
 __all__ = ["disagreement_table", "principle_table"]
 

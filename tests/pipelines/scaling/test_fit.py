@@ -12,9 +12,9 @@ from scipy.special import logsumexp
 from tests.errors import about
 
 from lmstack.core import FormatError, InputError, NotFoundError, StoreError
-from lmstack.train.scaling.fit import DELTA, Observations, fit_law
-from lmstack.train.scaling.laws import LossLaw, law_named, plan_scaling
-from lmstack.train.scaling.runs import RunEnd, observations, read_runs
+from lmstack.pipelines.scaling.fit import DELTA, Observations, fit_law
+from lmstack.pipelines.scaling.laws import LossLaw, law_named, plan_scaling
+from lmstack.pipelines.scaling.runs import RunEnd, observations, read_runs
 
 PLANTED = LossLaw(A=482.01, B=2085.43, E=1.8172, alpha=0.3478, beta=0.3658)
 SIZES, RATIOS = np.geomspace(1e6, 1e9, 8), (5, 20, 80, 320)

@@ -18,28 +18,22 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.app.wiring.merged import model_named
-from lmstack.app.wiring.rewards import reward_for
 from lmstack.core import (
     ChatModel,
     Config,
     InputError,
     Message,
-    NotFoundError,
     Request,
     SamplingParams,
     allowed,
     complete,
-    shown,
 )
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
-from lmstack.train.rewards import REWARDS, scored
-from lmstack.train.rewards.own import OwnReward
-from lmstack.train.rewards.reward_model import RewardModel
+from lmstack.train.rewards import scored
 from lmstack.train.rollouts.protocol import Sample, WeightedReward
 
-__all__ = ["Asked", "BestOfConfig", "BestOfN", "rewards_named", "rows_of"]
+__all__ = ["Asked", "BestOfConfig", "BestOfN", "rows_of"]
 
 _AT_ONCE = 4  # prompts whose answers are drawn together
 
@@ -187,30 +181,3 @@ def rows_of(asked: Asked, config: BestOfConfig) -> Iterator[dict[str, Any]]:
 
 def _turn(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
-
-
-def rewards_named(names: Sequence[str]) -> tuple[list[WeightedReward], dict[str, str]]:
-    """The rewards ``names``: of a recipe's rewards, Python files, or reward models; and what they
-    are, each name with the digest of its model or file."""
-    found, known = [], {}
-    for name in names:
-        if name.endswith(".py"):
-            own = OwnReward(name)
-            known[name] = own.digest
-            found.append(WeightedReward(own))
-            continue
-        if name in REWARDS and name not in (RewardModel.name, OwnReward.name):
-            found.append(WeightedReward(reward_for(name, {})))
-            known[name] = name
-            continue
-        reward = RewardModel(model_named(name))
-        try:
-            known[name] = reward.digest
-        except NotFoundError as error:
-            raise NotFoundError(
-                f"there is no reward and no model {shown(name)}",
-                hint=f"a reward model, or one of {', '.join(REWARDS)}",
-                param="reward",
-            ) from error
-        found.append(WeightedReward(reward))
-    return found, known

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmstack.core import InputError
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe, read_constitutional
 from lmstack.train.assembly import check_recipe
-from lmstack.train.constitution.recipe import ConstitutionalRecipe, read_constitutional
 
 ROOT = Path(__file__).parents[3]
 PATH = ROOT / "recipes/constitutional.yaml"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmstack.core import Message
-from lmstack.train.constitution.principles import Principle
+from lmstack.pipelines.constitution.principles import Principle
 
 __all__ = ["critique", "revision"]
 

@@ -15,7 +15,6 @@ from tests.train.bases import base_folder, recipe_for, write_rows
 from tests.train.test_reward import PAIRS, TEMPLATE
 
 from lmstack.app.wiring.embedders import embedder_named
-from lmstack.app.wiring.merged import model_named
 from lmstack.app.wiring.rewards import reward_for
 from lmstack.app.wiring.tasks import load_also, open_task
 from lmstack.core import Message, UnsupportedError
@@ -23,6 +22,7 @@ from lmstack.model import load_adapter
 from lmstack.registry import Store, load
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.train import read_recipe, train
+from lmstack.train.merged import model_named
 from lmstack.train.rollouts.protocol import Sample
 
 

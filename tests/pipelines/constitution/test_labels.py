@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import InputError, Message
-from lmstack.train.constitution.datasets import preference_rows, sft_rows, write_rows
-from lmstack.train.constitution.labels import Label, Verdict
-from lmstack.train.constitution.prompts import ReadPrompts, key_of, read_prompts
+from lmstack.pipelines.constitution.datasets import preference_rows, sft_rows, write_rows
+from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.prompts import ReadPrompts, key_of, read_prompts
 from lmstack.train.data.formats import messages_of, preference_of
 from lmstack.train.data.rows import Row
 

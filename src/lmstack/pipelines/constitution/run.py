@@ -21,16 +21,16 @@ from typing import Any
 from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.core.files import write_atomic
 from lmstack.model import load_adapter, merge_adapter
+from lmstack.pipelines.constitution.datasets import Rows, preference_rows, sft_rows, write_rows
+from lmstack.pipelines.constitution.principles import Constitution, read_constitution
+from lmstack.pipelines.constitution.prompts import ReadPrompts, read_prompts
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
+from lmstack.pipelines.constitution.stages import Models, Stages, labels_of, texts_of
 from lmstack.registry import Store, load
 from lmstack.registry.adapters import TRAINING
 from lmstack.registry.lineage import Training
 from lmstack.train.assembly import check_recipe
 from lmstack.train.checkpoint import Checkpoints
-from lmstack.train.constitution.datasets import Rows, preference_rows, sft_rows, write_rows
-from lmstack.train.constitution.principles import Constitution, read_constitution
-from lmstack.train.constitution.prompts import ReadPrompts, read_prompts
-from lmstack.train.constitution.recipe import ConstitutionalRecipe
-from lmstack.train.constitution.stages import Models, Stages, labels_of, texts_of
 from lmstack.train.loop import Watch
 from lmstack.train.recipe import Recipe
 from lmstack.train.result import keep

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from tests.errors import about
+from tests.pipelines.constitution.conftest import PROMPTS, Writers
 from tests.train import runs
-from tests.train.constitution.conftest import PROMPTS, Writers
 
 from lmstack.core import InputError
+from lmstack.pipelines.constitution.prompts import read_prompts
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
+from lmstack.pipelines.constitution.run import Outcome, PipelineWatch, run_constitution
 from lmstack.registry import Store
-from lmstack.train.constitution.prompts import read_prompts
-from lmstack.train.constitution.recipe import ConstitutionalRecipe
-from lmstack.train.constitution.run import Outcome, PipelineWatch, run_constitution
 from lmstack.train.loop import Watch
 from lmstack.train.recipe import Recipe
 

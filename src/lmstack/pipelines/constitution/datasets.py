@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.core.files import write_atomic
-from lmstack.train.constitution.labels import Label
-from lmstack.train.constitution.prompts import ReadPrompts, as_json
-from lmstack.train.constitution.stage import Items
+from lmstack.pipelines.constitution.labels import Label
+from lmstack.pipelines.constitution.prompts import ReadPrompts, as_json
+from lmstack.pipelines.constitution.stage import Items
 
 __all__ = ["Rows", "preference_rows", "sft_rows", "write_rows"]
 

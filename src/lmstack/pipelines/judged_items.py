@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.wiring.judging import asked_of_all, each_once
-from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.core import FormatError, InputError, LmstackError
 from lmstack.evals.judging import (
     Asker,
@@ -25,6 +23,8 @@ from lmstack.evals.judging import (
     judgement_from_json,
 )
 from lmstack.evals.judging.judgements import rules_from_json
+from lmstack.pipelines.judging import asked_of_all, each_once
+from lmstack.pipelines.output_journal import OutputJournal
 from lmstack.train.data.rows import BadRow, Row, Rows
 
 __all__ = ["Asked", "JudgedItems", "ask_all", "items_in", "kept_in", "own_names", "wanted"]

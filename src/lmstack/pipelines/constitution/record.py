@@ -16,11 +16,11 @@ from typing import Any
 
 from lmstack.core import FormatError, NotFoundError
 from lmstack.core.files import store_error
-from lmstack.train.constitution.labels import Label
-from lmstack.train.constitution.principles import Constitution, Principle
-from lmstack.train.constitution.prompts import Conversation, from_json
-from lmstack.train.constitution.stage import Items, read_stage
-from lmstack.train.constitution.stages import labels_of
+from lmstack.pipelines.constitution.labels import Label
+from lmstack.pipelines.constitution.principles import Constitution, Principle
+from lmstack.pipelines.constitution.prompts import Conversation, from_json
+from lmstack.pipelines.constitution.stage import Items, read_stage
+from lmstack.pipelines.constitution.stages import labels_of
 
 __all__ = ["Entry", "PrincipleUse", "Record", "Round", "Written", "read_record"]
 

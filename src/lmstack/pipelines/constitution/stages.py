@@ -23,12 +23,12 @@ from lmstack.core import (
     SamplingParams,
     complete,
 )
-from lmstack.train.constitution import requests
-from lmstack.train.constitution.labels import Label, Verdict
-from lmstack.train.constitution.principles import Constitution, Principle
-from lmstack.train.constitution.prompts import Conversation, ReadPrompts, as_json
-from lmstack.train.constitution.recipe import ConstitutionalRecipe
-from lmstack.train.constitution.stage import Items, digest_of, seed_of, write_stage
+from lmstack.pipelines.constitution import requests
+from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.principles import Constitution, Principle
+from lmstack.pipelines.constitution.prompts import Conversation, ReadPrompts, as_json
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
+from lmstack.pipelines.constitution.stage import Items, digest_of, seed_of, write_stage
 
 __all__ = ["Compared", "Judge", "Models", "Stages", "labels_of", "pair_texts", "texts_of"]
 

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.wiring.rollout_process import RolloutWorker, drawn, write_base
 from lmstack.core import EngineError, InputError
 from lmstack.model import Transformer
+from lmstack.pipelines.rollout_process import RolloutWorker, drawn, write_base
 from lmstack.rag.ingest.bulk import joined_ray
 from lmstack.registry import LoadedModel
 from lmstack.train.rollouts.policy import policy_weights

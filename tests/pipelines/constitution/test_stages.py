@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 from tests.errors import about
-from tests.train.constitution.conftest import PROMPTS, Judge, Said, Writer, Writers
+from tests.pipelines.constitution.conftest import PROMPTS, Judge, Said, Writer, Writers
 
 from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
-from lmstack.train.constitution.datasets import Rows
-from lmstack.train.constitution.labels import Label, Verdict
-from lmstack.train.constitution.principles import read_constitution
-from lmstack.train.constitution.prompts import as_json, read_prompts
-from lmstack.train.constitution.recipe import ConstitutionalRecipe
-from lmstack.train.constitution.record import read_record
-from lmstack.train.constitution.run import PipelineWatch, run_constitution
-from lmstack.train.constitution.stage import digest_of, seed_of, write_stage
-from lmstack.train.constitution.stages import Stages, _verdict, labels_of, pair_texts, texts_of
+from lmstack.pipelines.constitution.datasets import Rows
+from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.principles import read_constitution
+from lmstack.pipelines.constitution.prompts import as_json, read_prompts
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
+from lmstack.pipelines.constitution.record import read_record
+from lmstack.pipelines.constitution.run import PipelineWatch, run_constitution
+from lmstack.pipelines.constitution.stage import digest_of, seed_of, write_stage
+from lmstack.pipelines.constitution.stages import Stages, _verdict, labels_of, pair_texts, texts_of
 
 Make = Callable[..., ConstitutionalRecipe]
 

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from tests.errors import about
 
 from lmstack.core import InputError
-from lmstack.train.scaling.laws import LAWS, Law, LossLaw, law_named, plan_scaling
+from lmstack.pipelines.scaling.laws import LAWS, Law, LossLaw, law_named, plan_scaling
 
 CHINCHILLA = LAWS["chinchilla"]
 

@@ -6,8 +6,8 @@ best use of C operations.
     N = k C^a, D = C / (6 N)             the compute-optimal frontier
 
 Constants are those that the papers print, so they hold for their data and tokenizers: the ratios
-carry over, a loss of another text does not. `lmstack.train.scaling.fit` finds constants for runs
-of one's own. Losses are in nats a token. Loads no torch.
+carry over, a loss of another text does not. `lmstack.pipelines.scaling.fit` finds constants for
+runs of one's own. Losses are in nats a token. Loads no torch.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ import torch
 from tests.train import runs
 
 from lmstack.core import ChatModel, Delta, Message, ModelInfo, Request, Usage
+from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
 from lmstack.train import train
-from lmstack.train.constitution.recipe import ConstitutionalRecipe
 
 PROMPTS = 8
 

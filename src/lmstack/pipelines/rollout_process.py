@@ -22,9 +22,9 @@ import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save
 
-from lmstack.app.wiring.engine_sampler import EngineSampler
 from lmstack.core import EngineError, LmstackError
 from lmstack.model import Transformer, build_module
+from lmstack.pipelines.engine_sampler import EngineSampler
 from lmstack.registry import LoadedModel, load
 from lmstack.train.rollouts.policy import policy_weights
 from lmstack.train.rollouts.protocol import Drawing, Prompt, Sample

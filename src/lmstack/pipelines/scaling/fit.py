@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import InputError, check_range, check_whole
-from lmstack.train.scaling.laws import LossLaw
+from lmstack.pipelines.scaling.laws import LossLaw
 
 __all__ = ["DELTA", "Fit", "Floats", "Observations", "fit_law"]
 

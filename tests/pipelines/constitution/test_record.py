@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from lmstack.core import FormatError, NotFoundError, StoreError
-from lmstack.train.constitution.labels import Label, Verdict
-from lmstack.train.constitution.principles import Constitution, Principle
-from lmstack.train.constitution.record import Entry, Record, Round, Written, read_record
-from lmstack.train.constitution.stage import read_stage
+from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.principles import Constitution, Principle
+from lmstack.pipelines.constitution.record import Entry, Record, Round, Written, read_record
+from lmstack.pipelines.constitution.stage import read_stage
 
 NAMES = ("kind", "honest", "short", "unused")
 CONSTITUTION = Constitution(tuple(Principle(name, "c", "r", "p") for name in NAMES), "T")

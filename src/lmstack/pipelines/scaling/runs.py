@@ -17,7 +17,7 @@ import numpy as np
 
 from lmstack.core import FormatError, InputError, NotFoundError, shown
 from lmstack.core.files import store_error
-from lmstack.train.scaling.fit import Observations
+from lmstack.pipelines.scaling.fit import Observations
 
 __all__ = ["RunEnd", "observations", "read_runs"]
 

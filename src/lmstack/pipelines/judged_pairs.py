@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.app.wiring.judging import asked_of_all, each_once
-from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.core import Message
 from lmstack.evals.judging import PairJudge, Verdict
+from lmstack.pipelines.judging import asked_of_all, each_once
+from lmstack.pipelines.output_journal import OutputJournal
 from lmstack.train.data.formats import Preference, completions_of, preference_of
 from lmstack.train.data.length_bias import clustered_interval
 from lmstack.train.data.preferences import row_of, text_of_turns

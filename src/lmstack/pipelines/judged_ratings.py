@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.wiring.judging import asked_of_all, each_once
-from lmstack.app.wiring.output_journal import OutputJournal
 from lmstack.core import Message
 from lmstack.evals.judging import RatingJudge
+from lmstack.pipelines.judging import asked_of_all, each_once
+from lmstack.pipelines.output_journal import OutputJournal
 from lmstack.train.data.formats import completions_of, preference_of, ratings_of
 from lmstack.train.data.preferences import as_written, text_of_turns
 from lmstack.train.data.rows import BadRow, Row

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tests.train import runs
 
-from lmstack.app.wiring.rollout_process import ProcessSampler, RolloutWorker
 from lmstack.model import Transformer
 from lmstack.model.families import config_from_json
+from lmstack.pipelines.rollout_process import ProcessSampler, RolloutWorker
 from lmstack.train.rollouts.policy import policy_weights
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import FormatError, InputError, NotFoundError
-from lmstack.train.constitution.principles import Constitution, Principle, read_constitution
+from lmstack.pipelines.constitution.principles import Constitution, Principle, read_constitution
 
 ONE = "principles:\n  - name: kind\n    critique: c?\n    revision: r!\n    preference: which?\n"
 
