@@ -36,9 +36,9 @@ from serving_models import quiet_environment
 
 from lmstack.app import wiring
 from lmstack.app.wiring import documents, retrieval
-from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Delta, ModelInfo, Request
 from lmstack.rag import Answerer, OutcomeKnown, QuotesFound, TextDelta
+from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.registry import Store
 from lmstack.serve.tokens import prompt_ids
 

@@ -20,8 +20,8 @@ from answers_judge import Shown, Span
 from answers_systems import Asked, Prepared
 
 from lmstack.app import wiring
-from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Message, Request, SamplingParams
+from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.rag.chunk import embedded_text
 
 __all__ = ["load_writers", "writing"]

@@ -36,9 +36,9 @@ from planted import Corpus, Gold, Question, make_corpus
 from questions import load_reranker, parse_settings, share, show, summed
 from spine import processor
 
-from lmstack.app.wiring.evaluating_index import EvaluatedIndex
 from lmstack.core import Message, Request, SamplingParams, complete
 from lmstack.evals.dataset import Sample
+from lmstack.evals.evaluated_index import EvaluatedIndex
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.metrics.cited_facts import CitedFacts, Evidence, Span
 from lmstack.evals.system_solvers import AskIndex

@@ -130,7 +130,7 @@ def typed(command: tuple[str, ...], home: Path, models: list[Path]) -> dict[str,
 def guessing(name: str) -> float | None:
     """What a choice by chance gets, or always the same one where all samples have the same."""
     os.environ["LMSTACK_HOME"] = str(CACHE / "default-models")
-    from lmstack.app.wiring.evaluating import task_named
+    from lmstack.evals.task_data import task_named
 
     if name in SUITES or name == "perplexity":
         return None

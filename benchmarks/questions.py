@@ -31,9 +31,9 @@ from typing import Any
 
 from spine import processor
 
-from lmstack.app.wiring.evaluating_index import EvaluatedIndex
 from lmstack.app.wiring.retrieval import DEFAULT_RERANKER, WEIGHTS
 from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.evaluated_index import EvaluatedIndex
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.results import SampleResult
 from lmstack.evals.run import run_sync

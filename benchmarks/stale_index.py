@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app.wiring import DEFAULT_EMBEDDER
-from lmstack.app.wiring.evaluating import fetch
 from lmstack.core import Embedder
 from lmstack.evals.benchmarks import PACKAGES
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.gate import Decision, GateComparison, GateConfig, GateRule, TaskScores, decide
 from lmstack.evals.metrics.retrieval import Retrieval
 from lmstack.evals.task import Output
+from lmstack.evals.task_data import fetch
 from lmstack.rag import Index, RetrievalConfig, Retriever
 from lmstack.serve import LocalEmbedder
 

@@ -297,6 +297,13 @@ def gemma(weights_store: Store) -> ModelFolder:
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("LMSTACK_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
 def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     """What a test makes durable, in order: ("sync", file, size by then) where `os.fsync` is called,
     (the call, new name, size) where `os.replace` or `os.link` gives a file its name."""

@@ -11,8 +11,8 @@ from lmstack.app.server.access import KeyEntry
 from lmstack.app.server.serve import Service
 from lmstack.app.wiring.build import build_service
 from lmstack.app.wiring.tasks import Also
-from lmstack.app.wiring.traffic import Traffic
 from lmstack.core import ChatModel
+from lmstack.release.traffic import Traffic
 from lmstack.serve.http.app import LOCAL_HOSTS
 
 __all__ = ["local_service"]

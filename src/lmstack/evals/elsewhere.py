@@ -6,7 +6,7 @@
 
 So a run that was killed goes on from the same store, with or without other processes, and its
 result is that of a run here: the same keys, the same outputs, the same reasons for failures. Not
-covered: how work gets to other processes (`lmstack.app.wiring.evaluation_ray`).
+covered: how work gets to other processes (`lmstack.evals.evaluation_ray`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ passage that does not answer the question, for the objective ``reader``.
 
 The prompt is that of a model that writes from passages, with the numbers that it would cite, so
 what was quoted can be learned too. Who said it and their comment are left out. Does not cover
-judging answers (`lmstack.app.server.feedback`).
+judging answers (`lmstack.release.feedback`).
 """
 
 from __future__ import annotations

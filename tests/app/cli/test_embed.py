@@ -128,7 +128,7 @@ def test_shape_in_a_name_reaches_the_model(
     class Folder:
         kind, name = "embed", "m"
 
-    monkeypatch.setattr("lmstack.app.wiring.lazy.LazyEmbedder", Lazy)
+    monkeypatch.setattr("lmstack.serve.lazy.LazyEmbedder", Lazy)
     monkeypatch.setattr("lmstack.registry.Store.resolve", lambda self, name: Folder())
     embedder_named("m,dimensions=64,tokens=128")
     embedder_named("m")

@@ -10,7 +10,7 @@ import torch
 from tests.app.cli.numbers_task import write_numbers
 from tests.train.runs import MODEL, prepare_folder, recipe
 
-from lmstack.app.wiring import evaluating
+from lmstack.evals import task_data
 from lmstack.evals.benchmarks import PACKAGES
 from lmstack.evals.likelihood_solvers import MultipleChoice
 from lmstack.evals.task import Output
@@ -156,7 +156,7 @@ def test_the_list_says_where_data_come_from(
     before = states()
     assert (before["hellaswag"], before["bbh"]) == ("fetch", "bring")
     assert before["bbh_generated"] == "generated"
-    path = evaluating._path(PACKAGES["hellaswag"])
+    path = task_data._path(PACKAGES["hellaswag"])
     path.parent.mkdir(parents=True)
     path.write_text("{}\n")
     assert states()["hellaswag"] == "here"

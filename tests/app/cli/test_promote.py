@@ -16,10 +16,11 @@ from tests.app.cli.made_once import made_once, new_home
 from tests.app.cli.numbers_task import TASK, hardly_trained, write_numbers
 
 from lmstack.app.cli.commands._served_folder import served
-from lmstack.app.wiring import promoting, releases
 from lmstack.core import LmstackError, Message
 from lmstack.registry import Store, aliases
 from lmstack.registry.aliases import Aliases
+from lmstack.release import promotion as promoting
+from lmstack.release import releases
 
 if TYPE_CHECKING:
     from tests.app.conftest import Ran, Run

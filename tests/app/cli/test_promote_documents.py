@@ -19,12 +19,13 @@ from tests.word_reranker import CALIBRATION, WordReranker
 
 from lmstack.app import wiring
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import released_documents, retrieval
+from lmstack.app.wiring import retrieval
 from lmstack.core import LmstackError
 from lmstack.rag import Index
 from lmstack.rag.answer import confidence
 from lmstack.registry.aliases import Aliases
 from lmstack.registry.releases import Release
+from lmstack.release import released_documents
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Ran, Run

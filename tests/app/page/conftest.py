@@ -33,7 +33,6 @@ from lmstack.app.page.agents.live import LiveRuns
 from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access
-from lmstack.app.server.feedback import Judgement
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
 from lmstack.core import (
@@ -47,6 +46,7 @@ from lmstack.rag import AnswerWishes
 from lmstack.rag.answer import confidence
 from lmstack.rag.answer.confidence import Calibration
 from lmstack.rag.filters import Filter, parse_filter
+from lmstack.release.feedback import Judgement
 from lmstack.serve import create_app
 
 # A loaded machine is slow, not wrong.

@@ -20,9 +20,9 @@ from lmstack.app.formats import printable
 from lmstack.app.page.document import text_of
 from lmstack.app.page.evaluation import EvaluationReport, evaluation_page, report_of
 from lmstack.app.page.evaluation.samples import MOST, changed_samples, folded
-from lmstack.app.wiring.gating import comparisons, task_scores
 from lmstack.core import InputError
 from lmstack.evals.gate import GateConfig, decide
+from lmstack.evals.gating import comparisons, task_scores
 
 HOSTILE = (
     "</p></details></li></ol></script><script>window.hacked = 1</script>"

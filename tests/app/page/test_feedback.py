@@ -13,8 +13,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from lmstack.app.server.feedback import FeedbackStore, Judgement, RecentAnswers
 from lmstack.core import InputError, NotFoundError, StoreError
+from lmstack.release.feedback import FeedbackStore, Judgement, RecentAnswers
 
 ANSWERED = {
     "question": "When?",

@@ -38,11 +38,12 @@ from tests.app.tiny_releases import TinyRelease, move_to, tiny_releases
 from lmstack.app import wiring
 from lmstack.app.server.command_socket import find_server
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import following, releases
-from lmstack.app.wiring.traffic import Candidate
+from lmstack.app.wiring import following
 from lmstack.core.files import write_atomic
 from lmstack.engine import memory
 from lmstack.registry.aliases import Aliases
+from lmstack.release import releases
+from lmstack.release.traffic import Candidate
 from lmstack.safety import verify
 from lmstack.serve import LocalModel
 

@@ -25,11 +25,11 @@ from tests.app.server.followed import (
 from tests.app.tiny_releases import TinyRelease, move_to, tiny_releases
 
 from lmstack.app import wiring
-from lmstack.app.wiring import released_documents, releases
-from lmstack.app.wiring.evaluating_index import deciding
-from lmstack.app.wiring.usual_answers import usual_answers
+from lmstack.evals.evaluated_index import deciding
 from lmstack.rag import Index
+from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.registry.aliases import Aliases
+from lmstack.release import released_documents, releases
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder

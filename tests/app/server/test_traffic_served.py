@@ -19,9 +19,9 @@ from tests.serve.conftest import running
 
 from lmstack.app import wiring
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import live
-from lmstack.app.wiring.traffic import Candidate, beside
 from lmstack.core import ChatModel, InputError
+from lmstack.release import live
+from lmstack.release.traffic import Candidate, beside
 from lmstack.safety import verify
 
 if TYPE_CHECKING:

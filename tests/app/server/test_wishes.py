@@ -21,10 +21,10 @@ from lmstack.app.server.command_server import CommandDoor, open_server
 from lmstack.app.server.command_socket import RunningServer, connect
 from lmstack.app.server.serve import Service
 from lmstack.app.server.workspace import Workspace
-from lmstack.app.wiring import retrieval, usual_answers
+from lmstack.app.wiring import retrieval
 from lmstack.core import InputError, ModelInfo, ScriptedModel
 from lmstack.rag import AnswerWishes, Index
-from lmstack.rag.answer import confidence
+from lmstack.rag.answer import confidence, usual_answers
 from lmstack.rag.answer.confidence import Calibration
 from lmstack.rag.answer.prompting import NONE
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.evals.tasks import arithmetic, last_text, scripted, sums, task_of
 
-from lmstack.app.wiring.evaluation_ray import evaluation_cluster
 from lmstack.core import LmstackError, RemoteError, Request
+from lmstack.evals.evaluation_ray import evaluation_cluster
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import Patience, run_sync
 from lmstack.evals.task import Subject

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from lmstack.app import wiring
-from lmstack.app.wiring.evaluating import opened
+from lmstack.app.wiring.subjects import opened
 
 NAME = "openai:some"
 

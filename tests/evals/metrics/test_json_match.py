@@ -10,10 +10,10 @@ import pytest
 from tests.errors import about
 from tests.evals.metrics.outputs import wrote
 
-from lmstack.app.wiring.prompt_scoring import score
 from lmstack.core import InputError
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import make_scorer
+from lmstack.evals.prompt_scoring import score
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 

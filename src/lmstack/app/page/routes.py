@@ -23,9 +23,9 @@ from lmstack.app.page.assets import Asset, read_assets, serve_asset
 from lmstack.app.page.receive import receive
 from lmstack.app.page.stream import AnswerStream
 from lmstack.app.page.view import PageView
-from lmstack.app.server.feedback import Judgement, Verdict
 from lmstack.core import InputError, LmstackError, Message, OverloadedError, shown
 from lmstack.rag import AnswerWishes
+from lmstack.release.feedback import Judgement, Verdict
 from lmstack.serve.http.body import parse_json, read_json
 from lmstack.serve.http.fields import Body, text_up_to
 from lmstack.serve.http.guard import unexpected

@@ -20,7 +20,6 @@ from lmstack.app.page.answer_events import AnswerEvents
 from lmstack.app.page.filters import facets_of, read_filter
 from lmstack.app.page.pictures import PagePictures
 from lmstack.app.page.suggestions import answerable, candidate_questions
-from lmstack.app.server.feedback import FeedbackStore, Judgement, RecentAnswers
 from lmstack.app.server.kept_index import Round
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import NO_WISHES, OWNER, Question, Workspace
@@ -28,6 +27,7 @@ from lmstack.core import Message, NotFoundError
 from lmstack.rag import FORMATS, AnswerWishes, Document, DocumentInfo, Problem
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.rewriting import turns_of
+from lmstack.release.feedback import FeedbackStore, Judgement, RecentAnswers
 from lmstack.serve.http.errors import without_paths
 
 __all__ = ["PageView"]

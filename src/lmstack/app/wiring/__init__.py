@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lmstack
 from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.server.command_socket import socket_path
-from lmstack.app.wiring import readers, releases, retrieval, tasks
+from lmstack.app.wiring import readers, retrieval, tasks
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.defaults import PURPOSES, SMALL_MODEL, all_here, default_model, needed
 from lmstack.app.wiring.embedders import (
@@ -38,6 +38,8 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import store_error
+from lmstack.release import releases
+from lmstack.release.folders import generator_folder, is_remote
 from lmstack.train.merged import adapter_folder, writing_adapter
 
 if TYPE_CHECKING:
@@ -45,11 +47,11 @@ if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
     from lmstack.app.server.command_server import CommandDoor
     from lmstack.app.server.serve import Service
-    from lmstack.app.wiring.traffic import Candidate, Traffic
     from lmstack.engine import EngineConfig
     from lmstack.rag import UpdateResult
     from lmstack.registry import Broken, LoadedModel, ModelFolder
     from lmstack.registry.releases import Release
+    from lmstack.release.traffic import Candidate, Traffic
     from lmstack.safety import AuditReport
 
 __all__ = [
@@ -90,7 +92,6 @@ __all__ = [
     "verify_audit",
 ]
 
-REMOTE = ("openai", "anthropic")
 PullProgress = Callable[[str, int, int | None], None]
 
 
@@ -295,10 +296,10 @@ def lazy_generator(
     wanted = name or default_model()
     if is_remote(wanted):
         return generator(name, weights, may_draw=may_draw)
-    from lmstack.app.wiring.lazy import LazyModel
     from lmstack.registry import Store
     from lmstack.registry.weight_cache import served_digest, stored_form
     from lmstack.serve.forms import usual_form
+    from lmstack.serve.lazy import LazyModel
 
     release = releases.released(wanted)
     if release is not None:
@@ -313,27 +314,6 @@ def lazy_generator(
         beside = f"{digest}+{_adapter_part(wanted)}"
         info = dataclasses.replace(info, name=adapter.resolve().name, digest=beside)
     return LazyModel(info, partial(generator, name, weights))
-
-
-def generator_folder(name: str) -> ModelFolder:
-    """The folder of a local language model, without loading it; of an adapter, that of its base; of
-    an alias, that of its release, which may have an adapter besides."""
-    from lmstack.registry import Store
-    from lmstack.registry.adapters import base_of
-
-    release = releases.released(name)
-    adapter = None if release is not None else writing_adapter(name)
-    if adapter is not None:
-        folder = base_of(adapter)
-    else:
-        folder = Store().resolve(name) if release is None else releases.folder_of(release)
-    if folder.kind != "generate":
-        raise InputError(
-            f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
-            hint=f"--model {default_model()}",
-            param="model",
-        )
-    return folder
 
 
 def _draft_folder(name: str) -> ModelFolder:
@@ -382,12 +362,6 @@ def require_candidate(candidate: Candidate) -> None:
     """The second version is here, before anything slow begins."""
     if not candidate.is_remote:
         generator_folder(candidate.model)
-
-
-def is_remote(name: str) -> bool:
-    """``openai:NAME`` or ``anthropic:NAME``: requests leave this machine."""
-    provider, _, model = name.partition(":")
-    return provider in REMOTE and bool(model)
 
 
 def _remote(provider: str, model: str, *, may_draw: bool) -> ChatModel:
@@ -492,7 +466,7 @@ def _beside(
     docs: Path,
     note: Callable[[str], None],
 ) -> Callable[..., Traffic]:
-    from lmstack.app.wiring.traffic import beside
+    from lmstack.release.traffic import beside
 
     second = generator(candidate.model, candidate.weights, None, engine, may_draw=True)
     return beside(candidate, second, stable.info, home(), index_of(docs), note)

@@ -34,10 +34,10 @@ from lmstack.app.wiring.agents import run_store, runs_path
 from lmstack.app.wiring.following import Follower
 from lmstack.app.wiring.served import ServedModel
 from lmstack.app.wiring.tasks import Also
-from lmstack.app.wiring.traffic import Traffic
-from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Embedder, Reranker
 from lmstack.rag import UpdateResult
+from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.release.traffic import Traffic
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app
 from lmstack.serve.http.state import AppState

@@ -5,18 +5,16 @@ Not covered: comparing (`lmstack.evals.task_comparison`), and answers without a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from lmstack.app import wiring
-from lmstack.app.wiring.evaluating import made, output_store, subject
-from lmstack.core.files import write_atomic
+from lmstack.app.wiring.subjects import subject
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import Progress, run_sync
 from lmstack.evals.task import Task
+from lmstack.evals.task_data import output_store
 
-__all__ = ["checked", "kept", "side_of"]
+__all__ = ["checked", "side_of"]
 
 
 def checked(models: Sequence[str], adapter: str | None = None) -> None:
@@ -51,11 +49,3 @@ def side_of(
                 run_sync(task, opened, store, concurrency=at_once, limit=limit, on_progress=told)
             )
     return found
-
-
-def kept(results: Sequence[TaskResult], folder: Path) -> None:
-    """Each as TASK.json, as `lmstack eval run --output` writes it."""
-    made(folder)
-    for result in results:
-        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
-        write_atomic(folder / f"{result.file_stem}.json", text.encode())

@@ -126,8 +126,8 @@ def answering(
 ) -> Iterator[tuple[Answerer, list[Request]]]:
     """An answerer over ``index``, and the list of what it asks the model. ``num_passages``: None
     for as many as the defaults find; ``wishes``: fields of `AnswerWishes`."""
-    from lmstack.app.wiring.usual_answers import usual_answers
     from lmstack.rag import Answerer, AnswerWishes
+    from lmstack.rag.answer.usual_answers import usual_answers
 
     recording = RecordingModel(wiring.lazy_generator(model, weights, may_draw=True))
     config = usual_answers(recording.info).wished(AnswerWishes.from_mapping(wishes or {}))

@@ -48,8 +48,8 @@ def embedder_named(name: str | None) -> Embedder:
     base, options = _split(name or DEFAULT_EMBEDDER)
     if is_remote_embedder(base):
         return _remote(base, options)
-    from lmstack.app.wiring.lazy import LazyEmbedder
     from lmstack.registry import Store
+    from lmstack.serve.lazy import LazyEmbedder
 
     folder = Store().resolve(model_named(base))
     if folder.kind != "embed":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lmstack.app.wiring.evaluating import fetched, is_missing, subject, task_named
+from lmstack.app.wiring.subjects import subject
 from lmstack.core import ChatModel, InputError, UnsupportedError, nearest
 from lmstack.evals.benchmarks import BENCHMARKS, PackagedFile, benchmark_named
 from lmstack.evals.benchmarks.chat import with_chat
@@ -22,6 +22,7 @@ from lmstack.evals.benchmarks.worst_case import worst_case
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import run_sync
 from lmstack.evals.task import Subject, Task
+from lmstack.evals.task_data import fetched, is_missing, task_named
 
 __all__ = ["AskedTask", "Form", "asked_tasks", "evaluated_on", "files_to_fetch"]
 
@@ -122,7 +123,7 @@ def evaluated_on(
             _check_template(found, form, has_template=template is not None)
             yield found, run_sync
         return
-    from lmstack.app.wiring.evaluation_ray import evaluation_cluster
+    from lmstack.evals.evaluation_ray import evaluation_cluster
 
     with evaluation_cluster(ray, partial(subject, model, weights, adapter), copies) as cluster:
         _check_template(cluster.subject, form, has_template=cluster.has_template)

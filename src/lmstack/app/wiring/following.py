@@ -27,7 +27,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app.formats import memory, printable
-from lmstack.app.wiring import releases
 from lmstack.app.wiring.tasks import Also, name_and_form
 from lmstack.core import (
     ChatModel,
@@ -40,6 +39,7 @@ from lmstack.core import (
     UnsupportedError,
     complete_sync,
 )
+from lmstack.release import releases
 
 if TYPE_CHECKING:
     from lmstack.engine import EngineConfig

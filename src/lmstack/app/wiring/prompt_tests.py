@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.wiring.prompt_scoring import check_scorer, score
 from lmstack.core import ContextLengthError, InputError, nearest, shown
+from lmstack.evals.prompt_scoring import check_scorer, score
 from lmstack.evals.statistics import mcnemar, wilson
 from lmstack.pipelines.judging import asked_of_all
 from lmstack.pipelines.output_journal import OutputJournal

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lmstack.app.page.evaluation import EvaluationReport, report_of
-from lmstack.app.wiring.gating import comparisons, read_gate, read_result, task_scores
 from lmstack.core import FormatError, InputError, LmstackError, shown
 from lmstack.evals.gate import Decision, GateConfig, GateRule, TaskScores, decide
+from lmstack.evals.gating import comparisons, read_gate, read_result, task_scores
 from lmstack.evals.results import TaskResult
 
 __all__ = ["made_report", "result_files"]

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmstack.app.wiring.lazy import RerankerAhead, loading
 from lmstack.app.wiring.readers import reader_folder
 from lmstack.core import NotFoundError, Reranker
+from lmstack.serve.lazy import RerankerAhead, loading
 
 if TYPE_CHECKING:
     from lmstack.rag.retrieve.retrieval import RetrievalConfig, Searchable

@@ -20,10 +20,10 @@ from typing import Any
 from lmstack.app.server.access import Access, ScopedModel
 from lmstack.app.server.command_server import CommandDoor, CommandServer, command_events
 from lmstack.app.server.workspace import Workspace, Writer
-from lmstack.app.wiring.traffic import Traffic
-from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import ChatModel, Delta, ModelInfo, Request
 from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel
+from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.release.traffic import Traffic
 from lmstack.safety import GuardedModel, RateLimiter
 from lmstack.serve.http.state import AppState
 

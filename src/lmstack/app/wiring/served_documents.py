@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstack.app.server.kept_index import FixedIndex
-from lmstack.app.wiring import released_documents, releases
 from lmstack.core import Reranker, UnsupportedError
+from lmstack.release import released_documents, releases
 
 if TYPE_CHECKING:
     from lmstack.registry.releases import Release

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.wiring import releases
 from lmstack.core import ChatModel, InputError, UnsupportedError, shown
 from lmstack.model.quant.recipes import FORMS, Form
+from lmstack.release import releases
 from lmstack.train.merged import adapter_folder, makes, model_named, writing_adapter
 
 if TYPE_CHECKING:

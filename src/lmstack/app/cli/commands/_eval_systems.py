@@ -15,8 +15,8 @@ from lmstack.core import InputError
 
 if TYPE_CHECKING:
     from lmstack.app.wiring.evaluating_agent import AgentSettings
-    from lmstack.app.wiring.evaluating_index import IndexSettings
     from lmstack.app.wiring.evaluation_forms import AskedTask
+    from lmstack.evals.evaluated_index import IndexSettings
     from lmstack.evals.task import Subject, Task
     from lmstack.rag import Index
 
@@ -36,7 +36,7 @@ def planned(asked: AskedTask, index: Any | None, *, is_spread: bool = False) -> 
     """``index``: of ``--index``, in the place of that of the task file. ``is_spread``: over a
     cluster, which asks models alone. `InputError` where what the file says cannot be."""
     from lmstack.app.wiring.evaluating_agent import AgentSettings
-    from lmstack.app.wiring.evaluating_index import IndexSettings
+    from lmstack.evals.evaluated_index import IndexSettings
     from lmstack.evals.system_tasks import system_in
 
     file, task = Path(asked.name), asked.task
@@ -86,12 +86,14 @@ def _beside(given: str, file: Path) -> str:
 @contextmanager
 def evaluated(out: Output, plan: Planned, model: Subject) -> Iterator[Subject]:
     """What the task is run on, opened until the block ends."""
+    from lmstack.app.wiring import retrieval
     from lmstack.app.wiring.evaluating_agent import agent_subject
-    from lmstack.app.wiring.evaluating_index import EvaluatedIndex, index_subject, unchanged
+    from lmstack.evals.evaluated_index import EvaluatedIndex, index_subject, unchanged
 
     if plan.of_index is not None:
         with opened_index(out, plan.of_index.docs, plan.of_index.path) as index:
-            subject = index_subject(plan.of_index, index, model, out.note)
+            reranker = retrieval.answer_reranker(out.note, plan.of_index.reader)
+            subject = index_subject(plan.of_index, index, model, reranker)
             assert isinstance(subject.index, EvaluatedIndex)
             _say_what_is_missing(out, plan.task, subject.index.sources)
             with unchanged(index, subject.index.content):

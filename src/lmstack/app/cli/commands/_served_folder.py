@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lmstack.app import wiring
 from lmstack.app.cli.failure import CommandLineError
+from lmstack.release import releases
 
 __all__ = ["Served", "served", "served_folder"]
 
@@ -50,7 +51,7 @@ def served(
     others of those."""
     if folder is not None and docs is None and model is None:
         name = str(folder)
-        if wiring.releases.alias_named(name) is not None:
+        if releases.alias_named(name) is not None:
             if folder.exists():
                 raise CommandLineError(
                     f"{name} is an alias, and there is a {'folder' if folder.is_dir() else 'file'}"
@@ -61,10 +62,10 @@ def served(
                 )
             folder, model = None, name
     found = served_folder(folder, docs, names_models=has_adapters or bool(model))
-    release = wiring.releases.with_documents(model)
+    release = releases.with_documents(model)
     if release is None:
         return Served(found, model)
-    from lmstack.app.wiring.released_documents import check_kept, check_options
+    from lmstack.release.released_documents import check_kept, check_options
 
     check_options(model, release, docs=found, **changes)
     check_kept(release)

@@ -14,7 +14,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.wiring import tasks
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.traffic import Candidate
+    from lmstack.release.traffic import Candidate
 
 __all__ = ["CanaryName", "LiveTexts", "Pin", "ShadowName", "Share", "candidate_of"]
 
@@ -67,7 +67,7 @@ def candidate_of(
     out: Output, canary: str | None, shadow: str | None, share: float | None, texts: bool
 ) -> Candidate | None:
     """What --canary, --shadow and what belongs to them say; the model is here."""
-    from lmstack.app.wiring.traffic import DEFAULT_SHARE, Candidate
+    from lmstack.release.traffic import DEFAULT_SHARE, Candidate
 
     if canary is not None and shadow is not None:
         raise CommandLineError(

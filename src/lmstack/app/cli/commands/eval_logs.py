@@ -50,7 +50,7 @@ def import_logs(out: Output, logs: Logs, output: Into = Path("imported")) -> Non
 
     They can then be compared, shown and gated like others, with each other: no log says a digest
     of the model or of the data, so they are not compared with results of `lmstack eval run`."""
-    from lmstack.app.wiring.inspect_logs import imported
+    from lmstack.evals.log_files import imported
 
     found = imported(logs, output)
     if out.as_json:
@@ -84,9 +84,9 @@ def export(
     A log carries the whole result: imported again it is the same. Questions and right answers are
     not in a result; they are in the log where the task is a benchmark whose data are here, or is
     given with --task."""
-    from lmstack.app.wiring.gating import read_result
-    from lmstack.app.wiring.inspect_logs import exported
     from lmstack.app.wiring.reporting import result_files
+    from lmstack.evals.gating import read_result
+    from lmstack.evals.log_files import exported
 
     written = []
     for file in result_files(results):

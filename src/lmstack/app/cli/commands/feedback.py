@@ -16,7 +16,7 @@ from lmstack.app.formats import printable
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.app.server.feedback import FeedbackStore
+    from lmstack.release.feedback import FeedbackStore
 
 __all__ = ["feedback_store", "register"]
 
@@ -90,7 +90,7 @@ def _wrong(record: dict[str, Any]) -> list[str]:
 
 def feedback_store(docs: Path | None, index: Any, command: str) -> FeedbackStore:
     """What is kept beside the index that the options name; ``command``: for the hints."""
-    from lmstack.app.server.feedback import FeedbackStore
+    from lmstack.release.feedback import FeedbackStore
 
     # A folder of which no answer was judged may have no index yet.
     folder = chosen_index(docs, index, command, create=True).place

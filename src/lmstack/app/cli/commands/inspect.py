@@ -76,7 +76,7 @@ def inspect_model(out: Output, model: ModelOnDisk) -> None:
 
 def _result_rows(card: dict[str, Any]) -> list[tuple[str, ...]]:
     """Of evaluations, which are taken out of ``card``: they would fill a line of it."""
-    from lmstack.app.wiring.model_results import TASKS, results_in
+    from lmstack.evals.model_results import TASKS, results_in
 
     found = results_in(card["evaluation"])
     card["evaluation"] = {k: v for k, v in card["evaluation"].items() if k != TASKS}

@@ -229,7 +229,7 @@ def _results(results: list[dict[str, Any]]) -> str:
 
 
 def _describe(folder: ModelFolder) -> dict[str, Any]:
-    from lmstack.app.wiring.model_results import results_of
+    from lmstack.evals.model_results import results_of
 
     card = folder.card
     return {

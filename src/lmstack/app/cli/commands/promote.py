@@ -19,10 +19,10 @@ from lmstack.app.formats import columns, printable
 from lmstack.core import InputError, nearest
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.promoting import Promotion
     from lmstack.evals.run import Progress as RunProgress
     from lmstack.evals.task import Task
     from lmstack.registry.releases import Release
+    from lmstack.release.promotion import Promotion
 
 __all__ = ["register", "taken_by_servers"]
 
@@ -134,9 +134,11 @@ def promote(
     to chats: what no rule can see is not promoted. `lmstack up` serves the documents as they were
     evaluated, until they are promoted again."""
     from lmstack.app.cli.commands._eval_systems import opened_index
-    from lmstack.app.wiring.evaluating import opened
-    from lmstack.app.wiring.promoting import promoted
-    from lmstack.app.wiring.promotion_plan import Candidate, planned
+    from lmstack.app.wiring.documents import open_index
+    from lmstack.app.wiring.retrieval import answer_reranker
+    from lmstack.app.wiring.subjects import opened
+    from lmstack.release.promotion import Documents, promoted
+    from lmstack.release.promotion_plan import Candidate, planned
 
     say_if_remote(out, judge)
     if adapter is not None:
@@ -147,7 +149,7 @@ def promote(
         tasks = _Tasks(out, task or [], data_files(file), seed, rater, fetch)
         plan = planned(
             to,
-            Candidate(model, weights, adapter, prompt, docs),
+            Candidate(model, weights, adapter, prompt, docs and wiring.existing_folder(docs)),
             gate,
             tasks,
             first=first,
@@ -160,7 +162,12 @@ def promote(
         found = promoted(
             plan,
             bars.update,
-            lambda folder: opened_index(out, str(folder)),
+            Documents(
+                lambda folder: opened_index(out, str(folder)),
+                lambda place: open_index(place, None, create=False),
+                wiring.index_of,
+                answer_reranker,
+            ),
             dry_run=dry_run,
             note=out.note,
         )
@@ -189,9 +196,9 @@ class _Tasks:
         self._out, self._fetch = out, fetch
 
     def __call__(self, names: Sequence[str]) -> Mapping[str, Task]:
-        from lmstack.app.wiring.evaluating import task_named
-        from lmstack.app.wiring.promotion_plan import check_as_served
         from lmstack.evals.benchmarks import BENCHMARKS
+        from lmstack.evals.task_data import task_named
+        from lmstack.release.promotion_plan import check_as_served
 
         own = {}
         for path in self._files:

@@ -40,7 +40,7 @@ def rollback(
     and its files are checked. A server that runs as `lmstack up ALIAS` takes it once it is
     loaded, unless it has other documents. It is recorded; `lmstack aliases ALIAS` shows the
     history."""
-    from lmstack.app.wiring.releases import rolled_back
+    from lmstack.release.releases import rolled_back
 
     was, now = rolled_back(alias, to)
     if out.as_json:

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.server.live_recorder import CanaryWatch, LiveRecorder
-from lmstack.app.server.live_store import FILE, LiveStore, Mode
 from lmstack.core import ChatModel, InputError, ModelInfo, Request
+from lmstack.release.live_recorder import CanaryWatch, LiveRecorder
+from lmstack.release.live_store import FILE, LiveStore, Mode
 from lmstack.safety import (
     AuditLog,
     Canary,

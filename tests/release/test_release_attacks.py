@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from tests.app.tiny_releases import TinyRelease, move_to, tiny_releases
 
-from lmstack.app.wiring import releases
 from lmstack.core import FormatError, IntegrityError
 from lmstack.model.formats.mapped.file import read_mapped, write_mapped
 from lmstack.model.formats.mapped.header import QUANTIZED_FILE
 from lmstack.registry import FileFacts, ModelFolder, Store
 from lmstack.registry.card import file_hash
 from lmstack.registry.weight_cache import cached_file, stamp_of
+from lmstack.release import releases
 from lmstack.serve import LocalModel
 
 PROMPT = "the cat"

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmstack.app.wiring.comparing_tasks import kept
-from lmstack.app.wiring.evaluating import dataset_named, made, task_named
 from lmstack.core import InputError, LmstackError
 from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.dataset import Dataset
 from lmstack.evals.inspect_logs import read_inspect_log, write_inspect_log
 from lmstack.evals.results import TaskResult
+from lmstack.evals.task_data import dataset_named, kept, made, task_named
 
 __all__ = ["exported", "imported"]
 

@@ -122,8 +122,8 @@ class AliasState:
 
 def alias_states() -> list[AliasState]:
     """Of all aliases, those that must not be served included."""
-    from lmstack.app.wiring.released_documents import check_kept
     from lmstack.registry.aliases import Aliases
+    from lmstack.release.released_documents import check_kept
 
     aliases, found = Aliases(), []
     for name in aliases.names():
@@ -143,8 +143,8 @@ def alias_states() -> list[AliasState]:
 def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]:
     """Move the alias back; what it stood for, and what it stands for now. The files of the release
     and its documents are checked first: an alias that cannot be served is no way back."""
-    from lmstack.app.wiring.released_documents import check_kept
     from lmstack.registry.aliases import Aliases
+    from lmstack.release.released_documents import check_kept
 
     def check(target: Release) -> None:
         folder_of(target)

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.app.server.feedback import FeedbackStore
-from lmstack.app.server.live_store import Comparison, LiveStore
-from lmstack.app.wiring.traffic import live_path
 from lmstack.core import NotFoundError
 from lmstack.registry.home import home
+from lmstack.release.feedback import FeedbackStore
+from lmstack.release.live_store import Comparison, LiveStore
+from lmstack.release.traffic import live_path
 
 if TYPE_CHECKING:
     from lmstack.evals.live import LiveReport

@@ -8,7 +8,7 @@ wants what it can do. Does not cover how answers are made (`lmstack.rag`).
 from __future__ import annotations
 
 from lmstack.core import ModelInfo
-from lmstack.rag import AnswerConfig
+from lmstack.rag.answer.answer import AnswerConfig
 
 __all__ = ["MIN_PARAMETERS", "usual_answers"]
 

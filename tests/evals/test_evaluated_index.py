@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.app.conftest import HashEmbedder
 
-from lmstack.app.wiring import retrieval
-from lmstack.app.wiring.evaluating_index import EvaluatedIndex, IndexSettings, index_subject
 from lmstack.core import InputError, Message, ScriptedModel, StoreError
+from lmstack.evals.evaluated_index import EvaluatedIndex, IndexSettings, index_subject
 from lmstack.evals.task import Subject
 from lmstack.rag import Index
 
@@ -22,8 +21,20 @@ QUESTION = (Message("user", "How long are letters kept?"),)
 
 
 @pytest.fixture
-def index(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    monkeypatch.setattr(retrieval, "answer_reranker", lambda *_: None)
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small folder of documents, below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "letters.md").write_text(
+        "# Letters\n\nLetters are kept for ten years.\n\nThen they are burnt.\n"
+    )
+    (folder / "ports.txt").write_text("The server listens on port 8000 unless told otherwise.\n")
+    return folder
+
+
+@pytest.fixture
+def index(docs: Path, tmp_path: Path) -> Iterator[Index]:
     (docs / "more").mkdir()
     (docs / "more" / "ports.txt").write_text("Port 22 is for maintenance.\n")
     with Index.open(tmp_path / "index", HashEmbedder()) as found:
@@ -33,7 +44,7 @@ def index(docs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def made(index: Index, digest: str = "sha256:1", **settings: Any) -> Subject:
     model = Subject("tiny", digest, ScriptedModel())
-    return index_subject(IndexSettings.from_mapping(settings), index, model)
+    return index_subject(IndexSettings.from_mapping(settings), index, model, None)
 
 
 def asked(subject: Subject) -> EvaluatedIndex:

@@ -16,15 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.wiring.evaluating_index import changed, deciding
-from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
 from lmstack.core.files import store_error
+from lmstack.evals.evaluated_index import changed, deciding
 from lmstack.evals.json_forms import digest_of
+from lmstack.rag.answer.usual_answers import usual_answers
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.evaluating_index import EvaluatedIndex
     from lmstack.core import ModelInfo, Reranker
+    from lmstack.evals.evaluated_index import EvaluatedIndex
     from lmstack.rag import Index
     from lmstack.registry.releases import Release
 

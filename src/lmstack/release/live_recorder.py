@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lmstack.app.server.live_store import LOST, Comparison, LiveStore, now
 from lmstack.core import LmstackError, Request
 from lmstack.evals.live import FailureWatch, LiveAnswer, Side
 from lmstack.evals.refusal import is_refusal
+from lmstack.release.live_store import LOST, Comparison, LiveStore, now
 from lmstack.safety import Observation, input_digest
 from lmstack.safety.limits import characters
 

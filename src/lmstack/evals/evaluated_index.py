@@ -12,7 +12,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,8 +20,6 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import lmstack
-from lmstack.app.wiring import retrieval
-from lmstack.app.wiring.usual_answers import usual_answers
 from lmstack.core import (
     ChatModel,
     Config,
@@ -36,6 +34,7 @@ from lmstack.core import (
 from lmstack.evals.json_forms import digest_of
 from lmstack.evals.task import Output, Subject
 from lmstack.rag import Answer, AnswerConfig, AnswerDone, Answerer
+from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.rag.documents import Document, page_of
 from lmstack.rag.retrieve.rewriting import turns_of
 
@@ -200,13 +199,12 @@ def index_subject(
     settings: IndexSettings,
     index: Index,
     model: Subject,
-    note: Callable[[str], None] = lambda _: None,
+    reranker: Reranker | None,
 ) -> Subject:
-    """``model`` answering from ``index``. ``note`` is told what is done without. The digest is of
+    """``model`` answering from ``index``, with ``reranker`` to choose passages. The digest is of
     what the index holds, the models, the settings and this version of lmstack."""
     chat: ChatModel = model.needed_chat()
     config = settings.answering(chat.info)
-    reranker: Reranker | None = retrieval.answer_reranker(note, settings.reader)
     answerer = Answerer(index, chat, config, reranker=reranker)
     how = deciding(index, config, reranker, settings.instructions)
     found = EvaluatedIndex(index, answerer, how)

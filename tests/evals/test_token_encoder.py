@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.evals.metrics.outputs import asked, wrote
 
-from lmstack.app.wiring import token_encoder
-from lmstack.app.wiring.evaluating import task_named
-from lmstack.app.wiring.token_encoder import LayerEncoder
 from lmstack.core import InputError
+from lmstack.evals import token_encoder
 from lmstack.evals.metrics import BertScore, bert_score, make_scorer
+from lmstack.evals.task_data import task_named
+from lmstack.evals.token_encoder import LayerEncoder
 from lmstack.registry import load
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_a_task_file_names_the_model_and_the_layer(
         opened.append((model, layer))
         return LayerEncoder(loaded, layer)
 
-    monkeypatch.setattr("lmstack.app.wiring.evaluating.layer_encoder", encoder)
+    monkeypatch.setattr("lmstack.evals.task_data.layer_encoder", encoder)
     rows = [{"q": "Where?", "a": "on the mat"}, {"q": "Who?", "a": "the cat"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "task.yaml").write_text(

@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app import wiring
 from lmstack.core import NotFoundError
 from lmstack.evals.json_forms import NUMBER, Kinds, digest_of
 from lmstack.evals.results import TaskResult
@@ -150,21 +149,20 @@ def results_in(evaluation: Mapping[str, Any]) -> list[CardResult]:
     return sorted(filter(None, found), key=lambda each: (each.task, each.model, each.date))
 
 
-def record_result(reference: str | None, result: TaskResult) -> ModelFolder | None:
+def record_result(reference: str, result: TaskResult) -> ModelFolder | None:
     """The model ``reference`` with ``result`` in its card. None where there is no such card: the
-    model is elsewhere, or in no store, or not the one that was evaluated. `StoreError` where it
+    model is in no store, or not the one that was evaluated. `StoreError` where it
     cannot be written."""
     from lmstack.registry import Store
 
-    wanted = reference or wiring.default_model()
-    if wiring.is_remote(wanted) or not result.metrics:
+    if not result.metrics:
         return None
     store = Store()
-    adapter = store.adapter(wanted)
+    adapter = store.adapter(reference)
     if adapter is not None:
         return _record_of_adapter(store, adapter, result)
     try:
-        folder = store.resolve(wanted)
+        folder = store.resolve(reference)
     except NotFoundError:
         return None
     is_ours = result.subject_digest.partition("+")[0] == folder.digest

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.app.page.evaluation_results import made_result
 
-from lmstack.app.wiring.model_results import TASKS, CardResult, record_result, results_of
+from lmstack.evals.model_results import TASKS, CardResult, record_result, results_of
 from lmstack.evals.results import TaskResult
 from lmstack.registry import ModelFolder, Store
 from lmstack.registry.card import content_digest

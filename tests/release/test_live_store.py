@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from tests.scripted_versions import asked
 
-from lmstack.app.server.live_recorder import LOST, CanaryWatch, LiveRecorder
-from lmstack.app.server.live_store import Comparison, LiveStore
-from lmstack.app.wiring.traffic import Candidate, Traffic
 from lmstack.core import IntegrityError, NotFoundError, ScriptedModel, StoreError, Usage
 from lmstack.evals.live import LiveAnswer
+from lmstack.release.live_recorder import LOST, CanaryWatch, LiveRecorder
+from lmstack.release.live_store import Comparison, LiveStore
+from lmstack.release.traffic import Candidate, Traffic
 from lmstack.safety import Arm, Observation
 
 STABLE, CANARY = Arm("stable", "base", "sha256:a"), Arm("canary", "tuned", "sha256:b")

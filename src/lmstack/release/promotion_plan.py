@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.app import wiring
-from lmstack.app.wiring import released_documents, releases
-from lmstack.app.wiring.evaluating import made
-from lmstack.app.wiring.gating import read_gate
 from lmstack.core import InputError
 from lmstack.evals.asked import asks
 from lmstack.evals.gate import GateConfig
 from lmstack.evals.gate.config import GateRule
+from lmstack.evals.gating import read_gate
 from lmstack.evals.system_tasks import system_in
 from lmstack.evals.task import Task
+from lmstack.evals.task_data import made
+from lmstack.release import released_documents, releases
 
 if TYPE_CHECKING:
     from lmstack.registry.releases import Release
@@ -186,7 +185,7 @@ def _stated(candidate: Candidate) -> tuple[str, str]:
         releases.check_options(candidate.model, release, **given)
         released_documents.check_kept(release)
         return release.prompt_part, release.docs
-    docs = "" if candidate.docs is None else str(wiring.existing_folder(candidate.docs))
+    docs = "" if candidate.docs is None else str(candidate.docs)
     if candidate.prompt is None:
         return "", docs
     from lmstack.serve.prompted import prompt_part
