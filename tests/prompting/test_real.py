@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, Field, StringConstraints
 
-from lmstack.app.wiring.prompt_reading import ModelReader
+from lmstack.app.inspect.prompt_reading import ModelReader
 from lmstack.core import InputError, Message, Request, SamplingParams, complete
 from lmstack.engine.cpu.library import problem
 from lmstack.prompting import (

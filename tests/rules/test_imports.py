@@ -31,7 +31,8 @@ ALLOWED: dict[str, str | set[str]] = {
         *("core", "model", "registry", "train", "engine", "serve", "safety", "rag", "evals"),
     },
     "pipelines": {
-        *("core", "text", "model", "registry", "train", "engine", "serve", "rag", "evals"),
+        *("core", "text", "model", "registry", "train", "engine", "serve", "prompting"),
+        *("rag", "evals"),
     },
     "app": ALL,
 }
@@ -220,7 +221,7 @@ ORDERS = {
     "pipelines": (
         "output_journal judging scaling engine_sampler citation_check feedback_data question_file",
         "rollout_process",
-        "rollout_ray best_of judged_items judged_pairs judged_ratings",
+        "rollout_ray best_of judged_items judged_pairs judged_ratings prompt_tests",
         "constitution",
     ),
     "app": ("formats drawing", "inspect comparison", "server", "page", "wiring", "cli"),

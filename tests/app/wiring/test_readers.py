@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.tiny_cross_encoder import save_cross_encoder
 
-from lmstack.app.wiring.readers import reader_folder
+from lmstack.app.wiring.retrieval import reader_folder
 from lmstack.core import FormatError, LmstackError, NotFoundError, UnsupportedError
 from lmstack.model import LoraConfig, add_adapter, load_adapter, save_adapter
 from lmstack.rag.answer.confidence import SharedNorm, calibration_of

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lmstack
 from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.server.command_socket import socket_path
-from lmstack.app.wiring import readers, retrieval, tasks
+from lmstack.app.wiring import retrieval, tasks
 from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.defaults import PURPOSES, SMALL_MODEL, all_here, default_model, needed
 from lmstack.app.wiring.embedders import (
@@ -491,7 +491,7 @@ def command_identity(
         "adapter": _adapter_part(wanted),
         "weights": weights,
         "embedder": embedder_name,
-        "reader": None if reader is None else readers.reader_folder(reader).digest,
+        "reader": None if reader is None else retrieval.reader_folder(reader).digest,
     }
 
 

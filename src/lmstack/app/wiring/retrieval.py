@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmstack.app.wiring.readers import reader_folder
-from lmstack.core import NotFoundError, Reranker
+from lmstack.core import NotFoundError, Reranker, UnsupportedError
 from lmstack.serve.lazy import RerankerAhead, loading
+from lmstack.train.merged import model_named
 
 if TYPE_CHECKING:
     from lmstack.rag.retrieve.retrieval import RetrievalConfig, Searchable
     from lmstack.rag.retrieve.retriever import Retriever
+    from lmstack.registry import ModelFolder
 
 __all__ = [
     "DEFAULT_LATE",
@@ -24,6 +25,7 @@ __all__ = [
     "answer_reranker",
     "answer_reranker_ahead",
     "feasible",
+    "reader_folder",
     "retriever",
 ]
 
@@ -116,3 +118,18 @@ def is_here(name: str) -> bool:
     except NotFoundError:
         return False
     return True
+
+
+def reader_folder(name: str) -> ModelFolder:
+    """``name``: a cross-encoder of the store, the folder of one, or of an adapter that `lmstack
+    train` made. `UnsupportedError` where it gives no score for a question and a text."""
+    from lmstack.registry import Store
+
+    folder = Store().resolve(model_named(name))
+    if folder.kind != "rerank":
+        raise UnsupportedError(
+            f"{folder.name} is a model to {folder.kind}, not a reader",
+            hint="lmstack train recipes/reader.yaml",
+            param="reader",
+        )
+    return folder

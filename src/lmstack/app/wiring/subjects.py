@@ -1,15 +1,20 @@
-"""A model opened, as it is served, as what is evaluated."""
+"""Models opened, as they are served, as what is evaluated; one after the other on the same tasks,
+for a comparison sample by sample. Not covered: comparing (`lmstack.evals.task_comparison`), and
+answers without a task (`comparing`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lmstack.app import wiring
 from lmstack.core import ChatModel
-from lmstack.evals.task import Subject
+from lmstack.evals.results import TaskResult
+from lmstack.evals.run import Progress, run_sync
+from lmstack.evals.task import Subject, Task
+from lmstack.evals.task_data import output_store
 
-__all__ = ["opened", "subject"]
+__all__ = ["checked", "opened", "side_of", "subject"]
 
 
 @contextmanager
@@ -41,3 +46,37 @@ def opened(
         close = getattr(found, "close", None)
         if close is not None:
             close()
+
+
+def checked(models: Sequence[str], adapter: str | None = None) -> None:
+    """An error now, where one of ``models`` is not here, and not after the first has run.
+    ``adapter``: of the last."""
+    if adapter is not None:
+        wiring.require_adapter(models[-1], adapter)
+    for name in models:
+        if not wiring.is_remote(name):
+            wiring.generator_folder(name)
+
+
+def side_of(
+    model: str,
+    weights: str | None,
+    tasks: Sequence[Task],
+    on_progress: Callable[[str, Progress], None],
+    *,
+    adapter: str | None = None,
+    limit: int | None = None,
+    at_once: int = 16,
+) -> list[TaskResult]:
+    """The result of each task. ``on_progress``: told the task's name after each sample."""
+    found = []
+    with output_store() as store, subject(model, weights, adapter) as opened:
+        for task in tasks:
+
+            def told(progress: Progress, name: str = task.name) -> None:
+                on_progress(name, progress)
+
+            found.append(
+                run_sync(task, opened, store, concurrency=at_once, limit=limit, on_progress=told)
+            )
+    return found

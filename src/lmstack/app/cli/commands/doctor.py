@@ -13,7 +13,7 @@ from lmstack.app.cli.command import command
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, printable
-from lmstack.app.wiring.vocabularies import examined
+from lmstack.app.inspect.vocabularies import examined
 
 if TYPE_CHECKING:
     from lmstack.text import Finding

@@ -140,7 +140,7 @@ def _run(
 ) -> list[TaskComparison]:
     """Both models on every task, one model after the other: two may not fit into memory. Each with
     its adapter, if it has one, and the form of its weights."""
-    from lmstack.app.wiring.comparing_tasks import checked, side_of
+    from lmstack.app.wiring.subjects import checked, side_of
     from lmstack.evals.task_comparison import compare_results
     from lmstack.evals.task_data import kept, task_named
 

@@ -84,7 +84,7 @@ def export(
     A log carries the whole result: imported again it is the same. Questions and right answers are
     not in a result; they are in the log where the task is a benchmark whose data are here, or is
     given with --task."""
-    from lmstack.app.wiring.reporting import result_files
+    from lmstack.app.page.evaluation.files import result_files
     from lmstack.evals.gating import read_result
     from lmstack.evals.log_files import exported
 

@@ -61,7 +61,7 @@ def report(
     calibration, the samples on which models differ with both answers, the score against what it
     costs, and what a gate decides. One file that asks nothing of any host."""
     from lmstack.app.page.evaluation import evaluation_page
-    from lmstack.app.wiring.reporting import made_report
+    from lmstack.app.page.evaluation.files import made_report
 
     out.interrupted = ("no page was written", out.again())
     with out.progress("Reading results", "files") as bar:

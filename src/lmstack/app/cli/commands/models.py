@@ -70,7 +70,7 @@ def pull(
     and go on where they stopped. Pulling a model that is already there does nothing. Only this and
     `lmstack eval fetch` download anything. `lmstack models --available` lists the short names.
     """
-    from lmstack.app.wiring.pulling import to_pull
+    from lmstack.app.wiring.defaults import to_pull
 
     names = references or list(wiring.PURPOSES)
     missing = to_pull(names)
@@ -133,7 +133,7 @@ def list_models(out: Output, available: Available = False) -> None:
 
 
 def _list_available(out: Output) -> None:
-    from lmstack.app.wiring.pulling import available
+    from lmstack.app.wiring.defaults import available
 
     found = available()
     if out.as_json:

@@ -208,7 +208,7 @@ def _difference(both: Sequence[list[str]], names: Sequence[str]) -> list[str]:
 
 
 def _explained(prompt: PromptFile, asked: ChatPrompt, model: str | None) -> Explanation:
-    from lmstack.app.wiring.prompt_reading import ModelReader
+    from lmstack.app.inspect.prompt_reading import ModelReader
     from lmstack.prompting import explain
 
     name = model or prompt.model or wiring.default_model()

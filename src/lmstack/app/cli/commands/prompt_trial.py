@@ -28,8 +28,8 @@ from lmstack.app.formats import columns, printable
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.prompt_tests import Case
     from lmstack.core import ChatModel
+    from lmstack.pipelines.prompt_tests import Case
     from lmstack.prompting import PromptAsker, PromptFile
 
 __all__ = ["EXAMPLE", "try_prompts"]
@@ -88,7 +88,7 @@ def try_prompts(
     exact test). An example is not shown in the prompt that it is asked with.
 
     Stopped with Ctrl-C, it goes on where it was when it is started again."""
-    from lmstack.app.wiring.prompt_tests import (
+    from lmstack.pipelines.prompt_tests import (
         TestJournal,
         Trial,
         answer_all,

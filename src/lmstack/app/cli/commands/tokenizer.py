@@ -17,7 +17,7 @@ from lmstack.app.cli.command import command, group
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, seconds, size
-from lmstack.app.wiring.vocabularies import vocabulary
+from lmstack.app.inspect.vocabularies import vocabulary
 from lmstack.core import InputError, NotFoundError, shown
 from lmstack.core.files import store_error
 

@@ -15,7 +15,7 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, is_colourful, printable
 from lmstack.app.inspect.token_view import TONES, first_tokens, legible
-from lmstack.app.wiring.vocabularies import vocabulary
+from lmstack.app.inspect.vocabularies import vocabulary
 from lmstack.core import FormatError, InputError, shown
 
 if TYPE_CHECKING:
