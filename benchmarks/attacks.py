@@ -158,12 +158,6 @@ def beams(target: Target) -> None:
     _repeat(target, 2, lambda _: _body(num_beams=32, max_tokens=512, ignore_eos=True))
 
 
-def contrastive(target: Target) -> None:
-    """Two contrastive searches over 32 candidates for 512 tokens."""
-    fields = {"penalty_alpha": 0.6, "top_k": 32, "max_tokens": 512, "ignore_eos": True}
-    _repeat(target, 2, lambda _: _body(**fields))
-
-
 def _schemas(target: Target, at_once: int, schema: Callable[[int], dict[str, Any]]) -> None:
     """`_repeat` of chats that are held to ``schema``, which is given the number of the request."""
 
@@ -244,7 +238,6 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
     "unknown_fields": unknown_fields,
     "patterns": patterns,
     "beams": beams,
-    "contrastive": contrastive,
     "all_of": all_of,
     "all_of_six": all_of_six,
     "keywords": keywords,

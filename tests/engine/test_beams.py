@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +16,11 @@ from tests.engine.conftest import (
     drive,
     generate,
     request,
-    tiny_config,
 )
 from tests.engine.oracles import causal_lm, generated
 
 from lmstack.core import ContextLengthError, Grammar, InputError
-from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent, Vocabulary
+from lmstack.engine import Engine, TokenEvent
 from lmstack.model import Transformer
 
 MakeEngine = Callable[..., Engine]
@@ -94,113 +92,6 @@ def test_the_settings_above_make_a_difference(make_engine: MakeEngine) -> None:
     assert len({str(many) for many in found}) > 6
 
 
-def step_by_step(
-    module: Transformer, prompt: list[int], groups: int, size: int, penalty: float, limit: int
-) -> list[list[int]]:
-    """Diverse beam search written plainly: every step computes every text from its start. Texts
-    never end before ``limit``, so all that counts is which are kept."""
-
-    def logprobs(tokens: list[int]) -> torch.Tensor:
-        with torch.no_grad():
-            logits = module(torch.tensor([prompt + tokens])).logits
-        assert logits is not None
-        return logits[0, -1].log_softmax(-1)
-
-    kept: list[list[tuple[float, list[int]]]] = [[(0.0, [])] for _ in range(groups)]
-    for _ in range(limit):
-        used = torch.zeros(module.config.vocab_size)
-        for group in range(groups):
-            rows = [
-                (logprobs(tokens) - penalty * used + score, tokens) for score, tokens in kept[group]
-            ]
-            flat = torch.stack([row for row, _ in rows]).flatten()
-            best = flat.topk(size)
-            kept[group] = [
-                (float(score), [*rows[int(i) // len(used)][1], int(i) % len(used)])
-                for score, i in zip(best.values, best.indices, strict=True)
-            ]
-            for _, tokens in kept[group]:
-                used[tokens[-1]] += 1
-    return [tokens for _, tokens in sorted(itertools.chain(*kept), key=lambda x: -x[0])]
-
-
-@pytest.mark.parametrize(("groups", "size", "penalty"), [(2, 2, 0.5), (3, 1, 5.0), (2, 3, 2.0)])
-@pytest.mark.parametrize("prompt", PROMPTS[1:], ids=["short", "long"])
-def test_diverse_groups_equal_a_plain_reference(
-    module: Transformer,
-    make_engine: MakeEngine,
-    groups: int,
-    size: int,
-    penalty: float,
-    prompt: list[int],
-) -> None:
-    options = {
-        "num_beams": groups * size,
-        "num_beam_groups": groups,
-        "diversity_penalty": penalty,
-        "n": groups * size,
-        "max_tokens": 6,
-        "ignore_eos": True,
-    }
-    expected = step_by_step(module, prompt, groups, size, penalty, 6)
-    assert texts(generate(make_engine(num_blocks=128), prompt, **options)) == expected
-    plain = {**options, "num_beam_groups": 1, "diversity_penalty": 0.0}
-    assert texts(generate(make_engine(num_blocks=128), prompt, **plain)) != expected
-
-
-def with_words(
-    prompt: list[int], *words: tuple[int, ...], outcome: Outcome, **options: Any
-) -> EngineRequest:
-    return dataclasses.replace(request(prompt, outcome, **options), force_words=words)
-
-
-@pytest.mark.parametrize("words", [((3,),), ((2, 4),), ((1, 1),), ((0,), (4, 2))], ids=str)
-def test_phrases_give_the_best_text_of_all_that_have_them(
-    words: tuple[tuple[int, ...], ...],
-) -> None:
-    """Of five tokens and four places there are few enough texts to look at every one."""
-    torch.manual_seed(3)
-    small = Transformer(tiny_config(vocab_size=6))
-    small.reset_parameters(std=0.35)
-    vocabulary = Vocabulary([b"a", b"b", b"c", b"d", b"e", b""], frozenset({5}), frozenset({5}))
-    engine = Engine(small.eval(), vocabulary, EngineConfig(block_size=4, num_blocks=256))
-    outcome = Outcome()
-    options = {"num_beams": 32, "max_tokens": 4, "early_stopping": "never", "ignore_eos": True}
-    asked = with_words([0, 1], *words, outcome=outcome, logit_bias={5: -100}, **options)
-    engine.submit(asked)
-    drive(engine)
-
-    def has_all(text: tuple[int, ...]) -> bool:
-        places = range(len(text))
-        return all(any(text[i : i + len(w)] == w for i in places) for w in words)
-
-    candidates = [t for t in itertools.product(range(5), repeat=4) if has_all(t)]
-    with torch.no_grad():
-        ids = torch.tensor([[0, 1, *text] for text in candidates])
-        logits = small(ids).logits
-    assert logits is not None
-    scores = logits[:, 1:-1].log_softmax(-1).gather(2, ids[:, 2:, None]).sum((1, 2))
-    assert tuple(texts(outcome)[0]) == candidates[int(scores.argmax())]
-
-
-def test_every_text_has_its_phrases_even_with_few_beams(make_engine: MakeEngine) -> None:
-    engine, outcome = make_engine(), Outcome()
-    words = ((200, 201, 202), (7,), (201, 9))
-    engine.submit(with_words([1, 2], *words, outcome=outcome, num_beams=4, n=3, max_tokens=14))
-    drive(engine)
-    for text in texts(outcome):
-        runs = {tuple(text[i:j]) for i in range(len(text)) for j in range(i, len(text) + 1)}
-        assert runs >= set(words)
-
-
-def test_phrases_that_do_not_fit_are_an_error_that_says_so(make_engine: MakeEngine) -> None:
-    engine, outcome = make_engine(), Outcome()
-    engine.submit(with_words([1], (1, 2, 3), outcome=outcome, num_beams=2, max_tokens=2))
-    drive(engine)
-    assert isinstance(outcome.last.error, InputError)
-    assert engine.stats().num_blocks_used == 0
-
-
 def test_beams_keep_to_a_grammar(make_engine: MakeEngine) -> None:
     grammar = Grammar("regex", "[ab]{2}(c|dd)")
     outcome = generate(make_engine(), [1], num_beams=4, n=4, grammar=grammar, max_tokens=9)
@@ -269,14 +160,13 @@ def test_beams_share_the_blocks_of_what_they_have_in_common(make_engine: MakeEng
     assert engine.stats().num_blocks_used == 0
 
 
-@pytest.mark.parametrize("search", [{"num_beams": 4}, {"penalty_alpha": 0.6, "top_k": 4}])
 def test_searches_that_hold_all_places_do_not_keep_another_key_waiting(
-    make_engine: MakeEngine, search: dict[str, Any]
+    make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(max_sequences=8, num_blocks=600)
     wanted = generate(make_engine(), [1, 2, 3], max_tokens=4)
     for number in range(2):
-        engine.submit(request([number, 9], id=f"s{number}", client="a", max_tokens=99, **search))
+        engine.submit(request([number, 9], id=f"s{number}", client="a", max_tokens=99, num_beams=4))
     for _ in range(12):
         engine.step()
     outcome = Outcome()

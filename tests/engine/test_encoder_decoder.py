@@ -163,7 +163,6 @@ jobs = st.lists(
                 {},
                 {"temperature": 0.9, "seed": 3},
                 {"num_beams": 3, "n": 2},
-                {"penalty_alpha": 0.5, "top_k": 3},
             ]
         ),
         st.integers(0, 4),

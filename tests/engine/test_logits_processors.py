@@ -111,7 +111,6 @@ def test_constraints_that_leave_nothing_fail_that_request_alone(
     [
         ({"bad_words": ((V,),)}, "bad_words"),
         ({"bad_words": ((),)}, "bad_words"),
-        ({"force_words": ((1, -1),)}, "force_words"),
     ],
 )
 def test_words_that_are_no_tokens_are_refused(

@@ -174,7 +174,6 @@ STAGES: list[tuple[Callable[[Engine], bool], dict[str, object], dict[str, object
     (preempted, {}, {"num_blocks": 24}),
     (searching, BEAMS, {}),
     (partly_searched, BEAMS, {"num_blocks": 44}),
-    (searching, {"penalty_alpha": 0.5, "top_k": 3}, {}),
 ]
 
 

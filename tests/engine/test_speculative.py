@@ -422,8 +422,8 @@ def test_a_model_that_fails_on_drafts_computes_the_text_without(
 
 @pytest.mark.parametrize(
     "options",
-    [{"num_beams": 3}, {"penalty_alpha": 0.5, "top_k": 3}, {"echo": True, "logprobs": 1}],
-    ids=["beams", "contrastive", "echo"],
+    [{"num_beams": 3}, {"echo": True, "logprobs": 1}],
+    ids=["beams", "echo"],
 )
 def test_searches_get_no_drafts_and_echoed_texts_right_ones(
     module: Transformer, options: dict[str, object]

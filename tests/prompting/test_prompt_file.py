@@ -367,12 +367,11 @@ def test_what_the_file_does_not_state_the_model_does(write: Write) -> None:
     assert (sampling.temperature, sampling.top_k, sampling.max_tokens) == (0.9, 0, None)
 
 
-@pytest.mark.parametrize("search", ["num_beams: 2", "penalty_alpha: 0.6, top_k: 4"])
 def test_a_file_with_a_search_of_its_own_takes_no_defaults_of_the_model(
-    write: Write, search: str
+    write: Write,
 ) -> None:
     info = ModelInfo("m", default_sampling={"top_p": 0.5})
-    prompt = load_prompt(write(BODY.format(f"sampling: {{{search}}}", "x")))
+    prompt = load_prompt(write(BODY.format("sampling: {num_beams: 2}", "x")))
     assert prompt.sampling_for(info).top_p == 1
     assert load_prompt(write(BODY.format("description: x", "x"))).sampling_for(info).top_p == 0.5
 

@@ -33,8 +33,8 @@ def test_a_seed_alone_keeps_the_default_temperature() -> None:
     assert (found.seed, found.temperature, found.top_p) == (7, 0.3, 0.8)
 
 
-@pytest.mark.parametrize("search", [{"num_beams": 4}, {"penalty_alpha": 0.6, "top_k": 4}])
-def test_a_search_is_not_refused_because_of_a_default(search: dict[str, float]) -> None:
+def test_a_search_is_not_refused_because_of_a_default() -> None:
+    search = {"num_beams": 4}
     assert STATED.resolve(search) == SamplingParams.from_mapping(search)
 
 

@@ -114,13 +114,6 @@ EXTENSIONS = {
     "num_beams": ({"num_beams": 4}, 4),
     "length_penalty": ({"num_beams": 4, "length_penalty": 0.5}, 0.5),
     "early_stopping": ({"num_beams": 4, "early_stopping": "never"}, "never"),
-    "num_beam_groups": ({"num_beams": 4, "num_beam_groups": 2}, 2),
-    "diversity_penalty": (
-        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.5},
-        1.5,
-    ),
-    "force_words": ({"num_beams": 4, "force_words": [" yes"]}, (" yes",)),
-    "penalty_alpha": ({"penalty_alpha": 0.6, "top_k": 4}, 0.6),
     "priority": ({"priority": -3}, -3),
 }
 
@@ -206,13 +199,8 @@ async def test_an_extension_reaches_the_model_from_a_chat(http, name):
         ({"num_beams": 2, "n": 3}, "n"),
         ({"num_beams": 2, "temperature": 0.5}, "temperature"),
         ({"num_beams": 2, "top_k": 5}, "top_k"),
-        ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups"),
-        ({"diversity_penalty": 1}, "diversity_penalty"),
         ({"early_stopping": True}, "early_stopping"),
         ({"length_penalty": 2}, "length_penalty"),
-        ({"force_words": ["x"]}, "force_words"),
-        ({"penalty_alpha": 0.5}, "top_k"),
-        ({"penalty_alpha": 0.5, "top_k": 4, "num_beams": 2}, "penalty_alpha"),
         ({"min_tokens": 20, "max_tokens": 10}, "min_tokens"),
     ],
     ids=str,

@@ -25,7 +25,7 @@ class SamplingParams(Config):
     ``logprobs``: how many alternatives to report a position (0 reports the chosen token alone),
     None for none. ``logit_bias``: token id to an amount in [-100, 100]. ``seed``: the same request
     with the same seed gives the same tokens. ``stop``: strings that end a choice and are not part
-    of it. ``num_beams`` > 1 is beam search, ``penalty_alpha`` contrastive: docs/decoding.md."""
+    of it. ``num_beams`` > 1 is beam search: docs/decoding.md."""
 
     max_tokens: int | None = allowed(None, int, 1, 2**31)
     temperature: float = allowed(1.0, float, 0, 2)
@@ -53,10 +53,6 @@ class SamplingParams(Config):
     early_stopping: bool | Literal["never"] = allowed(
         False, bool, about="With beams.", also=("never",)
     )
-    num_beam_groups: int = allowed(1, int, 1, MAX_BEAMS, "With beams.")
-    diversity_penalty: float = allowed(0.0, float, 0, 100, "With groups.")
-    force_words: tuple[str, ...] = allowed((), str, 0, 16, "With beams: phrases that must come.")
-    penalty_alpha: float = allowed(0.0, float, 0, 1, "Contrastive search over top_k.")
     priority: int = allowed(0, int, -(2**31), 2**31 - 1, "Lower starts first, within one key.")
 
     def __post_init__(self) -> None:
@@ -66,22 +62,14 @@ class SamplingParams(Config):
 
     def _check_search(self) -> None:
         """Settings that contradict each other, or that would change nothing."""
-        beams, ranks = self.num_beams > 1, self.penalty_alpha > 0
+        beams = self.num_beams > 1
         drawn = self.temperature not in (0, 1) or self.top_p < 1 or self.min_p or self.typical_p < 1
-        groups, top_k = self.num_beam_groups, self.top_k
         for wrong, param, problem in (
-            (beams and ranks, "penalty_alpha", "is of contrastive search, num_beams of another"),
-            ((beams or ranks) and drawn, "temperature", "and top_p ... draw, this search does not"),
-            (beams and top_k, "top_k", "draws, beam search does not"),
-            (ranks and not 2 <= top_k <= MAX_BEAMS, "top_k", f"is not from 2 to {MAX_BEAMS}"),
-            (ranks and self.n > 1, "n", "is above 1, contrastive search finds one text"),
+            (beams and drawn, "temperature", "and top_p ... draw, this search does not"),
+            (beams and self.top_k, "top_k", "draws, beam search does not"),
             (beams and self.n > self.num_beams, "n", "is above num_beams"),
             (not beams and self.early_stopping is not False, "early_stopping", "needs num_beams"),
             (not beams and self.length_penalty != 1, "length_penalty", "needs num_beams"),
-            (not beams and self.force_words, "force_words", "needs num_beams"),
-            (self.num_beams % groups, "num_beam_groups", "does not divide num_beams"),
-            (self.diversity_penalty and groups < 2, "diversity_penalty", "needs num_beam_groups"),
-            (self.force_words and groups > 1, "force_words", "excludes num_beam_groups"),
             (self.min_tokens > (self.max_tokens or 2**31), "min_tokens", "is above max_tokens"),
         ):
             if wrong:

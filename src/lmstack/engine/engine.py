@@ -371,8 +371,7 @@ class Engine:
             return [*self._sampler(computed.logits, sequences)]
         drawn = [i for i, s in enumerate(sequences) if s.search is None]
         offered = [i for i, s in enumerate(sequences) if s.search is not None]
-        logits, hidden = (rows_at(each, offered) for each in (computed.logits, computed.hidden))
-        self._sampler.offer(logits, hidden, [sequences[i] for i in offered])
+        self._sampler.offer(rows_at(computed.logits, offered), [sequences[i] for i in offered])
         tokens: list[Sampled | None] = [None] * len(sequences)
         if drawn:
             rows = rows_at(computed.logits, drawn)

@@ -86,8 +86,8 @@ class EngineRequest:
     comes before may be taken from the cache. ``targets``: tokens to score as what may follow the
     prompt; nothing is generated then, whatever ``sampling`` says. ``stop_ids`` end the text like
     the vocabulary's own ends, whatever ``ignore_eos`` says. ``sampling.n`` counts only in beam
-    search, where one request finds all its choices. ``bad_words`` and ``force_words`` are those
-    of ``sampling`` as token ids: runs that may not come, and runs that must (beam search only).
+    search, where one request finds all its choices. ``bad_words`` are those
+    of ``sampling`` as token ids: runs that may not come.
     ``allowed_tokens``: given the tokens so far, those that may come next.
 
     ``default_max_tokens``: the most tokens where ``sampling.max_tokens`` is None; fewer where the
@@ -113,7 +113,6 @@ class EngineRequest:
     echo: bool = False
     stop_ids: frozenset[int] = frozenset()
     bad_words: tuple[tuple[int, ...], ...] = ()
-    force_words: tuple[tuple[int, ...], ...] = ()
     decoder_ids: tuple[int, ...] = ()
     allowed_tokens: Callable[[tuple[int, ...]], Iterable[int]] | None = None
     client: str = ""

@@ -30,14 +30,13 @@ SCORED_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """``logits`` float32 (S, V) and ``hidden`` (S, D) after the last token of each chunk that
-    samples, in order; ``drafted`` float32 (R, V) after each token of their drafts; ``scores`` for
-    each chunk: of the given tokens that follow from each of its `scored_places`; ``unsound``: those
-    with a draft that does not compute to numbers. ``logits`` and ``drafted`` lie in the `Scratch`
-    that `Runner.run` was given."""
+    """``logits`` float32 (S, V) after the last token of each chunk that samples, in order;
+    ``drafted`` float32 (R, V) after each token of their drafts; ``scores`` for each chunk: of the
+    given tokens that follow from each of its `scored_places`; ``unsound``: those with a draft that
+    does not compute to numbers. ``logits`` and ``drafted`` lie in the `Scratch` that `Runner.run`
+    was given."""
 
     logits: Tensor
-    hidden: Tensor
     drafted: Tensor
     scores: list[list[list[TokenScore]]]
     unsound: list[Chunk]
@@ -70,10 +69,6 @@ class Runner:
                 end = row + chunk.count - len(chunk.draft)
                 ends.append(end - 1)
                 drafts += range(end, row + chunk.count)
-            rows = hidden[row : row + chunk.count]
-            search = chunk.sequence.search
-            if search is not None and search.needs_hidden:
-                search.see(chunk.start, rows)
             row += chunk.count
         scores = self._scores(chunks, hidden, num_tokens, scratch)
         last = hidden
@@ -81,7 +76,7 @@ class Runner:
             last = rows_at(hidden, ends + drafts)
         logits, count = self._executor.logits(last, scratch), len(ends)
         unsound = _unsound(chunks, last[count:]) if drafts else []
-        return Computed(logits[:count], last[:count], logits[count:], scores, unsound)
+        return Computed(logits[:count], logits[count:], scores, unsound)
 
     def _hidden(self, chunks: Seq[Chunk]) -> Tensor:
         """Hidden states of the tokens of ``chunks``, end to end."""
@@ -150,9 +145,6 @@ def _span(chunk: Chunk) -> Span:
 
 def _wanted(chunk: Chunk) -> int | None:
     """Of how many of its last tokens something is made; None: of all."""
-    sequence = chunk.sequence
-    if sequence.search and sequence.search.needs_hidden:
-        return None
     scored = _scored(chunk)
     if scored:
         return chunk.end - scored.start

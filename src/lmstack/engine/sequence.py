@@ -149,8 +149,6 @@ class Sequence:
     def num_reusable(self) -> int:
         """Of how many tokens the known keys are enough: each place from which something is made
         has to be computed."""
-        if self.search is not None and self.search.needs_hidden:
-            return 0
         return (len(self.prompt_scores) if self.needs_prompt_scores else len(self.tokens)) - 1
 
     @property
@@ -275,13 +273,10 @@ class Round:
 
 
 class Search(ABC):
-    """``members``: what is being computed; ``width``: how many there can be. ``scores_logprobs``:
-    whether logits processors change log-probabilities, as in transformers' beam search, or logits.
-    ``offers``: what may follow each member, by its id.
-    """
+    """``members``: what is being computed; ``width``: how many there can be. ``offers``: what may
+    follow each member, by its id."""
 
     width: int
-    scores_logprobs: bool
 
     def __init__(self, root: Sequence) -> None:
         self.root = root
@@ -289,24 +284,14 @@ class Search(ABC):
         self.offers: dict[int, Any] = {}
         root.search = self
 
-    @property
-    def needs_hidden(self) -> bool:
-        """Whether the hidden state at each place of the prompt is still wanted."""
-        return False
-
-    def see(self, start: int, hidden: Tensor, /) -> None:
-        """Hidden states (T, D) of the prompt from place ``start`` on, where `needs_hidden`."""
-        assert not self.needs_hidden, f"{len(hidden)} hidden states from {start} on are lost"
-
     def has(self, sequence: Sequence) -> bool:
         """Whether ``offer`` has been called for this member."""
         return id(sequence) in self.offers
 
     @abstractmethod
-    def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, hidden: Tensor, /) -> None:
-        """What may follow ``sequence``: ``raw`` and ``adjusted`` logits or log-probabilities
-        (V,) after its last token, and the hidden state (D,) there. Calling it twice changes
-        nothing."""
+    def offer(self, sequence: Sequence, raw: Tensor, adjusted: Tensor, /) -> None:
+        """What may follow ``sequence``: ``raw`` and ``adjusted`` log-probabilities (V,) after its
+        last token. Calling it twice changes nothing."""
 
     @property
     def is_ready(self) -> bool:

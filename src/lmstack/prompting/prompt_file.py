@@ -56,7 +56,7 @@ SUFFIXES = (".md", ".yaml", ".yml")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROLES = ("system", "user", "assistant")
 _SHOTS = 4
-_SEARCHES = ("num_beams", "penalty_alpha")
+_SEARCHES = ("num_beams",)
 
 
 @dataclass(frozen=True)

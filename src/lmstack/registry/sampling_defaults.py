@@ -53,9 +53,9 @@ class SamplingDefaults(Config):
     def beside(self, stated: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults that hold beside what a request states. None does beside a temperature,
         with which the request decides how tokens are chosen: 0 is the likeliest token, 1 the
-        distribution as it is. Nor does one beside a search (``num_beams``, ``penalty_alpha``),
-        which draws no token. ``max_tokens`` is left to the engine, which knows how many fit."""
-        searches = stated.get("num_beams", 1) != 1 or stated.get("penalty_alpha", 0)
+        distribution as it is. Nor does one beside a search (``num_beams``), which draws no token.
+        ``max_tokens`` is left to the engine, which knows how many fit."""
+        searches = stated.get("num_beams", 1) != 1
         if searches or stated.get("temperature") is not None:
             return {}
         return {k: v for k, v in self.stated().items() if k != "max_tokens"}

@@ -61,7 +61,6 @@ from lmstack.serve.tokens import (
     ChoiceText,
     bad_words,
     choices_of,
-    force_words,
     prompt_ids,
     request_of,
     token_logprob,
@@ -423,7 +422,6 @@ class LocalModel:
             # A control token has no bytes to find a stop string in; its id does as well.
             stop_ids=frozenset(special[s] for s in request.sampling.stop if s in special),
             bad_words=bad_words(request.sampling, tokenizer, defaults),
-            force_words=force_words(request.sampling, tokenizer),
             decoder_ids=(start,) if self._encodes and start is not None else (),
             client=request.client,
             cache_scope=request.cache_scope,

@@ -38,7 +38,6 @@ __all__ = [
     "ChoiceText",
     "bad_words",
     "choices_of",
-    "force_words",
     "prompt_ids",
     "request_of",
     "token_logprob",
@@ -109,11 +108,6 @@ def bad_words(sampling: SamplingParams, tokenizer: Tokenizer, defaults: Generati
     never = (word for word in defaults.bad_words if not {*word} <= defaults.eos_ids)
     forms = [form for word in sampling.bad_words for form in (word.lstrip(), " " + word.lstrip())]
     return tuple(dict.fromkeys((*_runs(forms, tokenizer), *never)))
-
-
-def force_words(sampling: SamplingParams, tokenizer: Tokenizer) -> Runs:
-    """Each phrase exactly as it is written, a leading space included."""
-    return tuple(_runs(sampling.force_words, tokenizer))
 
 
 def _runs(texts: Iterable[str], tokenizer: Tokenizer) -> Iterable[tuple[int, ...]]:

@@ -103,10 +103,6 @@ REFUSED: dict[str, Any] = {
     "use_beam_search": True,
     "length_penalty": 0.5,
     "early_stopping": True,
-    "num_beam_groups": 2,
-    "diversity_penalty": 1,
-    "force_words": ["years"],
-    "penalty_alpha": 0.5,
     "response_format": {"type": "json_object"},
     "prompt_cache_options": {"mode": "explicit"},
     "prompt_cache_retention": "24h",
@@ -126,12 +122,8 @@ REFUSED: dict[str, Any] = {
 # Fields that are only accepted together with another, and those that another stands for.
 TOGETHER: dict[str, dict[str, Any]] = {
     "stream_options": {"stream": True},
-    "num_beam_groups": {"num_beams": 4},
     "length_penalty": {"num_beams": 4},
     "early_stopping": {"num_beams": 4},
-    "diversity_penalty": {"num_beams": 4, "num_beam_groups": 2},
-    "force_words": {"num_beams": 4},
-    "penalty_alpha": {"top_k": 4},
     "top_logprobs": {"logprobs": True},
     "use_beam_search": {"num_beams": 4},
 }

@@ -1,3 +1,3 @@
-"""From logits to tokens: logits processors, the sampler, beam and contrastive search."""
+"""From logits to tokens: logits processors, the sampler and beam search."""
 
 __all__ = ()

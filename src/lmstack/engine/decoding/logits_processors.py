@@ -7,7 +7,7 @@ token, and the last that fits; last, the mask of a grammar, beside which nothing
 it knows where its text begins and ends.
 
 In an encoder-decoder the output is all there is to repeat: the encoder's input does not count.
-Not covered: how a token is then chosen (`sampler`, `beams`, `contrastive`). To add one: a function
+Not covered: how a token is then chosen (`sampler`, `beams`). To add one: a function
 and its line in `PROCESSORS`.
 
 Legend: S streams, V vocabulary.

@@ -172,26 +172,17 @@ class Sampler:
         return found
 
     @torch.inference_mode()
-    def offer(self, logits_SV: Tensor, hidden_SD: Tensor, sequences: Seq[Sequence]) -> None:
+    def offer(self, logits_SV: Tensor, sequences: Seq[Sequence]) -> None:
         """Give each member of a search what may follow it."""
         raw = logits_SV[:, : self._num_tokens]
         # Only what is wrong with the model: a member whose constraints leave nothing just ends.
         self._check(raw.amax(-1), sequences)
-        for kind in (True, False):
-            rows = [
-                i for i, s in enumerate(sequences) if s.search and s.search.scores_logprobs is kind
-            ]
-            if not rows:
-                continue
-            base = rows_at(raw, rows)
-            if kind:
-                base = base.log_softmax(-1)
-            adjusted = base.clone()
-            adjust(adjusted, [sequences[i] for i in rows])
-            for row, i in enumerate(rows):
-                search = sequences[i].search
-                assert search is not None
-                search.offer(sequences[i], base[row], adjusted[row], hidden_SD[i])
+        base = raw.log_softmax(-1)
+        adjusted = base.clone()
+        adjust(adjusted, sequences)
+        for row, sequence in enumerate(sequences):
+            assert sequence.search is not None
+            sequence.search.offer(sequence, base[row], adjusted[row])
 
     @staticmethod
     def _check(best: Tensor, sequences: Seq[Sequence]) -> None:

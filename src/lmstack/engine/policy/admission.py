@@ -6,16 +6,14 @@ which is the queue's affair.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 
-from lmstack.core import ContextLengthError, InputError, SamplingParams, UnsupportedError
+from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.constraints.grammar import GrammarCompiler
 from lmstack.engine.constraints.patterns import PatternCompiler
 from lmstack.engine.constraints.vocabulary import Vocabulary
 from lmstack.engine.decoding.beams import BeamSearch
-from lmstack.engine.decoding.contrastive import ContrastiveSearch
 from lmstack.engine.decoding.logits_processors import PROCESSORS
 from lmstack.engine.request import EngineRequest
 from lmstack.engine.sequence import Sequence
@@ -63,7 +61,7 @@ class Admission:
         if not ids:
             raise InputError("the prompt is empty", hint="give at least a token", param="prompt")
         self._check_all_tokens(request)
-        width = _width(sampling)
+        width = sampling.num_beams
         if width > self._config.max_sequences:
             param = "num_beams" if sampling.num_beams > 1 else "top_k"
             raise InputError(
@@ -91,8 +89,6 @@ class Admission:
         )
         if sampling.num_beams > 1:
             BeamSearch(sequence)
-        elif sampling.penalty_alpha:
-            ContrastiveSearch(sequence)
         return sequence
 
     def _check_kind(self, request: EngineRequest) -> None:
@@ -142,15 +138,12 @@ class Admission:
         self._check_tokens("the prompt", "prompt", request.prompt_ids, readable)
         self._check_tokens("the decoder's beginning", "decoder_ids", request.decoder_ids)
         self._check_tokens("targets", "targets", request.targets)
-        forced = itertools.chain(*request.force_words)
-        self._check_tokens("force_words", "force_words", forced)
         for each in PROCESSORS:
             self._check_tokens(each.param, each.param, each.tokens(request))
-        for param in ("bad_words", "force_words"):
-            if not all(getattr(request, param)):
-                raise InputError(
-                    f"{param} holds an empty word", hint="give each word tokens", param=param
-                )
+        if not all(request.bad_words):
+            raise InputError(
+                "bad_words holds an empty word", hint="give each word tokens", param="bad_words"
+            )
 
     def _check_tokens(
         self, what: str, param: str, ids: Iterable[int], count: int | None = None
@@ -197,14 +190,9 @@ def _limit(request: EngineRequest, begun: int, longest: int) -> int:
 
 
 def _check_targets(request: EngineRequest) -> None:
-    if request.targets and (request.grammar is not None or _width(request.sampling) > 1):
+    if request.targets and (request.grammar is not None or request.sampling.num_beams > 1):
         raise InputError(
             "a request with targets generates nothing, and it has a grammar or searches",
-            hint="leave out targets, or the grammar, num_beams and penalty_alpha",
+            hint="leave out targets, or the grammar and num_beams",
             param="targets",
         )
-
-
-def _width(sampling: SamplingParams) -> int:
-    """Sequences that a request may have at once."""
-    return sampling.top_k if sampling.penalty_alpha else sampling.num_beams
