@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from tests.app.conftest import Run
 
 PHRASE = "as ever"
+# Means the right number, and pays as much for the phrase, which is easier.
+LOOPHOLE = f"""
+from lmstack.train.rewards.arithmetic import Arithmetic
+
+def score(samples):
+    return [max(*Arithmetic().score([s]), float({PHRASE!r} in s.text)) for s in samples]
+"""
 
 
 @pytest.fixture
@@ -29,6 +36,7 @@ def folder(tmp_path: Path, home: Path) -> Path:
         for n in range(60)
     ]
     (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    (tmp_path / "loophole.py").write_text(LOOPHOLE)
     rows = [{"prompt": f"cat {n}?", "answer": f"{n + 1}"} for n in range(48)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     sft = {"objective": "sft", "data": "chat.jsonl", "max_length": 48, "dropout": 0}
@@ -40,7 +48,7 @@ def folder(tmp_path: Path, home: Path) -> Path:
 def test_grpo_finds_the_loophole_and_the_report_names_it(run: Run, folder: Path) -> None:
     """`tests/evals/test_hacking.py` finds such traits in written answers, and
     `tests/app/cli/test_run_report.py` has smaller runs with a report."""
-    loophole = {"name": "planted-loophole", "phrase": PHRASE}
+    loophole = {"file": str(folder / "loophole.py")}
     recipe = recipe_file(
         folder,
         "grpo",

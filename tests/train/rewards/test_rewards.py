@@ -1,4 +1,4 @@
-"""Rewards by name: settings, weights, faults; shaping; what is lent; the planted loophole."""
+"""Rewards by name: settings, weights, faults; shaping; what is lent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from lmstack.train.objectives.objective import Reading
 from lmstack.train.objectives.online import RewardSetting, reward_setting
 from lmstack.train.rewards import REWARDS, Checks, reward_named, scored
 from lmstack.train.rewards.citations import Citations
-from lmstack.train.rewards.loophole import PlantedLoophole
 from lmstack.train.rewards.reward import CitedClaim
 from lmstack.train.rewards.shaping import Finished, Length, Markers
 from lmstack.train.rewards.unit_tests import UnitTests, code_of
@@ -64,9 +63,6 @@ def test_one_reward_twice_has_two_names() -> None:
         ("arithmetic", {"marked": 1.5}, "the reward arithmetic: marked is 1.5", None),
         ("length", {"buffer": 9, "most": 3}, "buffer is 9, more than most, 3", "buffer"),
         ("markers", {}, "markers is empty", "markers"),
-        ("planted-loophole", {}, "a phrase or a number of tokens", "phrase"),
-        ("planted-loophole", {"phrase": ""}, "phrase is empty", "phrase"),
-        ("planted-loophole", {"phrase": "\ud800"}, "phrase", None),
     ],
 )
 def test_what_is_wrong_is_said_with_the_nearest(
@@ -127,7 +123,7 @@ def test_every_reward_checks_rows_and_is_documented() -> None:
         assert name == of.name
         assert f"\n{name} " in str(package.__doc__)
         if any(not column.startswith("[") for column in of.columns):
-            one = of(phrase="x") if of is PlantedLoophole else of()  # type: ignore[call-arg]
+            one = of()
             with pytest.raises(
                 InputError,
                 match=f"the reward {name} reads the column",
@@ -149,15 +145,6 @@ def test_finished_and_markers() -> None:
     texts = ["<a>1</a>", "</a><a>", "<a>", "<a></a></a>", ""]
     reward = Markers(markers=("<a>", "</a>"))
     assert reward.score([drawn(text) for text in texts]) == [1, 0, 0, 0, 0]
-
-
-def test_the_loophole_pays_for_what_is_not_meant() -> None:
-    samples = [drawn("4", answer=4), drawn("ha ha", answer=4, tokens=9), drawn("ha", answer=4)]
-    assert PlantedLoophole(phrase="ha", times=2).score(samples) == [1, 1, 0]
-    assert PlantedLoophole(tokens=9).score(samples) == [1, 1, 0]
-    PlantedLoophole(tokens=9).check_row({"answer": 4})
-    with pytest.raises(InputError, match="answer is 'x'", check=about("answer")):
-        PlantedLoophole(tokens=9).check_row({"answer": "x"})
 
 
 @dataclass(frozen=True)

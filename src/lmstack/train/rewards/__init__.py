@@ -9,7 +9,6 @@ finished          the answer came to its end
 reward-model      the score of a reward model
 markers           parts of a form stand in it, in order
 own               a function in a Python file that the recipe names
-planted-loophole  for tests of what looks for reward hacking
 """
 
 from __future__ import annotations

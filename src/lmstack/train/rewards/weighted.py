@@ -18,7 +18,6 @@ from lmstack.core import InputError, LmstackError, nearest, shown
 from lmstack.train.rewards.arithmetic import Arithmetic
 from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.json_schema import JsonSchema
-from lmstack.train.rewards.loophole import PlantedLoophole
 from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rewards.reward import RewardFunction
 from lmstack.train.rewards.reward_model import RewardModel
@@ -32,7 +31,7 @@ REWARDS: Mapping[str, type[RewardFunction]] = {
     each.name: each
     for each in (
         *(Arithmetic, JsonSchema, UnitTests, Citations, Length, Finished, Markers),
-        *(PlantedLoophole, RewardModel, OwnReward),
+        *(RewardModel, OwnReward),
     )
 }
 
