@@ -33,7 +33,7 @@ from lmstack.registry import Store
 
 SMALL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
 GATE = str(Path(__file__).parents[1] / "recipes/gates/laptop.yaml")
-PROMOTE = ("promote", SMALL, "--to", "prod", "--gate", GATE, "--fetch")
+PROMOTE = ("release", "promote", SMALL, "--to", "prod", "--gate", GATE, "--fetch")
 QUESTIONS = {
     "better": ("eval", "compare", SMALL, SMALL, "--weights", "int8", "--fetch"),
     "first": (*PROMOTE, "--first"),

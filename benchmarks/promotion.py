@@ -1,4 +1,4 @@
-"""Each verdict of the gate as `lmstack promote` prints it, on a real model and a real benchmark.
+"""Each verdict of the gate as `lmstack release promote` prints it, on a real model and benchmark.
 
     python benchmarks/promotion.py            the transcript of docs/evaluation.md
 
@@ -80,14 +80,14 @@ def main() -> None:
         damaged(home / "models" / MODEL, folder / "damaged")
     os.environ["LMSTACK_HOME"] = str(home)
     os.chdir(folder)
-    shown("promote", MODEL, "--to", "prod", "--gate", "gate.yaml", "--first")
+    shown("release", "promote", MODEL, "--to", "prod", "--gate", "gate.yaml", "--first")
     words = ("--weights", "int8", "--to", "prod", "--gate")
-    shown("promote", MODEL, *words, "strict.yaml", "--new-rules")
-    shown("promote", "./damaged", *words, "bar.yaml", "--new-rules")
-    shown("promote", MODEL, *words, "gate.yaml")
-    shown("aliases")
-    shown("rollback", "prod")
-    shown("aliases", "prod")
+    shown("release", "promote", MODEL, *words, "strict.yaml", "--new-rules")
+    shown("release", "promote", "./damaged", *words, "bar.yaml", "--new-rules")
+    shown("release", "promote", MODEL, *words, "gate.yaml")
+    shown("release", "list")
+    shown("release", "rollback", "prod")
+    shown("release", "list", "prod")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`lmstack quantize` of the models by name, as typed: size, cost in quality, processor time.
+"""`lmstack model quantize` of the models by name, as typed: size, cost in quality, processor time.
 
     python benchmarks/quantize_models.py        about ten minutes on two quiet cores
 

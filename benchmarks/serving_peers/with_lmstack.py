@@ -186,7 +186,7 @@ def embed(name: str, job: Job) -> dict[str, Any]:
 
 
 def bandwidth(job: Job) -> dict[str, Any]:
-    """As `lmstack bench machine` measures it: what all cores read from memory together."""
+    """As `lmstack doctor machine` measures it: what all cores read from memory together."""
     from lmstack.app.inspect.machine import measure
 
     machine = measure(seconds=job["bandwidth"]["seconds"])

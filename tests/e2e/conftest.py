@@ -24,7 +24,7 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def lmstack(surroundings: dict[str, str], tmp_path: Path) -> Process:
-    """``lmstack("models", "--json")`` as a process of its own; ``shell`` redirects its streams."""
+    """``lmstack("model", "list", "--json")`` as a process; ``shell`` redirects its streams."""
 
     def call(
         *arguments: str, shell: str = "", **variables: str

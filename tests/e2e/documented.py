@@ -30,7 +30,7 @@ SHOWN_FILE = re.compile(
     r"```(?:markdown|yaml|json)\n(.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
-EXAMPLE = re.compile(r"^#{3,4} (.+?)$|^Example\n((?:  .*\n)+)", re.M)
+EXAMPLE = re.compile(r"^#{3,5} (.+?)$|^Example\n((?:  .*\n)+)", re.M)
 # A file that a command of a page makes: ``cat > FILE <<'EOF'``, to the line EOF.
 MADE = re.compile(r"cat > (\S+) <<'EOF'\n(.*\n)EOF", re.DOTALL)
 NAME_ALONE = re.compile(r"lmstack( [a-z][a-z-]*)*")

@@ -125,7 +125,7 @@ class Newcomer:
             self.run(FIRST_RUN)
             text = text.replace(RUN, self._listed("lmstack agent show")[0]["id"])
         elif RELEASE.search(text):
-            events = self._listed("lmstack aliases prod")
+            events = self._listed("lmstack release list prod")
             digests = [each["release"]["digest"] for each in events]
             content, _, form = next(each for each in digests if each != digests[-1]).partition("+")
             text = RELEASE.sub(rf"\g<1>{content.removeprefix('sha256:')[:7]}+{form}", text)

@@ -66,7 +66,7 @@ NOT_RUN = {
 # Commands whose placeholder names nothing: they end with an error that says so.
 REFUSED = {"lmstack pull hf:org/name@revision": "error:"}
 # From the line that begins so, an output tells of the machine: lines are compared by first words.
-MACHINE = {"lmstack plan": "Speed, at most, on"}
+MACHINE = {"lmstack doctor plan": "Speed, at most, on"}
 # What readers of any page have done before: indexes and an audit log are there.
 FIRST = (
     "lmstack index add --index notes.idx ~/notes",
@@ -81,7 +81,7 @@ FIRST = (
 ALIGNING = (
     *(f"docs/{name}.md" for name in ("alignment", "best-of", "comparing", "constitutional")),
     *("docs/rewards.md", "docs/training-data.md", "docs/objectives/"),
-    *(f"docs/cli.md: lmstack {name}" for name in ("compare", "data", "train")),
+    *(f"docs/cli.md: lmstack {name}" for name in ("eval answers", "data", "train")),
 )
 # Pages whose files readers of a part of the help have.
 FILES_OF = {
@@ -91,14 +91,14 @@ FILES_OF = {
 }
 # What readers of a part of the help have done before.
 PROMOTED = (
-    "lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --fetch --first",
-    "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml",
+    "lmstack release promote smollm2-135m-instruct --to prod --gate gate.yaml --fetch --first",
+    "lmstack release promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml",
 )
 BEFORE = {
     "docs/cli.md: lmstack up": PROMOTED,
-    "docs/cli.md: lmstack promote": ("lmstack eval fetch hellaswag",),
-    "docs/cli.md: lmstack rollback": PROMOTED,
-    "docs/cli.md: lmstack aliases": PROMOTED,
+    "docs/cli.md: lmstack release promote": ("lmstack eval fetch hellaswag",),
+    "docs/cli.md: lmstack release rollback": PROMOTED,
+    "docs/cli.md: lmstack release list": PROMOTED,
 }
 # And what readers of docs/alignment.md have said of two answers.
 JUDGED = """
@@ -111,7 +111,7 @@ def post(path, body):
         answer.read()
         return answer.headers["X-Request-Id"]
 
-for question in ("What does lmstack quantize do?", "Which processors have native ops?"):
+for question in ("What does lmstack model quantize do?", "Which processors have native ops?"):
     asked = post("/api/ask", {"question": question})
     said = {"verdict": "helpful", "edit": "It says so in the documents [1].", "consent": True}
     post("/api/feedback", {"request_id": asked, **said})

@@ -31,7 +31,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_user_without_a_home_is_told_to_set_one(
     nobody: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["models"]) == 1
+    assert main(["model", "list"]) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first == "error: no home folder is known for ~ in ~/.local/share"
     assert "set LMSTACK_HOME" in second
@@ -41,7 +41,7 @@ def test_a_fault_of_ours_is_told_even_where_no_report_can_be_written(
     nobody: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "models", lambda: 1 / 0)
-    assert main(["models"]) == 70
+    assert main(["model", "list"]) == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
@@ -49,7 +49,7 @@ def test_the_home_of_an_unknown_user_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LMSTACK_HOME", "~no-such-user/store")
-    assert main(["models"]) == 1
+    assert main(["model", "list"]) == 1
     assert "~no-such-user" in capsys.readouterr().err
 
 
@@ -100,6 +100,6 @@ def test_the_note_of_ctrl_c_cannot_drive_the_terminal(
 
 def test_a_store_that_is_a_file_is_an_error_in_two_lines(lmstack: Process, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    ran = lmstack("models", LMSTACK_HOME=str(tmp_path / "file"))
+    ran = lmstack("model", "list", LMSTACK_HOME=str(tmp_path / "file"))
     assert ran.returncode == 1
     assert "a file is in the way" in ran.stderr.splitlines()[1]

@@ -58,8 +58,8 @@ WEIGHTS = {
 def refused(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What `inspect` and `pull` say, which is the same; and Python raises nothing else."""
     said = []
-    for command in ("inspect", "pull"):
-        assert main([command, str(path)]) == 1
+    for command in (("model", "inspect"), ("pull",)):
+        assert main([*command, str(path)]) == 1
         error = capsys.readouterr().err.splitlines()
         first, second = error[-2:]
         assert first.startswith("error: ")
@@ -133,9 +133,9 @@ def test_a_broken_card_in_the_store_is_told_by_every_command(
 ) -> None:
     (home / "models" / "m").mkdir(parents=True)
     (home / "models" / "m" / "card.json").write_text(card)
-    assert main(["inspect", "m"]) == 1
+    assert main(["model", "inspect", "m"]) == 1
     assert reason in capsys.readouterr().err
-    assert main(["models"]) == 0
+    assert main(["model", "list"]) == 0
     assert f"cannot be used: m: {home / 'models' / 'm' / 'card.json'}" in capsys.readouterr().err
-    assert main(["models", "rm", "m"]) == 0
+    assert main(["model", "rm", "m"]) == 0
     assert not (home / "models" / "m").exists()

@@ -2,7 +2,7 @@
 
 Each form is computed as an engine computes it, by whatever `open_executor` gives. What it is
 compared with is the same file in float32, on the reference ops. Addresses of two centuries, so
-that a limit does not hang on one text; none of them is the one that `lmstack quantize` measures.
+that a limit does not hang on one text; none is the one that `lmstack model quantize` measures.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ def test_a_path_that_is_not_quoted_is_found(sample: Any) -> None:
 def test_an_option_that_is_not_there_is_found(
     sample: Any, root: Any, text: str, wrong: set[str]
 ) -> None:
-    hints = list(hints_of(sample(f"f({text.replace('lmstack rm', 'lmstack models rm')})")))
+    hints = list(hints_of(sample(f"f({text.replace('lmstack rm', 'lmstack model rm')})")))
     assert [wrong_options(hint, root) for hint in hints] == [wrong]
 
 

@@ -123,7 +123,7 @@ class Alias:
             )
         raise NotFoundError(
             f"{self.name} never stood for {shown(digest)}",
-            hint=f"it stood for {known}; lmstack promote is the way to another",
+            hint=f"it stood for {known}; lmstack release promote is the way to another",
         )
 
     def verdict_of(self, release: Release) -> GateVerdict:
@@ -137,7 +137,7 @@ class Alias:
                 return verdict
         raise IntegrityError(
             f"{self.name} has no passing verdict on {release.short}",
-            hint=f"lmstack promote {release.model} --to {self.name} --gate FILE",
+            hint=f"lmstack release promote {release.model} --to {self.name} --gate FILE",
         )
 
     def verdicts(self) -> list[GateVerdict]:
@@ -180,7 +180,7 @@ class Aliases:
                 f"there is no alias {shown(name)}",
                 hint=f"did you mean {guess}?"
                 if guess
-                else f"lmstack promote MODEL --to {name if _NAME.match(name) else 'prod'}"
+                else f"lmstack release promote MODEL --to {name if _NAME.match(name) else 'prod'}"
                 " --gate FILE",
             )
         return self._read(name)[0]
@@ -267,12 +267,12 @@ class Aliases:
         if not others:
             return InputError(
                 f"{alias.name} has stood for one release alone",
-                hint="lmstack promote MODEL is the way to another",
+                hint="lmstack release promote MODEL is the way to another",
             )
         return InputError(
             f"{alias.name} has stood for nothing before that was not rolled back from since",
             hint="to serve one of them all the same, name it:"
-            f" lmstack rollback {alias.name} --to {' or '.join(others)}",
+            f" lmstack release rollback {alias.name} --to {' or '.join(others)}",
         )
 
     def _path(self, name: str) -> Path:

@@ -223,7 +223,7 @@ class ModelFolder:
 
     def _damaged(self, message: str) -> IntegrityError:
         return IntegrityError(
-            message, hint=f"lmstack models rm {self.name}, then lmstack pull {self.name}"
+            message, hint=f"lmstack model rm {self.name}, then lmstack pull {self.name}"
         )
 
 

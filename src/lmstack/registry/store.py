@@ -137,7 +137,7 @@ class Store:
             if is_taken and not (inside and (entry / ADAPTER_CONFIG).is_file()):
                 raise InputError(
                     f"{ref} is there already",
-                    hint=f"lmstack models rm {ref}" if inside else "remove it, or name another",
+                    hint=f"lmstack model rm {ref}" if inside else "remove it, or name another",
                 )
             if entry.is_dir() and not is_taken:
                 entry.rmdir()
@@ -240,14 +240,14 @@ class Store:
         parsed = parse_ref(ref)
         if isinstance(parsed, PathRef):
             raise InputError(
-                f"{parsed.path} is not in the store", hint="give a name of `lmstack models`"
+                f"{parsed.path} is not in the store", hint="give a name of `lmstack model list`"
             )
         entry = self._entry(parsed.name)
         with locked(self.root / "locks" / f"{parsed.name}.lock"):
             if not entry.exists():
                 raise NotFoundError(
                     f"the model {shown(str(ref))} is not in the store",
-                    hint="lmstack models lists those that are",
+                    hint="lmstack model lists those that are",
                 )
             found = self._present(parsed.name)
             self._discard(entry)
@@ -266,7 +266,7 @@ class Store:
 
     def _fitting(self, found: ModelFolder, ref: Ref) -> ModelFolder:
         """``found``, unless the entry with the name of ``ref`` is another model."""
-        again = f"lmstack models rm {ref.name}, then pull again"
+        again = f"lmstack model rm {ref.name}, then pull again"
         if isinstance(ref, NameRef) and not found.digest.startswith(f"sha256:{ref.digest}"):
             raise IntegrityError(
                 f"{ref.name} in the store is {found.digest[:19]}, not sha256:{ref.digest[:12]}",

@@ -71,17 +71,17 @@ class GateVerdict:
         if self.alias != alias:
             raise IntegrityError(
                 f"{what} is for the alias {self.alias}, not for {alias}",
-                hint=f"lmstack promote {release.model} --to {alias} --gate FILE",
+                hint=f"lmstack release promote {release.model} --to {alias} --gate FILE",
             )
         if self.release.digest != release.digest:
             raise IntegrityError(
                 f"{what} is of {self.release.short}, not of {release.short}",
-                hint=f"lmstack promote {release.model} --to {alias} --gate FILE",
+                hint=f"lmstack release promote {release.model} --to {alias} --gate FILE",
             )
         if self.release != release:
             raise IntegrityError(
                 f"{what} is of {self.release.title}, not of {release.title}",
-                hint=f"lmstack promote {release.model} --to {alias} --gate FILE",
+                hint=f"lmstack release promote {release.model} --to {alias} --gate FILE",
             )
         if not self.passed:
             raise IntegrityError(

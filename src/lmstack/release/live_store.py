@@ -217,7 +217,7 @@ class LiveStore:
                 connection.execute(f"PRAGMA max_page_count = {self._max_bytes // size}")
                 yield connection
         except (sqlite3.Error, OSError) as error:
-            kept = "`lmstack eval live --clear` forgets a comparison"
+            kept = "`lmstack release traffic --clear` forgets a comparison"
             raise sqlite_error(error, self.path, "comparisons of versions", kept=kept) from error
 
     def _check(self, connection: sqlite3.Connection) -> None:

@@ -174,7 +174,7 @@ def _news(release: Release, index: Index) -> str:
 
 
 def _again(release: Release) -> str:
-    words = ["lmstack", "promote", release.model, "--weights", release.weights]
+    words = ["lmstack", "release", "promote", release.model, "--weights", release.weights]
     for option in ("adapter", "prompt", "docs"):
         if place := getattr(release, option):
             words += [f"--{option}", place]

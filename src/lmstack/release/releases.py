@@ -85,7 +85,7 @@ def released(name: str | None) -> Release | None:
         last = alias.events[-1]
         raise IntegrityError(
             f"{alias_name} stands for nothing yet: the gate has {last.kind} {last.release.short}",
-            hint=f"lmstack promote MODEL --to {alias_name} --gate FILE",
+            hint=f"lmstack release promote MODEL --to {alias_name} --gate FILE",
             param="model",
         )
     try:
@@ -159,7 +159,7 @@ def rolled_back(name: str, digest: str | None = None) -> tuple[Release, Release]
 
 
 def _what_to_do(hint: str | None, alias: str) -> str:
-    other = f"lmstack rollback {alias} goes to the release before"
+    other = f"lmstack release rollback {alias} goes to the release before"
     return f"{hint}; {other}" if hint else other
 
 

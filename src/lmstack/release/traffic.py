@@ -113,7 +113,7 @@ class Traffic:
             canary.stop(f"since {when}: {reason}")
             self._note(
                 f"the canary is not asked: it was stopped at {when}, because {reason};"
-                " `lmstack eval live --clear` lets it begin again"
+                " `lmstack release traffic --clear` lets it begin again"
             )
             return canary
 

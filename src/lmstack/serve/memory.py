@@ -2,7 +2,7 @@
 torch.
 
 Covers weights, by the least that a form of them takes: what is refused would not run. Does not
-cover the KV cache and users (`lmstack plan`).
+cover the KV cache and users (`lmstack doctor plan`).
 """
 
 from __future__ import annotations

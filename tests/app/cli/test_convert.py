@@ -1,4 +1,4 @@
-"""`lmstack convert`: there and back, and what it refuses."""
+"""`lmstack model convert`: there and back, and what it refuses."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def folder(tmp_path):
 
 def test_a_folder_becomes_a_file_that_becomes_a_folder(run, folder, tmp_path):
     file, back = tmp_path / "m.gguf", tmp_path / "back"
-    made = run("convert", str(folder), "--to", "gguf", "--out", str(file), "--quantize", "f32")
+    made = run(
+        "model", "convert", str(folder), "--to", "gguf", "--out", str(file), "--quantize", "f32"
+    )
     assert made.code == 0, made.err
-    again = run("convert", str(file), "--to", "hf", "--out", str(back), "--json")
+    again = run("model", "convert", str(file), "--to", "hf", "--out", str(back), "--json")
     assert again.code == 0, again.err
     assert again.json["format"] == "hf"
     model = transformers.AutoModelForCausalLM.from_pretrained(back)
@@ -51,7 +53,7 @@ def test_a_folder_becomes_a_file_that_becomes_a_folder(run, folder, tmp_path):
 
 def test_matrices_are_8_bits_wide_unless_asked(run, folder, tmp_path):
     file = tmp_path / "m.gguf"
-    made = run("convert", str(folder), "--to", "gguf", "--out", str(file), "--json")
+    made = run("model", "convert", str(folder), "--to", "gguf", "--out", str(file), "--json")
     assert made.json == {
         "path": str(file), "format": "gguf", "kind": "q8_0", "size": file.stat().st_size,
     }  # fmt: skip
@@ -62,7 +64,15 @@ def test_matrices_are_8_bits_wide_unless_asked(run, folder, tmp_path):
 
 def test_weights_of_a_folder_may_be_narrow(run, folder, tmp_path):
     made = run(
-        "convert", str(folder), "--to", "hf", "--out", str(tmp_path / "out"), "--dtype", "bfloat16"
+        "model",
+        "convert",
+        str(folder),
+        "--to",
+        "hf",
+        "--out",
+        str(tmp_path / "out"),
+        "--dtype",
+        "bfloat16",
     )
     assert made.code == 0, made.err
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -80,7 +90,7 @@ def test_weights_of_a_folder_may_be_narrow(run, folder, tmp_path):
     ],
 )
 def test_options_that_do_not_fit_are_refused(run, folder, tmp_path, options, message):
-    made = run("convert", str(folder), "--out", str(tmp_path / "out"), *options)
+    made = run("model", "convert", str(folder), "--out", str(tmp_path / "out"), *options)
     assert made.code != 0
     assert message in made.err
     assert not (tmp_path / "out").exists()
@@ -90,7 +100,7 @@ def test_options_that_do_not_fit_are_refused(run, folder, tmp_path, options, mes
 def test_nothing_is_written_over(run, folder, tmp_path, to):
     target = tmp_path / "there"
     target.write_text("mine")
-    made = run("convert", str(folder), "--to", to, "--out", str(target))
+    made = run("model", "convert", str(folder), "--to", to, "--out", str(target))
     assert made.code == 1
     assert "is there already" in made.err
     assert target.read_text() == "mine"
@@ -99,7 +109,7 @@ def test_nothing_is_written_over(run, folder, tmp_path, to):
 def test_what_llama_cpp_has_no_place_for_says_so(run, folder, tmp_path):
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"silu"', '"relu"'))
-    made = run("convert", str(folder), "--to", "gguf", "--out", str(tmp_path / "m.gguf"))
+    made = run("model", "convert", str(folder), "--to", "gguf", "--out", str(tmp_path / "m.gguf"))
     assert made.code == 1
     assert "no architecture of GGUF" in made.err
     assert "--to hf" in made.err

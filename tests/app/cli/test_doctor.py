@@ -1,5 +1,5 @@
 """`lmstack doctor`: what it reports, what it never prints, and when it exits 1; and the same of
-`lmstack doctor MODEL`."""
+`lmstack doctor template MODEL`."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_a_missing_default_model_names_the_command_that_brings_it() -> None:
 
 def test_a_broken_default_model_is_reported_once_with_both_commands() -> None:
     found = store_checks(list, lambda: [broken("m")], {"m": "answers"})
-    assert [check.fix for check in found] == ["lmstack models rm m && lmstack pull m"]
+    assert [check.fix for check in found] == ["lmstack model rm m && lmstack pull m"]
     assert found[0].status == "fail"
 
 
 def test_a_broken_model_that_is_no_default_does_not_stop_work() -> None:
     [check] = store_checks(list, lambda: [broken("other")], {})
-    assert (check.status, check.fix) == ("warn", "lmstack models rm other")
+    assert (check.status, check.fix) == ("warn", "lmstack model rm other")
 
 
 def test_an_unreadable_store_is_a_finding_and_not_an_error() -> None:
@@ -153,7 +153,7 @@ def chat_folder(tmp_path: Path) -> Path:
 
 
 def test_a_model_without_a_fault_is_all_right(run: Run, chat_folder: Path) -> None:
-    ran = run("doctor", str(chat_folder), "--json")
+    ran = run("doctor", "template", str(chat_folder), "--json")
     assert (ran.code, ran.json["ok"]) == (0, True)
     assert {f["severity"] for f in ran.json["findings"]} == {"ok", "note"}
 
@@ -162,7 +162,7 @@ def test_a_fault_of_the_template_is_shown_with_its_value_and_stops_with_1(
     run: Run, chat_folder: Path
 ) -> None:
     (chat_folder / "chat_template.jinja").write_text(TEMPLATE.replace("<|im_end|>", "<|pad|>"))
-    ran = run("doctor", str(chat_folder))
+    ran = run("doctor", "template", str(chat_folder))
     assert ran.code == 1
     lines = ran.out.splitlines()
     [at] = [n for n, line in enumerate(lines) if line.startswith("fail   end of turn")]
@@ -171,7 +171,7 @@ def test_a_fault_of_the_template_is_shown_with_its_value_and_stops_with_1(
     assert "<|im_end|>" in shown.partition("seen: ")[0]
     assert "seen: '<|pad|>" in shown
     assert "mend: add the token that ends a turn to eos_token_id" in shown
-    found = run("doctor", str(chat_folder), "--json")
+    found = run("doctor", "template", str(chat_folder), "--json")
     assert (found.code, found.json["ok"]) == (1, False)
 
 
@@ -181,7 +181,7 @@ def test_the_template_that_another_program_would_read_is_compared(
     config = json.loads((chat_folder / "tokenizer_config.json").read_text())
     config["chat_template"] = "other"
     (chat_folder / "tokenizer_config.json").write_text(json.dumps(config))
-    ran = run("doctor", str(chat_folder))
+    ran = run("doctor", "template", str(chat_folder))
     assert ran.code == 0
     assert "warn   template" in ran.out
 
@@ -189,8 +189,9 @@ def test_the_template_that_another_program_would_read_is_compared(
 @pytest.mark.parametrize(
     ("typed", "code", "named"),
     [
-        (["doctor", "no-such-model"], 1, "no-such-model"),
-        (["doctor", "m", "--network"], 2, "both MODEL and --network"),
+        (["doctor", "template", "no-such-model"], 1, "no-such-model"),
+        (["doctor", "no-such-model"], 2, "has no command 'no-such-model'"),
+        (["doctor", "template"], 2, "MODEL"),
     ],
 )
 def test_what_cannot_be_examined_is_said(run: Run, typed: list[str], code: int, named: str) -> None:
@@ -202,7 +203,7 @@ def test_a_template_that_cannot_be_read_is_an_error_with_a_way_out(
     run: Run, chat_folder: Path
 ) -> None:
     (chat_folder / "chat_template.jinja").write_text("{% if %}")
-    ran = run("doctor", str(chat_folder))
+    ran = run("doctor", "template", str(chat_folder))
     assert ran.code == 1
     assert ran.err.splitlines()[0].startswith("error: the chat template does not compile")
 

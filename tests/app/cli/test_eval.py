@@ -106,15 +106,15 @@ def test_a_model_of_the_store_has_its_results_in_its_card(run: Run, folder: Path
     [first] = run(*words, "--limit", "9").json
     assert (first["asked"], first["dataset"]["samples"], first["failed"]) == (9, 40, 0)
     [ran] = run(*words).json
-    found = run("inspect", "one-made", "--json").json
+    found = run("model", "inspect", "one-made", "--json").json
     assert found["digest"] == pulled["digest"]
     part, whole = found["evaluation"]["tasks"]
     assert (part["samples"], part["partial"]) == (9, True)
     assert (whole["value"], whole["partial"]) == (ran["figures"]["acc"]["value"], False)
-    shown = run("inspect", "one-made").out
+    shown = run("model", "inspect", "one-made").out
     assert "the first 9 of 40 samples" in shown
     assert "40 samples" in shown.replace("the first 9 of 40 samples", "")
-    assert "numbers" in run("models").out
+    assert "numbers" in run("model", "list").out
 
 
 def test_a_gate_passes_nothing_that_it_lacks(run: Run, folder: Path) -> None:

@@ -60,7 +60,7 @@ def test_lmstack_alone_lists_the_sections_in_the_order_of_the_work(run: Run) -> 
     ran = run()
     assert ran.code == 0
     found = [line for line in ran.out.splitlines() if re.fullmatch(r"[A-Z]\w+", line)]
-    assert found == ["Ask", "Serve", "Models", "Data", "Train", "Evaluate", "Operate", "Options"]
+    assert found == ["Documents", "Models", "Serve", "Train", "Evaluate", "Operate", "Options"]
 
 
 def test_every_command_that_is_registered_stands_in_the_overview(run: Run) -> None:
@@ -89,11 +89,13 @@ def test_a_mistyped_command_names_the_nearest(run: Run) -> None:
     [
         ("serve", "up"),
         ("chat", "run chat"),
-        ("list", "models"),
-        ("rm", "models rm"),
+        ("list", "model list"),
+        ("models", "model"),
+        ("promote", "release promote"),
+        ("rm", "model rm"),
         ("Serve", "up"),
         ("index ls", "index status"),
-        ("models ls", "models list"),
+        ("model ls", "model list"),
         ("serach", "search"),
         ("xyzzy", "--help"),
     ],
@@ -106,7 +108,7 @@ def test_a_command_of_another_program_names_the_one_that_does_it(
     assert ran.err.splitlines()[1] == f"try:   lmstack {meant}"
 
 
-@pytest.mark.parametrize("typed", ["", "index", "models list", "index add"])
+@pytest.mark.parametrize("typed", ["", "index", "model list", "index add"])
 def test_help_is_a_command_too(run: Run, typed: str) -> None:
     asked = run("help", *typed.split())
     assert (asked.code, asked.out) == (0, run(*typed.split(), "--help").out)
@@ -211,7 +213,7 @@ def test_a_full_disk_is_an_error_with_the_path_and_a_remedy(
     ran = run("doctor")
     assert ran.code == 1
     assert ran.err.splitlines()[0] == ("error: no space left on device (/store/model.safetensors)")
-    assert "lmstack models rm" in ran.err
+    assert "lmstack model rm" in ran.err
 
 
 @pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EACCES])

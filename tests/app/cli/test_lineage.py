@@ -1,4 +1,4 @@
-"""`lmstack inspect` on what was trained: the tree of a model, and an adapter's folder."""
+"""`lmstack model inspect` on what was trained: the tree of a model, and an adapter's folder."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def test_a_model_shows_its_own_training_and_its_bases(run: Run, recipe: Path) ->
         del again[key]
     Path("again.yaml").write_text(json.dumps(again))
     train(read_recipe("again.yaml", ["seed=3"]))
-    done = run("inspect", "second")
+    done = run("model", "inspect", "second")
     assert done.code == 0, done.err
     tree = done.out[done.out.index("Lineage") :]
     assert tree.count("data.jsonl") == 2
     assert tree.index("└─ first, sha256") < tree.index("└─ fresh weights")
-    values = run("inspect", "second", "--json").json
+    values = run("model", "inspect", "second", "--json").json
     assert values["training"]["recipe"]["seed"] == 3
     base = values["training"]["base"]
     assert base["training"]["base"] is None
-    assert base["digest"] == run("inspect", "first", "--json").json["digest"]
+    assert base["digest"] == run("model", "inspect", "first", "--json").json["digest"]
     assert values["training"]["code"].startswith("lmstack ")
 
 
@@ -79,13 +79,13 @@ def test_an_adapters_folder_shows_its_settings_and_its_lineage(run: Run, recipe:
         del settings[key]
     Path("lora.yaml").write_text(json.dumps({**settings, "lora": {"r": 2}}))
     train(read_recipe("lora.yaml"))
-    done = run("inspect", "adapter")
+    done = run("model", "inspect", "adapter")
     assert done.code == 0, done.err
     assert "lora_alpha" in done.out
     assert "└─ first, sha256" in done.out
-    values = run("inspect", "adapter", "--json").json
+    values = run("model", "inspect", "adapter", "--json").json
     assert values["training"]["base"]["name"] == "first"
     (Store().folder / "adapter/training.json").write_text("{}")
-    spoiled = run("inspect", "adapter")
+    spoiled = run("model", "inspect", "adapter")
     assert spoiled.code == 1
     assert "no lineage that lmstack wrote" in spoiled.err

@@ -55,14 +55,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_can_be_pulled_is_listed_with_size_licence_and_use(run: Run, home: Path) -> None:
-    found = {each["name"]: each for each in run("models", "--available", "--json").json}
+    found = {each["name"]: each for each in run("model", "list", "--available", "--json").json}
     assert set(found) == set(KNOWN)
     assert found["gemma3-270m"]["bytes"] == KNOWN["gemma3-270m"].download
     assert all(each["licence"] and each["about"] for each in found.values())
     assert {name for name, each in found.items() if each["default"]} == set(wiring.PURPOSES)
     assert not any(each["here"] for each in found.values())
-    lines = run("models", "list", "--available").out.splitlines()
-    assert lines == run("models", "--available").out.splitlines()
+    lines = run("model", "list", "--available").out.splitlines()
+    assert lines == run("model", "list", "--available").out.splitlines()
     [at] = [n for n, line in enumerate(lines) if line.startswith("bge-small-en-v1.5")]
     assert lines[at].split() == ["bge-small-en-v1.5", "embed", "72.5", "MB", "-", "MIT"]
     assert lines[at + 1].startswith("    sentence embeddings for search")
@@ -72,7 +72,9 @@ def test_a_model_that_is_here_is_said_to_be(run: Run, home: Path, tiny: Path) ->
     shutil.copytree(tiny, home / "models" / "albert-smiles")
     run("pull", str(tiny))
     shutil.copy(home / "models" / "tiny" / "card.json", home / "models" / "albert-smiles")
-    listed = {each["name"]: each["here"] for each in run("models", "--available", "--json").json}
+    listed = {
+        each["name"]: each["here"] for each in run("model", "list", "--available", "--json").json
+    }
     assert [name for name, here in listed.items() if here] == ["albert-smiles"]
 
 
@@ -114,17 +116,17 @@ def kept(
 
 
 def test_caches_are_shown_and_nothing_is_deleted_unasked(run: Run, kept: dict[str, Path]) -> None:
-    found = {each["path"]: each for each in run("models", "caches", "--json").json}
+    found = {each["path"]: each for each in run("model", "caches", "--json").json}
     assert set(found) == {str(path) for name, path in kept.items() if name != "of others"}
     assert found[str(kept["part"])]["bytes"] == 7_000
     unused = {name for name, path in kept.items() if found.get(str(path), {}).get("unused")}
     assert unused == {"of none", "part", "of gone"}
-    assert "of which nothing uses" in run("models", "caches").out
+    assert "of which nothing uses" in run("model", "caches").out
     assert all(path.exists() for path in kept.values())
 
 
 def test_pruning_deletes_what_nothing_uses(run: Run, kept: dict[str, Path]) -> None:
-    ran = run("models", "caches", "--prune")
+    ran = run("model", "caches", "--prune")
     assert ran.code == 0
     assert re.search(r"^deleted [\d.]+ kB of [\d.]+ kB$", ran.out, re.M)
     left = {name for name, path in kept.items() if path.exists()}
@@ -134,8 +136,8 @@ def test_pruning_deletes_what_nothing_uses(run: Run, kept: dict[str, Path]) -> N
 def test_pruning_all_leaves_models_and_the_indexes_of_folders(
     run: Run, home: Path, kept: dict[str, Path]
 ) -> None:
-    assert run("models", "caches", "--all").code == 2
-    assert run("models", "caches", "--prune", "--all").code == 0
+    assert run("model", "caches", "--all").code == 2
+    assert run("model", "caches", "--prune", "--all").code == 0
     assert {name for name, path in kept.items() if path.exists()} == {"of docs", "of others"}
     assert (home / "models" / "tiny").is_dir()
 
@@ -143,9 +145,9 @@ def test_pruning_all_leaves_models_and_the_indexes_of_folders(
 def test_a_folder_can_be_pulled_listed_and_removed(run: Run, home: Path, tiny: Path) -> None:
     [pulled] = run("pull", str(tiny), "--json").json
     assert (pulled["name"], pulled["kind"]) == ("tiny", "generate")
-    assert run("models", "--json").json == [pulled]
-    assert run("models", "rm", "tiny").code == 0
-    assert run("models", "--json").json == []
+    assert run("model", "list", "--json").json == [pulled]
+    assert run("model", "rm", "tiny").code == 0
+    assert run("model", "list", "--json").json == []
     assert tiny.exists()
 
 
@@ -234,9 +236,9 @@ def test_ctrl_c_while_pulling_says_that_the_part_is_kept(
 
 
 def test_a_model_that_is_not_there_cannot_be_removed_and_the_list_is_named(run: Run) -> None:
-    assert run("models", "rm", "nope").err.splitlines() == [
+    assert run("model", "rm", "nope").err.splitlines() == [
         "error: the model 'nope' is not in the store",
-        "try:   lmstack models lists those that are",
+        "try:   lmstack model lists those that are",
     ]
 
 
@@ -256,7 +258,7 @@ def test_a_full_disk_while_pulling_is_an_error_and_leaves_no_model(
     ran = run("pull", str(tiny))
     assert ran.code == 1
     assert "No space left" in ran.err
-    assert run("models", "--json").json == []
+    assert run("model", "list", "--json").json == []
 
 
 @pytest.mark.parametrize(
@@ -273,8 +275,8 @@ def test_a_wrong_model_file_is_an_error_that_names_it(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    for command in ("inspect", "pull"):
-        ran = run(command, str(path))
+    for command in (("model", "inspect"), ("pull",)):
+        ran = run(*command, str(path))
         assert ran.code == 1, (command, ran.err)
         assert name in ran.err, command
         assert ran.err.startswith("error: "), command
@@ -287,14 +289,14 @@ def test_a_folder_with_a_wrong_config_is_an_error(
     folder = tmp_path / "broken"
     shutil.copytree(tiny, folder)
     (folder / "config.json").write_text(broken)
-    ran = run("inspect", str(folder))
+    ran = run("model", "inspect", str(folder))
     assert ran.code == 1
     assert ran.err.startswith("error: ")
     assert str(folder) in ran.err
 
 
 def test_inspect_counts_what_the_module_has(run: Run, tiny: Path) -> None:
-    found = run("inspect", str(tiny), "--json").json
+    found = run("model", "inspect", str(tiny), "--json").json
     real = sum(p.numel() for p in Transformer(CONFIG).parameters())
     assert found["total_parameters"] == real == sum(found["parameters"].values())
     assert found["weights_bytes"]["float32"] == 4 * real
@@ -308,7 +310,7 @@ def test_inspect_reads_no_weights(run: Run, tiny: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("lmstack.model.formats.hf.FolderTensors", refuse)
     monkeypatch.setattr("lmstack.model.loading.load_module", refuse)
-    assert run("inspect", str(tiny)).code == 0
+    assert run("model", "inspect", str(tiny)).code == 0
 
 
 def test_a_model_far_larger_than_memory_can_be_inspected() -> None:
@@ -332,6 +334,6 @@ def test_a_broken_entry_is_found_by_doctor_and_removed_by_models_rm(
     (home / "models" / "tiny" / "model.safetensors").write_bytes(b"short")
     checks = {c["name"]: c for c in run("doctor", "--json").json["checks"]}
     assert checks["model tiny"]["status"] == "warn"
-    assert checks["model tiny"]["fix"] == "lmstack models rm tiny"
-    assert run("models", "rm", "tiny").code == 0
+    assert checks["model tiny"]["fix"] == "lmstack model rm tiny"
+    assert run("model", "rm", "tiny").code == 0
     assert not (home / "models" / "tiny").exists()

@@ -1,4 +1,4 @@
-"""`lmstack plan` and `lmstack bench machine`: what they say, what they keep, what they refuse."""
+"""`lmstack doctor plan` and `lmstack doctor machine`: what they say, keep and refuse."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def llama(tmp_path: Path) -> Path:
 
 
 def test_a_bare_config_is_planned_in_words(run: Run, llama: Path) -> None:
-    ran = run("plan", str(llama), "--users", "2", "--context", "131072", "--memory", "64GiB")
+    ran = run(
+        "doctor", "plan", str(llama), "--users", "2", "--context", "131072", "--memory", "64GiB"
+    )
     assert ran.code == 0
     lines = [line.strip() for line in ran.out.splitlines()]
     assert lines[0] == "llama-3-8b: 2 users, 131,072 tokens each, 64 GiB of memory"
@@ -77,7 +79,16 @@ def test_a_bare_config_is_planned_in_words(run: Run, llama: Path) -> None:
 
 def test_the_same_as_json_has_every_figure(run: Run, llama: Path) -> None:
     found = run(
-        "plan", str(llama), "--users", "2", "--context", "8192", "--memory", "64GiB", "--json"
+        "doctor",
+        "plan",
+        str(llama),
+        "--users",
+        "2",
+        "--context",
+        "8192",
+        "--memory",
+        "64GiB",
+        "--json",
     ).json
     assert found["bytes"]["kv_per_token"] == 128 * 1024
     assert (found["weights"], found["kv"], found["matrix"]) == ("bfloat16",) * 3
@@ -89,18 +100,20 @@ def test_the_same_as_json_has_every_figure(run: Run, llama: Path) -> None:
 
 def test_a_folder_without_weights_and_its_config_are_planned_alike(run: Run, llama: Path) -> None:
     wanted = ("--users", "1", "--context", "64", "--memory", "64GiB", "--json")
-    by_folder = run("plan", str(llama.parent), *wanted).json
-    assert by_folder == run("plan", str(llama), *wanted).json
+    by_folder = run("doctor", "plan", str(llama.parent), *wanted).json
+    assert by_folder == run("doctor", "plan", str(llama), *wanted).json
 
 
 def test_a_plan_without_users_and_context_is_for_one_user_and_says_so(
     run: Run, llama: Path
 ) -> None:
-    ran = run("plan", str(llama), "--memory", "64GiB")
+    ran = run("doctor", "plan", str(llama), "--memory", "64GiB")
     assert ran.code == 0
     assert ran.out.startswith("llama-3-8b: 1 user, 4,096 tokens each")
     assert "note: planned with --users 1 and --context 4096, the default" in ran.out
-    given = run("plan", str(llama), "--users", "2", "--context", "64", "--memory", "64GiB")
+    given = run(
+        "doctor", "plan", str(llama), "--users", "2", "--context", "64", "--memory", "64GiB"
+    )
     assert "the default" not in given.out
 
 
@@ -109,11 +122,13 @@ def test_a_plan_without_context_stays_within_what_the_model_was_made_for(
 ) -> None:
     found = json.loads(llama.read_text())
     llama.write_text(json.dumps({**found, "max_position_embeddings": 128}))
-    assert run("plan", str(llama), "--json").json["context"] == 128
+    assert run("doctor", "plan", str(llama), "--json").json["context"] == 128
 
 
 def test_users_that_do_not_fit_are_said_with_what_would(run: Run, llama: Path) -> None:
-    ran = run("plan", str(llama), "--users", "9", "--context", "8192", "--memory", "20GiB")
+    ran = run(
+        "doctor", "plan", str(llama), "--users", "9", "--context", "8192", "--memory", "20GiB"
+    )
     assert ran.code == 0
     assert "4 such contexts fit; 9 users need 9 GiB, which is too much" in ran.out
     [note] = [line for line in ran.out.splitlines() if line.startswith("note: all users fit")]
@@ -124,7 +139,7 @@ def test_users_that_do_not_fit_are_said_with_what_would(run: Run, llama: Path) -
 
 
 def test_where_not_one_context_fits_no_speed_is_given(run: Run, llama: Path) -> None:
-    ran = run("plan", str(llama), "--users", "1", "--context", "64", "--memory", "1GiB")
+    ran = run("doctor", "plan", str(llama), "--users", "1", "--context", "64", "--memory", "1GiB")
     assert "decode   nothing: not one context fits" in ran.out
     assert "tokens/s" not in ran.out
 
@@ -132,7 +147,7 @@ def test_where_not_one_context_fits_no_speed_is_given(run: Run, llama: Path) -> 
 def test_a_gguf_file_is_planned_as_its_blocks_are(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     write_gguf(Transformer(TINY), path, "q8_0")
-    found = run("plan", str(path), "--users", "1", "--context", "64", "--json").json
+    found = run("doctor", "plan", str(path), "--users", "1", "--context", "64", "--json").json
     assert (found["model"], found["weights"]) == ("tiny", "Q8_0 as stored")
     assert found["matrix"] == "int8"
     assert found["bytes"]["weights"] < path.stat().st_size
@@ -145,7 +160,7 @@ def test_matrices_of_4_bits_are_held_twice_where_memory_allows(
     write_gguf(Transformer(TINY), path, "q4_0")
     monkeypatch.setattr("lmstack.serve.forms.problem", lambda: "")
     monkeypatch.setattr("lmstack.serve.forms.multiplies_lines", lambda: True)
-    asked = ("plan", str(path), "--users", "1", "--context", "64", "--memory")
+    asked = ("doctor", "plan", str(path), "--users", "1", "--context", "64", "--memory")
     both, once = (run(*asked, memory, "--json").json for memory in ("1GiB", "64KiB"))
     assert (both["weights"], once["weights"]) == ("file8", "file8")
     more = both["bytes"]["weights"] - once["bytes"]["weights"]
@@ -159,9 +174,9 @@ def test_matrices_of_4_bits_are_held_twice_where_memory_allows(
 def test_a_model_of_the_store_is_found_by_its_name(run: Run, tmp_path: Path) -> None:
     write_folder(Transformer(TINY).to(torch.float32), tmp_path / "mine")
     assert run("pull", str(tmp_path / "mine")).code == 0
-    plain = run("plan", "mine", "--users", "1", "--context", "64", "--json").json
+    plain = run("doctor", "plan", "mine", "--users", "1", "--context", "64", "--json").json
     stored = run(
-        "plan", "mine", "--users", "1", "--context", "64", "--weights", "file", "--json"
+        "doctor", "plan", "mine", "--users", "1", "--context", "64", "--weights", "file", "--json"
     ).json
     assert (plain["weights"], stored["weights"]) == ("bfloat16", "float32 as stored")
     assert stored["bytes"]["weights"] == 2 * plain["bytes"]["weights"]
@@ -172,7 +187,18 @@ def test_a_model_of_the_store_is_found_by_its_name(run: Run, tmp_path: Path) -> 
 def test_integer_weights_are_multiplied_as_integers_and_smaller(
     run: Run, llama: Path, form: str, matrix: str
 ) -> None:
-    wanted = ("plan", str(llama), "--users", "1", "--context", "64", "--memory", "64GiB", "--json")
+    wanted = (
+        "doctor",
+        "plan",
+        str(llama),
+        "--users",
+        "1",
+        "--context",
+        "64",
+        "--memory",
+        "64GiB",
+        "--json",
+    )
     plain, other = run(*wanted).json, run(*wanted, "--weights", form).json
     assert (other["weights"], other["matrix"]) == (form, matrix)
     assert other["bytes"]["weights"] < 0.52 * plain["bytes"]["weights"]
@@ -182,7 +208,7 @@ def test_integer_weights_are_multiplied_as_integers_and_smaller(
 
 
 def test_keys_and_values_beside_floats_are_as_these(run: Run, llama: Path) -> None:
-    wanted = ("plan", str(llama), "--users", "1", "--context", "64", "--json")
+    wanted = ("doctor", "plan", str(llama), "--users", "1", "--context", "64", "--json")
     found = run(*wanted, "--weights", "float32").json
     assert (found["kv"], found["bytes"]["kv_per_token"]) == ("float32", 256 * 1024)
 
@@ -191,7 +217,12 @@ def test_keys_and_values_beside_floats_are_as_these(run: Run, llama: Path) -> No
 def test_what_the_engine_does_not_hold_together_is_refused(
     run: Run, llama: Path, weights: str, kv: str
 ) -> None:
-    ran = run("plan", str(llama), *f"--users 1 --context 8 --weights {weights} --kv {kv}".split())
+    ran = run(
+        "doctor",
+        "plan",
+        str(llama),
+        *f"--users 1 --context 8 --weights {weights} --kv {kv}".split(),
+    )
     assert ran.code == 1
     assert f"not held in {kv} beside weights in {weights}" in ran.err
 
@@ -202,7 +233,7 @@ def test_layers_with_a_window_are_noted(
     config = TINY.replace(kinds=(LayerKind(), LayerKind(window=32)), pattern=(0, 1))
     found = deployment.PlannedModel("windowed", config)
     monkeypatch.setattr(deployment, "find_model", lambda reference: found)
-    ran = run("plan", "windowed", "--users", "1", "--context", "100")
+    ran = run("doctor", "plan", "windowed", "--users", "1", "--context", "100")
     note = "note: 1 of 2 layers read the last 32 tokens only; all of them are kept"
     assert note in ran.out.splitlines()
 
@@ -211,10 +242,10 @@ def test_memory_is_what_is_free_unless_given(
     run: Run, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployment, "free_memory", lambda: (3_000_000_000, 4_000_000_000))
-    found = run("plan", str(llama), "--users", "1", "--context", "64", "--json").json
+    found = run("doctor", "plan", str(llama), "--users", "1", "--context", "64", "--json").json
     assert found["memory"] == 3_000_000_000
     monkeypatch.setattr(deployment, "free_memory", lambda: (None, None))
-    ran = run("plan", str(llama), "--users", "1", "--context", "64")
+    ran = run("doctor", "plan", str(llama), "--users", "1", "--context", "64")
     assert (ran.code, "--memory 16GiB" in ran.err) == (1, True)
 
 
@@ -234,7 +265,7 @@ def test_memory_is_what_is_free_unless_given(
 def test_what_cannot_be_planned_is_said_before_anything_is_measured(
     run: Run, llama: Path, measuring: Measuring, typed: list[str], code: int, named: str
 ) -> None:
-    ran = run("plan", *[str(llama) if word == "CONFIG" else word for word in typed])
+    ran = run("doctor", "plan", *[str(llama) if word == "CONFIG" else word for word in typed])
     assert (ran.code, named in ran.err) == (code, True), ran.err
     assert measuring.count == 0
 
@@ -242,19 +273,19 @@ def test_what_cannot_be_planned_is_said_before_anything_is_measured(
 def test_a_file_that_is_no_model_is_refused(run: Run, tmp_path: Path) -> None:
     other = tmp_path / "model.bin"
     other.write_bytes(b"x")
-    ran = run("plan", str(other), "--users", "1", "--context", "8")
+    ran = run("doctor", "plan", str(other), "--users", "1", "--context", "8")
     assert (ran.code, "neither .gguf nor .json" in ran.err) == (1, True)
 
 
 def test_a_model_that_does_not_generate_is_refused(run: Run, tmp_path: Path) -> None:
     write_folder(Transformer(TINY.replace(head="none")), tmp_path / "bare")
-    ran = run("plan", str(tmp_path / "bare"), "--users", "1", "--context", "8")
+    ran = run("doctor", "plan", str(tmp_path / "bare"), "--users", "1", "--context", "8")
     assert (ran.code, "does not generate" in ran.err) == (1, True)
 
 
 def test_the_machine_is_measured_once(run: Run, llama: Path, measuring: Measuring) -> None:
     for _ in range(3):
-        assert run("plan", str(llama), "--users", "1", "--context", "8").code == 0
+        assert run("doctor", "plan", str(llama), "--users", "1", "--context", "8").code == 0
     assert measuring.count == 1
 
 
@@ -272,11 +303,11 @@ def test_the_machine_is_measured_once(run: Run, llama: Path, measuring: Measurin
 def test_what_was_kept_of_another_machine_or_damaged_does_not_count(
     run: Run, llama: Path, home: Path, measuring: Measuring, damage: Any
 ) -> None:
-    run("bench", "machine")
+    run("doctor", "machine")
     values = json.loads((home / "machine.json").read_text())
     damage(values)
     (home / "machine.json").write_text(json.dumps(values))
-    run("plan", str(llama), "--users", "1", "--context", "8")
+    run("doctor", "plan", str(llama), "--users", "1", "--context", "8")
     assert measuring.count == 2
     assert machine.kept(home) is not None
 
@@ -284,7 +315,7 @@ def test_what_was_kept_of_another_machine_or_damaged_does_not_count(
 def test_bench_machine_measures_again_and_keeps_it_for_plans(
     run: Run, home: Path, measuring: Measuring
 ) -> None:
-    first, second = run("bench", "machine", "--json").json, run("bench", "machine", "--json").json
+    first, second = run("doctor", "machine", "--json").json, run("doctor", "machine", "--json").json
     assert measuring.count == 2
     assert first["kept"] == str(home / "machine.json")
     assert second["processor"]["name"] == processor().name
@@ -297,7 +328,7 @@ def test_bench_machine_measures_again_and_keeps_it_for_plans(
 def test_bench_machine_in_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     chip = Processor("Chip 9", "x86_64", 4, frozenset({"avx2"}), ())
     monkeypatch.setattr(machine, "processor", lambda: chip)
-    ran = run("bench", "machine")
+    ran = run("doctor", "machine")
     lines = [line.split(maxsplit=1) for line in ran.out.splitlines()]
     assert lines[0] == ["processor", "Chip 9, x86_64, 4 cores"]
     assert lines[3] == ["memory", "read    10.0 GB/s with 1 core, 20.0 with 4 cores"]
@@ -310,10 +341,10 @@ def test_a_home_that_cannot_be_written_stops_neither(
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("LMSTACK_HOME", str(blocked / "home"))
-    ran = run("bench", "machine", "--json")
+    ran = run("doctor", "machine", "--json")
     assert (ran.code, ran.json["kept"]) == (0, None)
     assert "not kept" in ran.err
-    assert run("plan", str(llama), "--users", "1", "--context", "8").code == 0
+    assert run("doctor", "plan", str(llama), "--users", "1", "--context", "8").code == 0
 
 
 def test_the_array_is_larger_than_the_caches_and_leaves_memory_free(

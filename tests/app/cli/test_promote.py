@@ -1,4 +1,4 @@
-"""`lmstack promote`, `rollback` and `aliases` as a user types them, and what is refused after."""
+"""`lmstack release` as a user types it: what is promoted, rolled back, listed and refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def folder(home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def promote(run: Run, folder: Path) -> Callable[..., Ran]:
     def call(*words: str, gate: str = "gate.yaml", to: str = "prod") -> Ran:
-        return run("promote", *words, "--to", to, "--gate", gate, "--task", "task.yaml")
+        return run("release", "promote", *words, "--to", to, "--gate", gate, "--task", "task.yaml")
 
     return call
 
@@ -98,7 +98,7 @@ def test_a_first_release_is_promoted_listed_served_and_named(
     assert done.code == 0, done.err
     assert done.out.startswith("PROMOTE: every rule is shown to hold (1 of them).")
     assert "Not tested, as there is nothing to compare with: numbers (non-inferior)." in done.out
-    [state] = run("aliases", "--json").json
+    [state] = run("release", "list", "--json").json
     assert (state["alias"], state["problem"]) == ("prod", "")
     digest = state["release"]["digest"]
     shown = json.loads((folder / "results/candidate/numbers.json").read_text())
@@ -109,7 +109,7 @@ def test_a_first_release_is_promoted_listed_served_and_named(
     assert kept["body"]["release"]["digest"] == digest
     assert kept["body"]["baseline"] is None
     assert kept["body"]["untested"] == ["numbers (non-inferior)"]
-    [event] = run("aliases", "prod", "--json").json
+    [event] = run("release", "list", "prod", "--json").json
     assert (event["kind"], event["baseline"]) == ("promoted", None)
 
 
@@ -120,19 +120,21 @@ def test_a_form_is_compared_with_production_and_rolled_back(run: Run, promote: P
     assert "(2 of them)" in done.out
     assert "a server that runs as `lmstack up prod` takes it" in done.err
     assert stands_for() == "float32"
-    assert run("aliases", "prod").out.splitlines()[-1].endswith("+bfloat16")
+    assert run("release", "list", "prod").out.splitlines()[-1].endswith("+bfloat16")
     again = promote("./one", "--weights", "float32")
     assert (again.code, "already" in again.out) == (0, True)
-    back = run("rollback", "prod")
+    back = run("release", "rollback", "prod")
     assert back.code == 0, back.err
     assert "one, bfloat16 again" in back.out
     assert "a server that runs as `lmstack up prod` takes it" in back.err
     assert stands_for() == "bfloat16"
-    forward = run("rollback", "prod", "--to", Aliases().read("prod").releases[1].digest, "--json")
+    forward = run(
+        "release", "rollback", "prod", "--to", Aliases().read("prod").releases[1].digest, "--json"
+    )
     assert forward.json["release"]["weights"] == "float32"
-    kinds = [event["kind"] for event in run("aliases", "prod", "--json").json]
+    kinds = [event["kind"] for event in run("release", "list", "prod", "--json").json]
     assert kinds == ["promoted", "promoted", "rolled back", "rolled back"]
-    assert "rolled back" in run("aliases", "prod").out
+    assert "rolled back" in run("release", "list", "prod").out
 
 
 def test_which_of_two_forms_is_meant_can_be_said_as_the_error_says(
@@ -174,7 +176,9 @@ def test_what_the_gate_does_not_pass_moves_nothing_and_is_kept(
         for each in Store().resolve(folder / "one").card.evaluation["verdicts"]
     ]
     assert decisions == ["PROMOTE", "HOLD", "REJECT"]
-    refused = run("rollback", "prod", "--to", Aliases().read("prod").events[-1].release.digest)
+    refused = run(
+        "release", "rollback", "prod", "--to", Aliases().read("prod").events[-1].release.digest
+    )
     assert refused.code == 1
     assert "never stood for" in refused.err
 
@@ -412,9 +416,9 @@ def test_an_alias_that_never_passed_is_refused(run: Run, promote: Promote) -> No
     done = run("up", "prod")
     assert done.code == 1
     assert "the gate has rejected" in done.err
-    [state] = run("aliases", "--json").json
+    [state] = run("release", "list", "--json").json
     assert state["release"] is None
-    listed = run("aliases")
+    listed = run("release", "list")
     assert "nothing" in listed.out
     assert "stands for nothing yet" in listed.err
 
@@ -456,12 +460,12 @@ def test_what_is_wrong_with_a_call_is_said(run: Run, promote: Promote) -> None:
     assert "name of a model" in promote("./one", to="smollm2-135m-instruct").err
     assert "no name for an alias" in promote("./one", to="Prod!").err
     assert "not on this machine" in promote("openai:gpt", "--first").err
-    unknown = run("promote", "./one", "--to", "prod", "--gate", "gate.yaml", "--first")
+    unknown = run("release", "promote", "./one", "--to", "prod", "--gate", "gate.yaml", "--first")
     assert "--task numbers.yaml" in unknown.err
     Path("compare.yaml").write_text("rules:\n  - {task: numbers, margin: 0.1}\n")
     assert "no rule that is at_least" in promote("./one", "--first", gate="compare.yaml").err
-    assert "there is no alias 'prod'" in run("rollback", "prod").err
-    assert "there are no aliases yet" in run("aliases").err
+    assert "there is no alias 'prod'" in run("release", "rollback", "prod").err
+    assert "there are no aliases yet" in run("release", "list").err
 
 
 @pytest.mark.usefixtures("first_release")

@@ -1,4 +1,4 @@
-"""`lmstack promote --docs` as a user types it; what is served, refused and rolled back after."""
+"""`lmstack release promote --docs` as a user types it; what is served, refused, rolled back."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def promote(run: Run, folder: Path) -> Callable[..., Ran]:
     def call(*words: str, gate: str = "gate.yaml", docs: str | None = "docs") -> Ran:
         tasks = ["--task", "task.yaml", "--task", "lockers.yaml"]
         given = [] if docs is None else ["--docs", docs]
-        return run("promote", "./one", *given, *words, "--to", "prod", "--gate", gate, *tasks)
+        return run(
+            "release", "promote", "./one", *given, *words, "--to", "prod", "--gate", gate, *tasks
+        )
 
     return call
 
@@ -152,7 +154,7 @@ def test_documents_are_evaluated_and_part_of_the_release(
     figures = json.loads(Path("results/candidate/lockers.json").read_text())["figures"]
     for name in ("ndcg@10", "citation_validity", "answer_correct"):
         assert figures[name]["value"] == 1, name
-    [state] = run("aliases", "--json").json
+    [state] = run("release", "list", "--json").json
     assert (state["release"]["docs"], state["problem"]) == (str(folder / "docs"), "")
     again = promote()
     assert (again.code, "already" in again.out) == (0, True)
@@ -230,20 +232,20 @@ def test_a_rollback_goes_to_the_earlier_documents_if_they_are_there(
     assert other.code == 0, other.err
     assert "3000" in said(ask("wool"))
     second = released()
-    back = run("rollback", "prod")
+    back = run("release", "rollback", "prod")
     assert back.code == 0, back.err
     for done in (other, back):
         assert "its documents are others: start `lmstack up prod` again" in done.err
     assert released() == first
     assert "3000" not in said(ask("wool"))
-    assert run("rollback", "prod", "--to", second.digest).code == 0
+    assert run("release", "rollback", "prod", "--to", second.digest).code == 0
     shutil.rmtree(released_documents.place_of(first))
-    refused = run("rollback", "prod", "--to", first.digest)
+    refused = run("release", "rollback", "prod", "--to", first.digest)
     assert refused.code == 1
     assert "the index of" in refused.err
     assert "that was evaluated" in refused.err
     assert "is not here" in refused.err
-    assert "promote again: lmstack promote" in refused.err
+    assert "promote again: lmstack release promote" in refused.err
     assert released() != first
 
 
@@ -277,10 +279,10 @@ def test_an_index_that_is_not_what_was_evaluated_is_not_served(
     assert done.code == 1
     assert reason in done.err
     assert released().index_part[:17] in done.err
-    assert "promote again: lmstack promote" in done.err
+    assert "promote again: lmstack release promote" in done.err
     with pytest.raises(LmstackError, match=reason):
         served()
-    [state] = run("aliases", "--json").json
+    [state] = run("release", "list", "--json").json
     assert reason in state["problem"]
 
 
@@ -340,13 +342,13 @@ def test_up_serves_the_documents_of_the_alias(
 
 def test_documents_that_no_rule_asks_are_not_promoted(run: Run, promote: Promote) -> None:
     Path("numbers.yaml").write_text(NUMBERS)
-    words = ("promote", "./one", "--docs", "docs", "--to", "prod", "--task", "task.yaml")
+    words = ("release", "promote", "./one", "--docs", "docs", "--to", "prod", "--task", "task.yaml")
     none = run(*words, "--gate", "numbers.yaml", "--first")
     assert none.code == 1
     assert "numbers.yaml has no rule that is at_least for a task that asks documents" in none.err
     assert "{task: questions, metric: correct, kind: at_least, threshold: 0.2}" in none.err
     assert "samples" not in none.err  # nothing was measured
-    assert run(*words[:2], *words[4:], "--gate", "numbers.yaml", "--first").code == 0
+    assert run(*words[:3], *words[5:], "--gate", "numbers.yaml", "--first").code == 0
     later = run(*words, "--gate", "numbers.yaml")
     assert "no rule that is at_least" in later.err
     assert "--new-rules says that the gate is to be another" in later.err
@@ -357,7 +359,7 @@ def test_documents_that_no_rule_asks_are_not_promoted(run: Run, promote: Promote
 def test_only_the_index_changes_and_no_rule_would_see_it(run: Run, promote: Promote) -> None:
     Path("numbers.yaml").write_text(NUMBERS)
     locker(Path("docs"), "wool", 3000)
-    words = ("promote", "./one", "--docs", "docs", "--to", "prod", "--task", "task.yaml")
+    words = ("release", "promote", "./one", "--docs", "docs", "--to", "prod", "--task", "task.yaml")
     done = run(*words, "--gate", "numbers.yaml", "--new-rules")
     assert done.code == 1
     assert "numbers.yaml has no rule for a task that asks documents" in done.err
@@ -368,7 +370,7 @@ def test_only_the_index_changes_and_no_rule_would_see_it(run: Run, promote: Prom
 def test_documents_join_a_model_that_had_none(run: Run, promote: Promote) -> None:
     """What compares answers is left untested once, and said to be."""
     Path("numbers.yaml").write_text(NUMBERS)
-    words = ("promote", "./one", "--to", "prod", "--task", "task.yaml")
+    words = ("release", "promote", "./one", "--to", "prod", "--task", "task.yaml")
     assert run(*words, "--gate", "numbers.yaml", "--first").code == 0
     lacking = promote("--new-rules", docs=None)
     assert "gate.yaml has a rule for lockers, which asks documents" in lacking.err
@@ -384,10 +386,10 @@ def test_documents_join_a_model_that_had_none(run: Run, promote: Promote) -> Non
 @pytest.mark.usefixtures("first_release")
 def test_another_alias_is_promoted_with_its_documents(run: Run, promote: Promote) -> None:
     tasks = ("--task", "task.yaml", "--task", "lockers.yaml", "--gate", "gate.yaml")
-    done = run("promote", "prod", "--to", "main", "--first", *tasks)
+    done = run("release", "promote", "prod", "--to", "main", "--first", *tasks)
     assert done.code == 0, done.err
     assert Aliases().read("main").release == released()
-    refused = run("promote", "prod", "--docs", "docs", "--to", "main", *tasks)
+    refused = run("release", "promote", "prod", "--docs", "docs", "--to", "main", *tasks)
     assert "evaluated without --docs" in refused.err
 
 

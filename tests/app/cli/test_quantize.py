@@ -1,4 +1,4 @@
-"""`lmstack quantize`: what it keeps, what it writes into the card, and when it refuses."""
+"""`lmstack model quantize`: what it keeps, what it writes into the card, and when it refuses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def folder(made, tmp_path):
 
 
 def test_what_was_measured_is_in_the_card_of_what_was_kept(run, folder, home):
-    ran = run("quantize", str(folder), "--to", "int8", "--json")
+    ran = run("model", "quantize", str(folder), "--to", "int8", "--json")
     assert ran.code == 0, ran.err
     kept = Store().resolve("tiny-int8")
     original = Store().resolve(folder)
@@ -60,7 +60,7 @@ def test_what_was_measured_is_in_the_card_of_what_was_kept(run, folder, home):
 
 
 def test_what_was_kept_is_served_as_it_was_measured(run, folder):
-    assert run("quantize", str(folder), "--to", "q4", "-o", "small", "--force").code == 0
+    assert run("model", "quantize", str(folder), "--to", "q4", "-o", "small", "--force").code == 0
     served = load("small")
     assert (served.form, served.digest) == ("q4", Store().resolve("small").digest)
     assert isinstance(served.module.blocks[0].mlp.up, QuantizedLinear)
@@ -74,19 +74,19 @@ def test_what_was_kept_is_served_as_it_was_measured(run, folder):
 
 def test_past_the_limit_nothing_is_kept_unless_forced(run, folder, home, monkeypatch):
     monkeypatch.setitem(quality.LIMITS, "q4", -1.0)
-    ran = run("quantize", str(folder), "--to", "q4")
+    ran = run("model", "quantize", str(folder), "--to", "q4")
     assert ran.code == 1
     assert "limit" in ran.err
     assert "--force" in ran.err
     assert not (home / "models" / "tiny-q4").exists()
-    forced = run("quantize", str(folder), "--to", "q4", "--force", "--json")
+    forced = run("model", "quantize", str(folder), "--to", "q4", "--force", "--json")
     assert (forced.code, forced.json["within_limit"]) == (0, False)
     assert Store().resolve("tiny-q4").card.evaluation["within_limit"] is False
 
 
 def test_a_folder_outside_the_store_is_usable_where_it_is(run, folder, tmp_path):
     place = tmp_path / "out" / "mine"
-    ran = run("quantize", str(folder), "--to", "int8", "-o", str(place))
+    ran = run("model", "quantize", str(folder), "--to", "int8", "-o", str(place))
     assert ran.code == 0, ran.err
     assert json.loads((place / "card.json").read_text())["evaluation"]["form"] == "int8"
     assert load(place).form == "int8"
@@ -95,7 +95,9 @@ def test_a_folder_outside_the_store_is_usable_where_it_is(run, folder, tmp_path)
 
 def test_the_blocks_of_a_file_cost_a_rounding_of_activations_at_most(run, folder, tmp_path):
     write_gguf(load_module(folder), tmp_path / "m.gguf", "q8_0", _vocabulary(folder))
-    ran = run("quantize", str(tmp_path / "m.gguf"), "--to", "file", "--json", "-o", "m-file")
+    ran = run(
+        "model", "quantize", str(tmp_path / "m.gguf"), "--to", "file", "--json", "-o", "m-file"
+    )
     assert ran.code == 0, ran.err
     assert abs(ran.json["perplexity_change"]) < 0.001
     assert ran.json["kl_divergence"] < 0.001
@@ -108,8 +110,8 @@ def _vocabulary(folder):
 
 
 def test_another_form_of_a_form_is_refused(run, folder):
-    assert run("quantize", str(folder), "--to", "int8", "-o", "once").code == 0
-    again = run("quantize", "once", "--to", "q4")
+    assert run("model", "quantize", str(folder), "--to", "int8", "-o", "once").code == 0
+    again = run("model", "quantize", "once", "--to", "q4")
     assert again.code == 1
     assert "original" in again.err
     with pytest.raises(lmstack.LmstackError, match="int8"):
@@ -117,24 +119,24 @@ def test_another_form_of_a_form_is_refused(run, folder):
 
 
 def test_a_form_becomes_floats_when_they_are_asked_for(run, folder, tmp_path):
-    assert run("quantize", str(folder), "--to", "int8", "-o", "once").code == 0
+    assert run("model", "quantize", str(folder), "--to", "int8", "-o", "once").code == 0
     floats, held = load("once", weights="float32"), load("once")
     assert torch.equal(floats.module.table.weight, held.module.table.weight)
     assert floats.digest == f"{held.digest}+float32"
-    back = run("convert", "once", "--to", "hf", "-o", str(tmp_path / "back"))
+    back = run("model", "convert", "once", "--to", "hf", "-o", str(tmp_path / "back"))
     assert back.code == 0, back.err
     assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back") is not None
 
 
 def test_a_name_that_is_taken_is_not_overwritten(run, folder, home):
-    assert run("quantize", str(folder), "--to", "int8").code == 0
-    ran = run("quantize", str(folder), "--to", "int8")
+    assert run("model", "quantize", str(folder), "--to", "int8").code == 0
+    ran = run("model", "quantize", str(folder), "--to", "int8")
     assert ran.code == 1
-    assert "models rm tiny-int8" in ran.err
+    assert "model rm tiny-int8" in ran.err
 
 
 def test_transformers_finds_no_weights_rather_than_wrong_ones(run, folder, home):
-    assert run("quantize", str(folder), "--to", "int8").code == 0
+    assert run("model", "quantize", str(folder), "--to", "int8").code == 0
     with pytest.raises(OSError, match="no file named"):
         transformers.AutoModelForCausalLM.from_pretrained(home / "models" / "tiny-int8")
 
@@ -148,7 +150,7 @@ def test_an_encoder_is_measured_by_its_vectors(run, folder, tmp_path):
     transformers.BertModel(config).save_pretrained(tmp_path / "bert")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(folder / name, tmp_path / "bert" / name)
-    ran = run("quantize", str(tmp_path / "bert"), "--to", "int8", "--json")
+    ran = run("model", "quantize", str(tmp_path / "bert"), "--to", "int8", "--json")
     assert ran.code == 0, ran.err
     assert 0.999 < ran.json["lowest_cosine"] <= ran.json["mean_cosine"] <= 1.0
 

@@ -1,4 +1,4 @@
-"""`lmstack quantize` over the real models: its figures, what it refuses, and what it keeps.
+"""`lmstack model quantize` over the real models: its figures, what it refuses, and what it keeps.
 
 It takes minutes; the suite does the same with a tiny model.
 """
@@ -56,7 +56,7 @@ def test_the_default_model_in_int8_is_near_its_original(
 ) -> None:
     """The text is too short to say whether perplexity changes by a hundredth, so what is made is
     kept in any case; the test below holds it to the limit."""
-    ran = run("quantize", MODEL, "--to", "int8", "--force", "--json")
+    ran = run("model", "quantize", MODEL, "--to", "int8", "--force", "--json")
     assert ran.code == 0, ran.err
     found = ran.json
     assert found["tokens"] > 512
@@ -82,7 +82,7 @@ def test_a_form_of_the_default_model_with_a_damaged_layer_is_refused(
         return matrix
 
     monkeypatch.setattr(forms, "file_matrix", damaged)
-    ran = run("quantize", MODEL, "--to", "file")
+    ran = run("model", "quantize", MODEL, "--to", "file")
     assert ran.code == 1
     assert "raises perplexity from" in ran.err
     assert "past the limit of +1%; it was not kept" in ran.err
@@ -100,7 +100,7 @@ def typed(
     gemma: ModelFolder,
     minilm: ModelFolder,
 ) -> Typed:
-    """``typed("quantize", ...)``: the installed command, in a home with the models."""
+    """``typed("model", "quantize", ...)``: the installed command, in a home with the models."""
     home = filled(tmp_path_factory.mktemp("home"), smollm2, gemma, minilm)
     environment = {**os.environ, "LMSTACK_HOME": str(home)}
 
@@ -124,14 +124,14 @@ def typed(
     ],
 )
 def test_the_forms_in_the_docs_are_made_as_typed(typed: Typed, model: str, form: str) -> None:
-    ran = typed("quantize", model, "--to", form)
+    ran = typed("model", "quantize", model, "--to", form)
     assert ran.returncode == 0, ran.stderr
     figure = "cosine" if model == "all-minilm-l6-v2" else "perplexity"
     assert figure in ran.stdout
     assert f"kept as {model}-{form} in " in ran.stderr
-    again = typed("quantize", model, "--to", form)
+    again = typed("model", "quantize", model, "--to", form)
     assert again.returncode == 1
-    assert f"lmstack models rm {model}-{form}" in again.stderr
+    assert f"lmstack model rm {model}-{form}" in again.stderr
     if model == MODEL:
         said = typed("run", "chat", "What is the capital of France?", "--model",
                      f"{model}-{form}", "--temperature", "0", "--max-tokens", "12")  # fmt: skip

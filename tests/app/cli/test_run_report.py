@@ -89,5 +89,5 @@ def test_a_report_that_fails_leaves_what_was_trained(run: Run, folder: Path) -> 
     done = run("train", adapter(folder, "long", report={**SMALL, "max_tokens": 64}))
     assert done.code == 0, done.err
     assert "the report could not be made" in done.err
-    assert "lmstack compare" in done.err
+    assert "lmstack eval answers" in done.err
     assert (folder / "long-made" / "adapter_model.safetensors").is_file()

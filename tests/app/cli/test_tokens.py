@@ -1,4 +1,4 @@
-"""`lmstack tokens`: counts side by side, pieces that can be seen, a page that cannot be hacked."""
+"""`lmstack tokenizer count`: counts side by side, pieces to be seen, a page not to be hacked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.byte_tokens import byte_level
 from tokenizers import models, normalizers, pre_tokenizers
 
-from lmstack.app.cli.commands.tokens import terminal_view
+from lmstack.app.cli.commands.tokenizer_count import terminal_view
 from lmstack.app.cli.help import spread
 from lmstack.app.cli.output import Output
 from lmstack.app.inspect.token_page import token_page
@@ -43,7 +43,7 @@ def vocabularies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_tokenizers_are_compared_on_the_same_text(run: Run, vocabularies: Path) -> None:
     (vocabularies / "text.txt").write_text("One two é", encoding="utf-8")
-    ran = run("tokens", "text.txt", "--compare", "bytes", "words", "--json")
+    ran = run("tokenizer", "count", "text.txt", "--compare", "bytes", "words", "--json")
     assert ran.code == 0, ran.err
     assert (ran.json["characters"], ran.json["bytes"], ran.json["words"]) == (9, 10, 3)
     by_bytes, by_words = ran.json["tokenizers"]
@@ -57,7 +57,7 @@ def test_tokenizers_are_compared_on_the_same_text(run: Run, vocabularies: Path) 
 def test_a_price_is_for_all_or_for_one_and_a_line_has_the_unit_it_was_given_in(
     run: Run, vocabularies: Path
 ) -> None:
-    typed = ["tokens", "one two", "--compare", "bytes", "words"]
+    typed = ["tokenizer", "count", "one two", "--compare", "bytes", "words"]
     priced = run(*typed, "--price", "2", "--price", "words=1e6", "--json").json["tokenizers"]
     assert [entry["price"] for entry in priced] == [7 * 2 / 1e6, 2.0]
     assert "PRICE" in run(*typed, "--price", "2").out
@@ -68,17 +68,17 @@ def test_the_text_may_come_from_standard_input(
     run: Run, vocabularies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("é".encode())))
-    assert run("tokens", "-", "--compare", "bytes", "--json").json["bytes"] == 2
+    assert run("tokenizer", "count", "-", "--compare", "bytes", "--json").json["bytes"] == 2
 
 
 def test_pieces_in_a_pipe_have_bars_between_and_no_colour(run: Run, vocabularies: Path) -> None:
-    out = run("tokens", "One ok\ntwo", "--compare", "words").out
+    out = run("tokenizer", "count", "One ok\ntwo", "--compare", "words").out
     assert out.endswith("words\nOne │ok?↵\ntwo\n")
     assert "\x1b" not in out
 
 
 def test_only_as_many_tokens_are_shown_as_asked_for(run: Run, vocabularies: Path) -> None:
-    typed = ["tokens", "One two one", "--compare", "words"]
+    typed = ["tokenizer", "count", "One two one", "--compare", "words"]
     assert run(*typed, "--show", "2").out.endswith("One │two …\n")
     assert run(*typed, "--show", "3").out.endswith("One │two │one\n")
     assert "one" not in run(*typed, "--show", "0").out
@@ -116,7 +116,9 @@ def test_a_document_cannot_write_markup_into_the_page(texts: list[str]) -> None:
 
 
 def test_the_page_is_written_with_every_token_and_its_number(run: Run, vocabularies: Path) -> None:
-    ran = run("tokens", "One <b>", "--compare", "words", "--html", "out.html", "--show", "0")
+    ran = run(
+        "tokenizer", "count", "One <b>", "--compare", "words", "--html", "out.html", "--show", "0"
+    )
     assert ran.code == 0
     page = (vocabularies / "out.html").read_text()
     assert '<span class="a" title="1">One</span>' in page
@@ -127,15 +129,19 @@ def test_the_page_is_written_with_every_token_and_its_number(run: Run, vocabular
 @pytest.mark.parametrize(
     ("typed", "code", "named"),
     [
-        (["tokens", "x", "--compare", "nothing"], 1, "nothing"),
-        (["tokens", "x", "--compare", "words", "--price", "cheap"], 2, "'cheap'"),
-        (["tokens", "x", "--compare", "words", "--price", "other=1"], 2, "'other'"),
-        (["tokens", "x", "--compare", "words", "--price", "nan"], 2, "'nan'"),
-        (["tokens", "words", "--compare", "words"], 1, "is a folder"),
-        (["tokens", "latin.txt", "--compare", "words"], 1, "byte 0xe9 at 1"),
-        (["tokens", "--compare", "words", "latin.txt"], 2, "needs TEXT"),
-        (["tokens", "x", "--compare", "latin.txt"], 1, "latin.txt"),
-        (["tokens", "x", "--compare", "words", "--html", "no/such/file.html"], 1, "no/such"),
+        (["tokenizer", "count", "x", "--compare", "nothing"], 1, "nothing"),
+        (["tokenizer", "count", "x", "--compare", "words", "--price", "cheap"], 2, "'cheap'"),
+        (["tokenizer", "count", "x", "--compare", "words", "--price", "other=1"], 2, "'other'"),
+        (["tokenizer", "count", "x", "--compare", "words", "--price", "nan"], 2, "'nan'"),
+        (["tokenizer", "count", "words", "--compare", "words"], 1, "is a folder"),
+        (["tokenizer", "count", "latin.txt", "--compare", "words"], 1, "byte 0xe9 at 1"),
+        (["tokenizer", "count", "--compare", "words", "latin.txt"], 2, "needs TEXT"),
+        (["tokenizer", "count", "x", "--compare", "latin.txt"], 1, "latin.txt"),
+        (
+            ["tokenizer", "count", "x", "--compare", "words", "--html", "no/such/file.html"],
+            1,
+            "no/such",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_two_lines(
@@ -152,15 +158,15 @@ def test_what_is_wrong_is_said_in_two_lines(
 def test_a_long_text_says_how_far_it_is_and_a_short_one_does_not(
     run: Run, vocabularies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = ["tokens", "one two", "--compare", "bytes", "words"]
+    typed = ["tokenizer", "count", "one two", "--compare", "bytes", "words"]
     assert run(*typed).err == ""
-    monkeypatch.setattr("lmstack.app.cli.commands.tokens.LONG", 3)
+    monkeypatch.setattr("lmstack.app.cli.commands.tokenizer_count.LONG", 3)
     assert "Counting: 2 tokenizers" in run(*typed).err
     assert run(*typed, "--quiet").err == ""
 
 
 def test_a_file_name_that_is_not_there_is_counted_but_said(run: Run, vocabularies: Path) -> None:
-    ran = run("tokens", "txt.txt", "--compare", "bytes")
+    ran = run("tokenizer", "count", "txt.txt", "--compare", "bytes")
     assert ran.code == 0
     assert "no file 'txt.txt'" in ran.err
 

@@ -69,9 +69,9 @@ def test_doctor_finds_nothing_in_the_way(run: Run, full_store: None) -> None:
 
 
 def test_inspect_counts_the_default_model_as_its_makers_do(run: Run, full_store: None) -> None:
-    found = run("inspect", "smollm2-135m-instruct", "--json").json
+    found = run("model", "inspect", "smollm2-135m-instruct", "--json").json
     assert found["total_parameters"] == 134_515_008
-    assert run("inspect", "all-minilm-l6-v2", "--json").json["kind"] == "embed"
+    assert run("model", "inspect", "all-minilm-l6-v2", "--json").json["kind"] == "embed"
 
 
 def test_load_gives_each_kind_its_object(full_store: None) -> None:

@@ -307,13 +307,13 @@ def looking(
 
 
 def test_a_picture_is_written_unless_json_is_asked_for(run: Run, looking: Path) -> None:
-    ran = run("inspect", "attention", "decoder", "fox")
+    ran = run("model", "inspect", "attention", "decoder", "fox")
     assert (ran.code, ran.out) == (0, "wrote attention.png\n")
     assert size_of(looking / "attention.png")
     (looking / "attention.png").unlink()
-    assert run("inspect", "attention", "decoder", "fox", "--json").json["picture"] is None
+    assert run("model", "inspect", "attention", "decoder", "fox", "--json").json["picture"] is None
     assert list(looking.iterdir()) == []
-    both = run("inspect", "attention", "decoder", "fox", "--json", "-o", "x.svg")
+    both = run("model", "inspect", "attention", "decoder", "fox", "--json", "-o", "x.svg")
     assert both.json["picture"] == "x.svg"
     assert (looking / "x.svg").exists()
 
@@ -331,8 +331,20 @@ def test_json_has_the_weights_of_what_is_chosen(run: Run, looking: Path, both: L
 
 
 def test_one_head_is_drawn_alone(run: Run, looking: Path) -> None:
-    run("inspect", "attention", "decoder", "fox", "-o", "all.svg", "--layer", "2")
-    run("inspect", "attention", "decoder", "fox", "-o", "one.svg", "--layer", "2", "--head", "1")
+    run("model", "inspect", "attention", "decoder", "fox", "-o", "all.svg", "--layer", "2")
+    run(
+        "model",
+        "inspect",
+        "attention",
+        "decoder",
+        "fox",
+        "-o",
+        "one.svg",
+        "--layer",
+        "2",
+        "--head",
+        "1",
+    )
     whole, one = texts_of(looking / "all.svg"), texts_of(looking / "one.svg")
     assert any(text.startswith("Layer 2, head") for text in whole)
     assert any(text.startswith("Layer 2, head 1 ") for text in one)
@@ -341,11 +353,11 @@ def test_one_head_is_drawn_alone(run: Run, looking: Path) -> None:
 
 
 def test_expectations_are_printed_drawn_and_given_as_json(run: Run, looking: Path) -> None:
-    ran = run("inspect", "tokens", "decoder", "fox", "-o", "t.svg")
+    ran = run("model", "inspect", "tokens", "decoder", "fox", "-o", "t.svg")
     first, second = ran.out.splitlines()
     assert re.fullmatch(r"\d+\.\d\d bits a token on average, perplexity \d+\.\d", first)
     assert second == "wrote t.svg"
-    found = run("inspect", "tokens", "decoder", "fox", "--json", "--top", "2").json
+    found = run("model", "inspect", "tokens", "decoder", "fox", "--json", "--top", "2").json
     assert found["perplexity"] == pytest.approx(2 ** found["mean_surprise_bits"])
     assert [t["text"] for t in found["tokens"]] == list("fox")
     assert [len(t["top"]) for t in found["tokens"]] == [2, 2, 2]
@@ -368,7 +380,7 @@ def test_expectations_are_printed_drawn_and_given_as_json(run: Run, looking: Pat
 def test_what_is_wrong_is_said_and_nothing_is_written(
     run: Run, looking: Path, typed: list[str], code: int, named: str
 ) -> None:
-    ran = run("inspect", *typed)
+    ran = run("model", "inspect", *typed)
     assert ran.code == code
     assert named in ran.err.splitlines()[0]
     assert list(looking.iterdir()) == []
@@ -381,10 +393,10 @@ def test_a_missing_library_names_the_extra_and_json_needs_none(
         raise ExtraMissingError("matplotlib", hint=f"pip install 'lmstack[{extra}]'")
 
     monkeypatch.setattr("lmstack.app.drawing.require", missing)
-    ran = run("inspect", "attention", "decoder", "fox")
+    ran = run("model", "inspect", "attention", "decoder", "fox")
     assert ran.code == 1
     assert "lmstack[pictures]" in ran.err
-    assert run("inspect", "attention", "decoder", "fox", "--json").code == 0
+    assert run("model", "inspect", "attention", "decoder", "fox", "--json").code == 0
 
 
 def test_inspect_with_a_model_still_means_its_parts(
@@ -398,5 +410,5 @@ def test_inspect_with_a_model_still_means_its_parts(
 
     monkeypatch.setattr(wiring, "inspect", inspect)
     for typed in (["m"], ["--json", "m"], ["m", "--json"], ["model", "m"], ["./attention"]):
-        run("inspect", *typed)
+        run("model", "inspect", *typed)
     assert asked == ["m", "m", "m", "m", "./attention"]

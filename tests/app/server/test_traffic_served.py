@@ -149,7 +149,7 @@ async def test_a_canary_that_fails_is_stopped_for_good_and_nobody_notices(
         for number in range(5):
             await ask(client, f"again {number}")
     assert broken.num_asked == asked_so_far
-    assert "lmstack eval live --clear" in notes[0]
+    assert "lmstack release traffic --clear" in notes[0]
 
 
 async def test_a_shadow_is_compared_and_never_shown(serve_with: Served) -> None:

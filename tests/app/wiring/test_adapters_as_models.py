@@ -59,9 +59,9 @@ def test_a_name_puts_an_adapter_into_the_store_and_a_path_where_it_says(
     assert not Path("chat").exists()
     elsewhere = trained(folder, "second", output="./elsewhere")
     assert elsewhere == folder / "elsewhere"
-    kinds = {each["name"]: each["kind"] for each in run("models", "--json").json}
+    kinds = {each["name"]: each["kind"] for each in run("model", "list", "--json").json}
     assert kinds == {"base": "generate", "chat": "adapter"}
-    assert run("models", "rm", "chat").code == 0
+    assert run("model", "rm", "chat").code == 0
     assert Store().adapter("chat") is None
 
 
@@ -173,7 +173,7 @@ def test_an_adapter_is_evaluated_compared_and_recorded(run: Run, folder: Path) -
     for other in (beside, without):
         assert other["subject"]["digest"] == alone["subject"]["digest"]
         assert other["figures"] == alone["figures"]
-    cards = {each["name"]: each["results"] for each in run("models", "--json").json}
+    cards = {each["name"]: each["results"] for each in run("model", "list", "--json").json}
     assert [each["task"] for each in cards["base"]] == ["numbers"]
     assert [each["model"] for each in cards["chat"]] == [alone["subject"]["digest"]]
     how = ("eval", "compare", "base", "--task", "task.yaml", "--json")
@@ -221,7 +221,7 @@ def test_merging_is_a_command_and_the_result_a_model_with_its_lineage(
     made = run("model", "merge", "chat", "--base", "base", "--output", "./outside", "--json").json
     assert (made["kind"], made["path"]) == ("generate", str(folder / "outside"))
     assert made["digest"] == Store().resolve("whole").digest
-    assert "sft" in run("inspect", "whole").out
+    assert "sft" in run("model", "inspect", "whole").out
     again = run("model", "merge", "chat", "--output", "whole")
     assert "whole is there already" in again.err
     nothing = run("model", "merge", "base", "--output", "more")
@@ -234,10 +234,13 @@ def test_an_adapter_is_promoted_by_its_name_beside_the_base_that_it_names(
     write_numbers(folder, 12)
     Path("gate.yaml").write_text("rules:\n  - {task: numbers, kind: at_least, threshold: 0.001}\n")
     how = ("--to", "prod", "--gate", "gate.yaml", "--task", "task.yaml", "--first", "--dry-run")
-    release = run("promote", "chat", *how, "--json").json["release"]
+    release = run("release", "promote", "chat", *how, "--json").json["release"]
     assert (release["model"], release["adapter"]) == ("base", str(Store().folder / "chat"))
-    assert run("promote", "base", "--adapter", "chat", *how, "--json").json["release"] == release
-    twice = run("promote", "chat", "--adapter", "chat", *how)
+    assert (
+        run("release", "promote", "base", "--adapter", "chat", *how, "--json").json["release"]
+        == release
+    )
+    twice = run("release", "promote", "chat", "--adapter", "chat", *how)
     assert "chat is an adapter itself" in twice.err
 
 

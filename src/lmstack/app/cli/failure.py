@@ -58,8 +58,8 @@ EXIT_BROKEN_PIPE = 141
 _ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 _OS_HINTS = {
-    errno.ENOSPC: "free some space, or remove a model: lmstack models rm NAME",
-    errno.EDQUOT: "free some of your quota, or remove a model: lmstack models rm NAME",
+    errno.ENOSPC: "free some space, or remove a model: lmstack model rm NAME",
+    errno.EDQUOT: "free some of your quota, or remove a model: lmstack model rm NAME",
     errno.EROFS: "choose a writable folder: LMSTACK_HOME=FOLDER lmstack ...",
     errno.EACCES: "check who owns it, or choose another folder: LMSTACK_HOME=FOLDER lmstack ...",
     errno.EPERM: "check who owns it, or choose another folder: LMSTACK_HOME=FOLDER lmstack ...",

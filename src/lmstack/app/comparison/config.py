@@ -1,4 +1,4 @@
-"""Settings of a report: those of `lmstack compare`, and of a recipe's ``report`` section."""
+"""Settings of a report: those of `lmstack eval answers`, and of a recipe's ``report`` section."""
 
 from __future__ import annotations
 

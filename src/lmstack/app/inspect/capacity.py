@@ -99,7 +99,7 @@ def plan(
     if config.head != "lm" or not config.causal:
         raise UnsupportedError(
             "this model does not generate text, so it keeps no keys and values",
-            hint="lmstack inspect MODEL shows what it takes",
+            hint="lmstack model inspect MODEL shows what it takes",
             param="model",
         )
     matrix = weights.matrix

@@ -166,7 +166,7 @@ def _disk(home: Path) -> Iterator[Check]:
     if not os.access(place, os.W_OK) or not place.is_dir():
         yield Check("disk", "fail", f"{home} cannot be written", OTHER_HOME)
     elif free < LOW_DISK:
-        yield Check("disk", "warn", f"{size(free)} free at {home}", "lmstack models rm NAME")
+        yield Check("disk", "warn", f"{size(free)} free at {home}", "lmstack model rm NAME")
     else:
         yield Check("disk", "ok", f"{size(free)} free at {home}")
 
@@ -209,7 +209,7 @@ def store_checks(
         again = f" && lmstack pull {entry.name}" if entry.name in defaults else ""
         # A broken default stops work; another model may never be asked for.
         status: Status = "fail" if entry.name in defaults else "warn"
-        fix = f"lmstack models rm {entry.name}{again}"
+        fix = f"lmstack model rm {entry.name}{again}"
         checks.append(Check(f"model {entry.name}", status, entry.error.message, fix))
     present = {entry.name for entry in (*usable, *damaged)}
     for name, purpose in defaults.items():

@@ -1,4 +1,4 @@
-"""This machine as measured once: its processor and its rates, kept for `lmstack plan`.
+"""This machine as measured once: its processor and its rates, kept for `lmstack doctor plan`.
 
     $LMSTACK_HOME/machine.json
 

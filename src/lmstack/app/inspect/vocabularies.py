@@ -1,7 +1,7 @@
 """Tokenizers by the names that people type: a model in the store, a folder, a vocabulary file.
 
-Covers what `lmstack tokens --compare` and `lmstack doctor MODEL` take. Does not cover what a file
-holds: `lmstack.text` reads it. Nothing is downloaded.
+Covers what `lmstack tokenizer count --compare` and `lmstack doctor template MODEL` take. Does not
+cover what a file holds: `lmstack.text` reads it. Nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -262,7 +262,8 @@ def _from_path(path: Path) -> PlannedModel:
     if not path.exists():
         raise NotFoundError(
             f"{path} does not exist",
-            hint="give a model folder, a .gguf file, a config.json or a name of `lmstack models`",
+            hint="give a model folder, a .gguf file, a config.json or a name of"
+            " `lmstack model list`",
         )
     name = path.stem if path.suffix == ".gguf" else path.resolve().name
     if path.is_file():

@@ -6,7 +6,7 @@ nothing uses.
     $LMSTACK_HOME/indexes     the indexes of folders (`lmstack ask --docs`)
     the platform's caches     lmstack-*, of tests and benchmarks
 
-Does not cover models (`lmstack models rm`), results of evaluations, or what was bought from a
+Does not cover models (`lmstack model rm`), results of evaluations, or what was bought from a
 provider (embeddings.sqlite).
 """
 

@@ -1,4 +1,4 @@
-"""Two models opened, asked and scored: what `lmstack compare` and the end of a run do.
+"""Two models opened, asked and scored: what `lmstack eval answers` and the end of a run do.
 
     draw answers of both -> rewards -> judge -> both modules over the same tokens -> `evals.compare`
 

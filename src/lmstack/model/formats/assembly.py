@@ -37,7 +37,7 @@ __all__ = [
 T = TypeVar("T")
 Weight = Tensor | QuantizedMatrix
 _INCOMPLETE = "the file is damaged or incomplete; fetch the model again"
-_AGAIN = "quantize the original model again: lmstack quantize"
+_AGAIN = "quantize the original model again: lmstack model quantize"
 _FOREIGN = "the config does not belong to these weights"
 _FEW_ROWS = ("classifier", "router")
 

@@ -204,7 +204,7 @@ def _made(name: str, settings: Recipe) -> Trained | None:
     if training is None or training.recipe != json.loads(json.dumps(settings.to_json())):
         raise InputError(
             f"there is a model {name} already, which this run did not make",
-            hint=f"output=NAME, or lmstack models rm {name}",
+            hint=f"output=NAME, or lmstack model rm {name}",
             param="output",
         )
     return Trained(

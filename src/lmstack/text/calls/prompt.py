@@ -2,7 +2,7 @@
 
 The descriptions stand in the system message, a turn with calls is its text, and results are a
 message of the user's, fenced (`core.Prompt`), so that what a tool returns cannot pass for what a
-person asked. All of it is in the prompt that `lmstack inspect` and ``--explain`` print.
+person asked. All of it is in the prompt that `lmstack model inspect` and ``--explain`` print.
 """
 
 from __future__ import annotations

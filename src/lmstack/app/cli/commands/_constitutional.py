@@ -13,7 +13,7 @@ from pathlib import Path
 from lmstack.app import wiring
 from lmstack.app.cli.commands._run_report import made_report, planned_report
 from lmstack.app.cli.commands._shown_run import ShownRun
-from lmstack.app.cli.commands.compare import report_lines
+from lmstack.app.cli.commands.eval_answers import report_lines
 from lmstack.app.cli.output import Output, Progress
 from lmstack.app.comparison.config import ReportConfig
 from lmstack.app.comparison.report import Report

@@ -64,6 +64,6 @@ def made_report(out: Output, plan: Compared, folder: Path) -> tuple[Report, Path
         return report, write_report(report, folder)[1]
     except LmstackError as error:
         tuned = shlex.quote(str(plan.tuned.adapter or plan.tuned.model))
-        again = f"lmstack compare {shlex.quote(plan.base.model)} {tuned} --prompts FILE"
+        again = f"lmstack eval answers {shlex.quote(plan.base.model)} {tuned} --prompts FILE"
         out.note(f"the report could not be made: {error.message}; {again} makes one")
         return None

@@ -24,8 +24,8 @@ CanaryName = Annotated[
         "--canary",
         metavar="MODEL[=FORM]",
         help="Let this version of the model answer a share of the conversations, and compare it"
-        " with the other: `lmstack eval live`. What it fails at is answered by the other; once it"
-        " is shown to fail more often, it is not asked any more.",
+        " with the other: `lmstack release traffic`. What it fails at is answered by the other;"
+        " once it is shown to fail more often, it is not asked any more.",
     ),
 ]
 ShadowName = Annotated[
@@ -34,7 +34,7 @@ ShadowName = Annotated[
         "--shadow",
         metavar="MODEL[=FORM]",
         help="Ask this version of the model a share of what was asked, when there is time; nobody"
-        " sees its answers: `lmstack eval live` compares them.",
+        " sees its answers: `lmstack release traffic` compares them.",
     ),
 ]
 Share = Annotated[
@@ -58,7 +58,7 @@ Pin = Annotated[
     typer.Option(
         "--pin",
         help="Keep the releases that aliases stand for at the start. Unless given, what `lmstack"
-        " promote` or `lmstack rollback` moves an alias to takes over once it is loaded.",
+        " promote` or `lmstack release rollback` moves an alias to takes over once it is loaded.",
     ),
 ]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command
-from lmstack.app.cli.failure import CommandLineError
+from lmstack.app.cli.command import command, group, group_callback
+from lmstack.app.cli.commands import doctor_machine, doctor_plan
 from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, printable
 from lmstack.app.inspect.vocabularies import examined
@@ -25,47 +25,28 @@ WIDTH = 100
 
 
 def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "doctor",
-        example="lmstack doctor\nlmstack doctor --network\nlmstack doctor smollm2-135m-instruct",
-    )(doctor)
+    checks = group(
+        "Check this machine, and say what to do.\n\nLooks at Python, torch, the processor, native"
+        " kernels, the GPU, memory, disk, the model store and API keys (whether they are set, never"
+        " what they are). Nothing is sent anywhere without --network. Exit code 1 if a problem"
+        " stops work.",
+        example="lmstack doctor\nlmstack doctor --network\n"
+        "lmstack doctor template smollm2-135m-instruct",
+    )
+    group_callback(checks, returns=True)(doctor)
+    command(checks, "template", example="lmstack doctor template smollm2-135m-instruct")(template)
+    doctor_machine.register(checks)
+    doctor_plan.register(checks)
+    app.add_typer(checks, name="doctor")
 
 
 def doctor(
     out: Output,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Check this model's tokenizer and chat template instead: a name in the store, a"
-            " folder (weights are not needed) or a .gguf file.",
-        ),
-    ] = None,
+    ctx: typer.Context,  # noqa: ARG001
     network: Annotated[
         bool, typer.Option("--network", help="Also see whether PyPI and the hub answer.")
     ] = False,
 ) -> None:
-    """Check this machine, or a model's template, and say what to do.
-
-    Looks at Python, torch, the processor, native kernels, the GPU, memory, disk, the model
-    store and API keys (whether they are set, never what they are). Nothing is sent anywhere
-    without --network. Exit code 1 if a problem stops work.
-
-    With MODEL: the beginning and the end of turns, the prompt for a reply, the same tokens in
-    training and serving, tokens that count for the loss, system messages, white space, and
-    control tokens in what people write. Exit code 1 if the model would be trained or served
-    wrongly.
-    """
-    if model is not None:
-        if network:
-            raise CommandLineError(
-                "lmstack doctor has both MODEL and --network",
-                hint="lmstack doctor --network checks the machine",
-                param="network",
-            )
-        _examine(out, model)
-        return
     checks = wiring.checks(network=network)
     failed = any(check.status == "fail" for check in checks)
     if out.as_json:
@@ -86,7 +67,22 @@ def _print_fixes(out: Output, fixes: list[tuple[str, str]]) -> None:
         out.lines(columns(fixes, indent=2))
 
 
-def _examine(out: Output, model: str) -> None:
+def template(
+    out: Output,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A name in the store, a folder (weights are not needed) or a .gguf file.",
+        ),
+    ],
+) -> None:
+    """Check a model's tokenizer and chat template.
+
+    The beginning and the end of turns, the prompt for a reply, the same tokens in training and
+    serving, tokens that count for the loss, system messages, white space, and control tokens in
+    what people write. Exit code 1 if the model would be trained or served wrongly.
+    """
     findings = examined(model)
     failed = any(finding.severity == "fail" for finding in findings)
     if out.as_json:

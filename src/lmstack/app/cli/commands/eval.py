@@ -11,7 +11,7 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import eval_compare, eval_judge, eval_live, eval_logs, eval_report
+from lmstack.app.cli.commands import eval_answers, eval_compare, eval_judge, eval_logs, eval_report
 from lmstack.app.cli.commands._eval_forms import (
     Chat,
     Copies,
@@ -107,10 +107,10 @@ def register(app: typer.Typer) -> None:
     )(run)
     command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
     eval_compare.register(evals)
+    eval_answers.register(evals)
     eval_report.register(evals)
     command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
     command(evals, "judge", example=eval_judge.EXAMPLE)(eval_judge.judge)
-    eval_live.register(evals)
     eval_logs.register(evals)
     app.add_typer(evals, name="eval")
 

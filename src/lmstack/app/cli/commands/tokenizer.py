@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from lmstack.app.cli.command import command, group
+from lmstack.app.cli.commands import tokenizer_count
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, seconds, size
@@ -82,8 +83,8 @@ Pattern = Annotated[
 
 def register(app: typer.Typer) -> None:
     tokenizers = group(
-        "Train and convert vocabularies.\n\nWhat is written is a folder that transformers loads"
-        " with the same ids: tokenizer.json and its configuration.",
+        "Count tokens; train and convert vocabularies.\n\nWhat is written is a folder that"
+        " transformers loads with the same ids: tokenizer.json and its configuration.",
         example="lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer\n"
         "lmstack tokenizer convert tokenizer.model --out my-tokenizer",
     )
@@ -100,6 +101,7 @@ def register(app: typer.Typer) -> None:
         example="lmstack tokenizer convert tokenizer.model --out my-tokenizer\n"
         "lmstack tokenizer convert ranks.tiktoken --encoding cl100k_base --out my-tokenizer",
     )(convert)
+    tokenizer_count.register(tokenizers)
     app.add_typer(tokenizers, name="tokenizer")
 
 

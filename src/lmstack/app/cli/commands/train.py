@@ -15,8 +15,8 @@ import typer
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._run_plan import print_plan
 from lmstack.app.cli.commands._run_report import made_report, planned_report
-from lmstack.app.cli.commands.compare import report_lines
 from lmstack.app.cli.commands.data_questions import read_recipe_with_docs
+from lmstack.app.cli.commands.eval_answers import report_lines
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
@@ -191,7 +191,7 @@ def _use(settings: Recipe, result: Result) -> str:
         base = shlex.quote(settings.base)
         if Store().resolve(settings.base).kind == "generate":
             return f"lmstack up --model {base} --adapter {trained}"
-        return f"lmstack inspect {trained}"
+        return f"lmstack model inspect {trained}"
     found = Store().resolve(result.folder)
     if found.kind == "embed":
         return f'lmstack embed "TEXT" --embedder {trained}'

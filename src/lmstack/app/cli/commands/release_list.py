@@ -1,4 +1,4 @@
-"""`lmstack aliases`: what each alias stands for, whether it may be served, and its history."""
+"""`lmstack release list`: what each alias stands for, whether it may be served, and its history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    command(app, "aliases", example="lmstack aliases\nlmstack aliases prod")(aliases)
+    command(app, "list", example="lmstack release list\nlmstack release list prod")(aliases)
 
 
 def aliases(
@@ -39,7 +39,9 @@ def aliases(
         out.result([state.to_json() for state in found])
         return
     if not found:
-        out.note("there are no aliases yet; try: lmstack promote MODEL --to prod --gate FILE")
+        out.note(
+            "there are no aliases yet; try: lmstack release promote MODEL --to prod --gate FILE"
+        )
         return
     rows = [("ALIAS", "RELEASE", "DIGEST", "SINCE")]
     for state in found:

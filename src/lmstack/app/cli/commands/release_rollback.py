@@ -1,4 +1,4 @@
-"""`lmstack rollback`: an alias stands again for a release that it stood for before."""
+"""`lmstack release rollback`: an alias stands again for a release that it stood for before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lmstack.app.cli.command import command
-from lmstack.app.cli.commands.promote import taken_by_servers
+from lmstack.app.cli.commands.release_promote import taken_by_servers
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "rollback",
-        example="lmstack rollback prod\nlmstack rollback prod --to 3f2a91c",
+        example="lmstack release rollback prod\nlmstack release rollback prod --to 3f2a91c",
     )(rollback)
 
 
@@ -38,7 +38,7 @@ def rollback(
 
     Nothing is measured: the release passed the gate when it was promoted, and its signed verdict
     and its files are checked. A server that runs as `lmstack up ALIAS` takes it once it is
-    loaded, unless it has other documents. It is recorded; `lmstack aliases ALIAS` shows the
+    loaded, unless it has other documents. It is recorded; `lmstack release list ALIAS` shows the
     history."""
     from lmstack.release.releases import rolled_back
 

@@ -1,4 +1,4 @@
-"""`lmstack tokens`: how tokenizers cut a text, side by side."""
+"""`lmstack tokenizer count`: how tokenizers cut a text, side by side."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ LONGEST_NAME = 255  # of a file; anything longer is a text
 def register(app: typer.Typer) -> None:
     command(
         app,
-        "tokens",
-        example="lmstack tokens README.md\n"
-        'lmstack tokens "Größe matters" --compare smollm2-135m-instruct all-minilm-l6-v2\n'
-        "lmstack tokens README.md --compare all-minilm-l6-v2 --price 2.50 --html tokens.html",
+        "count",
+        example="lmstack tokenizer count README.md\n"
+        'lmstack tokenizer count "Größe matters" --compare smollm2-135m-instruct all-minilm-l6-v2\n'
+        "lmstack tokenizer count README.md --compare all-minilm-l6-v2 --price 2.50"
+        " --html tokens.html",
         many=("--compare",),
     )(tokens)
 

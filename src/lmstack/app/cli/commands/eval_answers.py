@@ -1,4 +1,4 @@
-"""`lmstack compare`: two models on the same prompts, and a report of what differs."""
+"""`lmstack eval answers`: two models on the same prompts, and a report of what differs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["register", "report_lines"]
 
 EXAMPLE = (
-    "lmstack compare smollm2-135m-instruct ./my-adapter --prompts questions.jsonl\n"
-    "lmstack compare base tuned --prompts held-out.jsonl --reward arithmetic --output report"
+    "lmstack eval answers smollm2-135m-instruct ./my-adapter --prompts questions.jsonl\n"
+    "lmstack eval answers base tuned --prompts held-out.jsonl --reward arithmetic --output report"
 )
 
 
@@ -78,8 +78,8 @@ Folder = Annotated[
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the drawing.")]
 
 
-def register(app: typer.Typer) -> None:
-    command(app, "compare", example=EXAMPLE)(compare)
+def register(evals: typer.Typer) -> None:
+    command(evals, "answers", example=EXAMPLE)(compare)
 
 
 def compare(

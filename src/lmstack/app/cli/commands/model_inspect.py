@@ -1,5 +1,5 @@
-"""`lmstack inspect`: what a model is made of, without loading its weights, and the group of the
-commands that look into a model while it reads."""
+"""`lmstack model inspect`: what a model is made of, without loading its weights, and the group of
+the commands that look into a model while it reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import inspect_attention, inspect_tokens
+from lmstack.app.cli.commands import model_attention, model_read
 from lmstack.app.cli.commands._options import ModelOnDisk
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, size
@@ -22,21 +22,22 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     inspect = group(
-        "Look into a model: its parts, its attention, what it expects.\n\n`lmstack inspect MODEL`"
-        " shows what the model is made of; the other commands show what happens in it while it"
-        " reads a text.",
-        example="lmstack inspect smollm2-135m-instruct\n"
-        'lmstack inspect attention smollm2-135m-instruct "The fox sees the dog." -o fox.png\n'
-        'lmstack inspect tokens smollm2-135m-instruct "The capital of France is"',
+        "Look into a model: its parts, its attention, what it expects.\n\n"
+        "`lmstack model inspect MODEL` shows what the model is made of; the other commands show"
+        " what happens in it while it reads a text.",
+        example="lmstack model inspect smollm2-135m-instruct\n"
+        'lmstack model inspect attention smollm2-135m-instruct "The fox sees the dog." -o fox.png\n'
+        'lmstack model inspect tokens smollm2-135m-instruct "The capital of France is"',
         usual="model",
     )
     command(
         inspect,
         "model",
-        example="lmstack inspect smollm2-135m-instruct\nlmstack inspect ./model.gguf --json",
+        example="lmstack model inspect smollm2-135m-instruct\n"
+        "lmstack model inspect ./model.gguf --json",
     )(inspect_model)
-    inspect_attention.register(inspect)
-    inspect_tokens.register(inspect)
+    model_attention.register(inspect)
+    model_read.register(inspect)
     app.add_typer(inspect, name="inspect")
 
 

@@ -1,4 +1,4 @@
-"""`lmstack inspect attention`: who attends to whom, as a picture and as JSON."""
+"""`lmstack model inspect attention`: who attends to whom, as a picture and as JSON."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "attention",
-        example='lmstack inspect attention smollm2-135m-instruct "The fox sees me." -o fox.png\n'
-        'lmstack inspect attention all-minilm-l6-v2 "The fox sees the dog." --layer 2 --head 5\n'
-        'lmstack inspect attention smollm2-135m-instruct "The fox" --layer 3 --head 0 --json',
+        example="lmstack model inspect attention smollm2-135m-instruct"
+        ' "The fox sees me." -o fox.png\n'
+        "lmstack model inspect attention all-minilm-l6-v2"
+        ' "The fox sees the dog." --layer 2 --head 5\n'
+        'lmstack model inspect attention smollm2-135m-instruct "The fox" --layer 3 --head 0 --json',
     )(attention)
 
 

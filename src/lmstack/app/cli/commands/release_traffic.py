@@ -1,4 +1,5 @@
-"""`lmstack eval live`: what a canary or a shadow showed, in figures that hold at every look."""
+"""`lmstack release traffic`: what a canary or a shadow showed, in figures that hold at every
+look."""
 
 from __future__ import annotations
 
@@ -31,12 +32,12 @@ Clear = Annotated[
 ]
 
 
-def register(evals: typer.Typer) -> None:
+def register(releases: typer.Typer) -> None:
     command(
-        evals,
-        "live",
-        example="lmstack up docs --canary ./tuned --share 0.1\nlmstack eval live\n"
-        "lmstack eval live --list",
+        releases,
+        "traffic",
+        example="lmstack up docs --canary ./tuned --share 0.1\nlmstack release traffic\n"
+        "lmstack release traffic --list",
     )(live)
 
 

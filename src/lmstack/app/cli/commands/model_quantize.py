@@ -1,4 +1,4 @@
-"""`lmstack quantize`: a smaller and faster form of a model, and what it costs."""
+"""`lmstack model quantize`: a smaller and faster form of a model, and what it costs."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "quantize",
-        example="lmstack quantize smollm2-135m-instruct --to int8\n"
-        "lmstack quantize ./my-model --to q4 --out ./my-model-q4",
+        example="lmstack model quantize smollm2-135m-instruct --to int8\n"
+        "lmstack model quantize ./my-model --to q4 --out ./my-model-q4",
     )(run)
 
 
@@ -156,7 +156,7 @@ def run(
     of an encoder, the cosines between vectors. The figures go into the model's card. Past the
     limit (perplexity +1 %, 4 bits +10 %; a cosine of 0.99) nothing is kept unless --force is given.
 
-    What is made is for lmstack: transformers and llama.cpp cannot read it, `lmstack convert`
+    What is made is for lmstack: transformers and llama.cpp cannot read it, `lmstack model convert`
     writes what they can.
     """
     from lmstack.registry import Store

@@ -1,4 +1,4 @@
-"""`lmstack convert`: a model as one GGUF file for llama.cpp, or as a Hugging Face folder."""
+"""`lmstack model convert`: a model as one GGUF file for llama.cpp, or as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "convert",
-        example="lmstack convert ./my-model --to gguf --out my-model.gguf --quantize q8_0\n"
-        "lmstack convert smollm2-135m-instruct --to hf --out ./smollm2",
+        example="lmstack model convert ./my-model --to gguf --out my-model.gguf --quantize q8_0\n"
+        "lmstack model convert smollm2-135m-instruct --to hf --out ./smollm2",
     )(run)
 
 

@@ -1,4 +1,4 @@
-"""`lmstack compare` as a user types it, on a tiny base and an adapter of it."""
+"""`lmstack eval answers` as a user types it, on a tiny base and an adapter of it."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def trained(folder: Path) -> None:
     (folder / "held.txt").write_text("the cat number 5 sat on the mat. " * 20)
 
 
+ANSWERS = ("eval", "answers")
 WORDS = ("--prompts", "prompts.jsonl", "--max-tokens", "8", "--text", "held.txt")
 
 
 def test_an_adapter_is_compared_with_its_base(run: Run, folder: Path) -> None:
-    done = run("compare", "base-made", "lora-made", *WORDS, "--output", "made")
+    done = run(*ANSWERS, "base-made", "lora-made", *WORDS, "--output", "made")
     assert done.code == 0, done.err
     assert "left out prompts.jsonl:7" in done.err
     for part in ("nats an answer from the base", "Perplexity of held-out text", "made/report.html"):
@@ -63,7 +64,17 @@ def test_a_model_compared_with_itself_is_the_same_and_a_judge_is_heard(
     run: Run, folder: Path
 ) -> None:
     done = run(
-        *("compare", "base-made", "base-made", *WORDS, "--samples", "1", "--judge", "base-made"),
+        *(
+            "eval",
+            "answers",
+            "base-made",
+            "base-made",
+            *WORDS,
+            "--samples",
+            "1",
+            "--judge",
+            "base-made",
+        ),
         *("--benign", "prompts.jsonl", "--json"),
     )
     assert done.code == 0, done.err
@@ -77,7 +88,7 @@ def test_a_model_compared_with_itself_is_the_same_and_a_judge_is_heard(
 
 
 def test_a_reward_is_named_as_a_recipe_names_it(run: Run, folder: Path) -> None:
-    words = ("compare", "base-made", "lora-made", *WORDS, "--samples", "1", "--json")
+    words = (*ANSWERS, "base-made", "lora-made", *WORDS, "--samples", "1", "--json")
     (folder / "own.py").write_text("def none(samples):\n    return [0 for _ in samples]\n")
     own = ("--reward", "own.py function=none weight=2")
     found = run(*words, "--reward", "arithmetic", "--reward", "finished weight=0.5", *own).json
@@ -92,11 +103,20 @@ def test_a_reward_is_named_as_a_recipe_names_it(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("compare", "base-made", "gone", *WORDS), "gone"),
-        (("compare", "base-made", "base-made", "--prompts", "gone.jsonl"), "gone.jsonl"),
-        (("compare", "base-made", "base-made", *WORDS[:4], "--text", "gone.txt"), "gone.txt"),
-        (("compare", "base-made", "base-made", *WORDS, "--reward", "length most"), "key=value"),
-        (("compare", "base-made", "base-made", *WORDS, "--reward", "arithmetik"), "arithmetik"),
+        ((*ANSWERS, "base-made", "gone", *WORDS), "gone"),
+        ((*ANSWERS, "base-made", "base-made", "--prompts", "gone.jsonl"), "gone.jsonl"),
+        (
+            (*ANSWERS, "base-made", "base-made", *WORDS[:4], "--text", "gone.txt"),
+            "gone.txt",
+        ),
+        (
+            (*ANSWERS, "base-made", "base-made", *WORDS, "--reward", "length most"),
+            "key=value",
+        ),
+        (
+            (*ANSWERS, "base-made", "base-made", *WORDS, "--reward", "arithmetik"),
+            "arithmetik",
+        ),
     ],
 )
 def test_mistakes_end_in_words(

@@ -1,11 +1,11 @@
-"""`lmstack bench`: how fast a machine is."""
+"""`lmstack doctor machine`: how fast this machine is."""
 
 from __future__ import annotations
 
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command, group
+from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, memory, printable
 from lmstack.app.inspect.machine import Machine, keep, measure
@@ -14,16 +14,10 @@ from lmstack.core import StoreError
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
-    bench = group(
-        "Measure this machine.\n\n`lmstack bench machine` measures what bounds every model here:"
-        " memory and matrix products.",
-        example="lmstack bench machine",
-    )
-    command(bench, "machine", example="lmstack bench machine\nlmstack bench machine --json")(
+def register(doctor: typer.Typer) -> None:
+    command(doctor, "machine", example="lmstack doctor machine\nlmstack doctor machine --json")(
         machine
     )
-    app.add_typer(bench, name="bench")
 
 
 def machine(out: Output) -> None:
@@ -31,7 +25,7 @@ def machine(out: Output) -> None:
 
     Reads an array that no cache holds, with one core and with all, and multiplies matrices of
     int8, bfloat16 and float32; the best of many rounds counts. Takes some six seconds. Other
-    work on the machine lowers the figures. `lmstack plan` uses what was measured last.
+    work on the machine lowers the figures. `lmstack doctor plan` uses what was measured last.
     """
     out.interrupted = ("what was measured before is kept", out.again())
     with out.progress("Measuring this machine", "steps") as bar:
@@ -46,7 +40,7 @@ def machine(out: Output) -> None:
     else:
         out.lines(columns(_rows(found)))
         if place is not None:
-            out.note(printable(f"kept for lmstack plan in {place}", one_line=True))
+            out.note(printable(f"kept for lmstack doctor plan in {place}", one_line=True))
 
 
 def _rows(found: Machine) -> list[tuple[str, str]]:

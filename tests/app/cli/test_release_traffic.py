@@ -1,4 +1,4 @@
-"""`lmstack eval live`, and the options of `lmstack up` that make what it shows."""
+"""`lmstack release traffic`, and the options of `lmstack up` that make what it shows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def recorded(home: Any) -> LiveStore:
 
 
 def test_the_table_names_versions_figures_and_differences(run: Run, recorded: LiveStore) -> None:
-    ran = run("eval", "live")
+    ran = run("release", "traffic")
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
     assert lines[0] == "canary tuned@bbbbbbb beside base@aaaaaaa, share 0.5"
@@ -56,7 +56,7 @@ def test_the_table_names_versions_figures_and_differences(run: Run, recorded: Li
 
 
 def test_json_holds_the_same(run: Run, recorded: LiveStore) -> None:
-    found = run("eval", "live", "--json").json
+    found = run("release", "traffic", "--json").json
     assert found["comparison"]["candidate"] == {"name": "tuned", "digest": "sha256:bbbbbbb"}
     assert found["comparison"]["reason"] == "it fails more often"
     assert found["arms"]["candidate"]["shares"]["failed"] == 0.5
@@ -68,17 +68,17 @@ def test_json_holds_the_same(run: Run, recorded: LiveStore) -> None:
 def test_comparisons_are_listed_shown_by_number_and_forgotten(
     run: Run, recorded: LiveStore
 ) -> None:
-    assert "tuned@bbbbbbb" in run("eval", "live", "--list").out
-    assert run("eval", "live", "1").code == 0
-    wrong = run("eval", "live", "7")
+    assert "tuned@bbbbbbb" in run("release", "traffic", "--list").out
+    assert run("release", "traffic", "1").code == 0
+    wrong = run("release", "traffic", "7")
     assert wrong.code == 1
     assert "there is no comparison 7" in wrong.err
-    assert run("eval", "live", "--clear").code == 0
-    assert run("eval", "live", "--list", "--json").json == []
+    assert run("release", "traffic", "--clear").code == 0
+    assert run("release", "traffic", "--list", "--json").json == []
 
 
 def test_without_any_it_says_how_to_begin_one(run: Run) -> None:
-    ran = run("eval", "live")
+    ran = run("release", "traffic")
     assert ran.code == 1
     assert "--canary MODEL" in ran.err
     assert "Traceback" not in ran.err

@@ -1,4 +1,5 @@
-"""`lmstack promote`: a model takes the place of what an alias stands for, if the gate lets it."""
+"""`lmstack release promote`: a model takes the place of what an alias stands for, if the gate lets
+it."""
 
 from __future__ import annotations
 
@@ -90,13 +91,13 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "promote",
-        example="lmstack promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
-        "lmstack promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
-        "lmstack promote ./tuned --prompt system.txt --to prod --gate recipes/gates/laptop.yaml"
-        " --new-rules\n"
-        "lmstack promote smollm2-135m-instruct --docs notes --to answers --gate documents.yaml"
-        " --task notes.yaml --first\n"
-        "lmstack promote staging --to prod --gate gate.yaml",
+        example="lmstack release promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
+        "lmstack release promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
+        "lmstack release promote ./tuned --prompt system.txt --to prod"
+        " --gate recipes/gates/laptop.yaml --new-rules\n"
+        "lmstack release promote smollm2-135m-instruct --docs notes --to answers"
+        " --gate documents.yaml --task notes.yaml --first\n"
+        "lmstack release promote staging --to prod --gate gate.yaml",
     )(promote)
 
 
@@ -306,7 +307,11 @@ def _outcome(found: Promotion) -> str:
     if not found.recorded:
         return f"Nothing was recorded but this look, and {plan.alias} is as it was."
     if passed:
-        back = "" if plan.production is None else f"   (lmstack rollback {plan.alias} goes back)"
+        back = (
+            ""
+            if plan.production is None
+            else f"   (lmstack release rollback {plan.alias} goes back)"
+        )
         return f"{plan.alias} stands for {found.release.short} now{back}"
     if plan.production is None:
         return f"{plan.alias} stands for nothing yet"

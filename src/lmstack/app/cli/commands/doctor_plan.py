@@ -1,4 +1,4 @@
-"""`lmstack plan`: what a deployment needs and can give, before it is made."""
+"""`lmstack doctor plan`: what a deployment needs and can give, before it is made."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "plan",
-        example="lmstack plan smollm2-135m-instruct --users 8 --context 4096\n"
-        "lmstack plan ./Llama-3-8B/config.json --users 4 --context 8192 --weights q4"
+        example="lmstack doctor plan smollm2-135m-instruct --users 8 --context 4096\n"
+        "lmstack doctor plan ./Llama-3-8B/config.json --users 4 --context 8192 --weights q4"
         " --memory 24GiB",
     )(plan)
 
@@ -105,7 +105,7 @@ def plan(
 
     Keys and values grow with every token of every user; the plan says how many contexts fit
     beside the weights. Speeds are the most that this machine's memory and matrix units allow; a
-    real server stays below. The machine is measured once, see `lmstack bench machine`.
+    real server stays below. The machine is measured once, see `lmstack doctor machine`.
     """
     with out.progress("Measuring this machine", "steps") as bar:
         found = plan_deployment(

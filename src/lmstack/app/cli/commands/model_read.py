@@ -1,4 +1,4 @@
-"""`lmstack inspect tokens`: what a model expects next, as a picture and as JSON."""
+"""`lmstack model inspect tokens`: what a model expects next, as a picture and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
-from lmstack.app.cli.commands.inspect_attention import ModelToRead, Target, TextToRead
+from lmstack.app.cli.commands.model_attention import ModelToRead, Target, TextToRead
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 
@@ -23,8 +23,10 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "tokens",
-        example='lmstack inspect tokens smollm2-135m-instruct "The capital of France is Paris."\n'
-        'lmstack inspect tokens smollm2-135m-instruct "The capital of France is" --json --top 10',
+        example="lmstack model inspect tokens smollm2-135m-instruct"
+        ' "The capital of France is Paris."\n'
+        "lmstack model inspect tokens smollm2-135m-instruct"
+        ' "The capital of France is" --json --top 10',
     )(tokens)
 
 
