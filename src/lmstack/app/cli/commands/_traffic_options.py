@@ -57,8 +57,8 @@ Pin = Annotated[
     bool,
     typer.Option(
         "--pin",
-        help="Keep the releases that aliases stand for at the start. Unless given, what `lmstack"
-        " promote` or `lmstack release rollback` moves an alias to takes over once it is loaded.",
+        help="Keep the releases that aliases stand for at the start. Unless given, what"
+        " `lmstack release promote` or `rollback` moves an alias to takes over once it is loaded.",
     ),
 ]
 
