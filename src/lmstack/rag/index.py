@@ -68,7 +68,7 @@ from lmstack.rag.ingest.plan import IndexStatus, Plan, Work, is_under, make_plan
 from lmstack.rag.ingest.reembed import Reembedder
 from lmstack.rag.ingest.scan import check_root, readable_name
 from lmstack.rag.ingest.update import Progress, RemoteExecutor, Updater, UpdateResult
-from lmstack.rag.opening import IndexConfig, open_catalogue
+from lmstack.rag.opening import EmbedderChoice, IndexConfig, open_catalogue
 from lmstack.rag.stores.comparison import StoreReport
 from lmstack.rag.view import IndexView, Opened
 
@@ -91,7 +91,7 @@ class Index(IndexView):
     def open(
         cls,
         place: str | Path,
-        embedder: Embedder | None = None,
+        embedder: Embedder | EmbedderChoice | None = None,
         create: bool = True,
         *,
         config: IndexConfig | None = None,
@@ -104,8 +104,9 @@ class Index(IndexView):
         Without ``embedder`` it can be looked at, searched by words, and documents can be
         removed. With another embedder than the index was made with this is an `InputError`,
         unless ``rebuild``: then the index is emptied, and the next update fills it again. A
-        damaged file is renamed then, and a new one begun. ``context_writer`` is needed where
-        documents are cut with ``context="model"``.
+        damaged file is renamed then, and a new one begun. An `EmbedderChoice` is asked for the
+        embedder once it is known which one the index was made with. ``context_writer`` is needed
+        where documents are cut with ``context="model"``.
         """
         config = config or IndexConfig()
         opened = open_catalogue(place, embedder, config, create=create, rebuild=rebuild)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +49,15 @@ from lmstack.rag.retrieve.hybrid import SearchConfig
 from lmstack.rag.stores.keeping import StoreKeeper
 from lmstack.rag.view import Opened
 
-__all__ = ["IndexConfig", "open_catalogue"]
+__all__ = ["EmbedderChoice", "IndexConfig", "open_catalogue"]
+
+
+@dataclass(frozen=True)
+class EmbedderChoice:
+    """Chooses once the index is open: ``choose`` is given the name and the digest of the embedder
+    that it was made with, None where it is new or is made anew."""
+
+    choose: Callable[[tuple[str, str] | None], Embedder]
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class IndexConfig(Config):
 
 def open_catalogue(
     place: str | Path,
-    embedder: Embedder | None,
+    embedder: Embedder | EmbedderChoice | None,
     config: IndexConfig,
     *,
     create: bool,
@@ -93,7 +102,7 @@ def open_catalogue(
 
 def _open(
     place: str | Path,
-    embedder: Embedder | None,
+    embedder: Embedder | EmbedderChoice | None,
     config: IndexConfig,
     *,
     create: bool,
@@ -103,6 +112,9 @@ def _open(
     database = _database(place, create=create, timeout_s=config.lock_timeout_s)
     try:
         space = _active(database)
+        if isinstance(embedder, EmbedderChoice):
+            kept = None if rebuild or space is None else (space.embedder, space.embedder_digest)
+            embedder = embedder.choose(kept)
         unsettled = rebuild or space is None or _wants_other_form(database, config)
         if embedder is not None and unsettled:
             with database.locked("writer", config.lock_timeout_s):

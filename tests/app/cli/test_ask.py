@@ -18,6 +18,7 @@ from lmstack.app.wiring import retrieval
 from lmstack.core import Embedder, ScriptedModel
 from lmstack.rag import FORMATS, NOTHING, Answerer, Index, TextDelta, UpdateResult
 from lmstack.rag.answer import confidence
+from lmstack.rag.catalogue.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -365,3 +366,20 @@ def test_a_remote_model_without_a_key_names_the_variable(
     ran = run("ask", QUESTION, "--docs", "docs", "--model", "openai:gpt-x")
     assert ran.code == 1
     assert "OPENAI_API_KEY" in ran.err
+
+
+def test_an_index_is_opened_once(
+    run: Run, docs: Path, embedder: HashEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    true = SqliteDatabase.__init__
+
+    def counted(self: SqliteDatabase, place: Path, **given: Any) -> None:
+        opened.append(place)
+        true(self, place, **given)
+
+    monkeypatch.setattr(SqliteDatabase, "__init__", counted)
+    for _ in range(2):  # a new one, and one that is there
+        opened.clear()
+        assert run("search", "letters", "--docs", "docs").code == 0
+        assert len(opened) == 1

@@ -218,19 +218,30 @@ def embedder_of_index(
     sources: Sequence[Path] = (),
     note: Callable[[str], None] = lambda _: None,
 ) -> str | None:
-    """The name of the model that an index was made with, where nobody gave one; else of the one
-    that ``given`` means for it. Where there is no index that can be read, ``given``, or what suits
-    the languages of ``sources``, the documents that are to be in it; ``note`` is told of that."""
+    """`embedder_name_for` of the index in ``place``, whether or not there is one."""
     from lmstack.rag import Index
 
     try:
         with Index.open(place, create=False) as index:
             status = index.status(check=False)
     except LmstackError:
+        return embedder_name_for(None, given, sources, note)
+    return embedder_name_for((status.embedder, status.embedder_digest), given)
+
+
+def embedder_name_for(
+    made_with: tuple[str, str] | None,
+    given: str | None = None,
+    sources: Sequence[Path] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> str | None:
+    """The name of the model that an index was ``made_with``, its name and digest, where nobody
+    gave one; else of the one that ``given`` means for it. Of an index that is new ``given``, or
+    what suits the languages of ``sources``, the documents that are to be in it; ``note`` is told
+    of that."""
+    if made_with is None:
         return embedder_for(sources, note) if given is None and sources else given
-    if given is None:
-        return shaped_name(status.embedder, status.embedder_digest)
-    return name_for_index(given, status.embedder_digest)
+    return shaped_name(*made_with) if given is None else name_for_index(given, made_with[1])
 
 
 def generator(

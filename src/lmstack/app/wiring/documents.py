@@ -17,6 +17,7 @@ from lmstack.app.server.command_socket import RunningServer, find_server
 from lmstack.core import (
     ChatModel,
     Delta,
+    Embedder,
     ModelInfo,
     NotFoundError,
     Request,
@@ -59,6 +60,7 @@ def open_index(
     ``vectors``: how a new index keeps them. ``sources``: what goes into it, which chooses the
     model of a new one where none is named; ``note`` is told of that."""
     from lmstack.rag import Index, IndexConfig
+    from lmstack.rag.opening import EmbedderChoice
 
     if isinstance(folder, Path) and not create and not folder.exists():
         raise NotFoundError(
@@ -66,14 +68,11 @@ def open_index(
             hint=f"lmstack index add --index {shlex.quote(str(folder))} DIR",
             param="index",
         )
-    model = None
-    if embeds:
-        name = embedder_name
-        if not rebuild:
-            name = wiring.embedder_of_index(folder, name, sources, note)
-        elif name is None and sources:
-            name = wiring.embedder_for(sources, note)
-        model = wiring.embedder(name)
+
+    def choose(made_with: tuple[str, str] | None) -> Embedder:
+        return wiring.embedder(wiring.embedder_name_for(made_with, embedder_name, sources, note))
+
+    model = EmbedderChoice(choose) if embeds else None
     config = IndexConfig(vectors=vectors, lock_timeout_s=LOCK_TIMEOUT_S)
     with Index.open(folder, model, create, config=config, rebuild=rebuild) as index:
         if chunking:
@@ -90,9 +89,10 @@ def machines(
     from lmstack.rag.ingest.bulk import RayConfig, RayMachines
 
     config = RayConfig(address="" if address == "local" else address, copies=copies)
-    digest = index.status(check=False).embedder_digest
-    name = wiring.embedder_of_index(index.place, embedder_name)
-    return RayMachines(partial(wiring.embedder, name), digest, config)
+    status = index.status(check=False)
+    made_with = status.embedder, status.embedder_digest
+    name = wiring.embedder_name_for(made_with, embedder_name)
+    return RayMachines(partial(wiring.embedder, name), status.embedder_digest, config)
 
 
 def running_server(

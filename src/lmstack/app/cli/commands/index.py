@@ -190,8 +190,10 @@ def update(
 
 def _change_embedder(out: Output, chosen: ChosenIndex, name: str) -> None:
     """Nothing, if the index is made with it already."""
-    model = wiring.embedder(wiring.embedder_of_index(chosen.place, name))
     with documents.open_index(chosen.place, None, create=False, embeds=False) as opened:
+        status = opened.status(check=False)
+        made_with = status.embedder, status.embedder_digest
+        model = wiring.embedder(wiring.embedder_name_for(made_with, name))
         if not opened.is_made_with(model):
             with indexing.shown_progress(out, f"Embedding with {name}") as progress:
                 opened.reembed(model, progress)
