@@ -59,10 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
                 event = {"choices": [{"delta": {"content": text}}]}
                 self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
             usage = {"choices": [], "usage": {"completion_tokens": 7}}
+            with server.lock:  # before the client knows that it may ask again
+                server.running -= 1
             end = f": a comment\n\ndata: {json.dumps(usage)}\n\n{server.ending}"
             self.wfile.write(end.encode())
-        with server.lock:
-            server.running -= 1
 
     def log_message(self, *_: object) -> None:
         pass

@@ -319,7 +319,7 @@ def test_a_picture_is_written_unless_json_is_asked_for(run: Run, looking: Path) 
 
 
 def test_json_has_the_weights_of_what_is_chosen(run: Run, looking: Path, both: LoadedModel) -> None:
-    typed = ["inspect", "attention", "both", "fox", "--target", "ab", "--json"]
+    typed = ["model", "inspect", "attention", "both", "fox", "--target", "ab", "--json"]
     whole = run(*typed).json["attention"]
     assert [part["part"] for part in whole] == ["encoder", "decoder", "cross"]
     assert np.shape(whole[2]["weights"]) == (3, 4, 3, 3)

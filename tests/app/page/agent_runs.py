@@ -114,8 +114,8 @@ async def clerk(approver: Any, store: RunStore | None = None, **options: Any) ->
         ),
         calls(("send", {"text": "ops@example.net: thank you"}), text="I thank them."),
         call("send", "everybody"),
-        call("model", "convert", "TB"),
-        call("model", "convert", "TB"),
+        call("convert", "TB"),
+        call("convert", "TB"),
         "Backups run **every night at two**.\n\nThe plot shows their sizes.",
     ]
     agent = Agent(
