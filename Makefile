@@ -104,6 +104,7 @@ bench-adapters bench-quantization bench-speculative: bench-%: $(VENV)/.dev
 
 bench-latency: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/lmstack pull smollm2-135m-instruct --quiet
 	@$(BIN)/python benchmarks/latency.py $(QUICKLY)
 
 bench-attention bench-vocabularies: bench-%: $(VENV)/.dev
@@ -128,6 +129,7 @@ bench-start: $(VENV)/.dev
 # Some three minutes. BEFORE=OLDER/src: also an older tree, before this one, which takes longer.
 bench-attacks: $(VENV)/.dev
 	@$(BIN)/lmstack pull --quiet
+	@$(BIN)/lmstack pull smollm2-135m-instruct --quiet
 	@$(BIN)/python benchmarks/attacks.py $(QUICKLY) $(if $(BEFORE),--before $(BEFORE))
 
 # About ten minutes on a quiet machine; the first time also environments for the peers and

@@ -366,7 +366,7 @@ def serving(source: pathlib.Path) -> Iterator[tuple[int, int]]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "note.md").write_text("The sky is blue.\n")
-        command = [sys.executable, "-m", "lmstack", "up", folder, "--port", "0"]
+        command = [sys.executable, "-m", "lmstack", "up", folder, "--model", MODEL, "--port", "0"]
         keys = {"PYTHONPATH": str(source), "LMSTACK_API_KEYS": f"{GUEST},{ATTACKER}"}
         resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_DESCRIPTORS, limits[1]))
         process = subprocess.Popen(
@@ -400,6 +400,8 @@ def measure(source: pathlib.Path, names: list[str], seconds: float) -> dict[str,
         guest.until_calm()
         found = {"alone": guest.during(min(seconds, 5))}
         print(_row("alone", found["alone"]), flush=True)
+        if found["alone"]["failed"]:
+            raise SystemExit("the guest is not answered although nobody attacks")
         for name in names:
             found[name] = under(name, target, guest, seconds)
             print(_row(name, found[name]), flush=True)
