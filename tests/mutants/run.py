@@ -1,6 +1,6 @@
 """Break the code on purpose, one small fault at a time, and see whether the tests notice.
 
-    make mutants                         360 faults of nine modules
+    make mutants                         360 faults of ten modules
     make mutants MUTANTS=all             all of them, which takes days
     make mutants MODULES="safety serve"  of these modules alone
 
@@ -68,6 +68,7 @@ MODULES = {
     ),
     "serve": Module("src/lmstack/serve", ("tests/serve",)),
     "train": Module("src/lmstack/train", ("tests/train",)),
+    "pipelines": Module("src/lmstack/pipelines", ("tests/pipelines",)),
     "evals": Module("src/lmstack/evals", ("tests/evals",)),
     "agents": Module(
         "src/lmstack/agents",

@@ -92,7 +92,9 @@ def open_model_plan(path: Path) -> Iterator[Plan]:
     """What is where in the model at ``path``, which stays open meanwhile."""
     try:
         if not path.exists():
-            raise NotFoundError(f"{path} does not exist", hint="lmstack model lists what is here")
+            raise NotFoundError(
+                f"{path} does not exist", hint="lmstack model list shows what is here"
+            )
         gguf = _gguf_file(path)
     except OSError as error:
         raise store_error(error, path, "reading") from error

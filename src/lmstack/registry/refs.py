@@ -95,7 +95,7 @@ def parse_ref(ref: str | os.PathLike[str]) -> Ref:
     if not isinstance(ref, str):
         return PathRef(Path(ref))
     if "\0" in ref or not ref.strip():
-        raise InputError(f"{shown(ref)} names no model", hint="lmstack model lists the names")
+        raise InputError(f"{shown(ref)} names no model", hint="lmstack model list shows the names")
     if ref.startswith("pypi:"):
         match = _PYPI.match(ref)
         if match is None:

@@ -61,7 +61,7 @@ def select(names: Iterable[str], part: str, source: str) -> Selection:
             raise FormatError(f"{source} has its weights in {pickles[0]}, a pickle", hint=CONVERT)
         raise FormatError(
             f"{source} has no weights (*.safetensors, *.gguf or *.onnx)",
-            hint="check the name; lmstack model lists what is known",
+            hint="check the name; lmstack model list shows what is known",
         )
     files = {str(p): p.name for p in chosen}
     for p in paths:

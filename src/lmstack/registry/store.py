@@ -247,7 +247,7 @@ class Store:
             if not entry.exists():
                 raise NotFoundError(
                     f"the model {shown(str(ref))} is not in the store",
-                    hint="lmstack model lists those that are",
+                    hint="lmstack model list shows those that are",
                 )
             found = self._present(parsed.name)
             self._discard(entry)

@@ -37,7 +37,7 @@ def generator_folder(name: str) -> ModelFolder:
     if folder.kind != "generate":
         raise InputError(
             f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
-            hint="lmstack model lists those that write",
+            hint="lmstack model list shows those that write",
             param="model",
         )
     return folder

@@ -2,7 +2,7 @@
 
 A gate that cannot see what is to be promoted is refused here: one that asks no documents of a
 release that has some, or generates nothing where the system prompt is another. Not covered:
-measuring and deciding (`promoting`).
+measuring and deciding (`promotion`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 The index of a folder follows the folder, and whoever asks it brings it up to date. What an alias
 stands for does not change by itself: it answers from the copy, until another one is promoted.
-Not covered: asking it (`evaluating_index`), serving it (`build`), and the model (`releases`).
+Not covered: asking it (`lmstack.evals.evaluated_index`), serving it (`build`), and the model
+(`releases`).
 """
 
 from __future__ import annotations

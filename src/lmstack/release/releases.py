@@ -9,7 +9,7 @@ by `lmstack up` alone (`released_documents`).
 An alias comes before a model or a folder of the same name. ``prod@3f2a91c`` is an earlier release
 of it. Everything fails closed: a release without a passing verdict, signed with a trusted key, is
 refused, and so is one whose files, adapter or way of computing are not what was evaluated. Not
-covered: what moves an alias forward (`promoting`).
+covered: what moves an alias forward (`promotion`).
 """
 
 from __future__ import annotations

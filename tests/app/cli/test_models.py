@@ -238,7 +238,7 @@ def test_ctrl_c_while_pulling_says_that_the_part_is_kept(
 def test_a_model_that_is_not_there_cannot_be_removed_and_the_list_is_named(run: Run) -> None:
     assert run("model", "rm", "nope").err.splitlines() == [
         "error: the model 'nope' is not in the store",
-        "try:   lmstack model lists those that are",
+        "try:   lmstack model list shows those that are",
     ]
 
 

@@ -78,7 +78,8 @@ def command(
 
 
 def group_callback(app: typer.Typer, *, returns: bool = False) -> Callable[[F], F]:
-    """Register ``function(out, ctx, ...)``: what the group does when no command is named."""
+    """Register ``function(out, ...)``: what the group does when no command is named. A parameter
+    ``ctx`` is given typer's context."""
 
     def register(function: F) -> F:
         app.callback(invoke_without_command=True)(
@@ -92,8 +93,9 @@ def group_callback(app: typer.Typer, *, returns: bool = False) -> Callable[[F], 
 def _with_common_options(
     function: Callable[..., None], returns: bool, *, is_group: bool = False
 ) -> Callable[..., None]:
-    taken = 2 if is_group else 1
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[taken:]
+    taken = dict(inspect.signature(function, eval_str=True).parameters)
+    wants_context = taken.pop("ctx", None) is not None
+    own = list(taken.values())[1:]
     common = [("quiet", Quiet, False), ("verbose", Verbose, 0)]
     if returns:
         common.insert(0, ("as_json", AsJson, False))
@@ -113,10 +115,9 @@ def _with_common_options(
     ) -> None:
         out = ctx.find_object(Output) or Output()
         choose(out, as_json=as_json, quiet=quiet, verbose=verbose)
-        if not is_group:
-            function(out, **arguments)
-        elif ctx.invoked_subcommand is None:
-            function(out, ctx, **arguments)
+        if is_group and ctx.invoked_subcommand is not None:
+            return
+        function(out, **({"ctx": ctx} if wants_context else {}), **arguments)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}

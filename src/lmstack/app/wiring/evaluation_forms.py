@@ -1,7 +1,7 @@
 """How the tasks of a command are asked: through a chat template, perturbed, or as a suite.
 
 Each way is in the task's protocol, and so in the key of every output. Not covered: tasks as their
-files and benchmarks have them (`evaluating`), and running them.
+files and benchmarks have them (`lmstack.evals.task_data`), and running them.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _draw(
     wanted: tuple[str | None, Any],
 ) -> list[Asked]:
     """Draw, and write ``output``, with progress."""
-    from lmstack.app.wiring.rollouts import rewards_named
+    from lmstack.app.wiring.rewards import rewards_named
     from lmstack.pipelines.best_of import Asked, rows_of
     from lmstack.train.data.fingerprint import data_files, fingerprint
     from lmstack.train.data.journal import Journal

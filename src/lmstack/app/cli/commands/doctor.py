@@ -42,7 +42,6 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     out: Output,
-    ctx: typer.Context,  # noqa: ARG001
     network: Annotated[
         bool, typer.Option("--network", help="Also see whether PyPI and the hub answer.")
     ] = False,

@@ -40,10 +40,7 @@ def register(app: typer.Typer) -> None:
         "lmstack model quantize smollm2-135m-instruct --to int8",
     )
 
-    @group_callback(models, returns=True)
-    def list_here(out: Output, ctx: typer.Context, available: Available = False) -> None:  # noqa: ARG001
-        list_models(out, available)
-
+    group_callback(models, returns=True)(list_models)
     command(models, "list", example="lmstack model list\nlmstack model list --available")(
         list_models
     )

@@ -221,7 +221,7 @@ def read_gguf(path: Path | str) -> GGUFFile:
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except FileNotFoundError:
         raise NotFoundError(
-            f"{path} does not exist", hint="lmstack model lists what is here"
+            f"{path} does not exist", hint="lmstack model list shows what is here"
         ) from None
     except ValueError:
         raise FormatError(f"{path} is empty", hint="fetch the model again") from None
