@@ -43,18 +43,14 @@ WITHOUT_IPV4 = 'ip link set lo up; ip address del 127.0.0.1/8 dev lo; exec bash 
 
 
 def environment(scratch: pathlib.Path) -> dict[str, str]:
-    """A newcomer's: an empty home and store, and no folders of earlier runs of pytest, which looks
-    through all of them and removes the oldest before it says how long a run took: minutes, where
-    there are thousands. The caches of the caller stay in use."""
+    """A newcomer's: an empty home and store. The caches of the caller stay in use."""
     caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    home, folders = scratch / "home", scratch / "t"
+    home = scratch / "home"
     home.mkdir()
-    folders.mkdir()
     kept = {n: v for n, v in os.environ.items() if n in KEPT or n.startswith(KEPT_PREFIXES)}
     return kept | {
         "HOME": str(home),
         "OUT": str(scratch),
-        "PYTEST_DEBUG_TEMPROOT": str(folders),
         "LANG": "C.UTF-8",
         "LMSTACK_HOME": str(scratch / "store"),
         "LMSTACK_TEST_HOME": os.environ.get("LMSTACK_TEST_HOME", str(caches / "lmstack-tests")),
