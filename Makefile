@@ -26,7 +26,7 @@ demo: $(VENV)/.base
 # and each would compile lmstack anew. Files are not sorted by the number of their tests: the slow
 # ones, which have few, would come last and leave processors idle.
 # mypy, one process, runs beside them for the same reason; what it finds is printed at the end.
-# Properties are tried on the same 30 draws each time, so that a change fails for what it changed;
+# Properties are tried on the same 20 draws each time, so that a change fails for what it changed;
 # pytest alone, and the long suite, draw 100 anew. Files and the tests in them run in random order, so
 # that none needs another: each commit has an order of its own. SEED=7: another one.
 SEED ?= $(shell printf '%d' 0x0$$(git rev-parse HEAD 2>/dev/null | cut -c1-7))
