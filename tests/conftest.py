@@ -8,6 +8,7 @@ uses one of these fixtures carries ``@pytest.mark.weights``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import logging
@@ -234,6 +235,22 @@ def no_seeds_for_devices() -> None:
     for devices in (torch.cuda, torch.xpu, torch.mtia):
         if not devices.is_available():
             devices.manual_seed_all = lambda seed: None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> None:
+    """Each client of HTTP would read them, 15 ms, though tests speak to this machine alone."""
+    import httpx
+
+    from_files = httpx._config.create_ssl_context
+    once = functools.cache(from_files)
+
+    def read(verify: Any = True, cert: Any = None, trust_env: bool = True) -> Any:
+        plain = verify is True and cert is None
+        return once() if plain else from_files(verify, cert, trust_env)
+
+    httpx._config.create_ssl_context = read
+    httpx._transports.default.create_ssl_context = read
 
 
 @pytest.fixture(scope="session")
