@@ -57,6 +57,7 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check -q src tests benchmarks examples
 	@$(BIN)/ruff format --check -q src tests benchmarks examples
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/zensical build --clean --strict
 	@$(BIN)/pytest tests/rules
 
 format: $(VENV)/.dev
@@ -224,8 +225,10 @@ bench-regressions: $(VENV)/.dev
 bench-gate-rates: $(VENV)/.dev
 	@$(BIN)/python benchmarks/gate_rates.py $(QUICKLY)
 
+# The command reference, and the pages as a site in build/site, without a warning.
 docs: $(VENV)/.dev
 	@$(BIN)/python -m lmstack.app.cli.docs
+	@$(BIN)/zensical build --clean --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from recording import add_options, result_file
+from recording import add_options, picture_file, result_file
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 HEADS, HEAD_DIM = 2, 64
@@ -217,7 +217,7 @@ def main() -> None:
     result = run([256, 512], VARIANTS[:1]) if given.quick else run(given.lengths, VARIANTS)
     path = result_file(given, "attention")
     path.write_text(json.dumps(result, indent=1) + "\n")
-    draw(result, path.with_suffix(".png"))
+    draw(result, picture_file(path, "attention-memory.png"))
 
 
 if __name__ == "__main__":

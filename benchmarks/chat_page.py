@@ -48,13 +48,18 @@ KINDS = ("right", "partly", "wrong")
 OTHER_LANGUAGES = "other languages"
 LMSTACK = (sys.executable, "-m", "lmstack")
 
-PREFACE = f"""# Sixty prompts to the default model
+PREFACE = f"""---
+search:
+  exclude: true
+---
+
+# Sixty prompts to the default model
 
 What `{MODEL}` answers to a person who states nothing but the prompt: no documents, no system \
 message, no setting, through the official OpenAI client and `lmstack up`. Twenty short questions, \
 ten tasks of an office, twenty prompts in eight other languages, and ten conversations of two or \
 three turns. They were written down before any was asked of this model, the first twenty before \
-[the default settings](serving.md#what-holds-when-nothing-is-sent) were chosen; answers are \
+[the default settings](serving.md#defaults-of-sampling) were chosen; answers are \
 neither edited nor chosen.
 
 The verdicts are by hand. Right: does what was asked, and nothing in it is false. Partly: most of \

@@ -61,7 +61,12 @@ TITLES = {
     "trade": "Of a firm that sells rope, with its tables and mail",
     "club": "Of a club of astronomers",
 }
-PREFACE = """# The first questions
+PREFACE = """---
+search:
+  exclude: true
+---
+
+# The first questions
 
 What a newcomer asks first, and what `lmstack ask` prints, with the default models and no options. \
 Eleven questions are about these pages, the one of `make demo` first; sixty are about three \

@@ -6,7 +6,7 @@
 First 32 requests at a time, which says what the server can do; then arrivals at random times, at
 shares of that rate, up to more than it can take; then eight streams while prompts of 6,000
 tokens arrive. The load generator runs on the same cores, so the server has less than the machine.
-Writes results/latency.json and latency.svg.
+Writes results/latency.json and docs/pictures/latency.svg.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from load import Load, draw, line, run_load
-from recording import add_options, result_file
+from recording import add_options, picture_file, result_file
 
 LMSTACK = [sys.executable, "-m", "lmstack"]
 SHARES = (0.25, 0.5, 0.7, 0.85, 1.1)
@@ -88,7 +88,7 @@ def main() -> None:
     if given.quick:
         given.seconds, streams, long_prompt = 3, 4, 600
     file = result_file(given, "latency")
-    picture = file.with_suffix(".svg")
+    picture = picture_file(file, "latency.svg")
     from lmstack.app.inspect.processor import processor
 
     with contextlib.ExitStack() as stack:

@@ -10,7 +10,7 @@ import argparse
 import pathlib
 import tempfile
 
-__all__ = ["RESULTS", "add_options", "result_file"]
+__all__ = ["RESULTS", "add_options", "picture_file", "result_file"]
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
@@ -35,3 +35,9 @@ def result_file(args: argparse.Namespace, name: str) -> pathlib.Path:
     folder = pathlib.Path(tempfile.gettempdir()) / "lmstack-bench-quick"
     folder.mkdir(exist_ok=True)
     return folder / f"{name}.json"
+
+
+def picture_file(result: pathlib.Path, name: str) -> pathlib.Path:
+    """Of a recorded result a picture of the documentation, of another a file beside it."""
+    recorded = result.resolve().parent == RESULTS
+    return (RESULTS.parents[1] / "docs" / "pictures" if recorded else result.parent) / name

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from recording import add_options, result_file
+from recording import add_options, picture_file, result_file
 from serving import others_busy
 from serving_models import quiet_environment, saved
 from spine import HERE, processor
@@ -287,7 +287,7 @@ def main() -> None:
         }
     path = result_file(args, "training")
     path.write_text(json.dumps(result, indent=1) + "\n")
-    picture(result, path.with_suffix(".png"))
+    picture(result, picture_file(path, "training-speed.png"))
     memory = run.sides.get("qlora", {}), run.sides.get("lora_float32", {})
     if all("peak_bytes" in side for side in memory):
         shares = memory[0]["peak_bytes"] / memory[1]["peak_bytes"]

@@ -11,10 +11,11 @@ Each module (`lmstack.core`, `lmstack.text`, ... `lmstack.serve`, `lmstack.rag`)
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.core import LmstackError, Message, Prompt, Request, SamplingParams
@@ -52,22 +53,6 @@ __version__ = "0.1.0"
 # from 40 to 8 tokens/s. A short spin keeps the speed and then gives way. Read when torch loads.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
-_HOMES = {
-    "Answer": "rag",
-    "Answerer": "rag",
-    "AuditLog": "safety",
-    "GuardedModel": "safety",
-    "Index": "rag",
-    "LmstackError": "core",
-    "LocalEmbedder": "serve",
-    "LocalModel": "serve",
-    "Message": "core",
-    "Prompt": "core",
-    "Request": "core",
-    "SamplingParams": "core",
-    "create_app": "serve",
-}
 
 
 def load(
@@ -118,10 +103,7 @@ def task(name: str, model: Any, **options: Any) -> Task[Any, Any, Any]:
     return made(name, model, **options)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"lmstack.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'lmstack' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__)
 
 
 def __dir__() -> list[str]:

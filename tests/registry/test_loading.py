@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lmstack import registry
 from lmstack.core import (
     FormatError,
     IntegrityError,
@@ -442,13 +441,6 @@ def test_a_projection_of_tokens_must_fit_the_model(write, loaded, shape, fits):
         return
     with pytest.raises(FormatError, match=f"has shape {re.escape(str(shape))}.*8 wide"):
         loaded(folder)
-
-
-@pytest.mark.parametrize("name", registry._LATER)
-def test_what_is_imported_when_it_is_first_used_is_what_it_is_called(name):
-    assert registry.__getattr__(name).__name__ == name
-    with pytest.raises(AttributeError, match=r"^module 'lmstack.registry' has no .* 'Nothing'$"):
-        registry.Nothing  # noqa: B018
 
 
 def test_only_the_files_of_a_card_are_read_and_others_are_named(write, tmp_path, caplog):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -227,13 +226,12 @@ ORDERS = {
     "app": ("formats drawing", "inspect comparison", "server", "page", "wiring", "cli"),
 }
 # The package itself hands out names of every module, looked up when they are used.
-UNBOUND = ("__init__", "__main__")
+UNBOUND = ("__init__", "__main__", "lazy_names")
 
 
 def imported(source: Any) -> Iterator[tuple[str, int]]:
     """Every name in ``source`` that may be a module of ours, with its line: imports anywhere,
-    functions and TYPE_CHECKING included, `import_module("lmstack...")`, and in the `__init__.py`
-    of a package any text that is the name of a module."""
+    functions and TYPE_CHECKING included, and `import_module("lmstack...")`."""
     package = source.name if source.is_package else source.name.rpartition(".")[0]
     for node in source.nodes:
         if isinstance(node, ast.Import):
@@ -251,12 +249,6 @@ def imported(source: Any) -> Iterator[tuple[str, int]]:
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value, node.lineno
-        elif source.is_package and isinstance(node, ast.Constant) and _is_module(node.value):
-            yield node.value, node.lineno  # a table of names that are looked up when used
-
-
-def _is_module(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"lmstack(\.\w+)+", value) is not None
 
 
 def _called(node: ast.Call) -> str:
@@ -281,11 +273,6 @@ def _called(node: ast.Call) -> str:
 )
 def test_every_way_to_import_is_seen(sample: Any, text: str, name: str) -> None:
     assert name in {found for found, _ in imported(sample(text))}
-
-
-def test_a_table_of_names_in_a_package_is_seen(sample: Any) -> None:
-    source = sample("HOMES = {'Index': 'lmstack.rag.index'}", "lmstack.core")
-    assert ("lmstack.rag.index", 1) in set(imported(source))
 
 
 def part_of(name: str) -> str:
@@ -417,12 +404,12 @@ def cycle_in(graph: Mapping[str, set[str]]) -> list[str]:
 
 
 def test_no_module_is_imported_by_a_computed_name(sources: Mapping[str, Any]) -> None:
-    """Or the table could not be checked. Optional packages go through `core.require`; the
-    `__init__.py` of a package may look names up in a table, which is read by `imported`."""
+    """Or the table could not be checked. Optional packages go through `core.require`, names of a
+    package that are looked up when they are used through its block ``if TYPE_CHECKING``."""
     wrong = [
         f"{source.shown}:{node.lineno}"
         for source in sources.values()
-        if not source.is_package and source.name != "lmstack.core.errors"
+        if source.name not in ("lmstack.core.errors", "lmstack.lazy_names")
         for node in source.nodes
         if isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__")
         if not (node.args and isinstance(node.args[0], ast.Constant))

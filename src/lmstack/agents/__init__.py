@@ -7,8 +7,9 @@ Names are looked up when they are used: the sandbox alone needs no database. No 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.agents.agent import Agent, Member
@@ -48,27 +49,6 @@ if TYPE_CHECKING:
         ToolStep,
     )
 
-_HOMES = {
-    "lmstack.agents.agent": ("Agent", "Member"),
-    "lmstack.agents.approval": (
-        *("ApprovalRequest", "Approver", "Decided", "Decision", "ScriptedApprover"),
-    ),
-    "lmstack.agents.budget": ("Budget", "Spent"),
-    "lmstack.agents.dataflow": ("Flow",),
-    "lmstack.agents.events": ("Ended", "Event", "PartialText", "Started", "Stepped"),
-    "lmstack.agents.rights": ("Rights",),
-    "lmstack.agents.runs": (
-        *("Difference", "Run", "RunStore", "RunSummary", "replay"),
-        *("run_from_json", "run_to_json", "run_to_text", "step_to_text"),
-    ),
-    "lmstack.agents.spans": ("Telemetry",),
-    "lmstack.agents.spec": ("AgentSpec", "ToolSpec"),
-    "lmstack.agents.steps": (
-        *("ApprovalStep", "BegunStep", "EndStep", "ModelStep", "NoticeStep", "ResumeStep"),
-        *("Step", "TaskStep", "ToolStep"),
-    ),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Agent",
@@ -110,12 +90,4 @@ __all__ = [
     "step_to_text",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
-    raise AttributeError(f"module 'lmstack.agents' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__ = lazy_names(__name__)

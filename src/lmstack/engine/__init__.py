@@ -5,8 +5,9 @@ Names are looked up when they are used: asking for the native ops loads no torch
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.engine.config import EngineConfig
@@ -42,28 +43,4 @@ __all__ = [
     "native_problem",
 ]
 
-_HOMES = {
-    "EngineConfig": "lmstack.engine.config",
-    "check_vocabularies": "lmstack.engine.speculative.draft_model",
-    "Engine": "lmstack.engine.engine",
-    "native_problem": "lmstack.engine.cpu.library",
-    **dict.fromkeys(("PrepackedOps", "inference_context"), "lmstack.engine.torch.prepacked"),
-    **dict.fromkeys(
-        ("EngineAdapter", "EngineRequest", "EngineStats", "TokenEvent", "TokenScore"),
-        "lmstack.engine.request",
-    ),
-    **dict.fromkeys(
-        ("MAX_CALLS", "Piece", "ToolGrammar"), "lmstack.engine.constraints.tool_grammar"
-    ),
-    "Vocabulary": "lmstack.engine.constraints.vocabulary",
-}
-# Under another name here than at home.
-_RENAMED = {"native_problem": "problem"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), _RENAMED.get(name, name))
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

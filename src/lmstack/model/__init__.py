@@ -5,8 +5,9 @@ Names are looked up when they are used: reading a config or a header loads no to
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.model.attention import Attend, CrossStates, DenseAttention, VarlenAttention
@@ -76,32 +77,4 @@ __all__ = [
     "write_gguf",
 ]
 
-# Module to the names that come from it.
-_HOMES = {
-    "attention": "Attend CrossStates DenseAttention VarlenAttention",
-    "biases": "ScoreBias",
-    "config": "LayerKind LayerSpec TransformerConfig",
-    "context": "Dropout ForwardContext",
-    "dot_product": "scaled_dot_product_attention",
-    "formats.gguf.file": "GGUFFile GGUFTensor read_gguf",
-    "formats.gguf.writing": "GGUFKind write_gguf",
-    "formats.hf": "read_folder write_folder",
-    "forms": "FORMS Form",
-    "loading": "build_module load_module",
-    "lora.adapter": "add_adapter count_parameters load_adapter"
-    " merge_adapter remove_adapter save_adapter unmerge_adapter",
-    "lora.config": "LoraConfig",
-    "ops": "REFERENCE_OPS Ops ReferenceOps",
-    "positions": "RopeSpec",
-    "quant.matrix": "QuantizedEmbedding QuantizedLinear QuantizedMatrix",
-    "transformer": "Transformer TransformerOutput",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = next((home for home, names in _HOMES.items() if name in names.split()), None)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

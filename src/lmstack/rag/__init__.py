@@ -5,8 +5,9 @@ Names are looked up when they are used: searching loads no reader of documents.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.rag.answer.answer import (
@@ -122,66 +123,4 @@ __all__ = [
     "turns_of",
 ]
 
-_HOMES = {
-    **dict.fromkeys(
-        (
-            "Answer",
-            "AnswerConfig",
-            "AnswerDone",
-            "AnswerEvent",
-            "AnswerSentence",
-            "AnswerTimings",
-            "AnswerWishes",
-            "Citation",
-            "CitationFound",
-            "Conflict",
-            "ConflictFound",
-            "DroppedSentence",
-            "OutcomeKnown",
-            "PassagesFound",
-            "QuotesFound",
-            "ReadingProgress",
-            "SentenceChecked",
-            "TextDelta",
-        ),
-        "lmstack.rag.answer.answer",
-    ),
-    **dict.fromkeys(("NOTHING", "Answerer", "Found"), "lmstack.rag.answer.answerer"),
-    "AnswerTokenizer": "lmstack.rag.answer.grounded",
-    "GroundedModel": "lmstack.rag.answer.grounded",
-    **dict.fromkeys(("OverlapSupport", "SupportScorer"), "lmstack.rag.answer.support"),
-    "DocumentInfo": "lmstack.rag.catalogue.listing",
-    "IndexStatus": "lmstack.rag.ingest.plan",
-    "VerifyReport": "lmstack.rag.catalogue.verify",
-    **dict.fromkeys(("Chunk", "ChunkConfig"), "lmstack.rag.chunk"),
-    **dict.fromkeys(("Chunker", "ContextWriter", "chunk_document"), "lmstack.rag.chunking"),
-    **dict.fromkeys(("Block", "Document", "Problem", "Section"), "lmstack.rag.documents"),
-    "Index": "lmstack.rag.index",
-    "check_labels": "lmstack.rag.catalogue.labels",
-    "IndexConfig": "lmstack.rag.opening",
-    "Rules": "lmstack.rag.catalogue.rules",
-    **dict.fromkeys(("FORMATS", "LoadConfig", "load_document"), "lmstack.rag.formats.load"),
-    **dict.fromkeys(("WorkerConfig", "Workers"), "lmstack.rag.ingest.workers"),
-    "turns_of": "lmstack.rag.retrieve.rewriting",
-    **dict.fromkeys(("Hit", "SearchConfig"), "lmstack.rag.retrieve.hybrid"),
-    **dict.fromkeys(
-        ("RetrievalConfig", "Retrieved", "StageTrace", "Trace", "preset"),
-        "lmstack.rag.retrieve.retrieval",
-    ),
-    "Retriever": "lmstack.rag.retrieve.retriever",
-    **dict.fromkeys(("LateInteraction", "TokenEmbedder"), "lmstack.rag.retrieve.stages"),
-    "Plan": "lmstack.rag.ingest.plan",
-    **dict.fromkeys(("Progress", "UpdateResult"), "lmstack.rag.ingest.update"),
-    **dict.fromkeys(("BlobCache", "KeptLines"), "lmstack.rag.cached_embedder"),
-    "CachedEmbedder": "lmstack.rag.cached_embedder",
-    "RemoteEmbedder": "lmstack.rag.remote_embedder",
-    "IndexView": "lmstack.rag.view",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

@@ -5,9 +5,9 @@ What loads a model is looked up when it is used, so that listing and pulling sta
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lmstack.lazy_names import lazy_names
 from lmstack.registry.card import Card, FileFacts, ModelFolder, content_digest
 from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
@@ -46,15 +46,4 @@ __all__ = [
     "parse_ref",
 ]
 
-_LATER = {
-    **dict.fromkeys(("GenerationDefaults", "LateInteraction", "Pooling"), "defaults"),
-    **dict.fromkeys(("LoadedModel", "ModelText", "load", "load_text"), "loading"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'lmstack.registry' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"lmstack.registry.{_LATER[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

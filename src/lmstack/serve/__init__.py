@@ -6,8 +6,9 @@ machine and load torch; `create_app` and `run_server` know no tensors, and load 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.serve.embedder import LocalEmbedder
@@ -42,25 +43,4 @@ __all__ = [
     "until_gone",
 ]
 
-_HOMES = {
-    "Caller": "lmstack.serve.http.mapping",
-    "LocalEmbedder": "lmstack.serve.embedder",
-    "LocalModel": "lmstack.serve.local",
-    "caller_of": "lmstack.serve.http.state",
-    "client_of_key": "lmstack.serve.http.guard",
-    "open_model": "lmstack.serve.local",
-    "run_server": "lmstack.serve.http.server",
-    "until_gone": "lmstack.serve.http.streams",
-    **dict.fromkeys(("API_CSP", "PAGE_CSP", "security_headers"), "lmstack.serve.http.guard"),
-    **dict.fromkeys(("LOCAL_HOSTS", "create_app"), "lmstack.serve.http.app"),
-    **dict.fromkeys(("MAX_BODY_BYTES", "read_body", "read_json"), "lmstack.serve.http.body"),
-    **dict.fromkeys(("error_body", "error_response"), "lmstack.serve.http.errors"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

@@ -5,8 +5,9 @@ Names are looked up when they are used: a tokenizer alone loads no templates.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.text.batch import Batch, make_batch, pad_batch
@@ -57,33 +58,4 @@ __all__ = [
     "train_tokenizer",
 ]
 
-_HOMES = {
-    **dict.fromkeys(("Batch", "make_batch", "pad_batch"), "lmstack.text.batch"),
-    **dict.fromkeys(
-        ("CallFormat", "JsonArguments", "TaggedArguments"), "lmstack.text.calls.call_format"
-    ),
-    **dict.fromkeys(("CallReader", "control_tokens_of"), "lmstack.text.calls.reader"),
-    "ChatTemplate": "lmstack.text.chat",
-    **dict.fromkeys(("Corpus", "find_files"), "lmstack.text.corpus_files"),
-    "Detokenizer": "lmstack.text.detokenizer",
-    "examine": "lmstack.text.template_doctor.doctor",
-    "Finding": "lmstack.text.template_doctor.exam",
-    **dict.fromkeys(("decode_bytes", "encode_bytes"), "lmstack.text.raw_bytes"),
-    **dict.fromkeys(
-        ("Piece", "TokenReport", "count_words", "pieces", "token_report"), "lmstack.text.report"
-    ),
-    "TiktokenEncoding": "lmstack.text.vocab.tiktoken",
-    **dict.fromkeys(("Encoding", "Tokenizer"), "lmstack.text.tokenizer"),
-    **dict.fromkeys(
-        ("CHATML", "ChatFormat", "VocabularyConfig", "train_tokenizer"), "lmstack.text.training"
-    ),
-    **dict.fromkeys(("Window", "encode_windows"), "lmstack.text.windows"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

@@ -8,8 +8,9 @@ Names are looked up when they are used: checking a recipe loads no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.train.recipe import Recipe, read_recipe
@@ -17,12 +18,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "read_recipe", "train"]
 
-_HOMES = {"Recipe": "recipe", "read_recipe": "recipe", "train": "run"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

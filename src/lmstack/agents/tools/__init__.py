@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmstack.agents.tools.addresses import AllowedHosts
 from lmstack.agents.tools.calculator import calculator
@@ -14,6 +13,7 @@ from lmstack.agents.tools.search import Passage, Source, open_source_tool, searc
 from lmstack.agents.tools.secret import Secret
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
 from lmstack.agents.tools.toolbox import Toolbox
+from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from lmstack.agents.tools.python import PythonTool
@@ -40,12 +40,4 @@ __all__ = [
     "tool",
 ]
 
-_HOMES = {"PythonTool": "lmstack.agents.tools.python"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy_names(__name__)

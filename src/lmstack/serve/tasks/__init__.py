@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lmstack.lazy_names import lazy_names
 from lmstack.serve.tasks.names import ALIASES, DEFAULT_MODELS, TASKS, abilities, task_name
 from lmstack.serve.tasks.results import (
     Answer,
@@ -75,14 +75,4 @@ __all__ = [
     "task_name",
 ]
 
-_CATALOG = ("LocalClassifier", "LocalReranker", "LocalTasks", "LocalTokenEmbedder", "task")
-_NEEDS_TORCH = {
-    "Task": "lmstack.serve.tasks.base",
-    **dict.fromkeys(_CATALOG, "lmstack.serve.tasks.catalog"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)
+__getattr__ = lazy_names(__name__)
