@@ -6,8 +6,6 @@ import importlib
 
 import pytest
 
-from lmstack import agents
-from lmstack.agents import tools
 from lmstack.agents.tools import FunctionTool, Toolbox, calculator, tool
 from lmstack.core import InputError, NotFoundError
 
@@ -85,10 +83,3 @@ async def test_with_fifty_tools_an_error_stays_short() -> None:
 def test_a_package_without_a_name_says_so(package: str) -> None:
     with pytest.raises(AttributeError, match=rf"^module '{package}' has no attribute 'Nothing'$"):
         importlib.import_module(package).Nothing  # noqa: B018
-
-
-def test_what_is_imported_when_it_is_first_used_is_what_it_is_called() -> None:
-    for name, home in agents._HOME_OF.items():
-        assert agents.__getattr__(name) is vars(importlib.import_module(home))[name]
-    assert tools.__getattr__("PythonTool").__name__ == "PythonTool"
-    assert dir(agents) == sorted(agents.__all__)
