@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gone", "kept", "other"]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)
 """
 HOME = "kept, renamed, hidden = [1], [2], [3]\n"
 
@@ -46,6 +46,12 @@ def test_a_name_is_imported_when_it_is_used_and_stays(package: str) -> None:
 
 def test_a_name_may_be_another_one_at_home(package: str) -> None:
     assert importlib.import_module(package).other == [2]
+
+
+def test_all_names_are_listed_before_any_is_imported(package: str) -> None:
+    module = importlib.import_module(package)
+    assert dir(module) == ["gone", "kept", "other"]
+    assert f"{package}.home" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["hidden", "gone", "renamed", "never"])

@@ -103,8 +103,4 @@ def task(name: str, model: Any, **options: Any) -> Task[Any, Any, Any]:
     return made(name, model, **options)
 
 
-__getattr__ = lazy_names(__name__)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 __all__ = ["lazy_names"]
 
 
-def lazy_names(package: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``: names of its ``__all__`` come from where its block ``if
-    TYPE_CHECKING`` imports them, so that what type checkers see is what a program gets.
+def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of ``package``: names of its ``__all__`` come from where its
+    block ``if TYPE_CHECKING`` imports them, so that what type checkers see is what a program gets.
 
-    The block is read from the package's own file when the first name is used.
+    The block is read from the package's own source when the first name is used.
     """
 
     @cache
     def homes() -> dict[str, tuple[str, str]]:
-        tree = ast.parse(Path(str(sys.modules[package].__file__)).read_text(encoding="utf-8"))
+        tree = ast.parse(inspect.getsource(sys.modules[package]))
         blocks = (
             node.body
             for node in tree.body
@@ -38,7 +38,7 @@ def lazy_names(package: str) -> Callable[[str], Any]:
             for alias in line.names
         }
 
-    def found(name: str) -> Any:
+    def getattribute(name: str) -> Any:
         module = sys.modules[package]
         if name not in module.__all__ or name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -47,4 +47,4 @@ def lazy_names(package: str) -> Callable[[str], Any]:
         setattr(module, name, value)
         return value
 
-    return found
+    return getattribute, lambda: sorted(sys.modules[package].__all__)

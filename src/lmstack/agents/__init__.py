@@ -90,4 +90,4 @@ __all__ = [
     "step_to_text",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -43,4 +43,4 @@ __all__ = [
     "native_problem",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -77,4 +77,4 @@ __all__ = [
     "write_gguf",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

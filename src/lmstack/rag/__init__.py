@@ -123,4 +123,4 @@ __all__ = [
     "turns_of",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

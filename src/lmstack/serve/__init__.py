@@ -43,4 +43,4 @@ __all__ = [
     "until_gone",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

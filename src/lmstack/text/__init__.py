@@ -58,4 +58,4 @@ __all__ = [
     "train_tokenizer",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "read_recipe", "train"]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

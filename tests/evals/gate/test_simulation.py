@@ -281,7 +281,6 @@ def power_at(draw: Callable[[float], Draw], rule: GateRule, gates: int = GATES) 
     return promoted(draw(rule.bound + effect), rule, gates)
 
 
-@pytest.mark.long
 def test_power_of_pairs_is_the_one_printed() -> None:
     def draw(gain: float) -> Draw:
         return right_or_wrong(120, 0.6, 0.08 - gain / 2, 0.08 + gain / 2)
@@ -299,14 +298,12 @@ def test_power_of_clusters_is_the_one_printed() -> None:
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
-@pytest.mark.long
 def test_power_of_bits_per_byte_is_the_one_printed() -> None:
     found = power_at(lambda gain: bits(-gain), GateRule("t", margin=0.02), 500)
     assert found.low - 0.03 <= 0.8 <= found.high + 0.03
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("skew", [1, -1])
+@pytest.mark.parametrize("skew", [1, pytest.param(-1, marks=pytest.mark.long)])
 def test_power_of_seconds_that_are_skewed_is_the_one_printed(skew: int) -> None:
     def draw(gain: float) -> Draw:
         def one(rng: np.random.Generator) -> GateComparison:

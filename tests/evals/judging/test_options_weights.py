@@ -15,8 +15,9 @@ from lmstack.serve import LocalModel
 pytestmark = pytest.mark.weights
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("options", [("A", "B"), ("1", "2", "3", "4", "5")])
+@pytest.mark.parametrize(
+    "options", [("A", "B"), pytest.param(("1", "2", "3", "4", "5"), marks=pytest.mark.long)]
+)
 def test_odds_are_those_of_the_forward_pass(smollm2: ModelFolder, options: tuple[str, ...]) -> None:
     prompt = (Message("user", f"Which is the best? Reply with one of {', '.join(options)}."),)
     loaded = load(smollm2)

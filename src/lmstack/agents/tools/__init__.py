@@ -40,4 +40,4 @@ __all__ = [
     "tool",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)

@@ -84,6 +84,7 @@ def create_app(
     app.state.has_keys = bool(digests)
     chat = (completions, responses_api, messages_api)
     for module in (*chat, embeddings, tasks, tokens, listing, adapters):
+        # The routes themselves: include_router would build each anew, for every app.
         app.router.routes.extend(module.router.routes)
     app.add_exception_handler(LmstackError, _known)
     app.add_exception_handler(HTTPException, _routing)

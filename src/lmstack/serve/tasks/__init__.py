@@ -75,4 +75,4 @@ __all__ = [
     "task_name",
 ]
 
-__getattr__ = lazy_names(__name__)
+__getattr__, __dir__ = lazy_names(__name__)
