@@ -43,6 +43,8 @@ NOT_RUN = {
     "make bench": "minutes to hours; tests/benchmarks runs each target with QUICK=1",
     "python benchmarks/": "minutes to hours; tests/benchmarks runs them with QUICK=1",
     "pip install -e .": "it would replace the lmstack that is tested; quickstart.md installs one",
+    "pipx install": "needs pipx; docs/quickstart.md installs with pip",
+    "--device cuda": "needs a GPU; tests/engine/test_executors.py computes on another device",
     "my-size-$size.yaml": "days; tests/pipelines/scaling fits a law to runs of planted ones",
     "ray://head:10001": "needs a cluster; tests/rag/ingest/test_bulk.py runs two local processes",
     "writer=openai:NAME": "minutes; docs/constitutional.md types it with the default model",

@@ -28,6 +28,21 @@ def index(run, embedder, tmp_path, monkeypatch) -> str:
     return "i"
 
 
+@pytest.mark.parametrize(
+    ("condition", "names"),
+    [
+        ("path under ~/docs", ["fees-v1.md", "fees-v2.md", "letters.md"]),
+        ("path = ~/docs/letters.md", ["letters.md"]),
+        ("path in ~/docs/letters.md, ~/docs/fees-v2.md", ["fees-v2.md", "letters.md"]),
+    ],
+)
+def test_a_condition_may_name_the_home(run, index, monkeypatch, condition, names):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    ran = run("search", "letters", "--index", index, "--where", condition, "--json")
+    assert ran.code == 0, ran.json
+    assert sorted({Path(hit["path"]).name for hit in ran.json}) == names
+
+
 def test_explain_says_ranks_times_and_why_not(run, index):
     ran = run("search", "letters", "--index", index, "-k", "1", "--explain")
     assert ran.code == 0

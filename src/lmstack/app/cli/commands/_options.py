@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +16,7 @@ from lmstack.app.formats import printable
 from lmstack.model.quant.recipes import FORMS, Form
 
 if TYPE_CHECKING:
-    from lmstack.rag.filters import Filter
+    from lmstack.rag.filters import Condition, Filter
 
 __all__ = [
     "AdapterName",
@@ -148,12 +150,23 @@ Rebuild = Annotated[
 
 
 def filter_of(where: list[str] | None) -> Filter | None:
-    """The conjunction of all ``--where``."""
+    """The conjunction of all ``--where``. ``~`` in a path is the home: in quotes, as conditions
+    are, no shell says so. (Nor does a server: it is somebody else's home there.)"""
     if not where:
         return None
-    from lmstack.rag.filters import all_of, parse_condition
+    from lmstack.rag.filters import PATHS, all_of, parse_condition
 
-    return all_of(*map(parse_condition, where))
+    conditions = map(parse_condition, where)
+    return all_of(*(_at_home(one) if one.name in PATHS else one for one in conditions))
+
+
+def _at_home(condition: Condition) -> Condition:
+    value = condition.value
+    if isinstance(value, str):
+        return replace(condition, value=os.path.expanduser(value))
+    if isinstance(value, tuple):
+        return replace(condition, value=tuple(os.path.expanduser(str(one)) for one in value))
+    return condition
 
 
 def check_words(words: str, what: str, command: str) -> None:
