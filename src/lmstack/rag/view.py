@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -234,6 +235,16 @@ class IndexView:
         with self._opened.database.reading() as connection:
             infos = list_documents(connection, both, self.labels)
         return [dataclasses.replace(info, path=display_path(info.path)) for info in infos]
+
+    def languages(self) -> Counter[str]:
+        """How many documents of this view are in each language, by its ISO 639-1 code."""
+        with self._opened.database.reading() as connection:
+            facts = self._corpus(connection).facts.values()
+        return Counter(
+            str(language)
+            for each in facts
+            if (language := each.fields.get("language")) and self._sees(each)
+        )
 
     def _corpus(self, connection: sa.Connection) -> Corpus:
         return self._opened.corpora.get(connection, self._generation(connection))

@@ -250,15 +250,26 @@ def test_variants_are_read_from_lists(written, queries):
     assert query_variants(ScriptedModel([written]), "q?", 2) == queries
 
 
-def test_conversation_reaches_the_model_that_rewrites():
+def test_questions_of_a_conversation_reach_the_model_that_rewrites():
     model = ScriptedModel(["Who built the tower?"])
-    assert (
-        standalone_query(model, "Who built it?", [("The tower?", "Tall.")])
-        == "Who built the tower?"
-    )
+    history = [("Is there a tower?", "Yes, tall."), ("Is it old?", "It is.")]
+    assert standalone_query(model, "Who built it?", history) == "Who built the tower?"
     said = model.requests[0].messages[-1].content
-    assert "The tower?" in said
-    assert said.endswith("Last question: Who built it?")
+    assert said == "Earlier: Is there a tower?\nEarlier: Is it old?\nLast: Who built it?"
+
+
+@pytest.mark.parametrize(
+    ("written", "query"),
+    [
+        ("What does the tower cost in winter?", "What does the tower cost in winter?"),
+        ("What does the tower cost?", "Is there a tower? And in winter?"),  # winter is lost
+        ("And in winter?", "Is there a tower? And in winter?"),  # nothing was done
+        (" \n", "Is there a tower? And in winter?"),
+    ],
+)
+def test_a_question_in_full_says_all_that_was_asked(written, query):
+    history = [("Is there a tower?", "Yes.")]
+    assert standalone_query(ScriptedModel([written]), "And in winter?", history) == query
 
 
 def test_what_words_put_first_is_among_those_that_are_read():

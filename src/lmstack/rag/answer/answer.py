@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from lmstack.core import Config, InputError, ModelInfo, Usage, check_range, shown
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.retrieval import Rewrite
 
 __all__ = [
     "TASKS",
@@ -100,7 +101,9 @@ class AnswerConfig(Config):
     A sentence that is written is supported if passages bear it out with at least ``min_support``:
     by words and vectors or, with ``judges``, by the probability of the model's own "yes" when it
     is asked about them. ``unsupported`` says what becomes of others. ``max_tokens``: of what is
-    written. ``history_turns``: earlier turns that a follow-up question may draw on.
+    written. ``history_turns``: earlier turns that a follow-up question may draw on; ``rewrite``:
+    whether the model writes it in full and answers that, or rules join it with the question before
+    it, and a model that writes is shown the earlier turns.
 
     ``task``: what a model that writes is to write; all but an ``answer`` are written from whole
     documents or many passages. None: an answer, unless ``plans``, where the model is asked what a
@@ -120,6 +123,7 @@ class AnswerConfig(Config):
     unsupported: Unsupported = "drop"
     max_tokens: int = 512
     history_turns: int = 1
+    rewrite: Rewrite = "rules"
     task: TaskName | None = None
     plans: bool = False
     judges: bool = False
@@ -127,7 +131,11 @@ class AnswerConfig(Config):
     window_tokens: int = 3000
 
     def __post_init__(self) -> None:
-        for name, kinds in (("strategy", StrategyName), ("unsupported", Unsupported)):
+        for name, kinds in (
+            ("strategy", StrategyName),
+            ("unsupported", Unsupported),
+            ("rewrite", Rewrite),
+        ):
             if getattr(self, name) not in get_args(kinds):
                 raise InputError(
                     f"{name} is {shown(getattr(self, name))}",

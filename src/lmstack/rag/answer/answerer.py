@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -50,6 +50,7 @@ from lmstack.rag.retrieve.retrieval import HitDocuments, RetrievalConfig, preset
 from lmstack.rag.retrieve.retriever import Retriever
 from lmstack.rag.retrieve.rewriting import Turn
 from lmstack.rag.retrieve.stages import newest_first, unless_named
+from lmstack.rag.retrieve.translating import languages_to_ask, question_language, translated
 from lmstack.rag.view import IndexView
 
 __all__ = ["NOTHING", "Answerer", "Found"]
@@ -68,8 +69,10 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 class Found:
     """What an answer starts from: the passages found, nearest first, and the first of them read.
     ``query`` is what was searched for, ``certainty`` how likely each passage is to answer.
+    ``question``: as it was asked, or in full where the model wrote it so.
     ``editions``: of each document found; ``superseded``: those that another one found replaced.
-    ``lacking``: as in `PassagesFound`."""
+    ``lacking``: as in `PassagesFound`. ``asked``: what documents in another
+    language than the question are read for."""
 
     question: str
     query: str
@@ -79,6 +82,7 @@ class Found:
     editions: Mapping[int, Edition]
     superseded: Collection[int]
     lacking: tuple[str, ...] = ()
+    asked: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def confidence(self) -> float | None:
@@ -128,10 +132,12 @@ class Answerer:
         if reranker is not None:
             self._of_reranker = calibration or calibration_of(reranker.info)
         self._scorer = scorer or OverlapSupport(index.embedder)
-        self._retriever = Retriever(index, self._retrieval(), reranker=reranker)
+        self._retriever = Retriever(index, self._retrieval(), reranker=reranker, model=model)
 
     def _retrieval(self) -> RetrievalConfig:
-        config = preset("default", history_turns=self.config.history_turns)
+        config = preset(
+            "default", history_turns=self.config.history_turns, rewrite=self.config.rewrite
+        )
         if self._reranker is None:
             return config.replace(rerank_depth=0)
         return config.replace(rerank_depth=max(config.rerank_depth, self.config.retrieve))
@@ -253,7 +259,9 @@ class Answerer:
             request_id=asked.request_id,
             earlier=earlier,
             job=composer.task,
-            capitals=found.certainty.by_reranker,
+            # In German every noun has one.
+            capitals=found.certainty.by_reranker
+            and question_language(found.question) in ("", "en"),
         )
         begun = False
         async with aclosing((map_reduce if many else write)(task, composer)) as events:
@@ -299,7 +307,7 @@ class Answerer:
         if chosen:
             hits, composer.unread = hits_of(self.index, found.query, chosen)
         else:
-            deep = self._retriever.config.replace(depth=MANY)
+            deep = self._retriever.config.replace(depth=MANY, rewrite="rules")
             if self._reranker is not None:
                 deep = deep.replace(rerank_depth=MANY)
             wide = Retriever(self.index, deep, reranker=self._reranker)
@@ -347,6 +355,12 @@ class Answerer:
             raise InputError("the question is empty", hint="ask something", param="question")
         config = self.config
         retrieved = self._retriever.search(question, config.retrieve, history=history)
+        translations: Mapping[str, str] = {}
+        if config.rewrite == "model":
+            question = retrieved.query
+            translations = self._translations(question, retrieved.hits)
+        if translations:
+            retrieved = self._retriever.search(question, config.retrieve, translations=translations)
         documents = HitDocuments(self.index)
         editions = {
             hit.document_id: edition_of(document)
@@ -380,7 +394,23 @@ class Answerer:
             editions,
             frozenset(superseded),
             lacking[0] if readable and not named else (),
+            {
+                hit.document_id: translations[document.language]
+                for hit in hits
+                if (document := documents.of(hit)) and document.language in translations
+            },
         )
+
+    def _translations(self, question: str, hits: Sequence[Hit]) -> dict[str, str]:
+        """``question`` in the other languages of the documents, by code, where no passage that was
+        found as it stands is certain to answer."""
+        certainty = Certainty(hits, self._of_reranker, self._of_embedder)
+        best = max((certainty(hit) or 0.0 for hit in hits), default=0.0)
+        if best > self.config.certain:
+            return {}
+        codes = languages_to_ask(question, self.index.languages())
+        written = ((code, translated(self.model, question, code)) for code in codes)
+        return {code: text for code, text in written if text and text != question}
 
     def _is_enough(self, confidence: float | None) -> bool:
         return confidence is None or confidence >= self.config.min_confidence
@@ -409,7 +439,8 @@ class Answerer:
         numbers = {passage.hit.chunk_id for passage in shown}
         read = [*shown, *(passage for passage in rivals if passage.hit.chunk_id not in numbers)]
         score = partial(self._score, by_reranker=found.certainty.by_reranker)
-        quotes = choose_quotes(found.query, read, score, self.config.max_quote_chars)
+        asked = found.asked.get(first.hit.document_id, found.query)
+        quotes = choose_quotes(asked, read, score, self.config.max_quote_chars)
         others = {passage.hit.chunk_id for passage in rivals}
         return (
             [quote for quote in quotes if quote.hit.chunk_id in numbers],
@@ -439,8 +470,9 @@ class Answerer:
     ) -> tuple[list[Passage], list[EarlierTurn]]:
         """What a model that writes is shown: the passages of earlier turns in their places, then
         those that are new, and the earlier turns. An earlier turn's passages are found again,
-        which needs no memory of it."""
-        turns = list(history)[-self.config.history_turns :] if self.config.history_turns else []
+        which needs no memory of it. Nothing earlier where the question was written in full."""
+        most = 0 if self.config.rewrite == "model" else self.config.history_turns
+        turns = list(history)[-most:] if most else []
         places: dict[int, Passage] = {}
         earlier: list[EarlierTurn] = []
         begun = len(history) - len(turns)

@@ -20,17 +20,23 @@ FEW = 3
 # Above this confidence it says of as many answers as gaps that the documents do not say
 # (docs/decisions.md), so its word counts below.
 CERTAIN = 0.5
+# Questions before a follow-up that a local model is shown to write it in full.
+EARLIER = 3
 
 
 def usual_answers(model: ModelInfo) -> AnswerConfig:
     """The defaults, with the strategy that suits ``model``. One that writes well also says what
-    kind of text is asked for, and what its sentences are borne out by."""
+    kind of text is asked for, and what its sentences are borne out by; a local one, which takes
+    its answer from earlier passages as readily, writes a follow-up in full before."""
     is_remote = model.digest is None
     writes = is_remote or model.parameters >= MIN_PARAMETERS
+    rewrites = writes and not is_remote
     return AnswerConfig(
         strategy="write" if writes else "quote",
         shown=AnswerConfig.shown if is_remote else FEW,
         certain=AnswerConfig.certain if is_remote else CERTAIN,
+        history_turns=EARLIER if rewrites else AnswerConfig.history_turns,
+        rewrite="model" if rewrites else "rules",
         plans=writes,
         judges=writes,
     )

@@ -36,7 +36,6 @@ from lmstack.rag.retrieve.retrieval import (
 )
 from lmstack.rag.retrieve.rewriting import (
     Turn,
-    is_follow_up,
     made_up_passage,
     query_variants,
     retrieval_query,
@@ -90,11 +89,13 @@ class Retriever:
         *,
         history: Sequence[Turn] = (),
         where: Filter | None = None,
+        translations: Mapping[str, str] | None = None,
     ) -> Retrieved:
         """The ``k`` best passages. ``history`` holds (question, answer) pairs, oldest first;
-        ``where`` keeps documents whose fields match."""
+        ``where`` keeps documents whose fields match. ``translations``: the question in other
+        languages, by their codes; documents in these are searched and read by them."""
         check_query(question, k, self.config.mode)
-        run = _Run(self, k, where)
+        run = _Run(self, k, where, translations or {})
         hits = run.find(question, history)
         return Retrieved(run.queries[0], run.vector, hits, run.newest, run.trace())
 
@@ -133,6 +134,7 @@ class _Run:
     owner: Retriever
     k: int
     where: Filter | None
+    translations: Mapping[str, str]
     queries: list[str] = field(default_factory=list)
     vector: Vector | None = None
     newest: Mapping[int, int] = field(default_factory=dict)
@@ -187,10 +189,10 @@ class _Run:
         query = question
         if turns and config.rewrite == "rules":
             query = retrieval_query(question, turns, config.history_turns)
-        elif turns and config.rewrite == "model" and is_follow_up(question):
+        elif turns and config.rewrite == "model":
             assert model is not None
             query = standalone_query(model, question, turns)
-        self.queries.append(query)
+        self.queries += [query, *self.translations.values()]
         if config.variants:
             assert model is not None
             self.queries += query_variants(model, query, config.variants)
@@ -238,7 +240,7 @@ class _Run:
         assert reranker is not None
         depth = config.rerank_depth
         self._read_fields(hits)
-        languages = [str(self._fields_of(hit).get("language", "")) for hit in hits[:depth]]
+        languages = [self._language_of(hit) for hit in hits[:depth]]
         if not reads_most(reranker.info, languages):
             return hits, {}, f"skipped: {reranker.info.name} does not read these passages"
         query = self.queries[0]
@@ -251,8 +253,12 @@ class _Run:
         if not named or 2 * len(others.intersection(first)) <= len(first):
             named, others = set(), set()
         hits = with_read(hits, depth, named)
-        found = rescore(reranker, query, hits, depth, config.rerank_weight, others)
+        asked = {hit.chunk_id: self.translations.get(self._language_of(hit), query) for hit in hits}
+        found = rescore(reranker, query, hits, depth, config.rerank_weight, others, asked)
         return found, {}, reranker.info.name
+
+    def _language_of(self, hit: Hit) -> str:
+        return str(self._fields_of(hit).get("language", ""))
 
     def _freshen(self, hits: list[Hit]) -> Staged:
         config = self.config

@@ -5,7 +5,7 @@ beyond itself, begins like a continuation ("and", "what about"), or has at most 
 and no name. It is then searched together with the questions before it.
 
 A model may write instead; one that writes nothing usable changes nothing, and what it wrote is
-only searched for, never shown or cited. Multi-query: Ma et al. 2023 (arXiv:2305.14283); HyDE: Gao
+searched for and asked, never cited. Multi-query: Ma et al. 2023 (arXiv:2305.14283); HyDE: Gao
 et al. 2022 (arXiv:2212.10496).
 """
 
@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from lmstack.core import ChatModel, Message, Request, SamplingParams, complete_sync
-from lmstack.rag.words import STOP_WORDS, name_words
+from lmstack.rag.words import STOP_WORDS, content_words, name_words
 
 __all__ = [
     "Turn",
@@ -97,21 +97,62 @@ MAX_TURN_CHARS = 1000
 _NUMBERING = re.compile(r"^\s*(?:\d+[.):]|[-*•])?\s*")
 
 
+# Earlier questions, a question that follows them, and the same in full.
+_IN_FULL: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (
+        ("Who repairs the lift in the north wing?",),
+        "How often does he check it?",
+        "How often does the person who repairs the lift in the north wing check it?",
+    ),
+    (("When is the pool open in winter?",), "And in summer?", "When is the pool open in summer?"),
+    (
+        ("What did the Brandt company offer us in May?", "Does it include the delivery?"),
+        "When does it expire?",
+        "When does the offer of the Brandt company in May expire?",
+    ),
+    (
+        ("What does a ticket for adults cost?",),
+        "And for children under six?",
+        "What does a ticket for children under six cost?",
+    ),
+    (
+        ("Why was the bridge at Helm closed?",),
+        "How long will that take?",
+        "How long will the closing of the bridge at Helm take?",
+    ),
+    (
+        ("How do I apply for a parking permit?", "Which papers do I need?"),
+        "Do pensioners pay less for that?",
+        "Do pensioners pay less for a parking permit?",
+    ),
+)
+
+
 def standalone_query(model: ChatModel, question: str, history: Sequence[Turn]) -> str:
-    """``question`` as one that can be understood without ``history``."""
-    said = "\n".join(
-        f"User: {asked[:MAX_TURN_CHARS]}\nAssistant: {answer[:MAX_TURN_CHARS]}"
-        for asked, answer in history
-    )
-    written = _ask(
-        model,
-        "Rewrite the last question so that it can be understood without the conversation. Keep "
-        "its meaning; replace words such as 'it' by what they stand for. Write only the question.",
-        f"{said}\nLast question: {question}",
-        max_tokens=100,
-    )
-    lines = _lines(written)
-    return lines[0] if lines else question
+    """``question`` as one that can be understood without ``history``. A small model that is shown
+    the answers goes on answering, so it is shown the questions alone, and how it is done. What it
+    writes has to hold all that ``question`` says; otherwise the rules decide."""
+    messages = [
+        Message(
+            "system",
+            "A question follows others. Write the last question in full, so that it can be "
+            "understood without the others.",
+        )
+    ]
+    for earlier, last, full in _IN_FULL:
+        messages += [Message("user", _asked(earlier, last)), Message("assistant", full)]
+    asked = [earlier[:MAX_QUERY_CHARS] for earlier, _ in history]
+    messages.append(Message("user", _asked(asked, question[:MAX_TURN_CHARS])))
+    lines = _lines(_say(model, messages, max_tokens=100))
+    written = lines[0] if lines else question
+    says_all = set(content_words(question)) - STOP_WORDS <= set(content_words(written))
+    if says_all and (written != question or not is_follow_up(question)):
+        return written
+    return retrieval_query(question, history, 1)
+
+
+def _asked(earlier: Sequence[str], last: str) -> str:
+    return "\n".join([*(f"Earlier: {question}" for question in earlier), f"Last: {last}"])
 
 
 def query_variants(model: ChatModel, query: str, count: int) -> list[str]:
@@ -139,9 +180,12 @@ def made_up_passage(model: ChatModel, query: str) -> str:
 
 
 def _ask(model: ChatModel, task: str, text: str, *, max_tokens: int) -> str:
-    messages = (Message("system", task), Message("user", text))
+    return _say(model, (Message("system", task), Message("user", text)), max_tokens=max_tokens)
+
+
+def _say(model: ChatModel, messages: Sequence[Message], *, max_tokens: int) -> str:
     sampling = SamplingParams(temperature=0, max_tokens=max_tokens)
-    return complete_sync(model, Request(messages=messages, sampling=sampling)).text
+    return complete_sync(model, Request(messages=tuple(messages), sampling=sampling)).text
 
 
 def _lines(written: str) -> list[str]:

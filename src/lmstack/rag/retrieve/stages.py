@@ -376,16 +376,22 @@ def rescore(
     depth: int,
     weight: float,
     others: Collection[int] = (),
+    asked: Mapping[int, str] | None = None,
 ) -> list[Hit]:
     """The first ``depth`` of ``hits`` in the order of ``weight`` times the new score, and the
     rest times the old one, both scaled to [0, 1]; then the others as they were. Their scores are
     lowered below, so that scores descend. Of those, passages of the documents
-    ``others`` come last. The new score as it is becomes the first ones' ``relevance``."""
+    ``others`` come last. The new score as it is becomes the first ones' ``relevance``. ``asked``:
+    what some of the passages are read for instead of ``query``."""
     first, rest = list(hits[:depth]), list(hits[depth:])
     if not first:
         return []
     texts = [hit.with_names(embedded_text(hit.prefix, hit.text)) for hit in first]
-    found = np.asarray(scorer.score(query, texts), np.float64)
+    found = np.empty(len(texts))
+    queries = [(asked or {}).get(hit.chunk_id, query) for hit in first]
+    for query in dict.fromkeys(queries):
+        rows = [row for row, each in enumerate(queries) if each == query]
+        found[rows] = scorer.score(query, [texts[row] for row in rows])
     first = [replace(hit, relevance=float(own)) for hit, own in zip(first, found, strict=True)]
     if weight < 1:
         old = scaled([hit.score for hit in first])
