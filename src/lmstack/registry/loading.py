@@ -164,7 +164,7 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
     """The tokenizer, chat template and defaults of what ``ref`` names. A folder on disk needs
     no weights for that: it may be one that is still being made."""
     store = store or Store()
-    path, gguf, name, stated = _place(ref, store)
+    path, gguf, name, stated, traits = _place(ref, store)
     metadata: Mapping[str, Any] = {}
     if gguf is not None:
         from lmstack.model import read_gguf
@@ -176,7 +176,7 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
     return ModelText(
         name=name,
         tokenizer=tokenizer,
-        template=_template(path, metadata, tokenizer),
+        template=_template(path, metadata, tokenizer, traits),
         generation=replace(generation, sampling=stated.over(generation.sampling)),
         sources=_sources(path, metadata, tokenizer),
     )
@@ -184,16 +184,16 @@ def load_text(ref: str | os.PathLike[str] | ModelFolder, store: Store | None = N
 
 def _place(
     ref: str | os.PathLike[str] | ModelFolder, store: Store
-) -> tuple[Path, Path | None, str, SamplingDefaults]:
-    """Folder, GGUF file if it is one, name, and what its card says of sampling, of what ``ref``
-    names, with weights or without."""
+) -> tuple[Path, Path | None, str, SamplingDefaults, Traits]:
+    """Folder, GGUF file if it is one, name, what its card says of sampling, and traits, of what
+    ``ref`` names, with weights or without."""
     try:
         folder = ref if isinstance(ref, ModelFolder) else store.resolve(ref)
     except FormatError:
         if isinstance(ref, ModelFolder) or not Path(ref).is_dir():
             raise
-        return Path(ref), None, Path(ref).resolve().name, SamplingDefaults()
-    return folder.path, folder.gguf, folder.name, folder.card.sampling
+        return Path(ref), None, Path(ref).resolve().name, SamplingDefaults(), Traits()
+    return folder.path, folder.gguf, folder.name, folder.card.sampling, traits_of(folder)
 
 
 def load(
@@ -301,12 +301,19 @@ def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> Tokenizer:
     return Tokenizer.from_folder(path)
 
 
-def _template(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> ChatTemplate | None:
+def _template(
+    path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer, traits: Traits
+) -> ChatTemplate | None:
     sources = _sources(path, metadata, tokenizer)
     if not sources:
         return None
     source = next(iter(sources.values()))
-    return ChatTemplate(source, tokenizer.name_of("bos_token"), tokenizer.name_of("eos_token"))
+    return ChatTemplate(
+        source,
+        tokenizer.name_of("bos_token"),
+        tokenizer.name_of("eos_token"),
+        plain_results=traits.plain_results,
+    )
 
 
 def _sources(path: Path, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, str]:

@@ -21,7 +21,12 @@ import jinja2
 from lmstack.core import ContextLengthError, FormatError, InputError, Message, Tool, shown
 from lmstack.text.calls.call_format import CallFormat
 from lmstack.text.calls.probe import probed, shows_tools
-from lmstack.text.calls.prompt import PLAIN, with_described_tools, without_tool_messages
+from lmstack.text.calls.prompt import (
+    PLAIN,
+    with_described_tools,
+    with_plain_results,
+    without_tool_messages,
+)
 from lmstack.text.control import START, STOP, Untrusted
 from lmstack.text.sandbox import GENERATION, MAX_SOURCE, FuelError, environment, fuelled
 from lmstack.text.tokenizer import Tokenizer
@@ -36,18 +41,28 @@ _MAX_NESTED = 100
 
 class ChatTemplate:
     """A Jinja chat template; ``bos_token`` and ``eos_token`` are what it may print.
+    ``plain_results``: the model reads results of tools better as messages of the user's than as
+    its template has them.
 
     Raises `FormatError` where the template itself is at fault and `InputError` where it refuses
     the messages (``raise_exception``).
     """
 
-    def __init__(self, source: str, bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(
+        self,
+        source: str,
+        bos_token: str = "",
+        eos_token: str = "",
+        *,
+        plain_results: bool = False,
+    ) -> None:
         if len(source) > MAX_SOURCE:
             raise FormatError(
                 f"the chat template has {len(source)} characters, more than {MAX_SOURCE}",
                 hint="no chat template needs that much: take the model from its first source",
             )
         self.source = source
+        self.plain_results = plain_results
         self._names = {"bos_token": bos_token, "eos_token": eos_token}
         try:
             with fuelled(200_000):
@@ -103,6 +118,8 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Sequence[Tool], hide: Callable[[str], str]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Messages and tools as this template takes them."""
+        if self.plain_results:
+            messages = with_plain_results(messages)
         calls = any(message.tool_calls for message in messages)
         form = self._own_calls if tools or calls else PLAIN
         if form is None:

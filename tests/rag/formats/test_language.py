@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lmstack.rag.formats.decoding import language_among
 from lmstack.rag.formats.load import parse_document
 
 ENGLISH = "The tower is of granite, and it is not the tallest of those that were built by them. "
@@ -52,3 +53,25 @@ def test_page_that_says_its_language_is_believed():
     document = parse_document("a.html", f"<html lang=gd><p>{ENGLISH}</p>".encode())
     assert document.language == "gd"
     assert "language" not in document.fields
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Who runs the library?", "en"),
+        ("Und am Wochenende?", "de"),
+        ("¿Y los sábados?", "es"),
+        ("Combien coûte une visite ?", "fr"),
+        ("本棚はどこですか。", "ja"),
+        ("Kali Linux Ubuntu", ""),
+        ("4711", ""),
+        ("", ""),
+    ],
+)
+def test_a_few_words_are_told_among_the_languages_that_they_may_be_in(text, language):
+    assert language_among(text, ("en", "de", "es", "fr", "ja", "it")) == language
+
+
+def test_a_language_is_one_of_those_that_are_named():
+    assert language_among("Und am Wochenende?", ("fr", "de")) == "de"
+    assert language_among("Und am Wochenende?", ()) == ""

@@ -118,6 +118,21 @@ def test_other_templates_are_told_of_tools_in_words(
     assert 'from="result of now"' in prompt
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_results_may_be_messages_of_the_users_beside_calls_of_the_template(
+    templates: dict[str, ChatTemplate], name: str
+) -> None:
+    own = templates[name]
+    call = ToolCall(IDS[0], "now", "{}")
+    asked = [USER, Message("assistant", "", tool_calls=(call,))]
+    result = Message("tool", "noon", tool_call_id=IDS[0])
+    plain = ChatTemplate(own.source, plain_results=True)
+    prompt = plain.render([*asked, result], tools=TOOLS)
+    assert 'from="result of now"' in prompt
+    assert own.call_format.written([call], "").removeprefix(own.call_format.opening) in prompt
+    assert plain.render(asked, tools=TOOLS) == ChatTemplate(own.source).render(asked, tools=TOOLS)
+
+
 @pytest.mark.parametrize("name", [*OWN, *PLAIN])
 @settings(max_examples=15)
 @given(first=values, second=values, says=st.booleans(), size=st.integers(1, 40))

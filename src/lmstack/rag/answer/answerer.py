@@ -49,7 +49,7 @@ from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments, RetrievalConfig, preset
 from lmstack.rag.retrieve.retriever import Retriever
 from lmstack.rag.retrieve.rewriting import Turn
-from lmstack.rag.retrieve.stages import newest_first, unless_named
+from lmstack.rag.retrieve.stages import newest_first, reads, unless_named
 from lmstack.rag.retrieve.translating import languages_to_ask, question_language, translated
 from lmstack.rag.view import IndexView
 
@@ -259,9 +259,7 @@ class Answerer:
             request_id=asked.request_id,
             earlier=earlier,
             job=composer.task,
-            # In German every noun has one.
-            capitals=found.certainty.by_reranker
-            and question_language(found.question) in ("", "en"),
+            capitals=found.certainty.by_reranker and _has_names(found.question),
         )
         begun = False
         async with aclosing((map_reduce if many else write)(task, composer)) as events:
@@ -382,7 +380,7 @@ class Answerer:
             [passage.hit for passage in readable],
             documents,
             list(retrieved.trace.passages.values()),
-            capitals=certainty.by_reranker,
+            capitals=certainty.by_reranker and _has_names(question),
         )
         named = [p for p, names in zip(readable, lacking, strict=True) if not names]
         return Found(
@@ -403,12 +401,15 @@ class Answerer:
 
     def _translations(self, question: str, hits: Sequence[Hit]) -> dict[str, str]:
         """``question`` in the other languages of the documents, by code, where no passage that was
-        found as it stands is certain to answer."""
+        found as it stands is certain to answer. A reranker takes anything for an answer in a
+        language that it does not read, so where one has read, it has to."""
         certainty = Certainty(hits, self._of_reranker, self._of_embedder)
         best = max((certainty(hit) or 0.0 for hit in hits), default=0.0)
         if best > self.config.certain:
             return {}
         codes = languages_to_ask(question, self.index.languages())
+        if certainty.by_reranker and self._reranker is not None:
+            codes = [code for code in codes if reads(self._reranker.info, code)]
         written = ((code, translated(self.model, question, code)) for code in codes)
         return {code: text for code, text in written if text and text != question}
 
@@ -498,6 +499,11 @@ def _quoted(quote: Quote, composer: Composer) -> Iterator[AnswerEvent]:
     yield from composer.begin_sentence("\n\n")
     yield composer.say(quote.shown)
     yield from composer.end_sentence(quote.shown, [quote], support=1.0, supported=True)
+
+
+def _has_names(question: str) -> bool:
+    """Whether words with capitals are names: in German all nouns have one."""
+    return question_language(question) in ("", "en")
 
 
 def _year(question: str) -> int | None:

@@ -25,12 +25,14 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What those who use a model ask of it, as in `lmstack.core.ModelInfo`."""
+    """What those who use a model ask of it, as in `lmstack.core.ModelInfo`. ``plain_results``: as
+    of `lmstack.text.ChatTemplate`."""
 
     languages: tuple[str, ...] = ()
     lexical_weight: float | None = None
     shared_norm: tuple[float, float] | None = None
     reacts: bool = False
+    plain_results: bool = False
 
     def info(self, name: str, digest: str | None, context_length: int | None = None) -> ModelInfo:
         return ModelInfo(

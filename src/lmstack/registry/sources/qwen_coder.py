@@ -80,7 +80,8 @@ def _writer(
         parts=tuple(rest),
         part_size=part_size,
         whole=whole,
-        traits=Traits(reacts=True),
+        # It writes the same call again after a result as its template has it.
+        traits=Traits(reacts=True, plain_results=True),
         repositories=(f"hf:Qwen/Qwen2.5-Coder-{size}-Instruct-GGUF#{file}",),
     )
 

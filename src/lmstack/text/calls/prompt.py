@@ -16,7 +16,7 @@ from itertools import groupby
 from lmstack.core import Message, Prompt, Span, Tool
 from lmstack.text.calls.call_format import CallFormat
 
-__all__ = ["PLAIN", "with_described_tools", "without_tool_messages"]
+__all__ = ["PLAIN", "with_described_tools", "with_plain_results", "without_tool_messages"]
 
 # It stands in words of ours, and a message may have any name.
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -44,10 +44,15 @@ def with_described_tools(
 
 def without_tool_messages(messages: Sequence[Message], form: CallFormat) -> list[Message]:
     """``messages`` with calls as the text that the model wrote, and results as the user's."""
+    return [_spoken(message, form) for message in with_plain_results(messages)]
+
+
+def with_plain_results(messages: Sequence[Message]) -> list[Message]:
+    """``messages`` with results of tools as messages of the user's."""
     found: list[Message] = []
     for is_result, group in groupby(messages, lambda message: message.role == "tool"):
         if not is_result:
-            found += [_spoken(message, form) for message in group]
+            found += group
             continue
         spans: list[str | Span] = []
         for message in group:
