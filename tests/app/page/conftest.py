@@ -570,17 +570,22 @@ def make(
     docs: Path, tmp_path: Path, embedder: HashingEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., PageView]]:
     """``make(rescan_s=...)``: what the page shows of ``docs`` over a real index, not yet indexing;
-    ``takes_files`` of callers with ``access``."""
+    ``takes_files`` of callers with ``access``; ``said``: what its model says."""
     made: list[PageView] = []
     # A passage without a word of the question is none, one with a few of them an answer.
     monkeypatch.setitem(confidence._KNOWN, embedder.info.name, Calibration(20, -5))
 
-    def start(access: Access | None = None, takes_files: bool = False, **settings: Any) -> PageView:
+    def start(
+        access: Access | None = None,
+        takes_files: bool = False,
+        said: Sequence[str] = ("ok",),
+        **settings: Any,
+    ) -> PageView:
         config = WorkspaceConfig(**{"rescan_s": 0, **settings})
         workspace = Workspace(
             docs,
             tmp_path / "index",
-            model=ScriptedModel(),
+            model=ScriptedModel(said),
             embedder=embedder,
             config=config,
             access=access,

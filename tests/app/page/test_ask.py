@@ -23,6 +23,22 @@ def sources(workspace: Any) -> list[dict[str, Any]]:
     return [workspace.source(1, "serving.md", START), workspace.source(2, "page.md", CLICK)]
 
 
+def test_what_a_follow_up_was_searched_for_stands_under_its_answer(
+    workspace: Any, sources: Any, open_page: Any, ask: Any
+) -> None:
+    full = "How do I open the page on Sundays?"
+    workspace.scripts = [
+        workspace.script(TEXT, sources, query="How do I open the page?"),
+        workspace.script(TEXT, sources, query=full),
+    ]
+    page = open_page(workspace)
+    ask(page, "How do I open the page?")
+    expect(page.locator(".meta")).to_contain_text("tokens/s")
+    assert "searched for" not in page.locator(".meta").inner_text()
+    ask(page, "And on Sundays?")
+    expect(page.locator(".meta").nth(1)).to_contain_text(f"searched for “{full}”")
+
+
 def test_answer_streams_word_by_word_and_ends_with_its_facts(
     workspace: Any, sources: Any, open_page: Any, ask: Any, shot: Any
 ) -> None:

@@ -13,9 +13,11 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from lmstack.core import InputError, NotFoundError, StoreError
+from lmstack.core import InputError, Message, NotFoundError, StoreError
+from lmstack.rag import AnswerConfig
 from lmstack.release.feedback import FeedbackStore, Judgement, RecentAnswers
 
+FULL = "When do roses need water?"
 ANSWERED = {
     "question": "When?",
     "answer": "Then [1].",
@@ -109,6 +111,20 @@ def test_asker_judges_a_real_answer(make: Any, until: Any, last_event: Any, tmp_
     assert (record["past"], record["task"]) == ([], "answer")
     assert record["embedder"] == {"name": "hashing", "digest": "sha256:" + "1" * 64}
     assert record["model"]["name"] == done["model"]["name"]
+
+
+def test_a_follow_up_in_full_is_what_is_kept_of_it(
+    make: Any, until: Any, last_event: Any, tmp_path: Path
+) -> None:
+    """The model answered that, and is trained on what it saw."""
+    workspace = make(said=[FULL], answer=AnswerConfig(rewrite="model"))
+    workspace.start_indexing()
+    until(lambda: workspace.status()["state"] == "ready")
+    past = (Message("user", "When do roses bloom?"), Message("assistant", "In May."))
+    last_event(lambda: workspace.ask("And when do they need water?", past, request_id="r"))
+    workspace.judge("r", Judgement("helpful"))
+    [record] = FeedbackStore(tmp_path / "index").all()
+    assert (record["question"], record["past"]) == (FULL, [])
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ class AnswerEvents:
     def _done(self, answer: Answer) -> dict[str, Any]:
         return {
             **answer.to_json(),
+            "query": answer.query,
             "citations": [self._citation(citation) for citation in answer.citations],
             "conflicts": [self._conflict(conflict) for conflict in answer.conflicts],
             "quotes": [self._citation(quote) for quote in answer.quotes],

@@ -281,11 +281,14 @@ class PageView:
         hits: Sequence[Mapping[str, Any]],
         done: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """What is kept of an answer that is judged."""
+        """What is kept of an answer that is judged. A follow-up that was written in full is kept
+        as that, for the model saw nothing else."""
+        config = self.workspace.answerer_of(asked.client).config
+        in_full = config.rewrite == "model"
         embedder = self.workspace.embedder.info
         return {
-            "question": asked.prompt,
-            "past": asked.past,
+            "question": done["query"] if in_full else asked.prompt,
+            "past": () if in_full else asked.past,
             "task": done["task"],
             "where": where and where.to_json(),
             "answer": done["answer"],

@@ -125,7 +125,12 @@ export class Turn {
     this.under.replaceChildren(...this.support(answer));
     if (conflicts.length) this.under.append(...this.disagreement(conflicts));
     if (this.feedback) this.under.append(this.feedback.root);
-    this.under.append(this.metaLine(facts(answer)));
+    this.under.append(this.metaLine([...this.asked(answer), ...facts(answer)]));
+  }
+
+  /** How a follow-up was understood. */
+  asked({ query }) {
+    return query && query !== this.question ? [{ text: `searched for “${query}”` }] : [];
   }
 
   /** Stopped by the person: keep what came. */
