@@ -1,6 +1,7 @@
-"""The default model as a judge of refusals that people labelled: agreement, biases, failures.
+"""A small model as a judge of refusals that people labelled: agreement, biases, failures.
 
     make bench-judging [QUICK=1]
+    python benchmarks/judging.py --model qwen2.5-coder-1.5b-instruct --only labels --only pairs
 
 The refusal set of PyRIT 1.1.0 (MIT): 169 answers to requests, each labelled by people as a refusal
 or not, where an answer about something else counts as a refusal too. *Labels*: the model says of
@@ -111,8 +112,8 @@ def openings(items: Sequence[Item]) -> dict[str, Any]:
     return {"kappa": kappa.to_json(), "accuracy": wilson(same, len(items)).to_json()}
 
 
-def measured(quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, Any]:
-    """The parts that are wanted."""
+def measured(name: str, quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, Any]:
+    """The parts that are wanted, judged by the model ``name``."""
     items = answers()
     two = pairs(items)
     items, two = (items[::20], two[:6]) if quick else (items, two)
@@ -123,13 +124,13 @@ def measured(quick: bool, wanted: Sequence[str], journal: Journal) -> dict[str, 
         "rubric": (RUBRIC, rated, 0),
     }
     found: dict[str, Any] = {}
-    with LocalModel.load(MODEL) as model:
+    with LocalModel.load(name) as model:
         for part in wanted:
             rules, of, repeats = parts[part]
             start = time.monotonic()
-            said = asyncio.run(judged(Asker(model, MODEL, rules), of, repeats, journal, part))
+            said = asyncio.run(judged(Asker(model, name, rules), of, repeats, journal, part))
             print(f"{part}: {time.monotonic() - start:.1f} s", flush=True)
-            found[part] = judge_report(of, said, MODEL, rules).to_json()
+            found[part] = judge_report(of, said, name, rules).to_json()
     if "labels" in wanted:
         found["labels"]["openings"] = openings(items)
     return found
@@ -170,16 +171,22 @@ def _interval(figure: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=PARTS, action="append", help="some of the parts")
+    parser.add_argument("--model", default=MODEL, help="each has its own part of the results")
     add_options(parser, "judging")
     args = parser.parse_args()
     file, wanted = result_file(args, "judging"), args.only or PARTS
-    results = json.loads(file.read_text()) if args.only and file.exists() else {}
-    asked = {"quick": args.quick, "rules": [r.to_json() for r in (LABELS, PAIRS, RUBRIC)]}
+    known = json.loads(file.read_text()) if file.exists() else {}
+    results = known.get(args.model, {}) if args.only else {}
+    asked = {
+        "model": args.model,
+        "quick": args.quick,
+        "rules": [r.to_json() for r in (LABELS, PAIRS, RUBRIC)],
+    }
     with Journal(file, asked, hint="delete it") as journal:
-        results |= {"model": MODEL, "machine": machine()}
-        results |= measured(args.quick, wanted, journal)
+        results |= {"machine": machine(), **measured(args.model, args.quick, wanted, journal)}
     _print(results)
-    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    known[args.model] = results
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     journal.unfinished.unlink()
 
 
