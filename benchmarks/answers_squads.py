@@ -1,4 +1,4 @@
-"""Sets in the form of SQuAD in other languages than English, each fetched from its repository.
+"""Sets in the form of SQuAD, most in other languages than English, each fetched from its repository.
 
 XQuAD: what SQuAD's authors asked about 240 paragraphs of Wikipedia, translated into German and
     Spanish with the paragraphs (Artetxe, Ruder and Yogatama 2020; CC BY-SA 4.0). `xquad-de-en` asks
@@ -6,6 +6,10 @@ XQuAD: what SQuAD's authors asked about 240 paragraphs of Wikipedia, translated 
 JSQuAD: questions about every fourth paragraph of the Japanese Wikipedia in its validation set
     (Kurihara, Kawahara and Shibata 2022; CC BY-SA 4.0). Words of Japanese have no spaces between
     them, so the gold is where the answer stands in the paragraph.
+SQuAD 2.0: what people asked about paragraphs of Wikipedia, its development set; half of the
+    questions were made to look answerable and are not (Rajpurkar, Jia and Liang 2018; CC BY-SA
+    4.0), which are near misses. From a course's repository, which splits that set in two; the
+    other part of its files is not read.
 CNIL: the questions that the French data protection authority answers on its site, as Etalab's
     piaf-ml holds them (MIT). The gold is the answer as a whole.
 """
@@ -30,6 +34,11 @@ _JSQUAD = Repository(
     "https://github.com/yahoojapan/JGLUE",
     "6f071c09316baae89c3d083a90985b4b1cb9968c",
     ("datasets/jsquad-v1.3/valid-v1.3.json",),
+)
+_SQUAD2 = Repository(
+    "https://github.com/chrischute/squad",
+    "85623adeb9e6639f145081fea9cae2d8f3a26379",
+    ("data/dev-v2.0.json",),
 )
 _CNIL = Repository(
     "https://github.com/etalab-ia/piaf-ml",
@@ -78,6 +87,26 @@ def jsquad() -> Collection:
     return without_a_quarter(Collection("jsquad", "ja", documents, merged(items)))
 
 
+def squad2() -> Collection:
+    path = repository_folder(_SQUAD2) / _SQUAD2.members[0]
+    articles = json.loads(path.read_text("utf-8"))["data"]
+    paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+    names = numbered(paragraph["context"] for paragraph in paragraphs)
+    items = [
+        Item(
+            row["question"].strip(),
+            ("fact",),
+            (Gold(names[paragraph["context"]]),),
+            tuple(dict.fromkeys(answer["text"] for answer in row["answers"])),
+            near_miss=not row["answers"],
+        )
+        for paragraph in paragraphs
+        for row in paragraph["qas"]
+    ]
+    documents = {path: text for text, path in names.items()}
+    return without_a_quarter(Collection("squad-2", "en", documents, merged(items)))
+
+
 def cnil() -> Collection:
     rows = list(_rows(_CNIL, *_CNIL.members))
     names = numbered(answer for _, _, answer, _ in rows)
@@ -91,5 +120,6 @@ SQUADS = {
     "xquad-es": partial(xquad, "es"),
     "xquad-de-en": partial(xquad, "de", "en"),
     "jsquad": jsquad,
+    "squad-2": squad2,
     "cnil": cnil,
 }

@@ -1,6 +1,7 @@
-"""Structured output of the default model: does it always parse, is it right, what does it cost.
+"""Structured output of a small model: does it always parse, is it right, what does it cost.
 
     make bench-structured [QUICK=1]
+    python benchmarks/structured.py --model qwen2.5-coder-1.5b-instruct --only extraction
 
 *Schemas*: 1,000 generated JSON Schemas (`schemas.py`), an answer each, 16 at once, checked by
 `jsonschema`. An answer that is not finished within its tokens ends as such and is counted apart.
@@ -194,10 +195,10 @@ def _right(row: dict[str, Any], answer: Completion | InputError) -> bool:
     return arguments_right(value, row["accepted"])
 
 
-def mask(streams: int, rounds: int) -> dict[str, Any]:
+def mask(name: str, streams: int, rounds: int) -> dict[str, Any]:
     """Seconds a step, masked over free, in turns on one model."""
     shares, times = [], collections.defaultdict(list)
-    with LocalModel.load(MODEL, engine=EngineConfig(speculation="off")) as model:
+    with LocalModel.load(name, engine=EngineConfig(speculation="off")) as model:
         for place in range(rounds + 1):
             for name, schema in (("masked", ENDLESS), ("free", None)):
                 asked = [
@@ -223,10 +224,10 @@ def mask(streams: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def forced(rounds: int) -> dict[str, Any]:
+def forced(name: str, rounds: int) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"with": [], "without": []}
     texts: dict[str, list[str]] = {}
-    with LocalModel.load(MODEL) as model:
+    with LocalModel.load(name) as model:
         asked = [
             request(f"Describe {name}.", RECORD, seed=n, max_tokens=300)
             for n, name in enumerate(PEOPLE)
@@ -259,13 +260,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parts = ("schemas", "extraction", "mask", "forced")
     parser.add_argument("--only", choices=parts, action="append", help="some of the parts")
+    parser.add_argument("--model", default=MODEL, help="each has its own part of the results")
     add_options(parser, "structured")
     args = parser.parse_args()
     wanted, rounds = args.only or parts, 1 if args.quick else ROUNDS
     file: pathlib.Path = result_file(args, "structured")
-    results: dict[str, Any] = json.loads(file.read_text()) if args.only and file.exists() else {}
-    results |= {"model": MODEL, "machine": machine()}
-    with LocalModel.load(MODEL) as model:
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    results: dict[str, Any] = known.get(args.model, {}) if args.only else {}
+    results |= {"machine": machine()}
+    with LocalModel.load(args.model) as model:
         if "schemas" in wanted:
             results["schemas"] = schemas(model, 40 if args.quick else 1000)
             print(results["schemas"], flush=True)
@@ -273,12 +276,13 @@ def main() -> None:
             results["extraction"] = extraction(model, 8 if args.quick else None)
             print(results["extraction"], flush=True)
     if "mask" in wanted:
-        results["mask"] = [mask(streams, rounds) for streams in (1, 32)]
+        results["mask"] = [mask(args.model, streams, rounds) for streams in (1, 32)]
         print(results["mask"], flush=True)
     if "forced" in wanted:
-        results["forced"] = forced(rounds)
+        results["forced"] = forced(args.model, rounds)
         print(results["forced"], flush=True)
-    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    known[args.model] = results
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
