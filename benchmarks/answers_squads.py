@@ -1,4 +1,4 @@
-"""Sets in the form of SQuAD, most in other languages than English, each fetched from its repository.
+"""Sets in the form of SQuAD, most of them not in English, each fetched from its repository.
 
 XQuAD: what SQuAD's authors asked about 240 paragraphs of Wikipedia, translated into German and
     Spanish with the paragraphs (Artetxe, Ruder and Yogatama 2020; CC BY-SA 4.0). `xquad-de-en` asks

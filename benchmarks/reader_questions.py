@@ -3,9 +3,9 @@
     python benchmarks/reader_questions.py FOLDER [--passages 40] [--model NAME]
 
 Documents are those that answer questions of the tuning half of a collection of `answers.py` in
-English, and none of its test half. `lmstack data questions` asks about a sample of each collection's
-passages; FOLDER/rows.jsonl has them all, for `lmstack train recipes/reader.yaml data=...`, and what
-was trained is tried by `reader.py`. Stopped, it goes on where it was.
+English, and none of its test half. `lmstack data questions` asks about a sample of the passages of
+each collection; FOLDER/rows.jsonl has them all, for `lmstack train recipes/reader.yaml data=...`,
+and what was trained is tried by `reader.py`. Stopped, it goes on where it was.
 """
 
 from __future__ import annotations
