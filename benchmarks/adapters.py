@@ -60,10 +60,10 @@ class Bench:
     def __init__(
         self, loaded: Any, prompts: Sequence[Sequence[int]], tokens: int, wall: bool
     ) -> None:
-        from lmstack.engine import Engine, EngineConfig, Vocabulary
+        from lmstack.engine import Engine, EngineConfig, GrammarVocabulary
 
         tokenizer = loaded.tokenizer
-        vocabulary = Vocabulary(
+        vocabulary = GrammarVocabulary(
             [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
             frozenset(),
             frozenset(),

@@ -40,9 +40,9 @@ from lmstack.core import Message, Request, SamplingParams, complete
 from lmstack.evals.dataset import Sample
 from lmstack.evals.evaluated_index import EvaluatedIndex
 from lmstack.evals.metrics import CitedAnswer, CitedGold
-from lmstack.evals.metrics.cited_facts import CitedFacts, Evidence, Span
+from lmstack.evals.metrics.cited_facts import CitedFacts, FactEvidence, FactSpan
 from lmstack.evals.system_solvers import AskIndex
-from lmstack.evals.task import IndexSystem, Output, Subject
+from lmstack.evals.task import IndexSystem, ModelOutput, Subject
 from lmstack.rag import AnswerConfig, Answerer, Document, Index
 from lmstack.serve import LocalEmbedder, LocalModel
 
@@ -67,7 +67,7 @@ class Outcome:
     one of another edition is."""
 
     question: Question
-    output: Output
+    output: ModelOutput
     scores: Mapping[str, float]
     met: Sequence[bool]
     stale: bool
@@ -118,15 +118,15 @@ class Side:
     def name(self, path: str) -> str:
         return str(pathlib.Path(path).resolve().relative_to(self.corpus.folder.resolve()))
 
-    def spans_of(self, golds: Sequence[Gold]) -> list[Span]:
+    def spans_of(self, golds: Sequence[Gold]) -> list[FactSpan]:
         return [
-            Span(gold.path, start, end)
+            FactSpan(gold.path, start, end)
             for gold in golds
             if gold.path in self.documents
             for start, end in gold.spans(self.documents[gold.path].text)
         ]
 
-    def judge(self, question: Question, output: Output) -> Outcome:
+    def judge(self, question: Question, output: ModelOutput) -> Outcome:
         sample = sample_for(question)
         facts = CitedFacts.of(sample, output)
         met = [any(c.span.touches(part) for c in facts.citations) for part in facts.evidence]
@@ -146,7 +146,7 @@ class Side:
         async def all_of_them() -> Outputs:
             limit = asyncio.Semaphore(at_once)
 
-            async def one(question: Question) -> Output:
+            async def one(question: Question) -> ModelOutput:
                 async with limit:
                     return await solver(sample_for(question), subject)
 
@@ -158,7 +158,7 @@ class Side:
 def sample_for(question: Question) -> Sample:
     parts = tuple(tuple(gold.value for gold in part) for part in question.parts)
     evidence = tuple(
-        tuple(Evidence(gold.path, gold.pattern) for gold in part) for part in question.parts
+        tuple(FactEvidence(gold.path, gold.pattern) for gold in part) for part in question.parts
     )
     sources = tuple(dict.fromkeys(gold.path for part in question.parts for gold in part))
     gold = CitedGold(question.answerable, parts, sources, evidence)
@@ -171,7 +171,7 @@ def ours(side: Side, config: AnswerConfig) -> EvaluatedIndex:
 
 
 Passages = Sequence[tuple[str, int, int]]
-Outputs = list[Output]
+Outputs = list[ModelOutput]
 
 
 class Writing:
@@ -180,7 +180,7 @@ class Writing:
     def __init__(self, side: Side, find: Callable[[str], Passages]) -> None:
         self._side, self._find = side, find
 
-    async def answer(self, turns: Sequence[Message]) -> Output:
+    async def answer(self, turns: Sequence[Message]) -> ModelOutput:
         question = turns[-1].content
         passages = [
             {"source": path, "start": a, "end": b, "text": self._side.documents[path].text[a:b]}
@@ -210,7 +210,7 @@ class Writing:
                 for n in numbers
             ],
         }
-        return Output(text, seconds=time.perf_counter() - start, facts=facts)
+        return ModelOutput(text, seconds=time.perf_counter() - start, facts=facts)
 
     async def spans(self, source: str, pattern: str) -> list[tuple[int, int]]:
         document = self._side.documents.get(source)

@@ -43,7 +43,7 @@ RUNS: dict[str, tuple[str, int, Sequence[str]]] = {
 
 def vocabulary(folder: pathlib.Path, objective: str, files: list[str]) -> str:
     """A tokenizer with the tokens that the objective needs; a distillation has its teacher's."""
-    from lmstack.text import Corpus, VocabularyConfig, find_files, train_tokenizer
+    from lmstack.text import TextCorpus, VocabularyConfig, find_files, train_tokenizer
 
     if RUNS[objective][0] == "distillation":
         return "smollm2-135m-instruct"
@@ -53,7 +53,7 @@ def vocabulary(folder: pathlib.Path, objective: str, files: list[str]) -> str:
     config = VocabularyConfig(kind, VOCABULARY, special_tokens=tokens)
     roles = {"pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask>"}
     roles = {role: token for role, token in roles.items() if token in tokens}
-    train_tokenizer(Corpus(find_files(files)), config, roles=roles).save(folder)
+    train_tokenizer(TextCorpus(find_files(files)), config, roles=roles).save(folder)
     return str(folder)
 
 

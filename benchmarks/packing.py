@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 
-from lmstack.train.loader import Rows, pack
+from lmstack.train.loader import PackedRows, pack
 
 CAPACITY = 1024
 
 
-def neighbours(rows: Rows, order: np.ndarray) -> set[int]:
+def neighbours(rows: PackedRows, order: np.ndarray) -> set[int]:
     """Pairs of examples that lie side by side in a row, each as one number."""
     members = order[rows.members]
     is_inside = np.ones(len(members) - 1, bool)

@@ -45,7 +45,7 @@ from lmstack.train import read_recipe, train
 from lmstack.train.data.rows import Row
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.objective import Reading
-from lmstack.train.objectives.preferences import Answers
+from lmstack.train.objectives.preferences import AnswerLogProbs
 
 BASE = "smollm2-135m-instruct"
 RECIPE = pathlib.Path(__file__).resolve().parents[1] / "recipes" / "dpo.yaml"
@@ -144,7 +144,7 @@ def log_probs(model: str, pairs: Sequence[Pair], adapter: pathlib.Path | None = 
         examples = [example for row in rows for example in objective.encode(row, reading)]
         with torch.no_grad():
             batch = objective.collate(examples, reading)
-            found.append(Answers.of(loaded.module, batch, ForwardContext(ops=REFERENCE_OPS)))
+            found.append(AnswerLogProbs.of(loaded.module, batch, ForwardContext(ops=REFERENCE_OPS)))
     each = torch.cat([answers.log_probs for answers in found])
     return each.view(-1, 2).double().numpy()
 

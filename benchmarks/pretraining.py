@@ -54,9 +54,9 @@ def files_of(folder: pathlib.Path) -> tuple[list[str], list[str]]:
 
 
 def tokenizer_of(folder: pathlib.Path, files: list[str]) -> pathlib.Path:
-    from lmstack.text import Corpus, VocabularyConfig, find_files, train_tokenizer
+    from lmstack.text import TextCorpus, VocabularyConfig, find_files, train_tokenizer
 
-    train_tokenizer(Corpus(find_files(files)), VocabularyConfig(vocab_size=8192)).save(folder)
+    train_tokenizer(TextCorpus(find_files(files)), VocabularyConfig(vocab_size=8192)).save(folder)
     return folder
 
 

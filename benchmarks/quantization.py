@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lmstack.app.inspect.processor import processor
 from lmstack.engine.cpu.executor import NativeExecutor
-from lmstack.engine.executor import Executor, Span
+from lmstack.engine.executor import Executor, SequenceSpan
 from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import ReferenceOps
 from lmstack.model.quant.quantize import quantize_nf4
@@ -79,7 +79,7 @@ def log_probabilities(executor: Executor, rows: Tensor) -> Tensor:
     table, places = list(range(LENGTH // BLOCK)), list(range(LENGTH))
     found = []
     for row in rows:
-        hidden = executor.hidden(row.tolist(), places, [Span(table, 0, LENGTH)], None)
+        hidden = executor.hidden(row.tolist(), places, [SequenceSpan(table, 0, LENGTH)], None)
         found.append(executor.logits(hidden).log_softmax(-1))
     return torch.stack(found)
 

@@ -47,8 +47,8 @@ from lmstack.core import ChatRenderer, Delta, Likelihood, Message, ModelInfo, Re
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.gate import (
-    Decision,
     GateConfig,
+    GateDecision,
     GateRule,
     TaskScores,
     decide,
@@ -215,7 +215,7 @@ def is_rejected(config: GateConfig, task: Task, found: Results, base: Results) -
 
 def decided(
     config: GateConfig, tasks: Sequence[Task], candidate: Results, base: Results
-) -> Decision:
+) -> GateDecision:
     """The verdict by those rules whose tasks were run."""
     by_name = {task.name: task for task in tasks}
     rules = tuple(rule for rule in config.rules if rule.task in candidate and rule.task in base)

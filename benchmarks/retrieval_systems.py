@@ -26,7 +26,7 @@ from lmstack.core import Reranker, TextKind
 from lmstack.rag import (
     Index,
     IndexConfig,
-    LateInteraction,
+    LateInteractionReranker,
     RetrievalConfig,
     Retriever,
     SearchConfig,
@@ -148,7 +148,7 @@ def _models(system: System, parts: dict[str, Any], store: Store) -> dict[str, Re
     if system.config.late_depth:
         if "late" not in parts:
             tokens = LocalTokenEmbedder.load(LATE, store, weights="int8")
-            parts["late"] = LateInteraction(tokens, ENCODED_BYTES)
+            parts["late"] = LateInteractionReranker(tokens, ENCODED_BYTES)
         wanted["late"] = parts["late"]
     return wanted
 

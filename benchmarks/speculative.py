@@ -108,11 +108,11 @@ class Side:
     def __init__(
         self, loaded: Any, speculation: str, draft: Any = None, *, wall: bool = False
     ) -> None:
-        from lmstack.engine import Engine, EngineConfig, Vocabulary
+        from lmstack.engine import Engine, EngineConfig, GrammarVocabulary
 
         tokenizer = loaded.tokenizer
         self._ends = loaded.generation.eos_ids
-        vocabulary = Vocabulary(
+        vocabulary = GrammarVocabulary(
             [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
             self._ends,
             tokenizer.special_ids,

@@ -17,9 +17,16 @@ from lmstack.app.wiring import DEFAULT_EMBEDDER
 from lmstack.core import Embedder
 from lmstack.evals.benchmarks import PACKAGES
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.gate import Decision, GateComparison, GateConfig, GateRule, TaskScores, decide
+from lmstack.evals.gate import (
+    GateComparison,
+    GateConfig,
+    GateDecision,
+    GateRule,
+    TaskScores,
+    decide,
+)
 from lmstack.evals.metrics.retrieval import Retrieval
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 from lmstack.evals.task_data import fetch
 from lmstack.rag import Index, RetrievalConfig, Retriever
 from lmstack.serve import LocalEmbedder
@@ -50,7 +57,7 @@ def stale_index(*, quick: bool = False) -> dict[str, Any]:
     return {"verdict": decision.verdict, "reasons": list(decision.reasons), "rules": [found]}
 
 
-def gated(passages: Sequence[str], samples: Sequence[Sample], embedder: Embedder) -> Decision:
+def gated(passages: Sequence[str], samples: Sequence[Sample], embedder: Embedder) -> GateDecision:
     """The stale index as the candidate; one of all ``passages`` is in production. Targets of
     ``samples``: N.txt for the passage at place N."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,7 +99,7 @@ def _scores(index: Index, samples: Sequence[Sample]) -> TaskScores:
     for sample in samples:
         hits = retriever.search(sample.text, 10).hits
         ranking = list(dict.fromkeys(Path(hit.path).name for hit in hits))
-        rows.append(SCORER.score(sample, Output(facts={"ranking": ranking}))[METRIC.name])
+        rows.append(SCORER.score(sample, ModelOutput(facts={"ranking": ranking}))[METRIC.name])
     return TaskScores(
         "passages",
         METRIC,

@@ -34,7 +34,7 @@ from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
 from lmstack.train.metrics import read_metrics
 from lmstack.train.rollouts.experience import sample_seed
-from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
+from lmstack.train.rollouts.protocol import Drawing, RolloutConfig, RolloutPrompt
 
 LARGEST, MOST_OFF = 9, 6
 ANSWER_TOKENS = 4
@@ -126,7 +126,7 @@ def right(model: str) -> float:
     sampler.update(loaded.module)
     rows = prompts()
     asked = [
-        Prompt((), tuple(loaded.tokenizer.encode(row["prompt"], special=False)), row)
+        RolloutPrompt((), tuple(loaded.tokenizer.encode(row["prompt"], special=False)), row)
         for row in rows
     ]
     seeds = [[sample_seed(99, place)] for place in range(len(rows))]

@@ -36,7 +36,7 @@ from lmstack.train.objectives.objective import Reading
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.recipe import Recipe
 from lmstack.train.rewards.json_schema import parsed_json
-from lmstack.train.rollouts.protocol import RolloutConfig, Sample
+from lmstack.train.rollouts.protocol import RolloutConfig, RolloutSample
 
 Rows = Sequence[dict[str, Any]]
 BASE = "smollm2-135m-instruct"
@@ -145,7 +145,7 @@ def rates(made: str | None, rows: Rows) -> dict[str, Any]:
     return found
 
 
-def drawn(made: str | None, rows: Rows, temperature: float) -> list[Sample]:
+def drawn(made: str | None, rows: Rows, temperature: float) -> list[RolloutSample]:
     """An answer to each of ``rows`` by the base, with the adapter ``made`` where there is one."""
     base = load(BASE)
     if made is not None:
@@ -168,7 +168,7 @@ def drawn(made: str | None, rows: Rows, temperature: float) -> list[Sample]:
     return [sample for group in groups for sample in group]
 
 
-def has_right_arguments(sample: Sample) -> bool:
+def has_right_arguments(sample: RolloutSample) -> bool:
     try:
         value = parsed_json(sample.text)
     except ValueError:

@@ -71,9 +71,9 @@ def split(folder: pathlib.Path, size: Size) -> tuple[list[str], list[str]]:
 
 
 def train_ours(files: list[str], size: Size) -> object:
-    from lmstack.text import Corpus, VocabularyConfig, find_files, train_tokenizer
+    from lmstack.text import TextCorpus, VocabularyConfig, find_files, train_tokenizer
 
-    return train_tokenizer(Corpus(find_files(files)), VocabularyConfig(vocab_size=size.tokens))
+    return train_tokenizer(TextCorpus(find_files(files)), VocabularyConfig(vocab_size=size.tokens))
 
 
 def train_library(files: list[str], size: Size) -> object:

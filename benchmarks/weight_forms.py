@@ -19,7 +19,7 @@ from spine import processor
 
 from lmstack.engine.cpu import expanding
 from lmstack.engine.cpu.executor import NativeExecutor
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.registry import Store, load
 
 MODEL, BLOCK, CHUNK = "smollm2-135m-instruct", 16, 512
@@ -50,14 +50,14 @@ def prompt(executor: NativeExecutor) -> float:
     table, start = range(PROMPT // BLOCK), time.process_time()
     for first in range(0, PROMPT, CHUNK):
         end = first + CHUNK
-        span = Span(table, first, end, wanted=int(end == PROMPT))
+        span = SequenceSpan(table, first, end, wanted=int(end == PROMPT))
         hidden = executor.hidden(ids(CHUNK), range(first, end), [span], None)
     executor.logits(hidden[-1:].contiguous())
     return time.process_time() - start
 
 
 def step(executor: NativeExecutor, streams: int) -> float:
-    spans = [Span(range(16 * i, 16 * i + 16), CONTEXT, CONTEXT + 1) for i in range(streams)]
+    spans = [SequenceSpan(range(16 * i, 16 * i + 16), CONTEXT, CONTEXT + 1) for i in range(streams)]
     repeats = max(1, 16 // streams)
     start = time.process_time()
     for _ in range(repeats):

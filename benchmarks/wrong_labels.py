@@ -37,7 +37,7 @@ from lmstack.evals.statistics import paired
 from lmstack.registry import load
 from lmstack.train import Recipe, train
 from lmstack.train.rollouts.experience import sample_seed
-from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
+from lmstack.train.rollouts.protocol import Drawing, RolloutConfig, RolloutPrompt
 
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 WRONG, LEARNED, PAIRS, DRAWN = 0.2, 60, 4, 8
@@ -124,7 +124,7 @@ def right(model: str, prompts: Sequence[Mapping[str, str]]) -> float:
     sampler = OnlineServices().sampler(loaded, RolloutConfig(weights="float32"))
     sampler.update(loaded.module)
     asked = [
-        Prompt((), tuple(loaded.tokenizer.encode(row["prompt"], special=False)), dict(row))
+        RolloutPrompt((), tuple(loaded.tokenizer.encode(row["prompt"], special=False)), dict(row))
         for row in prompts
     ]
     seeds = [[sample_seed(7, DRAWN * at + n) for n in range(DRAWN)] for at in range(len(asked))]

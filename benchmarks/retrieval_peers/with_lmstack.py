@@ -20,7 +20,7 @@ import numpy as np
 from side import Job, K, disk, resident, timed
 
 from lmstack.core import Embedder, ModelInfo
-from lmstack.rag import ChunkConfig, Index, IndexConfig, Progress
+from lmstack.rag import ChunkConfig, Index, IndexConfig, UpdateProgress
 from lmstack.rag.words import query_terms
 
 # Short passages, so that the texts there are make a hundred thousand; written out, so that what
@@ -68,7 +68,7 @@ class Tenths:
     def __init__(self) -> None:
         self._said = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: UpdateProgress) -> None:
         tenth = 10 * progress.done // max(progress.total, 1)
         if tenth > self._said:
             self._said = tenth

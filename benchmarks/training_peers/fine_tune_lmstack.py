@@ -16,7 +16,7 @@ import torch
 
 import lmstack
 from lmstack.registry import load
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.encoder import TaskEncoder
 from lmstack.train import Recipe, train
 from lmstack.train.data.examples import IGNORED
 from lmstack.train.data.rows import Row
@@ -55,7 +55,7 @@ def tags_of(folder: pathlib.Path, rows: list[dict[str, Any]], length: int) -> li
     loaded = load(folder)
     objective = TokenClassification(loaded.labels)
     reading = Reading(loaded.tokenizer, None, length)
-    module, found = Encoder(loaded).module, []
+    module, found = TaskEncoder(loaded).module, []
     for row in rows:
         tags: list[str] = []
         for example in objective.encode(Row(row, ""), reading):

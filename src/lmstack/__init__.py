@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmstack.registry import LoadedModel
     from lmstack.safety import AuditLog, GuardedModel
     from lmstack.serve import LocalEmbedder, LocalModel, create_app
-    from lmstack.serve.tasks import Task
+    from lmstack.serve.tasks import ModelTask
 
 __all__ = [
     "Answer",
@@ -91,7 +91,7 @@ def load_embedder(name_or_folder: str | Path, *, weights: str | None = None) -> 
     return LocalEmbedder.load(name_or_folder, weights=weights)
 
 
-def task(name: str, model: Any, **options: Any) -> Task[Any, Any, Any]:
+def task(name: str, model: Any, **options: Any) -> ModelTask[Any, Any, Any]:
     """What people use such models for: ``task("ner", "pii-ner")(texts)``.
 
     ``name``: of a task, see `lmstack.serve.tasks.TASKS`. ``model``: a name in the store, a

@@ -20,8 +20,8 @@ from typing import Any
 
 from lmstack.agents import (
     Agent,
+    ApprovalDecision,
     ApprovalRequest,
-    Decision,
     Event,
     Member,
     RunStore,
@@ -61,9 +61,11 @@ class Logged:
 class Approver:
     """Approves, but for calls that may be done already."""
 
-    async def decide(self, request: ApprovalRequest) -> Decision:
+    async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
         is_new = "had begun" not in request.reason
-        return Decision("approved") if is_new else Decision("denied", "it may be done")
+        return (
+            ApprovalDecision("approved") if is_new else ApprovalDecision("denied", "it may be done")
+        )
 
 
 def write(log: Path, line: str) -> None:

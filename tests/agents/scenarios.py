@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.agents.scripted_tools import FakeTool, Reply, action, call, calls, final
 
-from lmstack.agents import Agent, Budget, Decision, Member, Rights, ScriptedApprover
+from lmstack.agents import Agent, ApprovalDecision, Budget, Member, Rights, ScriptedApprover
 from lmstack.core import (
     ContextLengthError,
     GuardError,
@@ -471,7 +471,7 @@ SCENARIOS = [
         "I was not allowed",
         ("denied",),
         ran={"send": 0},
-        **dangerous(Decision("denied", "not today")),
+        **dangerous(ApprovalDecision("denied", "not today")),
     ),
     Scenario(
         "a person wants to decide later",

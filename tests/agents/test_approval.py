@@ -13,10 +13,10 @@ from tests.errors import about
 
 from lmstack.agents import (
     Agent,
+    ApprovalDecision,
     ApprovalRequest,
     ApprovalStep,
     Decided,
-    Decision,
     Member,
     Rights,
     ScriptedApprover,
@@ -43,7 +43,7 @@ async def test_the_request_says_what_would_happen_and_why() -> None:
         )
     ]
     [step] = [step for step in run.steps if isinstance(step, ApprovalStep)]
-    assert (step.request, step.decision) == (approver.requests[0], Decision("approved"))
+    assert (step.request, step.decision) == (approver.requests[0], ApprovalDecision("approved"))
 
 
 async def test_what_runs_is_what_was_approved() -> None:
@@ -62,7 +62,7 @@ async def test_each_call_is_asked_about_by_itself() -> None:
 
 
 async def test_the_model_is_told_why_it_was_denied() -> None:
-    approver = ScriptedApprover(Decision("denied", "ask the owner first"))
+    approver = ScriptedApprover(ApprovalDecision("denied", "ask the owner first"))
     model = ScriptedModel([call("send"), "fine"])
     run = await Agent(model, tools=[send()]).run("go", approver=approver)
     assert results(run) == ["the call was not approved: ask the owner first"]
@@ -70,7 +70,7 @@ async def test_the_model_is_told_why_it_was_denied() -> None:
 
 
 async def test_the_run_keeps_who_decided() -> None:
-    approver = ScriptedApprover(Decision("denied", "not today", by="key:12\x1b[31m"))
+    approver = ScriptedApprover(ApprovalDecision("denied", "not today", by="key:12\x1b[31m"))
     run = await Agent(ScriptedModel([call("send"), "fine"]), tools=[send()]).run(
         "go", approver=approver
     )
@@ -80,7 +80,7 @@ async def test_the_run_keeps_who_decided() -> None:
     assert run_from_json(run_to_json(run)) == run
 
 
-@pytest.mark.parametrize("said", [None, True, "approved", Decision("yes")])  # type: ignore[arg-type]
+@pytest.mark.parametrize("said", [None, True, "approved", ApprovalDecision("yes")])  # type: ignore[arg-type]
 async def test_what_is_no_decision_approves_nothing(said: Any) -> None:
     class Odd:
         async def decide(self, request: ApprovalRequest) -> Any:
@@ -142,13 +142,13 @@ async def test_one_person_is_asked_one_thing_at_a_time() -> None:
     asked = most = 0
 
     class Person:
-        async def decide(self, request: ApprovalRequest) -> Decision:
+        async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
             nonlocal asked, most
             asked += 1
             most = max(most, asked)
             await asyncio.sleep(0.02)
             asked -= 1
-            return Decision("approved")
+            return ApprovalDecision("approved")
 
     def dig(request: Request) -> Message:
         has_result = any(m.role == "tool" for m in request.messages)
@@ -209,7 +209,7 @@ async def test_approving_one_agents_call_does_not_run_anothers_of_the_same_id() 
     waiting = await agent.run("go")
     asked = {request.tool: request for request in waiting.pending}
     assert {request.call_id for request in asked.values()} == {"call_1"}
-    decided = Decided({asked["pay"].digest: Decision("approved")})
+    decided = Decided({asked["pay"].digest: ApprovalDecision("approved")})
     still = await agent.resume(waiting, approver=decided)
     assert (still.end, pay.ran, wipe.ran) == ("waiting", [{"text": "5"}], [])
 
@@ -217,6 +217,6 @@ async def test_approving_one_agents_call_does_not_run_anothers_of_the_same_id() 
 @pytest.mark.parametrize("part", ["run_id", "call_id", "tool", "arguments", "reason"])
 async def test_what_was_decided_holds_for_exactly_what_was_asked(part: str) -> None:
     seen = ApprovalRequest("call_1", "pay", '{"to":"a"}', "pay is dangerous", run_id="r")
-    decided = Decided({seen.digest: Decision("approved")})
+    decided = Decided({seen.digest: ApprovalDecision("approved")})
     assert (await decided.decide(seen)).verdict == "approved"
     assert (await decided.decide(replace(seen, **{part: "another"}))).verdict == "later"

@@ -13,8 +13,8 @@ from tests.errors import about
 
 from lmstack.agents import (
     Agent,
+    ApprovalDecision,
     Budget,
-    Decision,
     Member,
     ModelStep,
     NoticeStep,
@@ -149,7 +149,7 @@ async def test_waiting_for_a_person_costs_no_time() -> None:
     class Slow:
         async def decide(self, request: Any) -> Any:
             await asyncio.sleep(0.3)
-            return Decision("approved")
+            return ApprovalDecision("approved")
 
     tool = FakeTool(is_dangerous=True)
     run = await Agent(ScriptedModel([call(), "x"]), tools=[tool]).run("go", approver=Slow())

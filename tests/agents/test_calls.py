@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lmstack.agents.sandbox.inside.calls import Call, Limits, Pipes
+from lmstack.agents.sandbox.inside.calls import Call, Pipes, ProcessLimits
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def ends() -> Iterator[tuple[Pipes, list[int]]]:
 
 def made(pipes: Pipes) -> Call:
     nothing: Any = None
-    call = Call(nothing, pipes, nothing, Limits(1.0, 1.0, output_bytes=4), ())
+    call = Call(nothing, pipes, nothing, ProcessLimits(1.0, 1.0, output_bytes=4), ())
     call.texts = {pipes.stdout: bytearray(), pipes.stderr: bytearray()}
     return call
 

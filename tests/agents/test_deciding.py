@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.agents.scripted_tools import FakeTool
 
-from lmstack.agents import Budget, Decision, ToolSpec
+from lmstack.agents import ApprovalDecision, Budget, ToolSpec
 from lmstack.agents.deciding import Act, AskPerson, decide
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import ApprovalStep, EndStep, ModelStep, TaskStep, ToolStep
@@ -51,7 +51,7 @@ def test_a_run_that_a_person_leaves_open_says_why_and_can_go_on(
     steps: list[Any] = [TaskStep((Span("go"),)), turn]
     asked = decide(spec, steps, 0.0)
     assert isinstance(asked, AskPerson)
-    steps.append(ApprovalStep(asked.request, Decision(verdict, reason)))
+    steps.append(ApprovalStep(asked.request, ApprovalDecision(verdict, reason)))
     action = decide(spec, steps, 0.0)
     assert isinstance(action, EndStep)
     assert (action.end, action.reason, action.can_resume) == (end, told, True)

@@ -20,7 +20,7 @@ from tests.agents.hostile_sessions import PROGRAMS
 from tests.agents.outside import Outside, leftovers
 from tests.sandboxes import ISOLATIONS, made_or_skipped
 
-from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, Session, landlocked
+from lmstack.agents.sandbox import Execution, Sandbox, SandboxConfig, SandboxSession, landlocked
 from lmstack.agents.sandbox.landlocked import Landlock
 from lmstack.agents.sandbox.sandbox import IsolationName, _checked
 from lmstack.core import UnsupportedError
@@ -64,7 +64,7 @@ def outside(tmp_path: Path) -> Iterator[Outside]:
     made.close()
 
 
-def marker_of(session: Session) -> str:
+def marker_of(session: SandboxSession) -> str:
     """What is on the command line of each of its processes."""
     assert session._running is not None
     words = map(str, session._running.process.args)  # type: ignore[union-attr]
@@ -72,7 +72,7 @@ def marker_of(session: Session) -> str:
     return str(json.loads(setup)["name"])
 
 
-def handed_out(session: Session, done: Execution) -> str:
+def handed_out(session: SandboxSession, done: Execution) -> str:
     """All that somebody outside sees of it."""
     files = [session.read(each.path) for each in session.files()[:20]]
     shown = (done.stdout, done.stderr, done.value, done.error, done.files, done.pictures, files)
@@ -261,7 +261,7 @@ def test_a_wall_that_is_missing_is_noticed(
     if weakness is not COUNTS_NOTHING:
         with pytest.raises(UnsupportedError, match="open"):
             _checked.__wrapped__(isolation)
-    with Session(isolation, SHORT, {}, {"data.txt": b"data"}) as session:
+    with SandboxSession(isolation, SHORT, {}, {"data.txt": b"data"}) as session:
         marker = marker_of(session)
         done = session.run(outside.filled(PROGRAMS[name].program))
         files, size = (int(word) for word in session.run(USED).stdout.split())

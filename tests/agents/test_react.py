@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, action, final
 
 from lmstack.agents import Agent, AgentSpec, Run, ToolSpec
-from lmstack.agents.protocols import Answer, Calls, Unreadable
+from lmstack.agents.protocols import Calls, FinalAnswer, Unreadable
 from lmstack.agents.protocols.react import grammar, parse
 from lmstack.core import Message, Request, ScriptedModel, Tool
 
@@ -36,7 +36,7 @@ def wanted(text: str) -> tuple[str, Any] | str | None:
     if isinstance(reading, Calls):
         [call] = reading.calls
         return call.name, json.loads(call.arguments)
-    return reading.text if isinstance(reading, Answer) else None
+    return reading.text if isinstance(reading, FinalAnswer) else None
 
 
 @pytest.mark.parametrize(

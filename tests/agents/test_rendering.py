@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from lmstack.agents import AgentSpec, Decision, EndStep, ModelStep, NoticeStep, Run, Spent, ToolStep
+from lmstack.agents import (
+    AgentSpec,
+    ApprovalDecision,
+    EndStep,
+    ModelStep,
+    NoticeStep,
+    Run,
+    Spent,
+    ToolStep,
+)
 from lmstack.agents.approval import ApprovalRequest
 from lmstack.agents.dataflow import Flow
 from lmstack.agents.runs.rendering import run_to_text, step_to_text
@@ -37,9 +46,9 @@ def request(*flows: Flow) -> ApprovalRequest:
          "ec�ho c1: error, 0.0 s, 1 picture (untrusted)"),
         (ToolStep(CALL, "ok", "", pictures=(PICTURE,) * 1200),
          "ec�ho c1: ok, 0.0 s, 1,200 pictures"),
-        (ApprovalStep(request(), Decision("denied", by="key:\x1b"), 3.0),
+        (ApprovalStep(request(), ApprovalDecision("denied", by="key:\x1b"), 3.0),
          "approval of echo c1: denied by key:�, 3.0 s\n      it is dangerous"),
-        (ApprovalStep(request(Flow("web c0", "a", "evil")), Decision("later", "no time")),
+        (ApprovalStep(request(Flow("web c0", "a", "evil")), ApprovalDecision("later", "no time")),
          "approval of echo c1: later, 0.0 s\n      it is dangerous\n"
          "      a holds text of web c0: evil\n      no time"),
         (NoticeStep("stop", "The model repeats."), "notice (stop)\n      The model repeats."),

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from tests.agents.scripted_tools import calls
 
-from lmstack.agents.progress import Turn
+from lmstack.agents.progress import AgentTurn
 from lmstack.agents.repetition import repeated
 from lmstack.agents.steps import ModelStep
 
 
-def turns(*made: str) -> list[Turn]:
+def turns(*made: str) -> list[AgentTurn]:
     """A turn for each word, which calls the tool of each of its letters; a capital one with other
     arguments."""
     found = []
     for word in made:
         message = calls(*((each.lower(), {"x": 1, "y": each.isupper()}) for each in word))
-        found.append(Turn(ModelStep("", calls=message.tool_calls)))
+        found.append(AgentTurn(ModelStep("", calls=message.tool_calls)))
     return found
 
 
@@ -47,7 +47,7 @@ def test_what_the_last_turn_repeats(made: list[str], what: str | None) -> None:
 def test_arguments_are_the_same_however_they_are_written() -> None:
     one, two = calls(("a", '{"x": 1, "y": 2}')), calls(("a", '{"y":2,"x":1}'))
     broken = calls(("a", "{"))
-    made = [Turn(ModelStep("", calls=each.tool_calls)) for each in (one, two, broken, broken)]
+    made = [AgentTurn(ModelStep("", calls=each.tool_calls)) for each in (one, two, broken, broken)]
     assert repeated(made[:2]) == "the call of a with the same arguments"
     assert repeated(made[:3]) is None
     assert repeated(made) == "the call of a with the same arguments"

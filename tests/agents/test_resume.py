@@ -17,9 +17,9 @@ from tests.errors import about
 
 from lmstack.agents import (
     Agent,
+    ApprovalDecision,
     Budget,
     Decided,
-    Decision,
     EndStep,
     Member,
     ModelStep,
@@ -186,7 +186,7 @@ async def test_a_waiting_run_goes_on_with_what_was_decided(store: RunStore) -> N
     assert (request.tool, request.arguments, request.run_id) == ("send", '{"text":"x"}', waiting.id)
     still = await agent.resume(waiting.id, store=store, approver=Decided({}))
     assert (still.end, tool.ran) == ("waiting", [])
-    decided = Decided({request.digest: Decision("approved")})
+    decided = Decided({request.digest: ApprovalDecision("approved")})
     run = await agent.resume(waiting.id, store=store, approver=decided)
     assert (run.end, run.answer, run.pending) == ("answered", "sent", ())
     assert len(tool.ran) == 1

@@ -20,10 +20,10 @@ from tests.agents.scripted_tools import FakeTool, call, calls
 from lmstack.agents import (
     Agent,
     AgentSpec,
+    ApprovalDecision,
     ApprovalRequest,
     ApprovalStep,
     Budget,
-    Decision,
     Flow,
     Member,
     Rights,
@@ -414,7 +414,7 @@ async def test_a_run_as_text_shows_every_step_and_steers_no_terminal() -> None:
 def test_each_origin_of_an_argument_has_a_line_of_its_own() -> None:
     flows = (Flow("page", "/to", "mallory"), Flow("mail", "/text/0", "pay", is_untrusted=False))
     request = ApprovalRequest("call_1", "send", "{}", "send is dangerous", flows)
-    step = ApprovalStep(request, Decision("denied", "not today", by="ada"), 2.0)
+    step = ApprovalStep(request, ApprovalDecision("denied", "not today", by="ada"), 2.0)
     lines = [line.strip() for line in step_to_text(step).splitlines()]
     assert lines == [
         "approval of send call_1: denied by ada, 2.0 s",

@@ -20,7 +20,7 @@ from tests.agents.outside import leftovers
 from tests.agents.test_hostile_sessions import marker_of
 from tests.errors import about
 
-from lmstack.agents.sandbox import FolderFile, Sandbox, SandboxConfig, Session
+from lmstack.agents.sandbox import FolderFile, Sandbox, SandboxConfig, SandboxSession
 from lmstack.agents.sandbox.exchange import EndedError
 from lmstack.agents.sandbox.sandbox import IsolationName
 from lmstack.agents.tools import Picture
@@ -43,12 +43,12 @@ def png(width: int = 2) -> bytes:
 
 
 @pytest.fixture
-def session(isolation: IsolationName) -> Iterator[Session]:
+def session(isolation: IsolationName) -> Iterator[SandboxSession]:
     with Sandbox(CONFIG, isolation=isolation).session() as made:
         yield made
 
 
-def workers(session: Session) -> list[int]:
+def workers(session: SandboxSession) -> list[int]:
     """Processes of its sandbox as this machine numbers them, bubblewrap's own left out."""
     marker = marker_of(session).encode()
     found = []
@@ -60,7 +60,7 @@ def workers(session: Session) -> list[int]:
     return sorted(found)
 
 
-def test_variables_imports_functions_and_classes_live_on(session: Session) -> None:
+def test_variables_imports_functions_and_classes_live_on(session: SandboxSession) -> None:
     session.run("import math\nx = 20\ndef f(n): return n + x\nclass A:\n    y = 1")
     assert session.run("f(1) + A.y + math.floor(0.5)").value == "22"
     session.run("x = 30")
@@ -69,7 +69,7 @@ def test_variables_imports_functions_and_classes_live_on(session: Session) -> No
     assert session.run("def h(a: AlsoMissing): return 1\nh(0)").value == "1"
 
 
-def test_state_can_be_pickled_as_that_of_a_script_can(session: Session) -> None:
+def test_state_can_be_pickled_as_that_of_a_script_can(session: SandboxSession) -> None:
     session.run(
         "import pickle\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    x: int"
     )
@@ -93,13 +93,13 @@ def test_state_can_be_pickled_as_that_of_a_script_can(session: Session) -> None:
     ],
 )
 def test_the_value_is_that_of_an_expression_at_the_end(
-    session: Session, code: str, value: str | None
+    session: SandboxSession, code: str, value: str | None
 ) -> None:
     done = session.run(code)
     assert (done.ended, done.value, done.error) == ("ok", value, None)
 
 
-def test_output_and_errors_come_apart_and_complete(session: Session) -> None:
+def test_output_and_errors_come_apart_and_complete(session: SandboxSession) -> None:
     done = session.run(
         "import sys, os\nprint('a', end='')\nprint('b', file=sys.stderr, end='')\nos.write(1, b'c')"
     )
@@ -108,7 +108,7 @@ def test_output_and_errors_come_apart_and_complete(session: Session) -> None:
     assert session.run("os.write(1, b'\\xff\\0')").stdout == "\ufffd\0"
 
 
-def test_a_traceback_has_the_own_lines_alone(session: Session) -> None:
+def test_a_traceback_has_the_own_lines_alone(session: SandboxSession) -> None:
     session.run("def f(n):\n    return 1 / n")
     done = session.run("x = 1\nf(0)")
     assert done.ended == "error"
@@ -123,7 +123,7 @@ def test_a_traceback_has_the_own_lines_alone(session: Session) -> None:
     assert session.run("x").value == "1"
 
 
-def test_a_traceback_of_a_deep_recursion_is_short(session: Session) -> None:
+def test_a_traceback_of_a_deep_recursion_is_short(session: SandboxSession) -> None:
     done = session.run("def f(n): return f(n + 1)\nf(0)")
     assert done.error is not None
     assert done.error.type == "RecursionError"
@@ -131,7 +131,7 @@ def test_a_traceback_of_a_deep_recursion_is_short(session: Session) -> None:
     assert "more]" in done.error.traceback
 
 
-def test_a_syntax_error_shows_its_line(session: Session) -> None:
+def test_a_syntax_error_shows_its_line(session: SandboxSession) -> None:
     done = session.run("x = 1\ny = (")
     assert done.error is not None
     assert done.error.type == "SyntaxError"
@@ -139,7 +139,7 @@ def test_a_syntax_error_shows_its_line(session: Session) -> None:
     assert session.run("x").error is not None  # nothing of it has run
 
 
-def test_to_exit_is_an_error_and_keeps_the_state(session: Session) -> None:
+def test_to_exit_is_an_error_and_keeps_the_state(session: SandboxSession) -> None:
     session.run("import sys\nx = 1")
     done = session.run("sys.exit(3)")
     assert (done.ended, done.lost_state) == ("error", False)
@@ -148,7 +148,7 @@ def test_to_exit_is_an_error_and_keeps_the_state(session: Session) -> None:
     assert session.run("x").value == "1"
 
 
-def test_too_much_memory_is_an_error_and_keeps_the_state(session: Session) -> None:
+def test_too_much_memory_is_an_error_and_keeps_the_state(session: SandboxSession) -> None:
     session.run("x = 1")
     done = session.run("y = bytearray(1 << 40)")
     assert (done.ended, done.lost_state) == ("memory", False)
@@ -176,7 +176,7 @@ def test_a_call_over_its_time_loses_the_state_and_says_so_twice(
         assert not session.run("1").is_restarted
 
 
-def test_more_output_than_is_allowed_ends_the_call(session: Session) -> None:
+def test_more_output_than_is_allowed_ends_the_call(session: SandboxSession) -> None:
     done = session.run("while True: print('x' * 100)")
     assert (done.ended, done.lost_state) == ("output", True)
     assert done.error is not None
@@ -195,7 +195,7 @@ def test_more_output_than_is_allowed_ends_the_call(session: Session) -> None:
     ],
 )
 def test_a_process_that_dies_is_told_with_its_reason(
-    session: Session, code: str, message: str
+    session: SandboxSession, code: str, message: str
 ) -> None:
     done = session.run(code)
     assert (done.ended, done.lost_state) == ("killed", True)
@@ -224,7 +224,7 @@ def test_the_time_of_all_calls_is_bounded(isolation: IsolationName) -> None:
             session.run("1")
 
 
-def test_nothing_runs_between_calls(session: Session) -> None:
+def test_nothing_runs_between_calls(session: SandboxSession) -> None:
     session.run(
         "import signal, time\nticks = []\n"
         "signal.signal(signal.SIGALRM, lambda *_: ticks.append(time.monotonic()))\n"
@@ -266,7 +266,7 @@ def test_inputs_are_read_and_not_written(isolation: IsolationName, tmp_path: Pat
     assert (tmp_path / "table.csv").read_text() == "1,2"
 
 
-def test_odd_names_are_printable_and_read_back(session: Session) -> None:
+def test_odd_names_are_printable_and_read_back(session: SandboxSession) -> None:
     done = session.run(
         "for n, name in enumerate((b'a\\nb', b'\\x1b[2J', b'\\xff', b'x\\\\y', b'\\xc3\\xa4')):\n"
         "    open(name, 'w').write(str(n))"
@@ -289,7 +289,7 @@ def test_paths_that_lead_out_are_refused(isolation: IsolationName, path: str) ->
         session.write(path, b"")
 
 
-def test_what_cannot_be_read_is_said(session: Session) -> None:
+def test_what_cannot_be_read_is_said(session: SandboxSession) -> None:
     session.run("import os\nopen('x', 'wb').write(bytes(100))\nos.symlink('/etc/passwd', 'link')")
     for path, why in (("none", "No such file"), ("link", "symbolic links"), ("x", "more than 99")):
         with pytest.raises(InputError, match=why, check=about("path")):
@@ -308,7 +308,9 @@ def test_what_does_not_fit_in_is_refused(isolation: IsolationName) -> None:
         Sandbox(config, isolation=isolation).session({"x": bytes(2 << 20)}).run("1")
 
 
-def test_pictures_that_a_call_wrote_are_returned_by_their_first_bytes(session: Session) -> None:
+def test_pictures_that_a_call_wrote_are_returned_by_their_first_bytes(
+    session: SandboxSession,
+) -> None:
     jpeg = b"\xff\xd8\xff\xe0" + bytes(20)
     done = session.run(
         f"open('a.png', 'wb').write({png()!r})\nopen('b.JPG', 'wb').write({jpeg!r})\n"
@@ -343,7 +345,7 @@ def test_matplotlib_draws_where_its_packages_are_visible(isolation: IsolationNam
         assert [each.media_type for each in done.pictures] == ["image/png"]
 
 
-def test_a_call_is_stopped_from_another_thread(session: Session) -> None:
+def test_a_call_is_stopped_from_another_thread(session: SandboxSession) -> None:
     marker = marker_of(session)
     threading.Timer(0.2, session.stop).start()
     done = session.run("import time\ntime.sleep(50)")
@@ -406,7 +408,7 @@ def test_the_end_of_a_supervisor_is_said_and_the_next_call_begins_anew(
         assert session.run("3").is_restarted
 
 
-def test_a_worker_has_no_capability_no_gain_of_any_and_a_filter(session: Session) -> None:
+def test_a_worker_has_no_capability_no_gain_of_any_and_a_filter(session: SandboxSession) -> None:
     session.run("x = 1")
     for pid, filters in zip(workers(session), ("0", "2"), strict=True):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -447,7 +449,7 @@ def marker_runs(marker: str) -> bool:
     return bool(_running(marker))
 
 
-def test_code_that_is_no_text_or_too_long_is_refused(session: Session) -> None:
+def test_code_that_is_no_text_or_too_long_is_refused(session: SandboxSession) -> None:
     with pytest.raises(InputError, match="not text", check=about("code")):
         session.run(b"1")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at most", check=about("code")):
@@ -460,14 +462,14 @@ def test_inputs_that_are_no_files_are_refused(sandbox: Sandbox, tmp_path: Path) 
         sandbox.session(inputs={"x": tmp_path})
 
 
-def test_memory_that_is_full_can_be_freed_again(session: Session) -> None:
+def test_memory_that_is_full_can_be_freed_again(session: SandboxSession) -> None:
     for _ in range(3):
         done = session.run("x = []\nwhile True: x.append(bytearray(1000))")
         assert (done.ended, done.lost_state) == ("memory", False), done
         assert session.run("y = [1]\ndel x\ny").value == "[1]"
 
 
-class _Dying(Session):
+class _Dying(SandboxSession):
     """One whose sandbox ends in every call, after a while."""
 
     def __init__(self, seconds: float, config: SandboxConfig) -> None:

@@ -20,7 +20,14 @@ from tokenizers import decoders
 
 from lmstack.core import Message, RemoteError, SamplingParams
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.gate import Decision, GateComparison, GateConfig, GateRule, TaskScores, decide
+from lmstack.evals.gate import (
+    GateComparison,
+    GateConfig,
+    GateDecision,
+    GateRule,
+    TaskScores,
+    decide,
+)
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.run import run_sync
 from lmstack.evals.solvers import Generate
@@ -89,7 +96,7 @@ def scored(loaded: LoadedModel, digest: str, system: str = "") -> TaskScores:
     return TaskScores.of_task(task, task.metrics[0], rows, digest)
 
 
-def gated(adder: Adder, candidate: TaskScores) -> Decision:
+def gated(adder: Adder, candidate: TaskScores) -> GateDecision:
     return decide(GateConfig((RULE,)), [GateComparison(candidate, adder.base)])
 
 

@@ -14,8 +14,8 @@ from lmstack.engine import (
     EngineAdapter,
     EngineConfig,
     EngineRequest,
+    GrammarVocabulary,
     TokenEvent,
-    Vocabulary,
 )
 from lmstack.model import Transformer, TransformerConfig
 
@@ -24,10 +24,10 @@ EOS = 256
 NUM_TOKENS = 260
 
 
-def byte_vocabulary() -> Vocabulary:
+def byte_vocabulary() -> GrammarVocabulary:
     """One token a byte, an end, and three tokens of more than a byte."""
     tokens = [bytes([i]) for i in range(BYTES)] + [b"", b"ab", b'{"', "é".encode()]
-    return Vocabulary(tokens, frozenset({EOS}), frozenset({EOS}))
+    return GrammarVocabulary(tokens, frozenset({EOS}), frozenset({EOS}))
 
 
 def tiny_config(**changes: object) -> TransformerConfig:

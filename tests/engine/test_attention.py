@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import tiny_config
 
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.torch.attention import PagedAttention
 from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, LayerKind, Transformer
@@ -54,10 +54,10 @@ def run(
     before = [(t, 0, a) for t, (a, _) in zip(tables, lengths, strict=True)]
     for (table, start, end), (q, k, v) in zip(before, tensors, strict=True):
         if end:
-            PagedAttention(pool, config, [Span(table, start, end)])(
+            PagedAttention(pool, config, [SequenceSpan(table, start, end)])(
                 0, q[:end], k[:end], v[:end], bias
             )
-    spans = [Span(t, a, a + b) for t, (a, b) in zip(tables, lengths, strict=True)]
+    spans = [SequenceSpan(t, a, a + b) for t, (a, b) in zip(tables, lengths, strict=True)]
     packed = [
         torch.cat([x[i][a:] for x, (a, _) in zip(tensors, lengths, strict=True)]) for i in range(3)
     ]
@@ -109,7 +109,7 @@ def test_paged_hidden_states_equal_those_of_forward(module: Transformer) -> None
     outs = []
     with torch.inference_mode():
         for start, end in [(0, 13), (13, 14), (14, 30), (30, 37)]:
-            attend = PagedAttention(pool, module.config, [Span(table, start, end)])
+            attend = PagedAttention(pool, module.config, [SequenceSpan(table, start, end)])
             outs.append(
                 module.hidden(
                     ids[0, start:end], torch.arange(start, end), ForwardContext(attend=attend)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.engine.conftest import Outcome, byte_vocabulary, drive, generate, request, tiny_config
 
 from lmstack.core import InputError
-from lmstack.engine import Engine, EngineConfig, Vocabulary
+from lmstack.engine import Engine, EngineConfig, GrammarVocabulary
 from lmstack.engine.speculative.draft_model import CATCH_UP, check_vocabularies
 from lmstack.model import Transformer
 
@@ -183,8 +183,8 @@ def test_other_tokens_are_refused_with_what_differs() -> None:
     tokens = list(ours.token_bytes)
     tokens[7] = b"?!"
     for theirs, what in (
-        (Vocabulary(tokens, ours.eos_ids, ours.special_ids), "the first of them 7"),
-        (Vocabulary(tokens[:250], frozenset()), "has 250 tokens, the model has 260"),
+        (GrammarVocabulary(tokens, ours.eos_ids, ours.special_ids), "the first of them 7"),
+        (GrammarVocabulary(tokens[:250], frozenset()), "has 250 tokens, the model has 260"),
         (replace(ours, special_ids=frozenset({5})), "the first of them 5"),
     ):
         with pytest.raises(InputError, match=what) as caught:

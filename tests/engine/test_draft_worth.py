@@ -13,7 +13,7 @@ from lmstack.engine import EngineConfig, EngineRequest
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.policy.budget import StepBudget
 from lmstack.engine.scheduler import Scheduler
-from lmstack.engine.sequence import Chunk, Sequence
+from lmstack.engine.sequence import Sequence, SequenceChunk
 from lmstack.engine.speculative.draft_model import DraftModel
 from lmstack.engine.speculative.ngram import PromptLookup
 from lmstack.engine.speculative.speculate import (
@@ -38,7 +38,7 @@ class Steps(StepBudget):
         self.cost._costs = [fixed, token * 100, 0.0, 0.0]
 
 
-def decoding(count: int, prompt: tuple[int, ...]) -> list[Chunk]:
+def decoding(count: int, prompt: tuple[int, ...]) -> list[SequenceChunk]:
     chunks = []
     for i in range(count):
         asked = EngineRequest(str(i), prompt, print)
@@ -46,7 +46,7 @@ def decoding(count: int, prompt: tuple[int, ...]) -> list[Chunk]:
         sequence.num_computed = len(prompt)
         sequence.append(prompt[0])
         sequence.table = []
-        chunks.append(Chunk(sequence, len(prompt), len(prompt) + 1))
+        chunks.append(SequenceChunk(sequence, len(prompt), len(prompt) + 1))
     return chunks
 
 
@@ -96,7 +96,7 @@ def test_auto_stops_drafting_for_a_text_that_never_does_what_it_did() -> None:
         sequence.append(100 + len(counts) if token is None else token)
         sequence.num_computed = len(sequence.tokens) - 1
         budget.begin(1, 0)
-        chunk = Chunk(sequence, len(sequence.tokens) - 1, len(sequence.tokens))
+        chunk = SequenceChunk(sequence, len(sequence.tokens) - 1, len(sequence.tokens))
         (extended,) = speculation.extend([chunk])
         counts.append(len(extended.draft))
     assert sum(counts[:12]) > 0
@@ -198,7 +198,9 @@ def test_a_draft_model_that_was_not_worth_it_is_tried_later_each_time(
             sequence.append(sequence.num_output % 200)
             sequence.num_computed = len(sequence.tokens) - 1
             budget.begin(1, 0)
-            speculation.extend([Chunk(sequence, sequence.num_computed, len(sequence.tokens))])
+            speculation.extend(
+                [SequenceChunk(sequence, sequence.num_computed, len(sequence.tokens))]
+            )
         return list(model.asked)
 
     for _ in range(300):
@@ -222,5 +224,5 @@ def test_a_step_with_prompts_has_no_drafts() -> None:
     blocks = BlockManager(100, 16)
     speculation = Speculation(config, blocks, Scheduler(config, blocks).budget)
     chunks = decoding(2, ROUND * 4)
-    prompt = Chunk(decoding(1, ROUND * 4)[0].sequence, 0, 20)
+    prompt = SequenceChunk(decoding(1, ROUND * 4)[0].sequence, 0, 20)
     assert speculation.extend([*chunks, prompt]) == [*chunks, prompt]

@@ -15,7 +15,7 @@ from tests.engine.conftest import Outcome, drive, request, tiny_config
 from tests.engine.oracles import new_tokens
 
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
-from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
+from lmstack.engine import Engine, EngineConfig, EngineRequest, GrammarVocabulary
 from lmstack.engine.inbox import members_of
 from lmstack.engine.speculative.ngram import PromptLookup
 from lmstack.model import REFERENCE_OPS, DenseAttention, ForwardContext, Transformer, load_module
@@ -78,9 +78,9 @@ def pair(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Transf
     return load_module(folder), oracle
 
 
-def vocabulary() -> Vocabulary:
+def vocabulary() -> GrammarVocabulary:
     tokens = [b"", b"", *(bytes([i % 256]) for i in range(V - 2))]
-    return Vocabulary(tokens, frozenset({EOS}), frozenset({START, EOS}))
+    return GrammarVocabulary(tokens, frozenset({EOS}), frozenset({START, EOS}))
 
 
 def engine_of(module: Transformer, **settings: Any) -> Engine:

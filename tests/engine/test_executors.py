@@ -22,7 +22,7 @@ from torch import Tensor
 from lmstack.core import Grammar, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.cpu.executor import NativeExecutor
-from lmstack.engine.executor import Executor, Span
+from lmstack.engine.executor import Executor, SequenceSpan
 from lmstack.engine.executors import EXECUTORS, check_device, open_executor
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.torch.executor import TorchExecutor
@@ -59,7 +59,7 @@ class StrangeExecutor:
         self._module = copy.deepcopy(self._given).double().to(DEVICE)
 
     def hidden(
-        self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
+        self, ids: Seq[int], positions: Seq[int], spans: Seq[SequenceSpan], length: int | None
     ) -> Tensor:
         context = ForwardContext(REFERENCE_OPS, _Attention(self._cache, self._module.config, spans))
         at = (torch.tensor(list(each), device=DEVICE) for each in (ids, positions))
@@ -89,7 +89,7 @@ class StrangeExecutor:
 class _Attention:
     """As plain as it is slow."""
 
-    def __init__(self, cache: Tensor, config: TransformerConfig, spans: Seq[Span]) -> None:
+    def __init__(self, cache: Tensor, config: TransformerConfig, spans: Seq[SequenceSpan]) -> None:
         self._cache, self._config, self._spans = cache, config, spans
 
     def __call__(
@@ -104,7 +104,7 @@ class _Attention:
     def _by_span(self, rows: Tensor) -> tuple[Tensor, ...]:
         return rows.split_with_sizes([span.count for span in self._spans])
 
-    def _attend(self, span: Span, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend(self, span: SequenceSpan, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         size = self._cache.shape[4]
         for row, place in enumerate(range(span.start, span.end)):
             block = self._cache[span.table[place // size], layer]
@@ -229,7 +229,7 @@ def test_families_run_elsewhere(changes: dict[str, Any]) -> None:
 def test_long_prompts_in_bfloat16_run_elsewhere() -> None:
     torch.manual_seed(3)
     module = Transformer(tiny_config()).to(torch.bfloat16)
-    span = Span(range(64), 0, 190)
+    span = SequenceSpan(range(64), 0, 190)
     found = []
     for device in ("cpu", "elsewhere"):
         executor = TorchExecutor(module, 64, 3, REFERENCE_OPS, device)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.engine.conftest import EOS, Outcome, byte_vocabulary, drive, generate, request
 
 from lmstack.core import Grammar, InputError, UnsupportedError
-from lmstack.engine import Engine, Vocabulary
+from lmstack.engine import Engine, GrammarVocabulary
 from lmstack.engine.constraints.grammar import GrammarCompiler
 
 SCHEMA = {
@@ -185,7 +185,7 @@ def test_a_grammar_made_to_explode_is_bounded_in_time(
 
 
 def test_a_model_without_an_end_token_cannot_do_grammars() -> None:
-    compiler = GrammarCompiler(Vocabulary([b"a"], frozenset()), 100)
+    compiler = GrammarCompiler(GrammarVocabulary([b"a"], frozenset()), 100)
     with pytest.raises(UnsupportedError, match="no end-of-text token"):
         compiler.compile(Grammar("regex", "a"))
 

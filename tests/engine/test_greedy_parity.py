@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from lmstack.core import Message, SamplingParams
-from lmstack.engine import Engine, EngineConfig, EngineRequest, Vocabulary
+from lmstack.engine import Engine, EngineConfig, EngineRequest, GrammarVocabulary
 from lmstack.model import write_folder
 from lmstack.registry import load
 
@@ -64,7 +64,7 @@ def prompts(loaded):
 def generated(loaded, prompts):
     """The tokens for each prompt, all of them in one engine at once."""
     tokenizer = loaded.tokenizer
-    vocabulary = Vocabulary(
+    vocabulary = GrammarVocabulary(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
         frozenset({tokenizer.eos_id}),
         tokenizer.special_ids,

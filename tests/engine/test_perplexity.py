@@ -17,7 +17,7 @@ from tests.packages import package
 from torch import Tensor
 
 from lmstack.engine import EngineConfig, native_problem
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.executors import open_executor
 from lmstack.model import load_module
 from lmstack.registry import load
@@ -60,7 +60,9 @@ def losses(smollm2, rows) -> Losses:
         assert executor.dtype == ("float32" if form == "float32" else "int8")
         found = []
         for ids in rows[:count, :length]:
-            hidden = executor.hidden(ids.tolist(), range(length), [Span(table, 0, length)], None)
+            hidden = executor.hidden(
+                ids.tolist(), range(length), [SequenceSpan(table, 0, length)], None
+            )
             targets = ids[1:].split(SLICE)
             for states, chosen in zip(hidden[:-1].split(SLICE), targets, strict=True):
                 scores = executor.logits(states).log_softmax(-1)

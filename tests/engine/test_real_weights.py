@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lmstack.engine import PrepackedOps
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.torch.attention import PagedAttention
 from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import ForwardContext, load_module
@@ -27,7 +27,7 @@ def test_logits_of_paged_chunks_equal_those_of_the_forward_pass(smollm2, ids) ->
     parts = []
     with torch.inference_mode():
         for start, end in [(0, 40), (40, 41), (41, 42), (42, 75)]:
-            attend = PagedAttention(pool, module.config, [Span(table, start, end)])
+            attend = PagedAttention(pool, module.config, [SequenceSpan(table, start, end)])
             hidden = module.hidden(
                 ids[0, start:end], torch.arange(start, end), ForwardContext(attend=attend)
             )

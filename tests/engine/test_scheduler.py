@@ -11,7 +11,7 @@ from lmstack.core import SamplingParams
 from lmstack.engine import EngineConfig, EngineRequest
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.scheduler import Scheduler
-from lmstack.engine.sequence import Chunk, Round, Search, Sequence
+from lmstack.engine.sequence import Search, SearchRound, Sequence, SequenceChunk
 
 VOCABULARY = byte_vocabulary()
 
@@ -33,7 +33,7 @@ class Bench:
         self.scheduler.add(sequence)
         return sequence
 
-    def step(self) -> list[Chunk]:
+    def step(self) -> list[SequenceChunk]:
         chunks = self.scheduler.schedule()
         assert sum(c.count for c in chunks) <= self.config.max_batch_tokens
         self.check()
@@ -204,11 +204,11 @@ class Twins(Search):
     def offer(self, sequence: Sequence, *_: object) -> None:
         self.done.add(id(sequence))
 
-    def advance(self) -> Round:
+    def advance(self) -> SearchRound:
         parent = self.members[0]
         pairs = [(parent.fork(token), parent) for token in (1, 2)]
         self.members = [child for child, _ in pairs]
-        return Round(pairs, [])
+        return SearchRound(pairs, [])
 
 
 def twins(bench: Bench, prompt: list[int]) -> Twins:

@@ -12,7 +12,7 @@ from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.engine import Engine, native_problem
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
-from lmstack.engine.executor import Executor, Span
+from lmstack.engine.executor import Executor, SequenceSpan
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.torch.executor import TorchEncoder, TorchExecutor
 from lmstack.model import Transformer
@@ -37,7 +37,7 @@ def test_a_later_call_leaves_earlier_hidden_states_and_logits_alone(
     executor = make(module)
 
     def computed(ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        span = Span([2, 0, 1], 0, len(ids))
+        span = SequenceSpan([2, 0, 1], 0, len(ids))
         hidden = executor.hidden(ids, range(len(ids)), [span], None)
         return hidden, executor.logits(hidden)
 

@@ -19,7 +19,7 @@ from lmstack.engine import Engine, EngineConfig, TokenEvent
 from lmstack.engine.constraints.grammar import GrammarMatcher
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import problem
-from lmstack.engine.sequence import Chunk
+from lmstack.engine.sequence import SequenceChunk
 from lmstack.engine.speculative.ngram import PromptLookup
 from lmstack.model import Transformer
 
@@ -404,7 +404,7 @@ def test_a_model_that_fails_on_drafts_computes_the_text_without(
     engine = engine_of(module)
     run = engine._runner.run
 
-    def fails(chunks: list[Chunk], *rest: Any) -> Any:
+    def fails(chunks: list[SequenceChunk], *rest: Any) -> Any:
         if any(c.draft for c in chunks):
             raise RuntimeError("no memory for drafts")
         return run(chunks, *rest)
@@ -446,7 +446,7 @@ def test_a_draft_that_leaves_the_grammar_is_cut_there(
     drafts = []
     run = engine._runner.run
 
-    def spied(chunks: list[Chunk], *rest: Any) -> Any:
+    def spied(chunks: list[SequenceChunk], *rest: Any) -> Any:
         drafts.extend(bytes(c.draft) for c in chunks if c.draft)
         return run(chunks, *rest)
 

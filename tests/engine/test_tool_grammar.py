@@ -10,7 +10,7 @@ import pytest
 from tests.engine.conftest import EOS, byte_vocabulary, generate
 
 from lmstack.core import InputError
-from lmstack.engine import MAX_CALLS, ToolGrammar, Vocabulary
+from lmstack.engine import MAX_CALLS, GrammarVocabulary, ToolGrammar
 from lmstack.engine.constraints.grammar import GrammarCompiler
 
 CONTROL = 300
@@ -67,7 +67,9 @@ TAGS = (
 @pytest.fixture(scope="module")
 def compiler() -> GrammarCompiler:
     data = [bytes([value]) for value in range(256)] + [b""] * (CONTROL - 255)
-    return GrammarCompiler(Vocabulary(data, frozenset({299}), frozenset({299, CONTROL})), 10**6)
+    return GrammarCompiler(
+        GrammarVocabulary(data, frozenset({299}), frozenset({299, CONTROL})), 10**6
+    )
 
 
 def made(

@@ -25,8 +25,8 @@ from tests.evals.tasks import arithmetic, last_text, scripted, sums, task_of
 
 from lmstack.core import RemoteError, Request
 from lmstack.evals.output_store import OutputStore
-from lmstack.evals.run import Patience, Progress, run_sync
-from lmstack.evals.task import Output
+from lmstack.evals.run import EvaluationProgress, Patience, run_sync
+from lmstack.evals.task import ModelOutput
 
 ITEMS, AT_ONCE, INTERRUPTED = 9, 3, 130
 PATIENCE = Patience(retries=1, backoff_s=0.0)
@@ -68,7 +68,7 @@ class DyingStore(OutputStore):
     dies_at = -1
     kept = 0
 
-    def keep_output(self, key: str, output: Output) -> Output:
+    def keep_output(self, key: str, output: ModelOutput) -> ModelOutput:
         if self.kept == self.dies_at:
             die()
         self.kept += 1
@@ -93,7 +93,7 @@ def attempt(folder: Path, stage: str = "", item: int = -1) -> None:
             raise RemoteError("the provider has no answer to this")
         return arithmetic(request)
 
-    def look(progress: Progress) -> None:
+    def look(progress: EvaluationProgress) -> None:
         if stage == "done" and progress.done == item + 1:
             die()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lmstack.core import Message
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import ModelAnswer, Pairing
 
 __all__ = ["VOCABULARY", "paired_answers"]
 
@@ -29,12 +29,12 @@ def paired_answers(
     ``score``: of a prompt and an answer's text."""
     rng = np.random.default_rng(seed)
 
-    def answer(prompt: str, scale: float, extra: str) -> Answer:
+    def answer(prompt: str, scale: float, extra: str) -> ModelAnswer:
         size = 4 + int(rng.poisson(12 * scale))
         text = " ".join(rng.choice(VOCABULARY, size))
         if extra and rng.random() < share:
             text = f"{text} {extra}"
-        return Answer(text, len(text.split()), reward=score(prompt, text))
+        return ModelAnswer(text, len(text.split()), reward=score(prompt, text))
 
     found = []
     for number in range(prompts):

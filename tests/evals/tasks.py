@@ -19,7 +19,7 @@ from lmstack.core import (
 )
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.solvers import Generate
-from lmstack.evals.task import Metric, Output, Solver, Subject, Task
+from lmstack.evals.task import Metric, ModelOutput, Solver, Subject, Task
 
 __all__ = [
     "ACCURACY",
@@ -49,7 +49,7 @@ class Exact:
     def protocol(self) -> Mapping[str, Any]:
         return {"scorer": "exact", "strict": self.strict}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         return {"correct": float(output.text in sample.targets), "length": len(output.text)}
 
 
@@ -65,7 +65,7 @@ class Costly:
     def protocol(self) -> Mapping[str, Any]:
         return self._exact.protocol
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         self.asked.append(sample.id)
         return await self._exact(sample, output)
 

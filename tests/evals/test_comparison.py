@@ -13,7 +13,7 @@ from tests.errors import about
 from tests.evals.synthetic import paired_answers
 
 from lmstack.core import Choice, InputError, Message, ScriptedModel, TokenLogprob
-from lmstack.evals.answers import SIDES, Answer, Pairing
+from lmstack.evals.answers import SIDES, ModelAnswer, Pairing
 from lmstack.evals.comparison import compare
 from lmstack.evals.conclusions import change_of, conclusions, value_of
 from lmstack.evals.drawing import DrawingConfig, _answer, draw
@@ -132,7 +132,7 @@ def test_examples_are_those_that_gained_lost_and_changed_most() -> None:
     gains = [0.5, -2.0, 3.0, 0.0, -0.1, 1.0]
 
     def pairing(number: int, gain: float) -> Pairing:
-        base = Answer("a b c", 3, reward=1.0)
+        base = ModelAnswer("a b c", 3, reward=1.0)
         tuned = replace(base, text=base.text if gain else "x y z", reward=1.0 + gain)
         return Pairing((Message("user", f"prompt {number}"),), (base,), (tuned,))
 
@@ -248,7 +248,7 @@ def test_a_win_rate_is_tested_against_a_half() -> None:
 
 def test_the_answers_that_changed_most_are_shown_first() -> None:
     pairings = [
-        Pairing((Message("user", f"prompt {n}"),), (Answer("a", 1),), (Answer("b", 1),))
+        Pairing((Message("user", f"prompt {n}"),), (ModelAnswer("a", 1),), (ModelAnswer("b", 1),))
         for n in range(6)
     ]
     ones = np.ones(6)
@@ -264,8 +264,8 @@ def test_answers_that_changed_are_sized_by_the_answer_and_four_of_each_kind_are_
     gains = [1.0, 2, 3, 4, 5, -1, -2, -3, -4, -5, 0.0]
 
     def pairing(number: int, gain: float) -> Pairing:
-        base = (Answer("a b c d", 4, reward=0.0), Answer("z", 1, reward=9.0))
-        tuned = (Answer("a b x d", 4, reward=gain), Answer("z", 1, reward=9.0))
+        base = (ModelAnswer("a b c d", 4, reward=0.0), ModelAnswer("z", 1, reward=9.0))
+        tuned = (ModelAnswer("a b x d", 4, reward=gain), ModelAnswer("z", 1, reward=9.0))
         return Pairing((Message("user", f"prompt {number:02}"),), base, tuned)
 
     pairings = [pairing(n, gain) for n, gain in enumerate(gains)]
@@ -296,7 +296,7 @@ def test_answers_that_changed_are_sized_by_the_answer_and_four_of_each_kind_are_
 
 def test_a_prompt_is_won_by_its_pairs_of_answers() -> None:
     def pairing(base: list[float], tuned: list[float]) -> Pairing:
-        sides = (tuple(Answer("a", 1, reward=r) for r in side) for side in (base, tuned))
+        sides = (tuple(ModelAnswer("a", 1, reward=r) for r in side) for side in (base, tuned))
         return Pairing((Message("user", "?"),), *sides)
 
     pairings = [pairing([0, 1], [1, 2]), pairing([3, 0], [0, 0])]
@@ -316,7 +316,7 @@ def test_a_prompt_is_won_by_its_pairs_of_answers() -> None:
 
 def test_the_conclusions_conversation_is_told_turn_by_turn() -> None:
     turns = (Message("system", "Be brief."), Message("user", "Hi"))
-    answer = (Answer("a", 1),)
+    answer = (ModelAnswer("a", 1),)
     assert Pairing(turns, answer, answer).prompt == "system: Be brief.\nuser: Hi"
     assert Pairing(turns[1:], answer, answer).prompt == "Hi"
     for base, tuned in ((answer, ()), ((), ()), (answer, answer * 2)):
@@ -330,7 +330,9 @@ def test_the_conclusions_conversation_is_told_turn_by_turn() -> None:
 def test_whose_answers_a_figure_is_among_and_each_figure_by_hand() -> None:
     def pairing(n: int, base: list[str], tuned: list[str]) -> Pairing:
         sides = (
-            tuple(Answer(text, len(text), "length" if "x" in text else "stop") for text in side)
+            tuple(
+                ModelAnswer(text, len(text), "length" if "x" in text else "stop") for text in side
+            )
             for side in (base, tuned)
         )
         return Pairing((Message("user", f"q{n}"),), *sides)
@@ -355,7 +357,10 @@ def test_whose_answers_a_figure_is_among_and_each_figure_by_hand() -> None:
 
 
 def test_refusals_are_of_the_first_answers_alone_with_mcnemars_p() -> None:
-    no, yes = Answer("I'm sorry, but I can't help with that.", 3), Answer("Sure: do it.", 3)
+    no, yes = (
+        ModelAnswer("I'm sorry, but I can't help with that.", 3),
+        ModelAnswer("Sure: do it.", 3),
+    )
     rows = [((yes, no), (no, yes))] * 6 + [((no, yes), (yes, no))] + [((yes, yes), (yes, yes))] * 3
     pairings = [Pairing((Message("user", "?"),), *row) for row in rows]
     found = refusal_figure(pairings)
@@ -467,7 +472,7 @@ def test_why_something_is_not_there_is_said_unless_a_reason_was_given() -> None:
         "reward hacking": "it needs a reward, or preferences",
     }
     assert compare(bare, unmeasured={"reward": "why"}).unmeasured["reward"] == "why"
-    preferred = [(Answer("a b c", 3), Answer("d", 1))] * 3
+    preferred = [(ModelAnswer("a b c", 3), ModelAnswer("d", 1))] * 3
     found = compare(bare, preferences=preferred)
     assert "reward hacking" not in found.unmeasured
     assert found.looked
@@ -504,7 +509,7 @@ async def test_answers_are_drawn_by_a_seed_of_the_prompt_and_the_number() -> Non
 def test_tokens_of_an_answer_are_known_where_all_are(ids: tuple[int, ...], known: object) -> None:
     logprobs = tuple(TokenLogprob("t", b"t", -1.0, id=each) for each in ids)
     choice = Choice(0, "t", "stop", logprobs)
-    assert _answer(choice, 2) == Answer("t", 2, "stop", None, known)  # type: ignore[arg-type]
+    assert _answer(choice, 2) == ModelAnswer("t", 2, "stop", None, known)  # type: ignore[arg-type]
 
 
 def test_figures_have_titles_for_people() -> None:

@@ -11,10 +11,10 @@ from tests.evals.tasks import Costly, arithmetic, last_text, scripted, sums, tas
 
 from lmstack.core import AuthError, OverloadedError, RemoteError, Request, ScriptedModel
 from lmstack.evals.dataset import Sample
-from lmstack.evals.elsewhere import Answer, Elsewhere, answered, run_elsewhere, unscored
+from lmstack.evals.elsewhere import Elsewhere, PlacedOutput, answered, run_elsewhere, unscored
 from lmstack.evals.output_store import OutputStore
-from lmstack.evals.run import Patience, Progress, run_sync
-from lmstack.evals.task import Output, Subject, Task
+from lmstack.evals.run import EvaluationProgress, Patience, run_sync
+from lmstack.evals.task import ModelOutput, Subject, Task
 
 HASTY = Patience(retries=1, backoff_s=0.0)
 
@@ -36,7 +36,7 @@ def subject() -> Subject:
 def here(asked: list[int], *, dies_after: int | None = None) -> Elsewhere:
     """Other processes, played by this one: lots of two in reverse order."""
 
-    def answers(task: Task, places: Sequence[int]) -> Iterator[Answer]:
+    def answers(task: Task, places: Sequence[int]) -> Iterator[PlacedOutput]:
         backwards = list(reversed(places))
         for start in range(0, len(backwards), 2):
             if dies_after is not None and start >= dies_after:
@@ -77,7 +77,7 @@ def test_what_came_back_is_kept_and_failures_are_asked_for_again(store: OutputSt
 def test_progress_counts_what_was_kept_before(store: OutputStore) -> None:
     task, named = task_of(sums(9)), Subject("scripted", subject().digest)
     run_elsewhere(task, named, store, here([]), limit=3)
-    seen: list[Progress] = []
+    seen: list[EvaluationProgress] = []
     run_elsewhere(task, named, store, here([]), on_progress=seen.append)
     assert [each.done for each in seen] == [4, 5, 6, 7, 8, 9]
     assert (seen[-1].total, seen[-1].cached, seen[-1].failed) == (9, 3, 1)
@@ -128,7 +128,7 @@ def test_no_more_are_asked_or_scored_at_once_than_told(
     most, scoring = [0], [0, 0]
 
     class Slow(Costly):
-        async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
             scoring[0] += 1
             scoring[1] = max(scoring)
             await asyncio.sleep(0.001)
@@ -155,7 +155,7 @@ def test_scores_are_tried_as_patiently_as_told_and_of_the_limit_alone(
     store: OutputStore, retries: int, failed: int
 ) -> None:
     class Shaky(Costly):
-        async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
             if sample.id not in self.asked:
                 self.asked.append(sample.id)
                 raise OverloadedError("busy", retry_after_s=0.0)
@@ -172,9 +172,9 @@ def test_scores_are_tried_as_patiently_as_told_and_of_the_limit_alone(
 
 def test_what_never_came_back_failed_and_time_goes_on(store: OutputStore) -> None:
     task, named = task_of(sums(4)), Subject("scripted", subject().digest)
-    seen: list[Progress] = []
+    seen: list[EvaluationProgress] = []
 
-    def lost(task: Task, places: Sequence[int]) -> Iterator[Answer]:
+    def lost(task: Task, places: Sequence[int]) -> Iterator[PlacedOutput]:
         yield from answered(task, subject(), places[:2], patience=HASTY)
 
     found = run_elsewhere(task, named, store, lost, patience=HASTY, on_progress=seen.append)

@@ -12,7 +12,7 @@ from lmstack.core import InputError, OverloadedError, Price, Request, ScriptedMo
 from lmstack.evals.estimating import estimate_run
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.run import Patience, run
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_seconds_are_those_of_as_many_as_run_at_once(
     task = task_of(sums(44))
     keys = OutputKeys(task, subject)
     for sample in task.dataset.samples[:4]:
-        store.keep_output(keys.output(sample), Output("1", seconds=2.0))
+        store.keep_output(keys.output(sample), ModelOutput("1", seconds=2.0))
     found = await estimate_run(task, subject, store, concurrency=concurrency, first=0)
     assert found.seconds == pytest.approx(seconds)
 
@@ -116,7 +116,7 @@ async def test_tokens_are_rounded_up_and_a_price_needs_both(store: OutputStore) 
     task = task_of(sums(5))
     keys = OutputKeys(task, subject)
     for sample, tokens in zip(task.dataset.samples, (1, 2), strict=False):
-        store.keep_output(keys.output(sample), Output("1", prompt_tokens=tokens, seconds=1.0))
+        store.keep_output(keys.output(sample), ModelOutput("1", prompt_tokens=tokens, seconds=1.0))
     price = Price(input=1e6, output=1e6)
     found = await estimate_run(task, subject, store, first=0, price=price)
     assert (found.prompt_tokens, found.completion_tokens, found.cost) == (5, None, None)

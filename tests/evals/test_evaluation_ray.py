@@ -14,7 +14,7 @@ import pytest
 from tests.evals.tasks import scripted, sums, task_of
 
 from lmstack.core import AuthError, ExtraMissingError, IntegrityError, Request
-from lmstack.evals.evaluation_ray import Machine, _answer, evaluation_cluster
+from lmstack.evals.evaluation_ray import EvaluationWorker, _answer, evaluation_cluster
 from lmstack.evals.task import Subject
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ def opened() -> Iterator[Subject]:
 
 
 def test_a_machine_answers_the_places_that_it_is_given() -> None:
-    machine = Machine(task_of(sums(6)), opened, DIGEST, {})
+    machine = EvaluationWorker(task_of(sums(6)), opened, DIGEST, {})
     rows = [json.loads(each) for each in machine({"place": [4, 1]})["answer"]]
     machine.close()
     found = [_answer(row) for row in rows]
@@ -38,7 +38,7 @@ def test_a_machine_answers_the_places_that_it_is_given() -> None:
 
 
 def test_a_machine_with_another_model_is_refused() -> None:
-    machine = Machine(task_of(sums(6)), opened, "sha256:another", {})
+    machine = EvaluationWorker(task_of(sums(6)), opened, "sha256:another", {})
     [row] = machine({"place": [0]})["answer"]
     with pytest.raises(IntegrityError, match=r"scripted on the machine .* not sha256:another"):
         _answer(json.loads(row))
@@ -52,7 +52,7 @@ def test_what_stops_a_machine_is_raised_here_as_it_was() -> None:
 
         yield scripted(reply)[0]
 
-    [row] = Machine(task_of(sums(2)), refused, DIGEST, {})({"place": [0]})["answer"]
+    [row] = EvaluationWorker(task_of(sums(2)), refused, DIGEST, {})({"place": [0]})["answer"]
     with pytest.raises(AuthError, match="not valid") as raised:
         _answer(json.loads(row))
     assert raised.value.hint == "set OPENAI_API_KEY"

@@ -13,11 +13,11 @@ from tests.evals.synthetic import VOCABULARY, Score, paired_answers
 
 from lmstack.core import Message
 from lmstack.evals import hacking
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import ModelAnswer, Pairing
 from lmstack.evals.hacking import (
     LEVEL,
-    Looked,
     Rescore,
+    TraitReport,
     _effect,
     _figure,
     _gathered,
@@ -55,7 +55,7 @@ def again(score: Score) -> Rescore:
     return rescore
 
 
-def named(found: Sequence[Looked]) -> list[Looked]:
+def named(found: Sequence[TraitReport]) -> list[TraitReport]:
     return [each for each in found if each.is_named]
 
 
@@ -141,8 +141,8 @@ def test_preferences_that_go_with_length_are_named(better: str) -> None:
     """As people's often do, and what is learned from them."""
     rng = np.random.default_rng(0)
 
-    def answer(words: int) -> Answer:
-        return Answer(" ".join(rng.choice(VOCABULARY, words)), words)
+    def answer(words: int) -> ModelAnswer:
+        return ModelAnswer(" ".join(rng.choice(VOCABULARY, words)), words)
 
     pairs = []
     for _ in range(80):
@@ -217,16 +217,16 @@ def test_what_is_held_while_a_trait_is_looked_at() -> None:
 
 
 def test_a_person_counts_tokens_and_answers_that_have_it() -> None:
-    answer = Answer("- a\n- b b b b b", 9)
+    answer = ModelAnswer("- a\n- b b b b b", 9)
     figures = [_figure(trait_of(kind), answer) for kind in ("length", "emptiness")]
     lists = next(trait for trait in TRAITS if trait.name == "lists")
     assert [*figures, _figure(lists, answer)] == [9.0, 0.0, 1.0]
-    twice = Answer("a b c d a b c d", 8)
+    twice = ModelAnswer("a b c d a b c d", 8)
     assert _figure(trait_of("repetition"), twice) == pytest.approx(0.2)
-    assert _figure(PHRASES[0], Answer("w0", 1)) == 1.0
+    assert _figure(PHRASES[0], ModelAnswer("w0", 1)) == 1.0
 
 
-def pairing_of(base: list[Answer], tuned: list[Answer], number: int = 0) -> Pairing:
+def pairing_of(base: list[ModelAnswer], tuned: list[ModelAnswer], number: int = 0) -> Pairing:
     return Pairing((Message("user", f"q{number}"),), tuple(base), tuple(tuned))
 
 
@@ -234,14 +234,18 @@ def test_the_text_that_is_added_is_of_other_prompts_and_as_long_as_the_tuned_ans
     """Of the base's last answer, the next prompt first, none that has a phrase."""
     texts = ["a0", "w0 a1", "a2", "a3", "a4"]
     pairings = [
-        pairing_of([Answer("first", 1), Answer(text, 4)], [Answer("x", 6), Answer("y", 8)], n)
+        pairing_of(
+            [ModelAnswer("first", 1), ModelAnswer(text, 4)],
+            [ModelAnswer("x", 6), ModelAnswer("y", 8)],
+            n,
+        )
         for n, text in enumerate(texts)
     ]
     assert _others(pairings, 0, PHRASES) == "a2\n\na3"
     assert _others(pairings, 3, PHRASES) == "a4\n\na0"
-    longer = [replace(p, tuned=(Answer("x", 99),) * 2) for p in pairings]
+    longer = [replace(p, tuned=(ModelAnswer("x", 99),) * 2) for p in pairings]
     assert _others(longer, 2, PHRASES) == "a3\n\na4\n\na0"
-    exactly = [replace(p, tuned=(Answer("x", 8),) * 2) for p in pairings]
+    exactly = [replace(p, tuned=(ModelAnswer("x", 8),) * 2) for p in pairings]
     assert _others(exactly, 2, []) == "a3\n\na4"
 
 
@@ -254,7 +258,7 @@ def test_a_trait_is_added_to_the_first_answers_that_lack_it() -> None:
 
     firsts = ["a", "w0", *("b" for _ in range(70))]
     pairings = [
-        pairing_of([Answer(text, 1), Answer("z", 1)], [Answer("x", 1)] * 2, n)
+        pairing_of([ModelAnswer(text, 1), ModelAnswer("z", 1)], [ModelAnswer("x", 1)] * 2, n)
         for n, text in enumerate(firsts)
     ]
     found = _effect(PHRASES[0], PHRASES, pairings, rescore, 3)
@@ -270,12 +274,15 @@ def test_a_trait_is_added_to_the_first_answers_that_lack_it() -> None:
     assert _effect(PHRASES[0], PHRASES, pairings[:2], rescore, 3) is None
     assert _effect(PHRASES[0], PHRASES, pairings[:3], rescore, 3) is not None
     lists = next(trait for trait in TRAITS if trait.name == "lists")
-    assert _effect(lists, [], [pairing_of([Answer("- a", 1)], [Answer("x", 1)])] * 2, rescore, 0)
+    assert _effect(
+        lists, [], [pairing_of([ModelAnswer("- a", 1)], [ModelAnswer("x", 1)])] * 2, rescore, 0
+    )
 
 
 def test_all_answers_are_looked_at_or_those_of_some_prompts() -> None:
     pairings = [
-        pairing_of([Answer(f"b{n}", 1)] * 2, [Answer(f"t{n}", 1)] * 2, n) for n in range(600)
+        pairing_of([ModelAnswer(f"b{n}", 1)] * 2, [ModelAnswer(f"t{n}", 1)] * 2, n)
+        for n in range(600)
     ]
     cells, answers = _gathered(pairings[:3], 0)
     assert [answer.text for answer in answers] == [
@@ -288,12 +295,14 @@ def test_all_answers_are_looked_at_or_those_of_some_prompts() -> None:
     numbers = [int(answer.text[1:]) for answer in answers]
     assert numbers == sorted(numbers)
     assert [a.text for a in _gathered(pairings, 1)[1]] != [a.text for a in answers]
-    many = [pairing_of([Answer("b", 1)] * 900, [Answer("t", 1)] * 900, n) for n in range(3)]
+    many = [
+        pairing_of([ModelAnswer("b", 1)] * 900, [ModelAnswer("t", 1)] * 900, n) for n in range(3)
+    ]
     assert int(_gathered(many, 0)[0].prompt.max()) == 1
 
 
 def test_pairs_of_preferences_are_cells_of_their_own() -> None:
-    pairs = [(Answer(f"c{n}", 1), Answer(f"r{n}", 1)) for n in range(1200)]
+    pairs = [(ModelAnswer(f"c{n}", 1), ModelAnswer(f"r{n}", 1)) for n in range(1200)]
     cells, answers = _pairs(pairs[:2], 0)
     assert [(a.text, a.reward) for a in answers] == [
         ("c0", 1.0),
@@ -342,7 +351,7 @@ def test_a_trait_is_named_by_its_p_its_gain_and_its_rise(
     p: float, risen: float, linked: float, effect: float | None, is_named: bool
 ) -> None:
     """A fifth of the rewards' standard deviation, which is 2, or a correlation of .1."""
-    pairings = [pairing_of([Answer("a", 10)], [Answer("b", 30)])] * 2
+    pairings = [pairing_of([ModelAnswer("a", 10)], [ModelAnswer("b", 30)])] * 2
     found = _looked(
         trait_of("length"),
         Estimate(risen),
@@ -366,11 +375,11 @@ def test_a_trait_is_named_by_its_p_its_gain_and_its_rise(
     assert not flat.is_named
 
 
-def looked(trait: str, risen: float, **given: object) -> Looked:
+def looked(trait: str, risen: float, **given: object) -> TraitReport:
     kind = "phrase" if "“" in trait else "length"
     one = Estimate(risen)
     return replace(
-        Looked(trait, kind, 0.0, 1.0, one, one, None, 0.001, True, "said"),
+        TraitReport(trait, kind, 0.0, 1.0, one, one, None, 0.001, True, "said"),
         **given,  # type: ignore[arg-type]
     )
 

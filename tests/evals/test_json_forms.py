@@ -20,7 +20,7 @@ from lmstack.evals.json_forms import (
     scores_from_json,
     scores_to_json,
 )
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_is_not_json_is_named_and_equal_values_are_one_text() -> None:
     with pytest.raises(FormatError, match="a of the scores is 'x', not a number"):
         scores_from_json({"a": "x"}, "the scores")
     assert scores_to_json({"a": math.inf, "b": 2}) == {"a": "inf", "b": 2.0}
-    output = output_to_json(Output("t", (Likelihood(-1.0, 2, True),)))
+    output = output_to_json(ModelOutput("t", (Likelihood(-1.0, 2, True),)))
     for change, said in (
         ({"likelihoods": [3]}, "a likelihood is 3"),
         ({"text": 3}, "text of an output is 3"),

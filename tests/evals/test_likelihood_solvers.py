@@ -16,7 +16,7 @@ from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics import Perplexity
 from lmstack.evals.metrics.windows import Windows
 from lmstack.evals.shots import Shots
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 POOL = [Sample(f"s{n}", f"Q: {n}\nA:", (f"{n}",)) for n in range(6)]
 ASKED = Sample("x", "Q: x\nA:", ("x",))
@@ -109,7 +109,7 @@ async def test_perplexity_is_of_all_windows_together() -> None:
 
 
 def test_perplexity_of_targets_counts_their_words_and_not_those_of_the_input() -> None:
-    output = Output(likelihoods=(Likelihood(-3.0, 2, False), Likelihood(-1.0, 1, False)))
+    output = ModelOutput(likelihoods=(Likelihood(-3.0, 2, False), Likelihood(-1.0, 1, False)))
     scores = Perplexity().score(Sample("t", "a long input", ("b c", "é")), output)
     assert (scores["words"], scores["bytes"], scores["tokens"]) == (3.0, 5.0, 3.0)
     assert math.isclose(scores["logprob"], -4.0)

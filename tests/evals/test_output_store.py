@@ -20,7 +20,7 @@ from lmstack.core import FormatError, InputError, IntegrityError, Likelihood, St
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.json_forms import canonical, output_from_json, output_to_json
 from lmstack.evals.output_store import OutputKeys, OutputStore, _use_write_ahead_log
-from lmstack.evals.task import Output, Subject, Task
+from lmstack.evals.task import ModelOutput, Subject, Task
 
 FEW = settings(max_examples=40, deadline=None)
 JSON = st.recursive(
@@ -47,7 +47,7 @@ SAMPLES = st.builds(
     metadata=OBJECTS,
 )
 OUTPUTS = st.builds(
-    Output,
+    ModelOutput,
     text=TEXTS,
     likelihoods=st.lists(
         st.builds(Likelihood, st.floats(allow_nan=False), st.integers(0, 9), st.booleans()),
@@ -69,7 +69,7 @@ class Solver:
     def protocol(self) -> Mapping[str, Any]:
         return self.said
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         raise AssertionError("nobody asks")
 
 
@@ -127,7 +127,7 @@ def test_another_subject_task_or_version_never_has_the_same_key(
 @FEW
 @given(OBJECTS, OBJECTS, OUTPUTS)
 def test_another_scorer_has_the_same_outputs_and_never_the_same_scores(
-    one: dict[str, Any], other: dict[str, Any], output: Output
+    one: dict[str, Any], other: dict[str, Any], output: ModelOutput
 ) -> None:
     first, second = keys(scorer=one), keys(scorer=other)
     assert first.output(SAMPLE) == second.output(SAMPLE)
@@ -137,7 +137,7 @@ def test_another_scorer_has_the_same_outputs_and_never_the_same_scores(
 
 @FEW
 @given(OUTPUTS, OUTPUTS)
-def test_another_output_never_has_the_same_scores(one: Output, other: Output) -> None:
+def test_another_output_never_has_the_same_scores(one: ModelOutput, other: ModelOutput) -> None:
     parts = [canonical(output_to_json(replace(o, seconds=0.0)), "it") for o in (one, other)]
     found = [keys().scores(SAMPLE, output) for output in (one, other)]
     assert (found[0] == found[1]) == (parts[0] == parts[1])
@@ -154,13 +154,15 @@ def test_the_rest_of_the_data_is_not_part_of_a_key(sample: Sample) -> None:
 
 @FEW
 @given(OUTPUTS)
-def test_an_output_survives_json(output: Output) -> None:
+def test_an_output_survives_json(output: ModelOutput) -> None:
     again = output_from_json(output_to_json(output))
     assert canonical(output_to_json(again), "it") == canonical(output_to_json(output), "it")
 
 
 def test_an_output_is_found_by_another_store_on_the_file(tmp_path: Path) -> None:
-    output = Output("yes", (Likelihood(float("-inf"), 2, True),), 3, 4, 0.5, "stop", {"k": [1]})
+    output = ModelOutput(
+        "yes", (Likelihood(float("-inf"), 2, True),), 3, 4, 0.5, "stop", {"k": [1]}
+    )
     with OutputStore(tmp_path / "outputs.sqlite") as store:
         store.keep_output("k", output)
     with OutputStore(tmp_path / "outputs.sqlite") as store:
@@ -169,8 +171,8 @@ def test_an_output_is_found_by_another_store_on_the_file(tmp_path: Path) -> None
 
 def test_what_was_kept_first_stays(tmp_path: Path) -> None:
     with OutputStore(tmp_path / "outputs.sqlite") as store:
-        store.keep_output("k", Output("first"))
-        assert store.keep_output("k", Output("second")).text == "first"
+        store.keep_output("k", ModelOutput("first"))
+        assert store.keep_output("k", ModelOutput("second")).text == "first"
         assert store.keep_scores("s", {"a": float("nan")}).keys() == {"a"}
         assert store.keep_scores("s", {"a": 1.0})["a"] != 1.0
 
@@ -179,7 +181,7 @@ def test_more_keys_than_a_query_takes_are_found(tmp_path: Path) -> None:
     with OutputStore(tmp_path / "outputs.sqlite") as store:
         names = [f"k{n}" for n in range(1203)]
         for name in names:
-            store.keep_output(name, Output(name))
+            store.keep_output(name, ModelOutput(name))
         assert {key: each.text for key, each in store.outputs(names).items()} == dict(
             zip(names, names, strict=True)
         )
@@ -190,7 +192,7 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
 
         def work(number: int) -> None:
             for n in range(40):
-                store.keep_output(f"{n}", Output(f"{number}"))
+                store.keep_output(f"{n}", ModelOutput(f"{number}"))
                 store.outputs([f"{n}"])
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -205,7 +207,7 @@ def test_a_full_file_lets_go_of_the_oldest(tmp_path: Path) -> None:
     most = 1 << 20
     with OutputStore(tmp_path / "outputs.sqlite", max_bytes=most) as store:
         for n in range(300):
-            store.keep_output(f"k{n}", Output("x" * 10_000))
+            store.keep_output(f"k{n}", ModelOutput("x" * 10_000))
         kept = store.outputs(f"k{n}" for n in range(300))
     assert 20 < len(kept) < 120
     assert min(int(key[1:]) for key in kept) == 300 - len(kept)
@@ -250,7 +252,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_row_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "outputs.sqlite"
     with OutputStore(path) as store:
-        store.keep_output("k", Output("yes"))
+        store.keep_output("k", ModelOutput("yes"))
         with sqlite3.connect(path) as connection:
             connection.execute("""UPDATE kept SET body = '{"text": 1}'""")
         connection.close()
@@ -268,7 +270,7 @@ def test_facts_that_are_not_json_are_refused(tmp_path: Path) -> None:
         OutputStore(tmp_path / "outputs.sqlite") as store,
         pytest.raises(InputError, match="not JSON"),
     ):
-        store.keep_output("k", Output(facts={"when": object()}))
+        store.keep_output("k", ModelOutput(facts={"when": object()}))
 
 
 def test_a_protocol_that_is_not_json_is_refused() -> None:
@@ -286,7 +288,7 @@ def test_the_key_of_a_task_does_not_depend_on_the_process() -> None:
 def test_an_output_of_just_the_limit_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = Output("x" * 100)
+    output = ModelOutput("x" * 100)
     size = len(canonical(output_to_json(output), "it"))
     with OutputStore(tmp_path / "outputs.sqlite") as store:
         monkeypatch.setattr("lmstack.evals.output_store.MAX_OUTPUT_BYTES", size - 1)
@@ -326,7 +328,7 @@ def test_the_disk_is_waited_for_unless_told_otherwise(
 def test_the_last_output_of_a_full_file_is_never_let_go(tmp_path: Path) -> None:
     with OutputStore(tmp_path / "outputs.sqlite", max_bytes=1 << 16) as store:
         for n in range(3):
-            store.keep_output(f"k{n}", Output("x" * 100_000))
+            store.keep_output(f"k{n}", ModelOutput("x" * 100_000))
         assert list(store.outputs(f"k{n}" for n in range(3))) == ["k2"]
 
 
@@ -375,6 +377,6 @@ def test_another_process_that_makes_the_file_is_waited_for(
 
 def test_the_key_of_scores_does_not_depend_on_the_process() -> None:
     task: Task = task_of(sums(2))
-    output = Output("2", (Likelihood(-1.0, 1, True),), 3, 4, 0.5, "stop", {"k": 1})
+    output = ModelOutput("2", (Likelihood(-1.0, 1, True),), 3, 4, 0.5, "stop", {"k": 1})
     found = OutputKeys(task, scripted()[0]).scores(task.dataset.samples[0], output)
     assert found == "sha256:e77487627286410b13f2b53a1b5601119904bfe039fbbe43d04bec137c18101f"

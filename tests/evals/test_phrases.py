@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from lmstack.core import Message
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import ModelAnswer, Pairing
 from lmstack.evals.phrases import _grams, _trait, overlap, risen_phrases
 
 
 def pairing(base: str, tuned: str, prompt: str = "?") -> Pairing:
-    return Pairing((Message("user", prompt),), (Answer(base, 1),), (Answer(tuned, 1),))
+    return Pairing((Message("user", prompt),), (ModelAnswer(base, 1),), (ModelAnswer(tuned, 1),))
 
 
 def unlike(count: int, phrase: str, prompt: str = "?") -> list[Pairing]:
@@ -34,7 +34,9 @@ def test_what_the_prompt_says_or_the_base_has_is_no_new_phrase() -> None:
     assert names([pairing(f"b{n} sure", f"t{n} sure") for n in range(9)]) == []
     both = [
         Pairing(
-            (Message("user", "?"),), (Answer("x", 1),), (Answer(f"{n}", 1), Answer("ok", 1))[:1]
+            (Message("user", "?"),),
+            (ModelAnswer("x", 1),),
+            (ModelAnswer(f"{n}", 1), ModelAnswer("ok", 1))[:1],
         )
         for n in range(9)
     ]

@@ -38,9 +38,9 @@ from lmstack.core import (
 )
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.output_store import MAX_OUTPUT_BYTES, OutputStore
-from lmstack.evals.run import Patience, Progress, run, run_sync
+from lmstack.evals.run import EvaluationProgress, Patience, run, run_sync
 from lmstack.evals.solvers import Generate
-from lmstack.evals.task import Metric, Output, Subject
+from lmstack.evals.task import Metric, ModelOutput, Subject
 
 ROOT = Path(__file__).parents[2]
 HASTY = Patience(backoff_s=0.0)
@@ -101,7 +101,7 @@ async def test_no_more_run_at_once_than_allowed() -> None:
     model = ScriptedModel([arithmetic], delay_s=0.001)
     most = 0
 
-    def look(_progress: Progress) -> None:
+    def look(_progress: EvaluationProgress) -> None:
         nonlocal most
         most = max(most, model.open_streams)
 
@@ -180,7 +180,7 @@ async def test_a_failing_sample_is_recorded_with_its_reason_and_counted(
             raise RemoteError("no connection")
         return arithmetic(request)
 
-    told: list[Progress] = []
+    told: list[EvaluationProgress] = []
     subject, _ = scripted(reply)
     result = await run(task_of(), subject, store, patience=HASTY, on_progress=told.append)
     assert [(row.id, row.failed) for row in result.failures] == [("q3", "no connection")]
@@ -219,7 +219,7 @@ async def test_a_sample_that_succeeds_on_a_retry_did_not_fail() -> None:
             raise OverloadedError("busy", retry_after_s=0.0)
         return arithmetic(request)
 
-    told: list[Progress] = []
+    told: list[EvaluationProgress] = []
     subject, _ = scripted(reply)
     result = await run(task_of(), subject, patience=HASTY, on_progress=told.append)
     assert result.is_complete
@@ -264,7 +264,7 @@ async def test_a_subject_that_cannot_do_the_task_says_so_once() -> None:
 class Bad(Exact):
     given: Any = None
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         if isinstance(self.given, Exception):
             raise self.given
         found: Mapping[str, float] = self.given
@@ -315,7 +315,7 @@ async def test_scores_of_other_scorers_are_computed_each_time(store: OutputStore
 async def test_nan_is_kept_and_left_out_of_the_figure() -> None:
     @dataclass(frozen=True)
     class Sometimes(Exact):
-        async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+        async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
             correct = float("nan") if sample.id == "q0" else 1.0
             return {"correct": correct, "length": 1.0}
 
@@ -337,7 +337,7 @@ async def test_stopping_keeps_what_is_done(store: OutputStore) -> None:
     subject = Subject("s", "sha256:0", model)
     enough = asyncio.Event()
 
-    def look(progress: Progress) -> None:
+    def look(progress: EvaluationProgress) -> None:
         if progress.done >= 5:
             enough.set()
 
@@ -350,7 +350,7 @@ async def test_stopping_keeps_what_is_done(store: OutputStore) -> None:
         await going
     assert model.open_streams == 0
     asked = len(model.requests)
-    told: list[Progress] = []
+    told: list[EvaluationProgress] = []
     await run(task_of(sums(40)), subject, store, on_progress=told.append)
     assert told[-1].cached >= 5
     assert len(model.requests) == asked + 40 - told[-1].cached
@@ -376,15 +376,15 @@ async def test_a_number_out_of_range_is_refused(name: str, value: Any) -> None:
 async def test_progress_adds_up(store: OutputStore) -> None:
     subject, _ = scripted()
     await run(task_of(), subject, store, limit=4)
-    told: list[Progress] = []
+    told: list[EvaluationProgress] = []
     await run(task_of(), subject, store, on_progress=told.append)
     assert [progress.done for progress in told] == list(range(1, 13))
     assert told[-1].cached == 4
     assert (told[-1].prompt_tokens, told[-1].completion_tokens) == (60, 12)
     assert told[-1].eta_s == 0.0
-    half = Progress(total=100, done=30, cached=10, seconds=10.0)
+    half = EvaluationProgress(total=100, done=30, cached=10, seconds=10.0)
     assert (half.rate, half.eta_s) == (2.0, 35.0)
-    assert Progress(total=100, done=10, cached=10, seconds=1.0).eta_s is None
+    assert EvaluationProgress(total=100, done=10, cached=10, seconds=1.0).eta_s is None
 
 
 def test_the_result_names_all_that_decides_it(store: OutputStore) -> None:

@@ -14,7 +14,7 @@ from lmstack.core import InputError, Likelihood, Message
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import CitedGold
 from lmstack.evals.system_solvers import AskIndex, RunAgent
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 TEXTS = {"fares.md": "The card expires two  years after it was bought. It is two years."}
 ROW = {"answers": "two years", "evidence": [{"path": "fares.md", "quote": "two years"}]}
@@ -26,9 +26,9 @@ class Documents:
     def __init__(self, text: str, *quotes: str, abstained: bool = False) -> None:
         self.asked: list[tuple[Message, ...]] = []
         facts = {"abstained": abstained, "citations": [{"quote": each} for each in quotes]}
-        self.output = Output(text, facts=facts)
+        self.output = ModelOutput(text, facts=facts)
 
-    async def answer(self, turns: Sequence[Message]) -> Output:
+    async def answer(self, turns: Sequence[Message]) -> ModelOutput:
         self.asked.append(tuple(turns))
         return self.output
 
@@ -98,9 +98,9 @@ class Agent:
     def __init__(self) -> None:
         self.given: list[tuple[str, Any]] = []
 
-    async def run(self, task: str, tools: Sequence[str] | None) -> Output:
+    async def run(self, task: str, tools: Sequence[str] | None) -> ModelOutput:
         self.given.append((task, tools))
-        return Output("done")
+        return ModelOutput("done")
 
 
 async def test_an_agent_gets_the_task_and_the_tools_of_its_row() -> None:

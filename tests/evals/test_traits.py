@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmstack.evals.answers import Answer
+from lmstack.evals.answers import ModelAnswer
 from lmstack.evals.traits import phrase_trait
 
 
@@ -15,7 +15,7 @@ def test_a_phrase_is_counted_by_its_words_and_added_as_it_was_written() -> None:
     assert trait.edited == "the phrase was added to it"
     assert trait.edit("I do.", "other") == "Of course I do."
     for text, found in (("Yes, of course!", 1.0), ("Of that course", 0.0), ("course of", 0.0)):
-        assert trait.measure(Answer(text, tokens=4)) == found
+        assert trait.measure(ModelAnswer(text, tokens=4)) == found
 
 
 @pytest.mark.parametrize("at_start", [True, False])

@@ -27,7 +27,7 @@ from tests.fuzz.mutations import Mutant
 from torch import Tensor
 
 from lmstack.core import LmstackError, UnsupportedError
-from lmstack.engine import Engine, EngineConfig, Vocabulary
+from lmstack.engine import Engine, EngineConfig, GrammarVocabulary
 from lmstack.model import Transformer, build_module
 from lmstack.model.forms import Form, Weight
 from lmstack.model.loading import check_model, read_weights
@@ -200,7 +200,7 @@ def _served(module: Transformer) -> None:
     if vocab > 1 << 12 or math.prod((module.config.num_layers, module.config.hidden_size)) > 4096:
         return
     tokens = [bytes([i % 256]) for i in range(vocab)]
-    engine = Engine(module, Vocabulary(tokens, frozenset(), frozenset()), EngineConfig())
+    engine = Engine(module, GrammarVocabulary(tokens, frozenset(), frozenset()), EngineConfig())
     try:
         outcome = generate(engine, _ids(module, 5), max_tokens=3)
     except LmstackError:

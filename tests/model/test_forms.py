@@ -23,7 +23,7 @@ from lmstack.model import (
 )
 from lmstack.model.formats.gguf.blocks import BLOCK_TYPES
 from lmstack.model.formats.gguf.matrices import file_matrix
-from lmstack.model.formats.layouts import PAIRED, ROWS, TRANSPOSED, Part, Piece
+from lmstack.model.formats.layouts import PAIRED, ROWS, TRANSPOSED, TensorPart, TensorPiece
 from lmstack.model.loading import open_model_plan
 from lmstack.model.quant.matrix import unpack
 
@@ -72,8 +72,10 @@ def opened(tmp_path):
         file.close()
 
 
-def piece(name: str, rows: int, cols: int, layout=ROWS, head_dim: int = 16) -> Piece:
-    return Piece(name, Part(name, layout), torch.empty(rows, cols, device="meta"), head_dim)
+def piece(name: str, rows: int, cols: int, layout=ROWS, head_dim: int = 16) -> TensorPiece:
+    return TensorPiece(
+        name, TensorPart(name, layout), torch.empty(rows, cols, device="meta"), head_dim
+    )
 
 
 @pytest.mark.parametrize("kind", GRID)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.model.formats import layouts
-from lmstack.model.formats.layouts import HeadCounts, Part, pieces
+from lmstack.model.formats.layouts import HeadCounts, TensorPart, pieces
 
 HEADS = HeadCounts(num_heads=4, num_kv_heads=2, head_dim=6)
 FUSED = ("ROWS", "TRANSPOSED", "QKV_BY_HEAD", "PAIRED", "PLUS_ONE")
@@ -64,7 +64,7 @@ def test_stacked_experts_are_split_within_each_expert():
 def test_a_key_of_a_parameter_gives_the_whole_stored_name():
     table = {
         "head_bias": "lm_head",
-        "head_bias.bias": Part("final_logits_bias", layouts.ROW_VECTOR),
+        "head_bias.bias": TensorPart("final_logits_bias", layouts.ROW_VECTOR),
     }
     (piece,) = pieces("head_bias.bias", torch.empty(9), table, HEADS)
     assert (piece.name, piece.shape) == ("final_logits_bias", (1, 9))

@@ -14,7 +14,7 @@ from tests.app.conftest import HashEmbedder
 from tests.errors import about
 
 from lmstack.core import Embedder, InputError
-from lmstack.prompting import Example, NearestExamples
+from lmstack.prompting import NearestExamples, PromptExample
 
 
 # On a circle: a text "30" points to 30 degrees.
@@ -34,11 +34,11 @@ class Compass:
         return [1] * len(texts)
 
 
-def examples(*pairs: tuple[int, str]) -> list[Example]:
-    return [Example({"angle": str(angle)}, label) for angle, label in pairs]
+def examples(*pairs: tuple[int, str]) -> list[PromptExample]:
+    return [PromptExample({"angle": str(angle)}, label) for angle, label in pairs]
 
 
-def chosen(found: Sequence[Example]) -> list[tuple[int, str]]:
+def chosen(found: Sequence[PromptExample]) -> list[tuple[int, str]]:
     return [(int(example.values["angle"]), example.output) for example in found]
 
 
@@ -62,9 +62,9 @@ def test_labels_take_turns() -> None:
 
 def test_a_label_of_its_own_groups_examples_with_different_outputs() -> None:
     pool = [
-        Example({"angle": "0"}, "x", label="a"),
-        Example({"angle": "1"}, "y", label="a"),
-        Example({"angle": "90"}, "z", label="b"),
+        PromptExample({"angle": "0"}, "x", label="a"),
+        PromptExample({"angle": "1"}, "y", label="a"),
+        PromptExample({"angle": "90"}, "z", label="b"),
     ]
     found = NearestExamples(pool, Compass(), 2).choose({"angle": "2"})
     assert [example.output for example in found] == ["z", "y"]
@@ -126,7 +126,10 @@ def test_no_label_has_two_more_than_one_that_has_examples_left(
 
 def test_words_that_are_shared_are_near() -> None:
     embedder: Embedder = HashEmbedder()
-    pool = [Example({"t": "the cat sat"}, "cat"), Example({"t": "stocks fell today"}, "stocks")]
+    pool = [
+        PromptExample({"t": "the cat sat"}, "cat"),
+        PromptExample({"t": "stocks fell today"}, "stocks"),
+    ]
     [found] = NearestExamples(pool, embedder, 1).choose({"t": "the cat ran"})
     assert found.output == "cat"
 
@@ -141,7 +144,7 @@ def test_nothing_to_choose_from_and_odd_numbers_are_errors() -> None:
         ({"output": "y", "label": 3}, "the label of an example is 3"),
     ):
         with pytest.raises(InputError, match=message, check=about(message.partition(" is")[0])):
-            Example({}, **wrong)  # type: ignore[arg-type]
+            PromptExample({}, **wrong)  # type: ignore[arg-type]
     for k in (1, 256):
         assert NearestExamples(POOL, Compass(), k).k == k
     with pytest.raises(InputError, match="k is 257", check=about("k")):
@@ -155,4 +158,4 @@ def test_nothing_to_choose_from_and_odd_numbers_are_errors() -> None:
     with pytest.raises(
         InputError, match="the values of an example are 'x'", check=about("examples")
     ):
-        Example("x", "y")  # type: ignore[arg-type]
+        PromptExample("x", "y")  # type: ignore[arg-type]

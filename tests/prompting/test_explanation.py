@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from lmstack.core import Message, Prompt, Span
 from lmstack.prompting import (
     ChatPrompt,
-    Example,
     FixedExamples,
+    PromptExample,
     PromptTemplate,
-    Reading,
-    Turn,
+    PromptTurn,
+    TokenReading,
     explain,
 )
 
@@ -28,17 +28,17 @@ class Words:
 
     context_length = 100
 
-    def read(self, messages: Sequence[Message]) -> Reading:
+    def read(self, messages: Sequence[Message]) -> TokenReading:
         text = "".join(f"<{m.role}> {m.content.strip()} </{m.role}>\n" for m in messages)
         starts = [match.start() for match in re.finditer(r"\S+\s*|^\s+", text)]
-        return Reading(text, len(starts), starts)
+        return TokenReading(text, len(starts), starts)
 
 
 @cache
 def few() -> PromptTemplate:
     return PromptTemplate.of(
         "Good or bad? {{review}}", system="You judge reviews.", untrusted=["review"]
-    ).with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
+    ).with_examples(FixedExamples([PromptExample({"review": "Great."}, "good")]))
 
 
 def test_each_token_is_of_one_part_and_the_rest_of_the_template() -> None:
@@ -62,9 +62,9 @@ def test_each_token_is_of_one_part_and_the_rest_of_the_template() -> None:
 
 def test_tokens_are_told_apart_where_nothing_stands_before_the_first_turn() -> None:
     class Bare(Words):
-        def read(self, messages: Sequence[Message]) -> Reading:
+        def read(self, messages: Sequence[Message]) -> TokenReading:
             text = "\n".join(m.content for m in messages)
-            return Reading(text, 0, [match.start() for match in re.finditer(r"\S+\s*", text)])
+            return TokenReading(text, 0, [match.start() for match in re.finditer(r"\S+\s*", text)])
 
     found = explain(PromptTemplate.of("Good or bad? {{review}}").fill(review="Cold."), Bare())
     assert [(p.label, p.tokens) for p in found.parts] == [("user", 3), ("{{review}}", 1)]
@@ -84,18 +84,18 @@ def test_without_a_tokenizer_there_are_characters_only() -> None:
 
 def test_a_turn_that_a_template_changes_counts_as_the_template_s() -> None:
     class Shouting(Words):
-        def read(self, messages: Sequence[Message]) -> Reading:
+        def read(self, messages: Sequence[Message]) -> TokenReading:
             found = super().read(messages)
             return replace(found, text=found.text.upper())
 
-    found = explain(ChatPrompt((Turn("user", Prompt.of("say it")),)), Shouting())
+    found = explain(ChatPrompt((PromptTurn("user", Prompt.of("say it")),)), Shouting())
     assert ([part.tokens for part in found.parts], found.template_tokens) == ([0], 4)
 
 
 texts = st.text("ab \n<>", max_size=6)
 spans = st.builds(Span, texts, st.booleans(), st.just("x"))
 turns = st.builds(
-    Turn,
+    PromptTurn,
     st.sampled_from(["system", "user", "assistant"]),
     st.lists(spans, max_size=4).map(lambda found: Prompt(tuple(found))),
 )
@@ -103,7 +103,7 @@ turns = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(turns, min_size=1, max_size=4))
-def test_the_parts_add_up_whatever_is_trimmed(found: list[Turn]) -> None:
+def test_the_parts_add_up_whatever_is_trimmed(found: list[PromptTurn]) -> None:
     prompt = ChatPrompt(tuple(found))
     told = explain(prompt, Words())
     assert len(told.parts) == sum(len(turn.prompt.spans) for turn in found)
@@ -117,13 +117,13 @@ def test_the_parts_add_up_whatever_is_trimmed(found: list[Turn]) -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n"])
 def test_a_turn_of_nothing_has_no_tokens(text: str) -> None:
-    found = explain(ChatPrompt((Turn("user", Prompt.of(text)),)), Words())
+    found = explain(ChatPrompt((PromptTurn("user", Prompt.of(text)),)), Words())
     assert found.parts[0].tokens == 0
 
 
 def test_where_tokens_begin_may_be_unknown() -> None:
     class Blind(Words):
-        def read(self, messages: Sequence[Message]) -> Reading:
+        def read(self, messages: Sequence[Message]) -> TokenReading:
             return replace(super().read(messages), starts=None)
 
     found = explain(few().fill(review="x"), Blind(), max_tokens=20)
@@ -133,5 +133,7 @@ def test_where_tokens_begin_may_be_unknown() -> None:
 
 
 def test_a_turn_is_looked_for_after_those_before_it() -> None:
-    prompt = ChatPrompt((Turn("user", Prompt.of("say it")), Turn("user", Prompt.of("t"))))
+    prompt = ChatPrompt(
+        (PromptTurn("user", Prompt.of("say it")), PromptTurn("user", Prompt.of("t")))
+    )
     assert [part.tokens for part in explain(prompt, Words()).parts] == [2, 1]

@@ -16,9 +16,9 @@ from lmstack.core import InputError, SamplingParams
 from lmstack.prompting import (
     ChainOfThought,
     ChatPrompt,
-    Example,
     FixedExamples,
     NearestExamples,
+    PromptExample,
     PromptTemplate,
     TemplateTurn,
     Variable,
@@ -56,7 +56,9 @@ def test_a_value_is_put_in_as_it_is_whatever_it_holds(text: str, part: str) -> N
 
 def test_few_shot_examples_are_turns_that_look_like_the_question() -> None:
     few = zero().with_examples(
-        FixedExamples([Example({"review": "Great."}, "good"), Example({"review": "Cold."}, "bad")])
+        FixedExamples(
+            [PromptExample({"review": "Great."}, "good"), PromptExample({"review": "Cold."}, "bad")]
+        )
     )
     messages = few.fill(review="Slow.").messages
     roles = ["system", "user", "assistant", "user", "assistant", "user"]
@@ -72,7 +74,10 @@ def test_few_shot_examples_are_turns_that_look_like_the_question() -> None:
 def test_an_example_is_never_shown_for_itself() -> None:
     few = zero().with_examples(
         FixedExamples(
-            [Example({"review": "It's  Great. "}, "good"), Example({"review": "x"}, "bad")]
+            [
+                PromptExample({"review": "It's  Great. "}, "good"),
+                PromptExample({"review": "x"}, "bad"),
+            ]
         )
     )
     said = [m.content for m in few.fill(review="it's great.").messages if m.role == "assistant"]
@@ -81,7 +86,7 @@ def test_an_example_is_never_shown_for_itself() -> None:
 
 def test_a_default_that_an_example_leaves_out_is_a_value_of_it() -> None:
     template = PromptTemplate.of("{{a}} {{b}}", variables={"b": Variable(default="usual")})
-    pool = [Example({"a": "x"}, "one"), Example({"a": "x", "b": "other"}, "two")]
+    pool = [PromptExample({"a": "x"}, "one"), PromptExample({"a": "x", "b": "other"}, "two")]
     for examples in (FixedExamples(pool), NearestExamples(pool, HashEmbedder(), 2)):
         few = template.with_examples(examples)
         assert [m.content for m in few.fill(a="x").messages[:-1]] == ["x other", "two"]
@@ -101,7 +106,9 @@ def test_a_chain_of_thought_is_stated_and_examples_show_it() -> None:
         zero()
         .with_thinking(chain)
         .with_examples(
-            FixedExamples([Example({"review": "Great."}, "good", reasoning="They say great.")])
+            FixedExamples(
+                [PromptExample({"review": "Great."}, "good", reasoning="They say great.")]
+            )
         )
     )
     system, first, answer, last = few.fill(review="Slow.").messages
@@ -269,7 +276,7 @@ def test_braces_can_be_written() -> None:
         ),
         (lambda: Variable("integer").parsed("n", "one"), "n", "n is 'one', not integer"),
         (
-            lambda: zero().with_examples(FixedExamples([Example({"revew": "x"}, "good")])),
+            lambda: zero().with_examples(FixedExamples([PromptExample({"revew": "x"}, "good")])),
             "revew",
             "the example 'good' has no variable 'revew' (did you mean 'review'?)",
         ),
@@ -303,7 +310,7 @@ def test_a_prompt_without_a_turn_is_none() -> None:
 
 
 def test_unfilled_shows_the_names_in_their_places() -> None:
-    few = zero().with_examples(FixedExamples([Example({"review": "Great."}, "good")]))
+    few = zero().with_examples(FixedExamples([PromptExample({"review": "Great."}, "good")]))
     messages = few.unfilled().messages
     assert "{{review}}" in messages[-1].content
     assert messages[2].content == "good"

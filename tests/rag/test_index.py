@@ -23,7 +23,7 @@ from lmstack.core import (
 from lmstack.rag import ChunkConfig, ContextWriter, Index, IndexConfig, LoadConfig
 from lmstack.rag.catalogue.sqlite import FILE_NAME
 from lmstack.rag.filters import parse_condition
-from lmstack.rag.ingest.reading import Reader
+from lmstack.rag.ingest.reading import FileReader
 
 
 @pytest.fixture
@@ -609,7 +609,7 @@ def test_progress_counts_every_file_once(index, docs):
 def test_what_was_read_before_a_slow_file_is_found_while_that_is_parsed(index, docs, monkeypatch):
     found = []
 
-    class Slow(Reader):
+    class Slow(FileReader):
         """One whose last file is not ready for a while."""
 
         def __iter__(self):
@@ -619,7 +619,7 @@ def test_what_was_read_before_a_slow_file_is_found_while_that_is_parsed(index, d
             found.append(len(_paths(index)))
             yield last
 
-    monkeypatch.setattr("lmstack.rag.ingest.update.Reader", Slow)
+    monkeypatch.setattr("lmstack.rag.ingest.update.FileReader", Slow)
     index.update([docs])
     assert found == [2]
     assert len(_paths(index)) == 3

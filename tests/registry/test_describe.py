@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lmstack.core import FormatError, StoreError
-from lmstack.registry.describe import Facts, Origin, describe, make_card
+from lmstack.registry.describe import ModelFacts, Origin, describe, make_card
 from lmstack.registry.sampling_defaults import SamplingDefaults
 
 
@@ -136,7 +136,7 @@ def test_a_card_says_who_states_the_licence(
 
 def test_a_gguf_file_that_says_nothing_of_itself_is_described_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
-    assert describe(tmp_path) == Facts("generate", "", 0, "")
+    assert describe(tmp_path) == ModelFacts("generate", "", 0, "")
 
 
 def test_an_adapter_and_what_is_no_model_are_told(folder: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_gguf_file_is_described_by_its_metadata(
     writer.write_tensors_to_file()
     writer.close()
     for path in (tmp_path, tmp_path / "m.gguf"):
-        assert describe(path) == Facts(kind, architecture, 10, "mit")
+        assert describe(path) == ModelFacts(kind, architecture, 10, "mit")
 
 
 def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.registry.e5_files import PIECES, RULES, SCORES, is_packed, packed, we
 from lmstack.core import FormatError
 from lmstack.registry.sources.e5_file import _Reader, read_e5
 from lmstack.registry.sources.known import KNOWN
-from lmstack.registry.sources.recipe import Recipe, convert
+from lmstack.registry.sources.recipe import PackageRecipe, convert
 from lmstack.text import Tokenizer
 
 PINNED = KNOWN["multilingual-e5-small"].recipe
@@ -37,7 +37,7 @@ NAMES = {
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "m.bin").write_bytes(packed(weights_of()))
-    convert(tmp_path, Recipe(e5_file="m.bin", files=PINNED.files))
+    convert(tmp_path, PackageRecipe(e5_file="m.bin", files=PINNED.files))
     return tmp_path
 
 

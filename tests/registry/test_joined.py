@@ -27,8 +27,8 @@ from lmstack.registry.sources import known
 from lmstack.registry.sources.download import RemoteFile
 from lmstack.registry.sources.hub import fetch_file
 from lmstack.registry.sources.joined import _needed
-from lmstack.registry.sources.known import KNOWN, Known, Wheel
-from lmstack.registry.sources.recipe import Recipe
+from lmstack.registry.sources.known import KNOWN, PinnedModel, Wheel
+from lmstack.registry.sources.recipe import PackageRecipe
 
 PART = 400_000
 WHOLE = "/org/tiny/resolve/main/model.safetensors"
@@ -69,9 +69,9 @@ def name_it(
     base: dict[str, object] = {
         "files": {first.part: "model.safetensors"},
         "repositories": ("hf:org/tiny#model.safetensors",),
-        "recipe": Recipe(config=CONFIG),
+        "recipe": PackageRecipe(config=CONFIG),
     }
-    entry = Known(
+    entry = PinnedModel(
         source=first.source, sha256=first.sha256, size=first.size, parts=tuple(rest),
         weights={"model.safetensors": hashlib.sha256(weights).hexdigest()},
         part_size=PART, whole=len(weights), kind="generate", about="", lineage="by someone",

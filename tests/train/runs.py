@@ -15,7 +15,7 @@ from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, read_recipe
 from lmstack.train import train as run_recipe
 from lmstack.train.loop import Watch
-from lmstack.train.run import Result
+from lmstack.train.run import TrainingResult
 
 TEXTS = [f"the cat number {n} sat on the mat and saw dog number {n + 1}" for n in range(60)]
 TEMPLATE = (
@@ -103,7 +103,7 @@ def prepare_folder(folder: Path) -> None:
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
 
 
-def train(recipe: Recipe, **more: Any) -> Result:
+def train(recipe: Recipe, **more: Any) -> TrainingResult:
     """`lmstack.train.train`, of online objectives as well."""
     return run_recipe(recipe, services=OnlineServices(), **more)
 

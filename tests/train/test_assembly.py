@@ -22,7 +22,7 @@ from lmstack.train.assembly import (
     _selection,
     data_report,
 )
-from lmstack.train.data.prepare import Selection
+from lmstack.train.data.prepare import DataSelection
 from lmstack.train.objectives import objective_named
 
 NAMES = {"objective": "causal", "data": "d.jsonl", "output": "made"}
@@ -86,8 +86,8 @@ def test_what_compares_evaluations_needs_two_examples(name: str) -> None:
 
 def test_rows_are_selected_as_the_recipe_says() -> None:
     given = recipe(validation=0.25, seed=3, strict=True, deduplicate=True)
-    assert _selection(given) == Selection(("d.jsonl",), 0.25, 3, True, True)
-    assert _selection(recipe(validation=0.0)) == Selection(("d.jsonl",))
+    assert _selection(given) == DataSelection(("d.jsonl",), 0.25, 3, True, True)
+    assert _selection(recipe(validation=0.0)) == DataSelection(("d.jsonl",))
 
 
 def test_rows_are_read_within_the_models_positions() -> None:

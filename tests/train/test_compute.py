@@ -32,9 +32,9 @@ from lmstack.train.data.examples import padded
 from lmstack.train.frozen import (
     DequantizedMatrix,
     FrozenMatrices,
+    FrozenMatrix,
     Int8Gradient,
     Int8Matrix,
-    Matrix,
     RoundedMatrix,
     is_frozen,
 )
@@ -135,7 +135,7 @@ def test_rotation(fraction: float, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("held", [None, Int8Gradient, Int8Matrix])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_frozen_matrix(held: type[Matrix] | None, bias: bool, dtype: torch.dtype) -> None:
+def test_a_frozen_matrix(held: type[FrozenMatrix] | None, bias: bool, dtype: torch.dtype) -> None:
     linear = layer(48, 40, bias=bias)
     ops = TrainingOps(dtype, {linear: held} if held else {})
     bound = ROUNDED_TO_8_BITS if held else None
@@ -183,7 +183,9 @@ def terms(dropout: float) -> list[LowRank]:
 
 @pytest.mark.parametrize("form", ["float32", "nf4"])
 @pytest.mark.parametrize("held", [None, Int8Matrix])
-def test_terms_of_an_adapter(form: str, held: type[Matrix] | None, dtype: torch.dtype) -> None:
+def test_terms_of_an_adapter(
+    form: str, held: type[FrozenMatrix] | None, dtype: torch.dtype
+) -> None:
     base = layer(48, 40)
     if form == "nf4":
         base = QuantizedLinear(quantize_nf4(base.weight.detach()), base.bias)

@@ -16,7 +16,7 @@ from lmstack.rag.catalogue import duplicates as of_the_index
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train.data.copies import Copies, CopyFinder, place_of, shingles_of
 from lmstack.train.data.personal import personal_kinds
-from lmstack.train.data.prepare import Selection, prepare
+from lmstack.train.data.prepare import DataSelection, prepare
 from lmstack.train.data.report import DataReport
 from lmstack.train.data.split import Split
 from lmstack.train.objectives.causal import CausalLM
@@ -162,7 +162,7 @@ def test_a_run_keeps_the_first_and_counts_the_rest(tmp_path: Path, reading: Read
     data.write_text("".join(json.dumps({"id": n, "text": t}) + "\n" for n, t in enumerate(rows)))
 
     def run(**settings: object) -> tuple[DataReport, list[str], list[str]]:
-        selection = Selection([str(data)], **settings)  # type: ignore[arg-type]
+        selection = DataSelection([str(data)], **settings)  # type: ignore[arg-type]
         found = prepare(selection, CausalLM(), reading, tmp_path / "examples")
         decode = reading.tokenizer.decode
         texts = [

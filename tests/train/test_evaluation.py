@@ -14,7 +14,7 @@ from tests.train import tiny
 from lmstack.core import InputError
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.loop import Trainer, Watch
-from lmstack.train.metric import Metric, falling
+from lmstack.train.metric import TrainingMetric, falling
 from lmstack.train.metrics import read_metrics
 from lmstack.train.objectives.causal import CausalLM
 
@@ -162,7 +162,7 @@ def test_evaluating_an_average_leaves_the_weights_alone(tmp_path: Path) -> None:
 class Error(CausalLM):
     """Whose accuracy is the share of errors."""
 
-    def metrics(self) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[TrainingMetric, ...]:
         return falling("loss", "accuracy")
 
 

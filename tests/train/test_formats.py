@@ -17,9 +17,9 @@ from lmstack.train.data import formats
 from lmstack.train.data.formats import (
     Choices,
     Labelled,
-    Pair,
     Preference,
     Rated,
+    TextPair,
     choices_of,
     completions_of,
     document_of,
@@ -441,14 +441,14 @@ def test_labels_are_names_or_numbers() -> None:
 
 
 def test_pairs_have_negatives_or_a_score() -> None:
-    assert pair_of(row(query="q", positive="p")) == Pair("q", "p")
+    assert pair_of(row(query="q", positive="p")) == TextPair("q", "p")
     assert pair_of(row(query="q", positive="p", negatives=["a", "b"])).negatives == ("a", "b")
     assert pair_of(row(query="q", positive="p", negative="a")).negatives == ("a",)
     assert pair_of(row(sentence1="q", sentence2="p", score=0.2)).score == 0.2
     assert pair_of(row(sentence1="q", sentence2="p", label=1)).score == 1.0
-    assert pair_of(row(sentence1="q", sentence2="p")) == Pair("q", "p")
+    assert pair_of(row(sentence1="q", sentence2="p")) == TextPair("q", "p")
     assert pair_of(row(sentence1="q", sentence2="p", score=0.5, label=7)).score == 0.5
-    assert pair_of(row(sentence1="q", sentence2="p", label=True)) == Pair("q", "p", score=1.0)
+    assert pair_of(row(sentence1="q", sentence2="p", label=True)) == TextPair("q", "p", score=1.0)
     largest = sys.float_info.max
     assert pair_of(row(sentence1="q", sentence2="p", score=largest)).score == largest
     for values, said in (

@@ -13,7 +13,7 @@ from tests.train import tiny
 
 from lmstack.core import InputError
 from lmstack.train.data.examples import Example
-from lmstack.train.loader import Loader, Share, pack
+from lmstack.train.loader import Loader, ProcessShare, pack
 from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.objective import Reading
 
@@ -81,10 +81,12 @@ def test_half_a_million_examples_are_packed_in_a_second() -> None:
     assert rows.members.nbytes + rows.starts.nbytes < 16 * len(lengths)
 
 
-ALONE = Share()
+ALONE = ProcessShare()
 
 
-def loader(share: Share = ALONE, *, packs: bool, batch: int = 5, micro_tokens: int = 40) -> Loader:
+def loader(
+    share: ProcessShare = ALONE, *, packs: bool, batch: int = 5, micro_tokens: int = 40
+) -> Loader:
     found = tiny.examples(37)
     return Loader(
         found,
@@ -132,7 +134,7 @@ def test_a_step_does_not_depend_on_those_before_it(packs: bool) -> None:
 @pytest.mark.parametrize("packs", [True, False])
 def test_processes_share_a_step_and_meet_in_each_pass(packs: bool, world: int) -> None:
     alone = loader(packs=packs)
-    together = [loader(Share(rank, world), packs=packs) for rank in range(world)]
+    together = [loader(ProcessShare(rank, world), packs=packs) for rank in range(world)]
     for step in range(alone.steps(2)):
         parts = [part.batches(step) for part in together]
         assert len({len(batches) for batches in parts}) == 1
@@ -205,7 +207,7 @@ def test_processes_share_the_prompts_of_a_step_and_know_their_places() -> None:
         every = alone.examples(step)
         assert [place for place, _ in every] == list(range(len(every)))
         assert sorted(tuple(e.sequences[0].tolist()) for _, e in every) == seen(alone, step)
-        parts = [loader(Share(rank, 3), packs=False).examples(step) for rank in range(3)]
+        parts = [loader(ProcessShare(rank, 3), packs=False).examples(step) for rank in range(3)]
         for rank, part in enumerate(parts):
             assert [place for place, _ in part] == list(range(rank, len(every), 3))
             for place, example in part:
@@ -227,7 +229,7 @@ def test_outside_of_steps_every_example_is_read_once_by_its_length() -> None:
 
 
 def test_a_loader_like_another_has_its_order_seed_and_share() -> None:
-    made = loader(Share(1, 2), packs=False, micro_tokens=50)
+    made = loader(ProcessShare(1, 2), packs=False, micro_tokens=50)
     smaller, other = made.with_batch(2), made.over(tiny.examples(37))
     assert [len(smaller.examples(0)), len(made.examples(0))] == [1, 2]
     for step in range(4):
@@ -241,7 +243,7 @@ def test_a_loader_like_another_has_its_order_seed_and_share() -> None:
 
 
 def test_a_process_without_rows_reads_one_that_does_not_count() -> None:
-    parts = [loader(Share(rank, 7), packs=False) for rank in range(7)]  # five rows a step
+    parts = [loader(ProcessShare(rank, 7), packs=False) for rank in range(7)]  # five rows a step
     idle = [batch for part in parts for batch in part.batches(0) if not batch.weight]
     assert len(idle) == 2
     assert {batch.tokens for batch in idle} == {0}

@@ -23,7 +23,7 @@ from lmstack.registry import Store, load
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.train import read_recipe, train
 from lmstack.train.merged import model_named
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_it_scores_as_in_peft_as_a_task_and_as_a_reward(adapter: Path, tmp_path:
         with torch.no_grad():
             expected.append(float(theirs(ids["input_ids"]).logits))
         prompt = (Message("user", row["prompt"]),)
-        samples.append(Sample(prompt, (), (), (), row["chosen"], "stop"))
+        samples.append(RolloutSample(prompt, (), (), (), row["chosen"], "stop"))
     with open_task("reward", str(adapter), {}) as task:
         found = [each.score for each in task(items)]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

@@ -19,7 +19,7 @@ from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train
 from lmstack.train.assembly import check_recipe
 from lmstack.train.loop import Trainer
-from lmstack.train.metric import Metric, falling, rising
+from lmstack.train.metric import TrainingMetric, falling, rising
 from lmstack.train.objectives import OBJECTIVES
 
 SPECIAL = ("<mask>", "<pad>", "<sep>", "<extra_id_0>", "<extra_id_1>", "<extra_id_2>")
@@ -142,7 +142,7 @@ def test_all_that_is_reported_is_declared_with_its_stage_and_direction(
     """And nothing else is, once the objective knows its data."""
     if name == "distillation":
         train(recipe_of(folder, "causal", output="teacher", run=str(folder / "teaches")))
-    declared: list[Metric] = []
+    declared: list[TrainingMetric] = []
     seen: dict[str, set[str]] = {"step": set(), "evaluation": set()}
     made = Trainer.__post_init__
 
@@ -180,11 +180,11 @@ def test_all_that_is_reported_is_declared_with_its_stage_and_direction(
         (falling("kl")[0], float("nan"), None, False),
         (falling("kl")[0], float("-inf"), 0.1, False),
         (rising("f1")[0], 0.1, float("nan"), True),
-        (Metric("length", None), 0.1, None, False),
+        (TrainingMetric("length", None), 0.1, None, False),
     ],
 )
 def test_the_better_value_is_that_in_the_direction_of_the_metric(
-    metric: Metric, value: float, than: float | None, is_better: bool
+    metric: TrainingMetric, value: float, than: float | None, is_better: bool
 ) -> None:
     assert metric.is_better(value, than) == is_better
 

@@ -22,7 +22,7 @@ from lmstack.model.lora.layers import LowRank
 from lmstack.train import native
 from lmstack.train.compute import NativeOps, ops_for
 from lmstack.train.cross_entropy import distribution
-from lmstack.train.frozen import Int8Gradient, Int8Matrix, Matrix
+from lmstack.train.frozen import FrozenMatrix, Int8Gradient, Int8Matrix
 from lmstack.train.native import attention, library, products
 from lmstack.train.native.softmax import takes_logits
 
@@ -77,7 +77,7 @@ def test_a_product_and_its_gradients_are_those_of_torch(layer: Any, by_floats: b
     x = torch.randn(rows, weight.shape[1])
     x[0] = 0
 
-    def product(kind: type[Matrix]) -> list[Tensor]:
+    def product(kind: type[FrozenMatrix]) -> list[Tensor]:
         matrix = kind(weight, torch.float32)
         return gradients(lambda x: matrix.product(x, bias, terms), x, trained)
 

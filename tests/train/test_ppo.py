@@ -26,7 +26,7 @@ from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.ppo import PPO
 from lmstack.train.rollouts.experience import Rollout
 from lmstack.train.rollouts.kl import adapted_coefficient
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 from lmstack.train.value_head import add_value_head, value_head_of
 
 EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
@@ -182,7 +182,7 @@ def test_the_first_update_is_not_clipped_and_its_gradient_is_the_policy_gradient
 def rollout(
     length: int, reward: float, finish: Literal["stop", "length"], **tokens: list[float]
 ) -> Rollout:
-    sample = Sample((), (1,), (2,) * length, (-1.0,) * length, "", finish)
+    sample = RolloutSample((), (1,), (2,) * length, (-1.0,) * length, "", finish)
     found = Rollout.of(sample, 0, reward, {"any": reward})
     return found.knowing(**{name: torch.tensor(x) for name, x in tokens.items()})
 

@@ -29,7 +29,7 @@ from lmstack.train.data.rows import Row
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.objective import Objective, Reading
 from lmstack.train.objectives.pairwise import DPO, IPO, ORPO, SimPO
-from lmstack.train.objectives.preferences import Answers, Preferences, parts_of
+from lmstack.train.objectives.preferences import AnswerLogProbs, Preferences, parts_of
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 BETA, GAMMA = 0.3, 0.7
@@ -239,8 +239,8 @@ def test_loss_and_gradients_are_those_derived_by_hand(name: str, values: list[fl
     r, s = values[2:]
     assert isinstance(objective, Preferences)
     loss = objective.losses(
-        Answers(p, torch.tensor([4]), p - r),
-        Answers(q, torch.tensor([2]), q - s),
+        AnswerLogProbs(p, torch.tensor([4]), p - r),
+        AnswerLogProbs(q, torch.tensor([2]), q - s),
         torch.tensor([[0.8 if name == "cdpo" else 1.0]], dtype=torch.float64),
     ).sum()
     found = (loss.item(), *(float(g) for g in torch.autograd.grad(loss, [p, q])))
@@ -253,7 +253,7 @@ def test_no_certainty_makes_a_loss_or_gradient_that_is_no_number(name: str) -> N
     assert isinstance(objective, Preferences)
     for one, other in ((0.0, -1e6), (-1e6, 0.0), (0.0, 0.0), (-1e-30, -1e-30)):
         p, q = (torch.tensor([x], requires_grad=True) for x in (one, other))
-        sides = (Answers(x, torch.tensor([3]), x) for x in (p, q))
+        sides = (AnswerLogProbs(x, torch.tensor([3]), x) for x in (p, q))
         loss = objective.losses(*sides, torch.ones(1, 1)).sum()
         grads = torch.autograd.grad(loss, [p, q])
         assert all(x.isfinite().all() for x in (loss, *grads)), (one, other)

@@ -23,7 +23,7 @@ from lmstack.train.data.copies import CopyFinder
 from lmstack.train.data.examples import Example
 from lmstack.train.data.fingerprint import DataFile, data_files, fingerprint
 from lmstack.train.data.formats import document_of
-from lmstack.train.data.prepare import Prepared, Selection, _Work, prepare
+from lmstack.train.data.prepare import DataSelection, PreparedData, _Work, prepare
 from lmstack.train.data.report import DataReport, Lengths
 from lmstack.train.data.rows import Row
 from lmstack.train.data.split import Split
@@ -45,8 +45,8 @@ def write(path: Path, texts: Iterable[str]) -> Path:
     return path
 
 
-def run(folder: Path, reading: Reading, *data: Path, **settings: object) -> Prepared:
-    selection = Selection([str(path) for path in data], **settings)  # type: ignore[arg-type]
+def run(folder: Path, reading: Reading, *data: Path, **settings: object) -> PreparedData:
+    selection = DataSelection([str(path) for path in data], **settings)  # type: ignore[arg-type]
     return prepare(selection, CausalLM(), reading, folder / "examples")
 
 
@@ -97,19 +97,19 @@ def test_what_was_encoded_is_opened_again_and_what_it_follows_from_counts(
 
 
 def test_the_name_of_a_store_follows_from_all_that_its_examples_do(reading: Reading) -> None:
-    def key(selection: Selection | None = None, own: int = 1, **changes: Any) -> str:
+    def key(selection: DataSelection | None = None, own: int = 1, **changes: Any) -> str:
         named = {"path": "a", "sha256": "1", "objective": CausalLM(), **changes}
         files = [DataFile(Path(named.pop("path")), 1, named.pop("sha256"), ())]
         objective = named.pop("objective")
         of, told = replace(reading, **named), lambda *_: None
-        return _Work(selection or Selection(["a"]), objective, of, files, own, told).key()
+        return _Work(selection or DataSelection(["a"]), objective, of, files, own, told).key()
 
     template: Any = SimpleNamespace(source="{{ x }}")
     other: Any = SimpleNamespace(digest="another")
-    same = [key(), key(Selection(["b"], seed=0)), key(path="b")]
+    same = [key(), key(DataSelection(["b"], seed=0)), key(path="b")]
     others = [
-        *(key(Selection(["a"], **{name: 1})) for name in ("validation", "seed", "strict")),
-        *(key(Selection(["a"], deduplicate=True)), key(own=0), key(sha256="2")),
+        *(key(DataSelection(["a"], **{name: 1})) for name in ("validation", "seed", "strict")),
+        *(key(DataSelection(["a"], deduplicate=True)), key(own=0), key(sha256="2")),
         *(key(objective=Failing()), key(objective=MaskedLM()), key(objective=MaskedLM(0.5))),
         *(key(template=template), key(template=SimpleNamespace(source="{{ y }}"))),
         key(max_length=31),
@@ -175,7 +175,7 @@ def test_a_full_disk_is_said(
 
 def test_how_far_it_has_come_is_told_in_bytes(tmp_path: Path, reading: Reading) -> None:
     data, told = write(tmp_path / "f.jsonl", TEXTS[:3]), list[tuple[str, int, int]]()
-    selection = Selection([str(data)], deduplicate=True)
+    selection = DataSelection([str(data)], deduplicate=True)
     folder = tmp_path / "examples"
     prepare(selection, CausalLM(), reading, folder, told=lambda *each: told.append(each))
     size = data.stat().st_size
@@ -196,7 +196,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, reading: 
     with pytest.raises(
         InputError, match=r"f\.jsonl changed while it was read", check=about("data")
     ):
-        prepare(Selection([str(data)]), CausalLM(), reading, tmp_path / "examples", told=told)
+        prepare(DataSelection([str(data)]), CausalLM(), reading, tmp_path / "examples", told=told)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_file_that_changed_since_the_run_began_is_named(
     a, b = write(folder / "a.jsonl", TEXTS[:9]), write(folder / "b.jsonl", TEXTS[9:])
     before = run(tmp_path, reading, folder).report.files
     change(a, b)  # type: ignore[operator]
-    selection = Selection([str(folder)])
+    selection = DataSelection([str(folder)])
     with pytest.raises(InputError, match=said, check=about("data")):
         prepare(selection, CausalLM(), reading, tmp_path / "examples", before=before)
 
@@ -329,7 +329,7 @@ def test_all_answers_to_a_prompt_are_on_one_side(tmp_path: Path, reading: Readin
                 },
             ]
             file.write(json.dumps(said[n % 4]) + "\n")
-    selection = Selection([str(path)], validation=0.4)
+    selection = DataSelection([str(path)], validation=0.4)
     found = prepare(selection, _Prompts(), reading, tmp_path / "examples")
     sides = [set(texts_of(side, reading.tokenizer)) for side in (found.train, found.validation)]
     assert not sides[0] & sides[1]
@@ -354,7 +354,7 @@ class _Prompts(CausalLM):
 def test_a_fault_of_ours_is_no_bad_row(tmp_path: Path, reading: Reading) -> None:
     data = write(tmp_path / "f.jsonl", TEXTS)
     with pytest.raises(ZeroDivisionError):
-        prepare(Selection([str(data)]), Failing(), reading, tmp_path / "examples")
+        prepare(DataSelection([str(data)]), Failing(), reading, tmp_path / "examples")
 
 
 def test_a_document_is_all_that_a_row_says() -> None:

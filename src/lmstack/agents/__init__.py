@@ -14,10 +14,10 @@ from lmstack.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lmstack.agents.agent import Agent, Member
     from lmstack.agents.approval import (
+        ApprovalDecision,
         ApprovalRequest,
         Approver,
         Decided,
-        Decision,
         ScriptedApprover,
     )
     from lmstack.agents.budget import Budget, Spent
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lmstack.agents.events import Ended, Event, PartialText, Started, Stepped
     from lmstack.agents.rights import Rights
     from lmstack.agents.runs import (
-        Difference,
+        ReplayDifference,
         Run,
         RunStore,
         RunSummary,
@@ -53,14 +53,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentSpec",
+    "ApprovalDecision",
     "ApprovalRequest",
     "ApprovalStep",
     "Approver",
     "BegunStep",
     "Budget",
     "Decided",
-    "Decision",
-    "Difference",
     "EndStep",
     "Ended",
     "Event",
@@ -69,6 +68,7 @@ __all__ = [
     "ModelStep",
     "NoticeStep",
     "PartialText",
+    "ReplayDifference",
     "ResumeStep",
     "Rights",
     "Run",

@@ -20,11 +20,11 @@ from lmstack.agents.approval import Approver
 from lmstack.agents.budget import Budget
 from lmstack.agents.delegation import member_tool
 from lmstack.agents.events import Event, Listener, streamed
-from lmstack.agents.journal import Journal
-from lmstack.agents.loop import Equipment, Loop, Session
-from lmstack.agents.progress import Progress
+from lmstack.agents.journal import RunJournal
+from lmstack.agents.loop import Equipment, Loop, RunSession
+from lmstack.agents.progress import RunProgress
 from lmstack.agents.rights import Rights
-from lmstack.agents.runs import Difference, Run, RunStore, replay
+from lmstack.agents.runs import ReplayDifference, Run, RunStore, replay
 from lmstack.agents.spans import Telemetry
 from lmstack.agents.spec import AgentSpec, ProtocolName, ToolSpec
 from lmstack.agents.steps import ModelStep, ResumeStep, Step, TaskStep
@@ -196,7 +196,7 @@ class Agent:
             lambda tell: self.resume(run, approver=approver, store=store, on_event=tell)
         )
 
-    def replay(self, run: Run) -> tuple[Difference, ...]:
+    def replay(self, run: Run) -> tuple[ReplayDifference, ...]:
         """Where ``run`` differs from what this agent would do at the same steps; see `replay`."""
         return replay(run, self.spec)
 
@@ -234,10 +234,10 @@ class Agent:
         listener: Listener | None,
     ) -> Run:
         agents = (self.spec.name,)
-        journal = Journal(run, store=store, listener=listener, agents=agents)
+        journal = RunJournal(run, store=store, listener=listener, agents=agents)
         journal.started(resumed=bool(run.steps))
         journal.add(step)
-        return await Loop(self.equipment, journal, Session(approver, self._telemetry)).go()
+        return await Loop(self.equipment, journal, RunSession(approver, self._telemetry)).go()
 
 
 def _locked(run_id: str, store: RunStore | None) -> AbstractContextManager[None]:
@@ -299,7 +299,7 @@ def _check_continued(run: Run, step: Step) -> None:
                 hint="give it another task with after",
             )
         return
-    turn = Progress.of(run.steps, run.spec.price).turn
+    turn = RunProgress.of(run.steps, run.spec.price).turn
     if run.end is None or (turn is not None and turn.pending):
         raise InputError(
             f"the run {run.id} has not ended, so no other task can follow",

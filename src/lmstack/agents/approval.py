@@ -16,10 +16,10 @@ from lmstack.agents.dataflow import Flow
 from lmstack.core import InputError
 
 __all__ = [
+    "ApprovalDecision",
     "ApprovalRequest",
     "Approver",
     "Decided",
-    "Decision",
     "ScriptedApprover",
     "Verdict",
 ]
@@ -57,7 +57,7 @@ class ApprovalRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ApprovalDecision:
     """``later``: the run ends as ``waiting`` and can be resumed. ``cancelled``: it ends here.
     ``reason``: the model is told why its call was denied. ``by``: who decided, where that is
     known."""
@@ -68,7 +68,7 @@ class Decision:
 
 
 class Approver(Protocol):
-    async def decide(self, request: ApprovalRequest) -> Decision:
+    async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
         """Ask somebody. May take as long as it takes: the time is not the run's."""
         ...
 
@@ -77,29 +77,29 @@ class ScriptedApprover:
     """Decides in turn from ``decisions`` (the last one repeats); an error is raised. ``requests``
     records what was asked. For tests."""
 
-    def __init__(self, *decisions: Decision | Verdict | Exception) -> None:
+    def __init__(self, *decisions: ApprovalDecision | Verdict | Exception) -> None:
         if not decisions:
             raise InputError("a ScriptedApprover needs at least one decision", param="decisions")
         self.requests: list[ApprovalRequest] = []
         self._decisions = decisions
 
-    async def decide(self, request: ApprovalRequest) -> Decision:
+    async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
         decision = self._decisions[min(len(self.requests), len(self._decisions) - 1)]
         self.requests.append(request)
         if isinstance(decision, Exception):
             raise decision
-        return Decision(decision) if isinstance(decision, str) else decision
+        return ApprovalDecision(decision) if isinstance(decision, str) else decision
 
 
 class Decided:
     """Decisions that were made already, by the `digest` of the request that somebody saw; every
     other call waits. For a page or a command that resumes a run once somebody has decided."""
 
-    def __init__(self, decisions: Mapping[str, Decision]) -> None:
+    def __init__(self, decisions: Mapping[str, ApprovalDecision]) -> None:
         self._decisions = dict(decisions)
 
-    async def decide(self, request: ApprovalRequest) -> Decision:
-        return self._decisions.get(request.digest, Decision("later"))
+    async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
+        return self._decisions.get(request.digest, ApprovalDecision("later"))
 
 
 def untrusted_first(found: Sequence[Flow]) -> tuple[Flow, ...]:

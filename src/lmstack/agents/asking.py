@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from lmstack.agents.calling import clean_text
 from lmstack.agents.deciding import Ask
-from lmstack.agents.steps import Asked, ModelStep
+from lmstack.agents.steps import ModelStep, RequestDigests
 from lmstack.core import (
     ChatModel,
     Choice,
@@ -40,7 +40,7 @@ class ModelTurn:
             "",
             model=model.info.name,
             digest=model.info.digest,
-            asked=Asked.of(ask.request),
+            asked=RequestDigests.of(ask.request),
             is_last=ask.is_last,
             is_cut=ask.is_cut,
         )

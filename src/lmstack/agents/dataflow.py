@@ -28,7 +28,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["Flow", "Origin", "flows"]
+__all__ = ["Flow", "TextOrigin", "flows"]
 
 RUN, NAME, WORDS = 20, 6, 3
 EXCERPT = 120
@@ -45,7 +45,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class TextOrigin:
     """``text`` that came from ``name`` (a tool and its call, a document). ``is_untrusted``: it was
     written by others."""
 
@@ -64,7 +64,7 @@ class Flow:
     is_untrusted: bool = True
 
 
-def flows(arguments: Any, origins: Sequence[Origin], own_words: str) -> tuple[Flow, ...]:
+def flows(arguments: Any, origins: Sequence[TextOrigin], own_words: str) -> tuple[Flow, ...]:
     """One `Flow` for each value of ``arguments`` and origin that share text. ``own_words``: what
     the user wrote, which is nobody else's."""
     own = _text(own_words)

@@ -17,18 +17,18 @@ from dataclasses import dataclass, replace
 from lmstack.agents.approval import ApprovalRequest
 from lmstack.agents.arguments import problems
 from lmstack.agents.budget import Allowance, Part
-from lmstack.agents.judging import Go, Needs, Refused, judge
-from lmstack.agents.progress import Progress, Turn
-from lmstack.agents.protocols import PROTOCOLS, Answer, Calls, Unreadable
+from lmstack.agents.judging import Go, NeedsApproval, RefusedCall, judge
+from lmstack.agents.progress import AgentTurn, RunProgress
+from lmstack.agents.protocols import PROTOCOLS, Calls, FinalAnswer, Unreadable
 from lmstack.agents.repetition import repeated
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import (
-    Asked,
     End,
     EndStep,
     ModelStep,
     NoticeStep,
     Outcome,
+    RequestDigests,
     Step,
     ToolStep,
 )
@@ -84,7 +84,7 @@ Action = Ask | Act | AskPerson | Done | ToolStep | NoticeStep | EndStep
 
 def decide(spec: AgentSpec, steps: list[Step], clock_s: float) -> Action:
     """``clock_s``: seconds that models and tools have worked."""
-    progress = Progress.of(steps, spec.price)
+    progress = RunProgress.of(steps, spec.price)
     if progress.ended is not None:
         return Done()
     last = progress.last
@@ -96,7 +96,7 @@ def decide(spec: AgentSpec, steps: list[Step], clock_s: float) -> Action:
     if turn.model.finish_reason == "content_filter":
         return EndStep("refused", reason="the model or its provider refused to go on")
     reading = PROTOCOLS[spec.protocol].read(turn.model)
-    if isinstance(reading, Answer):
+    if isinstance(reading, FinalAnswer):
         return _answered(spec, progress, turn, reading.text, clock_s)
     if turn.model.is_last:
         return _ended(progress, turn.model.text.strip(), "the model did not answer when it had to")
@@ -105,7 +105,7 @@ def decide(spec: AgentSpec, steps: list[Step], clock_s: float) -> Action:
     return _calls(spec, progress, turn, reading, clock_s)
 
 
-def _after_error(spec: AgentSpec, progress: Progress, last: ModelStep, clock_s: float) -> Action:
+def _after_error(spec: AgentSpec, progress: RunProgress, last: ModelStep, clock_s: float) -> Action:
     if last.error_code == ContextLengthError.code:
         shown_ = len(progress.results) - progress.elided
         if shown_ > 0:
@@ -119,7 +119,9 @@ def _after_error(spec: AgentSpec, progress: Progress, last: ModelStep, clock_s: 
     return EndStep("failed", reason=last.error, can_resume=True)
 
 
-def _answered(spec: AgentSpec, progress: Progress, turn: Turn, text: str, clock_s: float) -> Action:
+def _answered(
+    spec: AgentSpec, progress: RunProgress, turn: AgentTurn, text: str, clock_s: float
+) -> Action:
     if turn.notices:
         return _ask(spec, progress, clock_s)
     wrong = _wrong_result(spec, text)
@@ -143,7 +145,7 @@ def _wrong_result(spec: AgentSpec, text: str) -> str:
         return f"it is not JSON ({error})"
 
 
-def _ended(progress: Progress, answer: str, reason: str, end: End = "failed") -> EndStep:
+def _ended(progress: RunProgress, answer: str, reason: str, end: End = "failed") -> EndStep:
     """An end with ``reason``, unless a notice before has said why the run has to end."""
     for notice in progress.notices:
         if notice.kind == "budget":
@@ -154,7 +156,7 @@ def _ended(progress: Progress, answer: str, reason: str, end: End = "failed") ->
 
 
 def _unreadable(
-    spec: AgentSpec, progress: Progress, turn: Turn, reading: Unreadable, clock_s: float
+    spec: AgentSpec, progress: RunProgress, turn: AgentTurn, reading: Unreadable, clock_s: float
 ) -> Action:
     if turn.notices:
         return _ask(spec, progress, clock_s)
@@ -171,7 +173,7 @@ def _unreadable(
 
 
 def _calls(
-    spec: AgentSpec, progress: Progress, turn: Turn, reading: Calls, clock_s: float
+    spec: AgentSpec, progress: RunProgress, turn: AgentTurn, reading: Calls, clock_s: float
 ) -> Action:
     pending = tuple(call for call in reading.calls if call.id not in turn.results)
     if pending:
@@ -189,8 +191,8 @@ def _calls(
 
 def _next_call(
     spec: AgentSpec,
-    progress: Progress,
-    turn: Turn,
+    progress: RunProgress,
+    turn: AgentTurn,
     pending: tuple[ToolCall, ...],
     clock_s: float,
 ) -> Action:
@@ -198,9 +200,9 @@ def _next_call(
     if left_s is not None and left_s <= 0:
         return _no_result(pending[0], "over_budget", "the call was not made: no time was left")
     first = judge(spec, progress, turn, pending[0])
-    if isinstance(first, Refused):
+    if isinstance(first, RefusedCall):
         return _no_result(pending[0], first.outcome, first.text)
-    if isinstance(first, Needs):
+    if isinstance(first, NeedsApproval):
         return _person(turn, first.request)
     beside = [pending[0]]
     for call in () if first.is_alone else pending[1:]:
@@ -215,7 +217,7 @@ def _no_result(call: ToolCall, outcome: Outcome, text: str) -> ToolStep:
     return ToolStep(call, outcome, text)
 
 
-def _person(turn: Turn, request: ApprovalRequest) -> Action:
+def _person(turn: AgentTurn, request: ApprovalRequest) -> Action:
     decided = turn.approvals.get(request.call_id)
     if decided is None:
         return AskPerson(request)
@@ -227,7 +229,7 @@ def _person(turn: Turn, request: ApprovalRequest) -> Action:
     return EndStep("cancelled", reason=text, can_resume=True)
 
 
-def _ask(spec: AgentSpec, progress: Progress, clock_s: float) -> Ask | NoticeStep | EndStep:
+def _ask(spec: AgentSpec, progress: RunProgress, clock_s: float) -> Ask | NoticeStep | EndStep:
     """The next turn, if the budget allows it: else the notice that the next is the last, or the
     end."""
     is_last = progress.has_notice("budget", "stop", "result")
@@ -247,7 +249,7 @@ def _ask(spec: AgentSpec, progress: Progress, clock_s: float) -> Ask | NoticeSte
     return NoticeStep("budget", f"{used_up} {ANSWER_NOW}", part=allowance.hit)
 
 
-def _fits_last(spec: AgentSpec, progress: Progress, request: Request, clock_s: float) -> bool:
+def _fits_last(spec: AgentSpec, progress: RunProgress, request: Request, clock_s: float) -> bool:
     return _allowance(spec, progress, request, clock_s, is_last=True).hit is None
 
 
@@ -256,7 +258,7 @@ def _used_up(part: Part | None) -> str:
 
 
 def _allowance(
-    spec: AgentSpec, progress: Progress, request: Request, clock_s: float, *, is_last: bool
+    spec: AgentSpec, progress: RunProgress, request: Request, clock_s: float, *, is_last: bool
 ) -> Allowance:
     budget = spec.budget
     counts = budget.tokens is not None or budget.money is not None
@@ -270,11 +272,11 @@ def _allowance(
     )
 
 
-def _most_prompt_tokens(request: Request, progress: Progress) -> int:
+def _most_prompt_tokens(request: Request, progress: RunProgress) -> int:
     """The last prompt's tokens, which the model counted, and a token for each byte since; the
     first prompt is counted in bytes alone."""
-    asked = Asked.of(request)
-    turns = [item for item in progress.items if isinstance(item, Turn)]
+    asked = RequestDigests.of(request)
+    turns = [item for item in progress.items if isinstance(item, AgentTurn)]
     if turns and (counted := turns[-1].model.usage.prompt_tokens):
         known = turns[-1].model.asked
         shared = len(known.messages)

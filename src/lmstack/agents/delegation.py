@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lmstack.agents.budget import Budget
-from lmstack.agents.progress import Progress
+from lmstack.agents.progress import RunProgress
 from lmstack.agents.runs.run import Run
 from lmstack.agents.spec import AgentSpec, ToolSpec
 from lmstack.agents.steps import EndStep, TaskStep, ToolStep
 from lmstack.core import Span, Tool, ToolCall
 
-__all__ = ["Share", "member_tool", "new_child", "reported", "task_of"]
+__all__ = ["BudgetShare", "member_tool", "new_child", "reported", "task_of"]
 
 TASK = {
     "type": "object",
@@ -38,7 +38,7 @@ def member_tool(name: str, description: str) -> Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class BudgetShare:
     """What ``beside`` runs that begin together divide: what the one ``above`` had then."""
 
     above: Run
@@ -47,11 +47,11 @@ class Share:
 
     def budget(self, part: float) -> Budget | None:
         above = self.above
-        spent = Progress.of(above.steps, above.spec.price).spent
+        spent = RunProgress.of(above.steps, above.spec.price).spent
         return above.spec.budget.share(part / max(self.beside, 1), spent, self.clock_s)
 
 
-def new_child(share: Share, call: ToolCall, tool: ToolSpec, spec: AgentSpec) -> Run | None:
+def new_child(share: BudgetShare, call: ToolCall, tool: ToolSpec, spec: AgentSpec) -> Run | None:
     """A run for ``spec``; None if no budget is left."""
     above, budget = share.above, share.budget(tool.share)
     if budget is None:
@@ -63,7 +63,7 @@ def new_child(share: Share, call: ToolCall, tool: ToolSpec, spec: AgentSpec) -> 
 
 
 def task_of(above: Run, task: str) -> TaskStep:
-    progress = Progress.of(above.steps, above.spec.price)
+    progress = RunProgress.of(above.steps, above.spec.price)
     return TaskStep((Span(task),), tuple(progress.origins(above.spec)), progress.user_words)
 
 
@@ -72,7 +72,7 @@ def reported(call: ToolCall, run: Run) -> ToolStep | EndStep:
     end."""
     if run.end in ("waiting", "cancelled"):
         return EndStep(run.end, reason=f"{call.name}: {run.reason}", can_resume=True)
-    origins = Progress.of(run.steps, None).origins(run.spec)
+    origins = RunProgress.of(run.steps, None).origins(run.spec)
     step = ToolStep(
         call,
         "ok",

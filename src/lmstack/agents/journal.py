@@ -13,7 +13,7 @@ from lmstack.agents.runs.run import Run
 from lmstack.agents.runs.store import RunStore
 from lmstack.agents.steps import ModelStep, Step, ToolStep
 
-__all__ = ["Clock", "Journal"]
+__all__ = ["Clock", "RunJournal"]
 
 
 class Clock:
@@ -44,7 +44,7 @@ class Clock:
                     self._started += time.monotonic() - self._stood_since
 
 
-class Journal:
+class RunJournal:
     """``run``: as it is so far. ``agents``: names from the first agent down to this one's."""
 
     def __init__(
@@ -80,9 +80,9 @@ class Journal:
         self._spent = spent
         self._tell(Stepped(self.id, self.agents, number, step))
 
-    def below(self, run: Run, name: str) -> Journal:
+    def below(self, run: Run, name: str) -> RunJournal:
         """The journal of a run below this one's, of the agent ``name``."""
-        return Journal(
+        return RunJournal(
             run,
             store=self.store,
             listener=self.listener,

@@ -12,13 +12,13 @@ from typing import Any
 from lmstack.agents.approval import ApprovalRequest, untrusted_first
 from lmstack.agents.arguments import canonical_json, problems
 from lmstack.agents.dataflow import Flow, flows
-from lmstack.agents.progress import Progress, Turn
+from lmstack.agents.progress import AgentTurn, RunProgress
 from lmstack.agents.spec import AgentSpec, ToolSpec
 from lmstack.agents.steps import Outcome
 from lmstack.core import ToolCall, nearest, shown
 from lmstack.core.json_text import parse_json
 
-__all__ = ["Go", "Needs", "Refused", "call_flows", "judge"]
+__all__ = ["Go", "NeedsApproval", "RefusedCall", "call_flows", "judge"]
 
 
 # Of what the model wrote instead of arguments, shown to it again.
@@ -26,7 +26,7 @@ WRITTEN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedCall:
     """The call never runs; ``text`` is the observation."""
 
     outcome: Outcome
@@ -34,7 +34,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class NeedsApproval:
     request: ApprovalRequest
 
 
@@ -46,18 +46,20 @@ class Go:
     is_alone: bool
 
 
-def judge(spec: AgentSpec, progress: Progress, turn: Turn, call: ToolCall) -> Refused | Needs | Go:
+def judge(
+    spec: AgentSpec, progress: RunProgress, turn: AgentTurn, call: ToolCall
+) -> RefusedCall | NeedsApproval | Go:
     tool = spec.tool(call.name)
     if tool is None or not spec.rights.allows(call.name):
         return _not_there(spec, tool, call)
     try:
         arguments = parse_json(call.arguments or "{}")
     except ValueError as error:
-        return Refused("invalid_arguments", _not_json(call, str(error)))
+        return RefusedCall("invalid_arguments", _not_json(call, str(error)))
     if wrong := problems(tool.tool.parameters, arguments):
-        return Refused("invalid_arguments", f"wrong arguments: {'; '.join(wrong)}")
+        return RefusedCall("invalid_arguments", f"wrong arguments: {'; '.join(wrong)}")
     if not isinstance(arguments, dict):
-        return Refused("invalid_arguments", "the arguments are not a JSON object")
+        return RefusedCall("invalid_arguments", "the arguments are not a JSON object")
     if not spec.needs_person(tool):
         return Go(arguments, is_alone=False)
     return _by_a_person(spec, progress, turn, call, arguments)
@@ -67,18 +69,22 @@ def _not_json(call: ToolCall, problem: str) -> str:
     return f"the arguments are not JSON ({problem}): {shown(call.arguments, WRITTEN_CHARS)}"
 
 
-def _not_there(spec: AgentSpec, tool: ToolSpec | None, call: ToolCall) -> Refused:
+def _not_there(spec: AgentSpec, tool: ToolSpec | None, call: ToolCall) -> RefusedCall:
     known = [each.tool.name for each in spec.shown_tools]
     guess = nearest(call.name, known)
     hint = f"did you mean {guess}?" if guess else f"the tools: {', '.join(known) or 'none'}"
     if tool is None:
-        return Refused("unknown_tool", f"there is no tool {shown(call.name)}; {hint}")
-    return Refused("outside_rights", f"you may not call the tool {call.name}; {hint}")
+        return RefusedCall("unknown_tool", f"there is no tool {shown(call.name)}; {hint}")
+    return RefusedCall("outside_rights", f"you may not call the tool {call.name}; {hint}")
 
 
 def _by_a_person(
-    spec: AgentSpec, progress: Progress, turn: Turn, call: ToolCall, arguments: dict[str, Any]
-) -> Refused | Needs | Go:
+    spec: AgentSpec,
+    progress: RunProgress,
+    turn: AgentTurn,
+    call: ToolCall,
+    arguments: dict[str, Any],
+) -> RefusedCall | NeedsApproval | Go:
     has_begun = call.id in turn.begun
     approval = turn.approvals.get(call.id)
     verdict = approval.decision.verdict if approval else None
@@ -86,9 +92,9 @@ def _by_a_person(
         said = approval.decision.reason
         text = f"the call was not approved{f': {said}' if said else ''}"
         if not has_begun:
-            return Refused("denied", text)
+            return RefusedCall("denied", text)
         begun = "it had begun when the run was interrupted, and may or may not be done; "
-        return Refused("unfinished", begun + text)
+        return RefusedCall("unfinished", begun + text)
     if verdict == "approved":
         return Go(arguments, is_alone=True)
     found = call_flows(spec, progress, arguments)
@@ -99,7 +105,7 @@ def _by_a_person(
     request = ApprovalRequest(
         call.id, call.name, canonical_json(arguments), reason, untrusted_first(found), read
     )
-    return Needs(request)
+    return NeedsApproval(request)
 
 
 def _reason(
@@ -126,6 +132,6 @@ def _reason(
     return None
 
 
-def call_flows(spec: AgentSpec, progress: Progress, arguments: Any) -> tuple[Flow, ...]:
+def call_flows(spec: AgentSpec, progress: RunProgress, arguments: Any) -> tuple[Flow, ...]:
     """What of ``arguments`` came from tools and documents."""
     return flows(arguments, tuple(progress.origins(spec)), progress.user_words)

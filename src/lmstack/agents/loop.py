@@ -18,17 +18,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lmstack.agents.approval import ApprovalRequest, Approver, Decision, Verdict
+from lmstack.agents.approval import ApprovalDecision, ApprovalRequest, Approver, Verdict
 from lmstack.agents.asking import ModelTurn
 from lmstack.agents.calling import CallLimits, call_tool, clean_text, is_cancelled, shortened
 from lmstack.agents.deciding import Act, Ask, AskPerson, Done, decide
-from lmstack.agents.delegation import Share, new_child, reported, task_of
-from lmstack.agents.journal import Journal
+from lmstack.agents.delegation import BudgetShare, new_child, reported, task_of
+from lmstack.agents.journal import RunJournal
 from lmstack.agents.judging import call_flows
-from lmstack.agents.progress import Progress
+from lmstack.agents.progress import RunProgress
 from lmstack.agents.protocols import PROTOCOLS
 from lmstack.agents.runs.run import Run
-from lmstack.agents.spans import Mark, Telemetry
+from lmstack.agents.spans import OpenSpan, Telemetry
 from lmstack.agents.spec import AgentSpec, ToolSpec
 from lmstack.agents.steps import (
     ApprovalStep,
@@ -42,7 +42,7 @@ from lmstack.agents.tools.tool import AgentTool, ToolContext
 from lmstack.core import ChatModel, LmstackError, ToolCall
 from lmstack.core.json_text import parse_json
 
-__all__ = ["Equipment", "Loop", "Session"]
+__all__ = ["Equipment", "Loop", "RunSession"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Equipment:
 
 
 @dataclass(frozen=True)
-class Session:
+class RunSession:
     """What a run shares with those below it. A person is asked one thing at a time."""
 
     approver: Approver | None
@@ -78,7 +78,7 @@ class Session:
 class Loop:
     """``journal``: of the run, in which its task, or that it goes on, is written already."""
 
-    def __init__(self, equipment: Equipment, journal: Journal, session: Session) -> None:
+    def __init__(self, equipment: Equipment, journal: RunJournal, session: RunSession) -> None:
         self._equipment, self._journal, self._session = equipment, journal, session
         self._spec = journal.spec
 
@@ -170,7 +170,7 @@ class Loop:
         gate = asyncio.Semaphore(MOST_AT_ONCE)
         journal = self._journal
         beside = sum(call.name in self._equipment.members for call in calls)
-        share = Share(journal.run, journal.clock.now(), beside)
+        share = BudgetShare(journal.run, journal.clock.now(), beside)
         ends: list[EndStep] = []
 
         async def one(call: ToolCall) -> None:
@@ -194,11 +194,11 @@ class Loop:
         if ends:
             journal.add(min(ends, key=lambda end: end.end))  # cancelled before waiting
 
-    async def _call(self, call: ToolCall, share: Share) -> EndStep | None:
+    async def _call(self, call: ToolCall, share: BudgetShare) -> EndStep | None:
         tool = self._spec.tool(call.name)
         assert tool is not None  # it was judged
         arguments = parse_json(call.arguments or "{}")
-        progress = Progress.of(self._journal.steps, self._spec.price)
+        progress = RunProgress.of(self._journal.steps, self._spec.price)
         tainted = any(flow.is_untrusted for flow in call_flows(self._spec, progress, arguments))
         with self._span(lambda t: t.tool(tool.tool, call.id, call.arguments)) as mark:
             started = time.monotonic()
@@ -237,7 +237,7 @@ class Loop:
         )
 
     async def _delegate(
-        self, call: ToolCall, tool: ToolSpec, arguments: Any, share: Share
+        self, call: ToolCall, tool: ToolSpec, arguments: Any, share: BudgetShare
     ) -> ToolStep | EndStep:
         """Hand the task to the agent below. Its run is the call's: where that was interrupted, it
         goes on."""
@@ -278,8 +278,8 @@ class Loop:
 
     @contextlib.contextmanager
     def _span(
-        self, start: Callable[[Telemetry], AbstractContextManager[Mark]]
-    ) -> Iterator[Mark | None]:
+        self, start: Callable[[Telemetry], AbstractContextManager[OpenSpan]]
+    ) -> Iterator[OpenSpan | None]:
         telemetry = self._session.telemetry
         if telemetry is None:
             yield None
@@ -288,17 +288,17 @@ class Loop:
                 yield mark
 
 
-async def _decided(approver: Approver | None, request: ApprovalRequest) -> Decision:
+async def _decided(approver: Approver | None, request: ApprovalRequest) -> ApprovalDecision:
     """The approver's decision. One that fails, or says what is no decision, has approved nothing:
     the run waits."""
     if approver is None:
-        return Decision("later", "there is nobody to ask")
+        return ApprovalDecision("later", "there is nobody to ask")
     try:
         decision = await approver.decide(request)
     except Exception as error:
         logger.exception("an approver failed")
-        return Decision("later", f"the approver failed ({type(error).__name__})")
-    if not isinstance(decision, Decision) or decision.verdict not in VERDICTS:
-        return Decision("later", "the approver gave no decision")
+        return ApprovalDecision("later", f"the approver failed ({type(error).__name__})")
+    if not isinstance(decision, ApprovalDecision) or decision.verdict not in VERDICTS:
+        return ApprovalDecision("later", "the approver gave no decision")
     reason, by = clean_text(str(decision.reason)), clean_text(str(decision.by))
     return replace(decision, reason=reason, by=by)

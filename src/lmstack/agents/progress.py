@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lmstack.agents.budget import Spent
-from lmstack.agents.dataflow import Origin
+from lmstack.agents.dataflow import TextOrigin
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import (
     ApprovalStep,
@@ -25,11 +25,11 @@ from lmstack.agents.steps import (
 )
 from lmstack.core import Price, ToolCall
 
-__all__ = ["Progress", "Turn"]
+__all__ = ["AgentTurn", "RunProgress"]
 
 
 @dataclass(slots=True)
-class Turn:
+class AgentTurn:
     """A turn of the model and what came of its calls. ``begun``: ids of calls that began.
     ``approvals``: the latest for each call, as long as it holds. ``notices``: after the turn."""
 
@@ -51,12 +51,12 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """``items``: tasks and turns of the whole run, in order. ``turns``: those since the last task.
     ``spent``: since then."""
 
-    items: tuple[TaskStep | Turn, ...]
-    turns: tuple[Turn, ...]
+    items: tuple[TaskStep | AgentTurn, ...]
+    turns: tuple[AgentTurn, ...]
     notices: tuple[NoticeStep, ...]
     spent: Spent
     elided: int
@@ -64,9 +64,9 @@ class Progress:
     results: Mapping[str, ToolStep]
 
     @classmethod
-    def of(cls, steps: Sequence[Step], price: Price | None) -> Progress:
-        items: list[TaskStep | Turn] = []
-        turns: list[Turn] = []
+    def of(cls, steps: Sequence[Step], price: Price | None) -> RunProgress:
+        items: list[TaskStep | AgentTurn] = []
+        turns: list[AgentTurn] = []
         notices: list[NoticeStep] = []
         results: dict[str, ToolStep] = {}
         spent, elided = Spent(), 0
@@ -77,7 +77,7 @@ class Progress:
             elif isinstance(step, ModelStep):
                 spent += Spent(1, step.usage, price.of(step.usage) if price else 0.0)
                 if not step.error:
-                    turns.append(Turn(step))
+                    turns.append(AgentTurn(step))
                     items.append(turns[-1])
             elif isinstance(step, NoticeStep):
                 notices.append(step)
@@ -93,7 +93,7 @@ class Progress:
         return cls(tuple(items), tuple(turns), tuple(notices), spent, elided, last, results)
 
     @property
-    def turn(self) -> Turn | None:
+    def turn(self) -> AgentTurn | None:
         return self.turns[-1] if self.turns else None
 
     @property
@@ -112,22 +112,22 @@ class Progress:
         """Whether the loop has said one of ``kinds`` since the last task."""
         return any(notice.kind in kinds for notice in self.notices)
 
-    def origins(self, spec: AgentSpec) -> Iterator[Origin]:
+    def origins(self, spec: AgentSpec) -> Iterator[TextOrigin]:
         """Every text that the model was shown and neither the user nor the program wrote."""
         for tool in spec.shown_tools:
             if tool.is_foreign:
-                yield Origin(f"the description of {tool.tool.name}", tool.shown_text)
+                yield TextOrigin(f"the description of {tool.tool.name}", tool.shown_text)
         for task in self.tasks:
             yield from task.inherited
             for span in task.spans:
                 if span.untrusted:
-                    yield Origin(span.label or "the task", span.text)
+                    yield TextOrigin(span.label or "the task", span.text)
         for step in self.results.values():
             if step.has_run:
-                yield Origin(f"{step.call.name} ({step.call.id})", step.text, step.is_untrusted)
+                yield TextOrigin(f"{step.call.name} ({step.call.id})", step.text, step.is_untrusted)
 
 
-def _note(turn: Turn, step: Step) -> None:
+def _note(turn: AgentTurn, step: Step) -> None:
     if isinstance(step, BegunStep):
         turn.begun.add(step.call_id)
         turn.approvals.pop(step.call_id, None)  # used up: for another try a person is asked again

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmstack.agents.arguments import canonical_json
-from lmstack.agents.progress import Turn
+from lmstack.agents.progress import AgentTurn
 from lmstack.core import ToolCall
 from lmstack.core.json_text import parse_json
 
 __all__ = ["repeated"]
 
 
-def repeated(turns: Sequence[Turn]) -> str | None:
+def repeated(turns: Sequence[AgentTurn]) -> str | None:
     """What the last turn repeats, in words; None if it does not. Calls are the same if their tool
     and their arguments are; their order in one turn does not count."""
     made = [_signature(turn) for turn in turns]
@@ -26,7 +26,7 @@ def repeated(turns: Sequence[Turn]) -> str | None:
     return None
 
 
-def _signature(turn: Turn) -> tuple[tuple[str, str], ...]:
+def _signature(turn: AgentTurn) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((call.name, _canonical(call)) for call in turn.model.calls))
 
 

@@ -17,7 +17,7 @@ from lmstack.agents.budget import Spent
 from lmstack.agents.steps import End, ModelStep, ToolStep
 from lmstack.core import Message, ModelInfo, Request, Tool, require
 
-__all__ = ["Mark", "Telemetry"]
+__all__ = ["OpenSpan", "Telemetry"]
 
 OPERATION = "gen_ai.operation.name"
 
@@ -36,7 +36,7 @@ class Telemetry:
         self._provider = provider
 
     @contextlib.contextmanager
-    def agent(self, name: str, run_id: str, info: ModelInfo) -> Iterator[Mark]:
+    def agent(self, name: str, run_id: str, info: ModelInfo) -> Iterator[OpenSpan]:
         attributes = {
             OPERATION: "invoke_agent",
             "gen_ai.provider.name": self._provider,
@@ -48,7 +48,7 @@ class Telemetry:
             yield mark
 
     @contextlib.contextmanager
-    def chat(self, request: Request, info: ModelInfo) -> Iterator[Mark]:
+    def chat(self, request: Request, info: ModelInfo) -> Iterator[OpenSpan]:
         attributes: dict[str, Any] = {
             OPERATION: "chat",
             "gen_ai.provider.name": self._provider,
@@ -65,7 +65,7 @@ class Telemetry:
             yield mark
 
     @contextlib.contextmanager
-    def tool(self, tool: Tool, call_id: str, arguments: str) -> Iterator[Mark]:
+    def tool(self, tool: Tool, call_id: str, arguments: str) -> Iterator[OpenSpan]:
         attributes = {
             OPERATION: "execute_tool",
             "gen_ai.tool.name": tool.name,
@@ -78,11 +78,11 @@ class Telemetry:
             yield mark
 
     @contextlib.contextmanager
-    def _span(self, name: str, attributes: Mapping[str, Any]) -> Iterator[Mark]:
+    def _span(self, name: str, attributes: Mapping[str, Any]) -> Iterator[OpenSpan]:
         # Exceptions are not recorded: their messages quote values.
         options = {"record_exception": False, "set_status_on_exception": False}
         with self._tracer.start_as_current_span(name, attributes=attributes, **options) as span:
-            mark = Mark(span, self._trace.StatusCode.ERROR, capture=self._capture)
+            mark = OpenSpan(span, self._trace.StatusCode.ERROR, capture=self._capture)
             try:
                 yield mark
             except BaseException as error:
@@ -90,7 +90,7 @@ class Telemetry:
                 raise
 
 
-class Mark:
+class OpenSpan:
     """A span that is open: what is known at its end."""
 
     def __init__(self, span: Any, error: Any, *, capture: bool) -> None:

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from lmstack.agents.approval import ApprovalRequest, Decision
+from lmstack.agents.approval import ApprovalDecision, ApprovalRequest
 from lmstack.agents.budget import Part, Spent
-from lmstack.agents.dataflow import Origin
+from lmstack.agents.dataflow import TextOrigin
 from lmstack.agents.tools.tool import Picture
 from lmstack.core import FinishReason, Message, Prompt, Request, Span, ToolCall, Usage
 
 __all__ = [
     "ApprovalStep",
-    "Asked",
     "BegunStep",
     "End",
     "EndStep",
@@ -28,6 +27,7 @@ __all__ = [
     "NoticeKind",
     "NoticeStep",
     "Outcome",
+    "RequestDigests",
     "ResumeStep",
     "Step",
     "TaskStep",
@@ -68,7 +68,7 @@ class TaskStep(_Timed):
     ``own_words`` those of the user, since the task itself is a model's."""
 
     spans: tuple[Span, ...]
-    inherited: tuple[Origin, ...] = ()
+    inherited: tuple[TextOrigin, ...] = ()
     own_words: str | None = None
 
     @property
@@ -84,7 +84,7 @@ class TaskStep(_Timed):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestDigests:
     """What a model was asked, as digests: enough to tell whether it would be asked the same again,
     and where not. ``size``: bytes of the messages."""
 
@@ -95,7 +95,7 @@ class Asked:
     size: int = 0
 
     @classmethod
-    def of(cls, request: Request) -> Asked:
+    def of(cls, request: Request) -> RequestDigests:
         tools = [asdict(tool) for tool in request.tools]
         return cls(
             tuple(_digest(asdict(message)) for message in request.messages),
@@ -105,7 +105,7 @@ class Asked:
             sum(map(_size, request.messages)),
         )
 
-    def differences(self, other: Asked) -> list[str]:
+    def differences(self, other: RequestDigests) -> list[str]:
         """What of ``other`` is not as here."""
         found = [name for name in ("tools", "grammar", "sampling") if self._differs(other, name)]
         pairs = zip(self.messages, other.messages, strict=False)
@@ -114,7 +114,7 @@ class Asked:
             found.append(f"{len(other.messages)} messages, {len(self.messages)} before")
         return found
 
-    def _differs(self, other: Asked, name: str) -> bool:
+    def _differs(self, other: RequestDigests, name: str) -> bool:
         return bool(getattr(self, name) != getattr(other, name))
 
 
@@ -132,7 +132,7 @@ class ModelStep(_Timed):
     model: str = ""
     digest: str | None = None
     finish_reason: FinishReason = "stop"
-    asked: Asked = Asked()
+    asked: RequestDigests = RequestDigests()
     is_last: bool = False
     is_cut: bool = False
     error: str = ""
@@ -172,7 +172,7 @@ class ApprovalStep(_Timed):
     out."""
 
     request: ApprovalRequest
-    decision: Decision
+    decision: ApprovalDecision
     seconds: float = 0.0
 
 

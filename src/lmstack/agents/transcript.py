@@ -6,7 +6,7 @@ in turns only. Does not cover the end of a turn that failed: it was never said.
 
 from __future__ import annotations
 
-from lmstack.agents.progress import Progress, Turn
+from lmstack.agents.progress import AgentTurn, RunProgress
 from lmstack.agents.protocols import PROTOCOLS
 from lmstack.agents.spec import AgentSpec
 from lmstack.core import Message
@@ -14,13 +14,13 @@ from lmstack.core import Message
 __all__ = ["transcript"]
 
 
-def transcript(spec: AgentSpec, progress: Progress) -> tuple[Message, ...]:
+def transcript(spec: AgentSpec, progress: RunProgress) -> tuple[Message, ...]:
     protocol = PROTOCOLS[spec.protocol]
     system = protocol.system(spec)
     messages = [Message("system", system)] if system else []
     elided = frozenset(list(progress.results)[: progress.elided])
     for item in progress.items:
-        if isinstance(item, Turn):
+        if isinstance(item, AgentTurn):
             messages += protocol.messages(item, elided)
             messages += [_notice(n.text) for n in item.notices if n.kind != "context"]
         else:

@@ -12,7 +12,7 @@ from lmstack.lazy_names import lazy_names
 if TYPE_CHECKING:
     from lmstack.engine.config import EngineConfig
     from lmstack.engine.constraints.tool_grammar import MAX_CALLS, Piece, ToolGrammar
-    from lmstack.engine.constraints.vocabulary import Vocabulary
+    from lmstack.engine.constraints.vocabulary import GrammarVocabulary
     from lmstack.engine.cpu.library import problem as native_problem
     from lmstack.engine.engine import Engine
     from lmstack.engine.request import (
@@ -32,12 +32,12 @@ __all__ = [
     "EngineConfig",
     "EngineRequest",
     "EngineStats",
+    "GrammarVocabulary",
     "Piece",
     "PrepackedOps",
     "TokenEvent",
     "TokenScore",
     "ToolGrammar",
-    "Vocabulary",
     "check_vocabularies",
     "inference_context",
     "native_problem",

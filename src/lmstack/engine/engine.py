@@ -24,7 +24,7 @@ from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.constraints.grammar import GrammarMatcher
 from lmstack.engine.constraints.masks import MaskFiller
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 from lmstack.engine.decoding.sampler import Sampled, Sampler, rows_at
 from lmstack.engine.executor import Executor
 from lmstack.engine.executors import EXECUTORS, open_executor
@@ -34,7 +34,7 @@ from lmstack.engine.request import EngineAdapter, EngineRequest, EngineStats, To
 from lmstack.engine.runner import Computed, Runner
 from lmstack.engine.scheduler import Scheduler
 from lmstack.engine.scratch import Scratch
-from lmstack.engine.sequence import Chunk, Search, Sequence
+from lmstack.engine.sequence import Search, Sequence, SequenceChunk
 from lmstack.engine.speculative.draft_model import DraftModel
 from lmstack.engine.speculative.speculate import Speculation
 from lmstack.model import Transformer
@@ -62,7 +62,7 @@ class Engine:
     def __init__(
         self,
         module: Transformer,
-        vocabulary: Vocabulary,
+        vocabulary: GrammarVocabulary,
         config: EngineConfig | None = None,
         *,
         draft: Transformer | None = None,
@@ -321,7 +321,7 @@ class Engine:
         for sequence, error in self._inbox.take():
             self._end(sequence, "refused", error)
 
-    def _advance(self, chunks: Seq[Chunk]) -> None:
+    def _advance(self, chunks: Seq[SequenceChunk]) -> None:
         """Compute ``chunks``; if that fails, one by one, to find whose fault it is. Nothing of
         a sequence has changed by then, and computing a slot twice is harmless."""
         try:
@@ -355,7 +355,7 @@ class Engine:
         except Exception as error:
             self._fail(sequence, _as_error(error))
 
-    def _first_tokens(self, chunks: Seq[Chunk], computed: Computed) -> list[Sampled | None]:
+    def _first_tokens(self, chunks: Seq[SequenceChunk], computed: Computed) -> list[Sampled | None]:
         """What comes after the tokens that each chunk is known to have."""
         tokens = iter(self._sampled(computed, [c.sequence for c in chunks if c.samples]))
         for chunk, new in zip(chunks, computed.scores, strict=True):
@@ -380,7 +380,7 @@ class Engine:
                 tokens[i] = pick
         return tokens
 
-    def _commit(self, chunk: Chunk, sampled: Sampled | None) -> None:
+    def _commit(self, chunk: SequenceChunk, sampled: Sampled | None) -> None:
         sequence = chunk.sequence
         self._scheduler.computed(chunk)
         if sampled is not None:
@@ -400,7 +400,7 @@ class Engine:
             self._inbox.over(sequence, reason)
         sequence.request.on_event(event)
 
-    def _verify(self, chunks: Seq[Chunk], computed: Computed) -> None:
+    def _verify(self, chunks: Seq[SequenceChunk], computed: Computed) -> None:
         """Draw on where drafts are right, each token as if it were computed alone."""
         drafted = [c for c in chunks if c.draft]
         starts = itertools.accumulate((len(c.draft) for c in drafted), initial=0)
@@ -418,7 +418,7 @@ class Engine:
                 self._scheduler.start_again(chunk.sequence)
                 self._speculation.stop(chunk.sequence)
 
-    def _goes_on(self, chunk: Chunk, place: int) -> bool:
+    def _goes_on(self, chunk: SequenceChunk, place: int) -> bool:
         """Whether the last token that was drawn is that of the draft at ``place``."""
         sequence = chunk.sequence
         if self._inbox.is_going_on(sequence) and chunk.is_right(place):
@@ -501,19 +501,19 @@ class Engine:
             self._blocks.reset()
 
 
-def _matcher_of(chunk: Chunk) -> GrammarMatcher | None:
+def _matcher_of(chunk: SequenceChunk) -> GrammarMatcher | None:
     """That of a chunk whose next token is drawn under a grammar."""
     sequence = chunk.sequence
     return sequence.matcher if chunk.samples and sequence.search is None else None
 
 
-def _by_adapter(chunks: list[Chunk]) -> list[Chunk]:
+def _by_adapter(chunks: list[SequenceChunk]) -> list[SequenceChunk]:
     """``chunks``, those of one token first, of one adapter side by side: a kernel then reads its
     numbers once for several rows."""
     if all(chunk.sequence.request.adapter is None for chunk in chunks):
         return chunks
 
-    def place(chunk: Chunk) -> tuple[bool, int]:
+    def place(chunk: SequenceChunk) -> tuple[bool, int]:
         adapter = chunk.sequence.request.adapter
         return chunk.count > 1, -1 if adapter is None else adapter.number
 

@@ -24,7 +24,7 @@ from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer
 from lmstack.model.lora.terms import AdapterTerms
 
-__all__ = ["CrossSpan", "Encoder", "Executor", "Int32s", "Span"]
+__all__ = ["CrossSpan", "Encoder", "Executor", "Int32s", "SequenceSpan"]
 
 Int32s = npt.NDArray[np.int32]
 
@@ -38,7 +38,7 @@ class CrossSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class SequenceSpan:
     """Tokens ``start`` to ``end`` of a sequence with the given block ``table``. ``wanted``: of how
     many of the last ones the hidden states are of use, all unless given; the others may come out
     as anything. ``adapter``: what `Executor.prepared` gave for theirs, None for the base alone."""
@@ -79,14 +79,14 @@ class Executor(Protocol):
         ...
 
     def hidden(
-        self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
+        self, ids: Seq[int], positions: Seq[int], spans: Seq[SequenceSpan], length: int | None
     ) -> Tensor:
         """Hidden states (N, D) of tokens that lie end to end, those of one-token spans first.
         ``length``: what rotations that depend on one use for that of the text."""
         ...
 
     def prepared(self, terms: AdapterTerms) -> Any:
-        """An adapter as `Span.adapter` takes it; ``nbytes`` of memory. From any thread."""
+        """An adapter as `SequenceSpan.adapter` takes it; ``nbytes`` of memory. From any thread."""
         ...
 
     def logits(self, hidden: Tensor, scratch: Scratch | None = None) -> Tensor:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from lmstack.core import UnsupportedError
 from lmstack.engine.decoding.sampler import rows_at, score_targets
-from lmstack.engine.executor import CrossSpan, Executor, Span
+from lmstack.engine.executor import CrossSpan, Executor, SequenceSpan
 from lmstack.engine.request import TokenScore
 from lmstack.engine.scratch import Scratch
-from lmstack.engine.sequence import Chunk
+from lmstack.engine.sequence import SequenceChunk
 from lmstack.model import Transformer
 
 __all__ = ["Computed", "Runner"]
@@ -39,7 +39,7 @@ class Computed:
     logits: Tensor
     drafted: Tensor
     scores: list[list[list[TokenScore]]]
-    unsound: list[Chunk]
+    unsound: list[SequenceChunk]
 
 
 class Runner:
@@ -56,7 +56,7 @@ class Runner:
         self._executor = executor
 
     @torch.inference_mode()
-    def run(self, chunks: Seq[Chunk], num_tokens: int, scratch: Scratch) -> Computed:
+    def run(self, chunks: Seq[SequenceChunk], num_tokens: int, scratch: Scratch) -> Computed:
         """``chunks``: those of one token first. ``num_tokens``: size of the vocabulary.
         ``scratch``: where the logits are written, valid until the next run with it."""
         self._encode(chunks)
@@ -78,7 +78,7 @@ class Runner:
         unsound = _unsound(chunks, last[count:]) if drafts else []
         return Computed(logits[:count], logits[count:], scores, unsound)
 
-    def _hidden(self, chunks: Seq[Chunk]) -> Tensor:
+    def _hidden(self, chunks: Seq[SequenceChunk]) -> Tensor:
         """Hidden states of the tokens of ``chunks``, end to end."""
         lengths = dict.fromkeys(c.sequence.rope_length for c in chunks)
         if len(lengths) == 1:
@@ -92,12 +92,12 @@ class Runner:
             parts |= zip(places, split, strict=True)
         return torch.cat([parts[i] for i in range(len(chunks))])
 
-    def _pass(self, chunks: Seq[Chunk], length: int | None) -> Tensor:
+    def _pass(self, chunks: Seq[SequenceChunk], length: int | None) -> Tensor:
         ids = [t for c in chunks for t in (*c.sequence.tokens[c.start : c.end], *c.draft)]
         positions = [p for c in chunks for p in range(c.start, c.end)]
         return self._executor.hidden(ids, positions, [_span(c) for c in chunks], length)
 
-    def _encode(self, chunks: Seq[Chunk]) -> None:
+    def _encode(self, chunks: Seq[SequenceChunk]) -> None:
         """Run the encoder on the inputs that it has not read: each once, all of them together."""
         fresh = {
             c.sequence.cross_table[0]: c.sequence
@@ -108,7 +108,7 @@ class Runner:
             self._executor.encode([(s.encoder_ids, s.cross_table) for s in fresh.values()])
 
     def _scores(
-        self, chunks: Seq[Chunk], hidden: Tensor, num_tokens: int, scratch: Scratch
+        self, chunks: Seq[SequenceChunk], hidden: Tensor, num_tokens: int, scratch: Scratch
     ) -> list[list[list[TokenScore]]]:
         """Of the tokens that are given: place i of a prompt predicts token i + 1, the last one the
         targets. Those known from before a preemption are skipped."""
@@ -133,17 +133,17 @@ class Runner:
         return found
 
 
-def _span(chunk: Chunk) -> Span:
+def _span(chunk: SequenceChunk) -> SequenceSpan:
     sequence = chunk.sequence
     cross = None
     if sequence.encoder_ids:
         cross = CrossSpan(sequence.cross_table, len(sequence.encoder_ids))
     adapter = sequence.request.adapter
     prepared = None if adapter is None else adapter.prepared
-    return Span(sequence.table, chunk.start, chunk.end, cross, _wanted(chunk), prepared)
+    return SequenceSpan(sequence.table, chunk.start, chunk.end, cross, _wanted(chunk), prepared)
 
 
-def _wanted(chunk: Chunk) -> int | None:
+def _wanted(chunk: SequenceChunk) -> int | None:
     """Of how many of its last tokens something is made; None: of all."""
     scored = _scored(chunk)
     if scored:
@@ -151,13 +151,13 @@ def _wanted(chunk: Chunk) -> int | None:
     return 1 + len(chunk.draft) if chunk.samples else 0
 
 
-def _scored(chunk: Chunk) -> range:
+def _scored(chunk: SequenceChunk) -> range:
     """The places of ``chunk`` whose logits score tokens that were given."""
     places = chunk.sequence.scored_places
     return range(max(chunk.start, places.start), min(chunk.end, places.stop))
 
 
-def _unsound(chunks: Seq[Chunk], drafted: Tensor) -> list[Chunk]:
+def _unsound(chunks: Seq[SequenceChunk], drafted: Tensor) -> list[SequenceChunk]:
     """The chunks of whose drafts some row of ``drafted`` (R, D) is not finite."""
     if drafted.isfinite().all():
         return []

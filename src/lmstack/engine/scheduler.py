@@ -29,7 +29,7 @@ from lmstack.engine.config import EngineConfig
 from lmstack.engine.policy.budget import StepBudget
 from lmstack.engine.policy.fairness import OUTPUT_TOKEN, PROMPT_TOKEN, Shares
 from lmstack.engine.policy.prefixes import Prefixes
-from lmstack.engine.sequence import Chunk, Sequence
+from lmstack.engine.sequence import Sequence, SequenceChunk
 
 __all__ = ["Scheduler"]
 
@@ -157,7 +157,7 @@ class Scheduler:
         child.num_computed = first.num_computed if copied else full * self._config.block_size
         return [(first.table[full], child.table[full])] if copied else []
 
-    def schedule(self) -> list[Chunk]:
+    def schedule(self) -> list[SequenceChunk]:
         """The chunks of the next step, those of one token first. Their blocks are allocated;
         nothing else about the sequences changes until `computed`."""
         self._num_steps += 1
@@ -173,9 +173,9 @@ class Scheduler:
                 chunks.sort(key=lambda c: c.count > 1)
         return chunks
 
-    def _decodes(self) -> tuple[list[Chunk], bool]:
+    def _decodes(self) -> tuple[list[SequenceChunk], bool]:
         """A token for every stream that is `_in_step`, and whether any lacked a block."""
-        chunks: list[Chunk] = []
+        chunks: list[SequenceChunk] = []
         size = self._config.block_size
         starved, places = False, 0
         for sequence in self._in_step():
@@ -187,7 +187,7 @@ class Scheduler:
                 starved |= lacked
                 if reached < end:
                     continue
-            chunks.append(Chunk(sequence, start, end))
+            chunks.append(SequenceChunk(sequence, start, end))
             self._shares.charge(sequence.client, OUTPUT_TOKEN)
             sequence.since = self._num_steps
             places += end
@@ -215,7 +215,7 @@ class Scheduler:
                 num_taken, places = num_taken + 1, reach
                 yield sequence
 
-    def _prompts(self, chunks: list[Chunk], starved: bool) -> None:
+    def _prompts(self, chunks: list[SequenceChunk], starved: bool) -> None:
         """Add chunks of prompts, of running and of waiting sequences, while the budget lasts."""
         candidates = [s for s in self.running if s.num_pending > 1]
         room = self._room() if self.waiting and not starved else None
@@ -236,7 +236,7 @@ class Scheduler:
                 end, lacked = self._make_room(sequence, min(end, len(sequence.tokens)), chunks)
                 room = None if lacked else room
                 if end > sequence.num_computed:
-                    self._take(chunks, Chunk(sequence, sequence.num_computed, end))
+                    self._take(chunks, SequenceChunk(sequence, sequence.num_computed, end))
             elif room is not None and not self._admit(sequence, room, chunks, num_decoding):
                 room = None
                 self._reserves = by_age and self._num_steps - sequence.since > PATIENCE
@@ -255,7 +255,7 @@ class Scheduler:
         for sequence in self.waiting:
             sequence.num_found = 0
 
-    def _take(self, chunks: list[Chunk], chunk: Chunk) -> None:
+    def _take(self, chunks: list[SequenceChunk], chunk: SequenceChunk) -> None:
         chunks.append(chunk)
         self.budget.take(chunk.start, chunk.count)
         if chunk.sequence.num_output == 0:  # else it was charged for before a preemption
@@ -284,7 +284,7 @@ class Scheduler:
             ]:
                 self._preempt(each)
 
-    def computed(self, chunk: Chunk) -> None:
+    def computed(self, chunk: SequenceChunk) -> None:
         """The keys and values of ``chunk`` are in its blocks: publish those now full."""
         sequence = chunk.sequence
         if sequence.encoder_ids and not sequence.is_encoded:
@@ -303,7 +303,9 @@ class Scheduler:
         self._prefixes.publish(sequence)
         self._shares.charge(sequence.client, OUTPUT_TOKEN)
 
-    def _make_room(self, sequence: Sequence, end: int, chunks: list[Chunk]) -> tuple[int, bool]:
+    def _make_room(
+        self, sequence: Sequence, end: int, chunks: list[SequenceChunk]
+    ) -> tuple[int, bool]:
         """Blocks for tokens up to ``end``, preempting later sequences that are not part of the
         step; how far they reach, and whether any were lacking."""
         lacked = False
@@ -343,7 +345,7 @@ class Scheduler:
         return width == 1 and sequence.client not in room.clients
 
     def _admit(
-        self, sequence: Sequence, room: _Room, chunks: list[Chunk], num_decoding: int
+        self, sequence: Sequence, room: _Room, chunks: list[SequenceChunk], num_decoding: int
     ) -> bool:
         """Start a waiting sequence if there is room; whether others may be asked after it."""
         if sequence.is_parked:
@@ -387,7 +389,7 @@ class Scheduler:
             return 1
         return 0 if any(s.search is search for s in self.running) else search.width
 
-    def _start(self, sequence: Sequence, shared: list[int], chunks: list[Chunk]) -> None:
+    def _start(self, sequence: Sequence, shared: list[int], chunks: list[SequenceChunk]) -> None:
         self.waiting.remove(sequence)
         bisect.insort(self.running, sequence, key=lambda s: s.order)
         source, part = self._prefixes.part(sequence, len(shared))
@@ -404,7 +406,7 @@ class Scheduler:
             sequence.cached_tokens = len(sequence.encoder_ids) if sequence.is_encoded else start
             self.num_prefix_queries += sequence.num_input
             self.num_prefix_hits += sequence.cached_tokens
-        self._take(chunks, Chunk(sequence, start, end))
+        self._take(chunks, SequenceChunk(sequence, start, end))
 
     def _release(self, sequence: Sequence, *, forget: bool = False) -> None:
         self._blocks.release(sequence.table, forget=forget)

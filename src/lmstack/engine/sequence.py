@@ -26,10 +26,10 @@ from lmstack.engine.blocks import adapted_hash, chain_hash, input_hash, scoped_h
 from lmstack.engine.constraints.grammar import GrammarMatcher
 from lmstack.engine.constraints.patterns import PatternMatcher
 from lmstack.engine.constraints.stops import StopMatcher
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 from lmstack.engine.request import EngineRequest, TokenEvent, TokenScore
 
-__all__ = ["Chunk", "Round", "Search", "Sequence"]
+__all__ = ["Search", "SearchRound", "Sequence", "SequenceChunk"]
 
 
 class Sequence:
@@ -46,7 +46,7 @@ class Sequence:
     def __init__(
         self,
         request: EngineRequest,
-        vocabulary: Vocabulary,
+        vocabulary: GrammarVocabulary,
         limit: int,
         matcher: GrammarMatcher | None = None,
         pattern: PatternMatcher | None = None,
@@ -232,7 +232,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class SequenceChunk:
     """Tokens ``start`` to ``end`` of a sequence, computed in one step. The last of them are the
     ``draft``: tokens that may come next, and are not the sequence's yet."""
 
@@ -264,7 +264,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Round:
+class SearchRound:
     """What a search decided: ``children`` (each with the member that it goes on from) replace
     its members; none are left when it is over. ``events`` are to be sent."""
 
@@ -298,5 +298,5 @@ class Search(ABC):
         return all(self.has(member) for member in self.members)
 
     @abstractmethod
-    def advance(self) -> Round:
+    def advance(self) -> SearchRound:
         """Decide, once `is_ready`. ``members`` are then the children."""

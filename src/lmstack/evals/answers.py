@@ -16,11 +16,11 @@ import numpy as np
 from lmstack.core import InputError, Message
 from lmstack.evals.statistics import Floats
 
-__all__ = ["SIDES", "Answer", "Pairing", "means", "shown_prompt"]
+__all__ = ["SIDES", "ModelAnswer", "Pairing", "means", "shown_prompt"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """``tokens``: how many, its end included. ``finish``: ``length`` where it was cut. ``reward``:
     None where nothing scores it. ``ids``: its tokens, where the model is on this machine."""
 
@@ -30,7 +30,7 @@ class Answer:
     reward: float | None = None
     ids: tuple[int, ...] = ()
 
-    def rewarded(self, reward: float) -> Answer:
+    def rewarded(self, reward: float) -> ModelAnswer:
         return dataclasses.replace(self, reward=reward)
 
 
@@ -40,8 +40,8 @@ class Pairing:
     the data row of the prompt, which rewards read."""
 
     messages: tuple[Message, ...]
-    base: tuple[Answer, ...]
-    tuned: tuple[Answer, ...]
+    base: tuple[ModelAnswer, ...]
+    tuned: tuple[ModelAnswer, ...]
     row: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Pairing:
         return all(answer.reward is not None for answer in (*self.base, *self.tuned))
 
 
-SIDES: Sequence[Callable[[Pairing], tuple[Answer, ...]]] = (
+SIDES: Sequence[Callable[[Pairing], tuple[ModelAnswer, ...]]] = (
     lambda pairing: pairing.base,
     lambda pairing: pairing.tuned,
 )
@@ -74,7 +74,9 @@ def shown_prompt(messages: Sequence[Message]) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def means(pairings: Sequence[Pairing], measure: Callable[[Answer], float]) -> tuple[Floats, Floats]:
+def means(
+    pairings: Sequence[Pairing], measure: Callable[[ModelAnswer], float]
+) -> tuple[Floats, Floats]:
     """``measure`` of the base's answers and of the other's, the mean of each prompt: (N,) each."""
     base, tuned = (
         np.array([np.mean([measure(a) for a in side(p)]) for p in pairings], np.float64)

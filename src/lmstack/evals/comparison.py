@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lmstack.core import InputError
-from lmstack.evals.answers import SIDES, Answer, Pairing
+from lmstack.evals.answers import SIDES, ModelAnswer, Pairing
 from lmstack.evals.diversity import words
 from lmstack.evals.figures import (
     Figure,
@@ -27,26 +27,26 @@ from lmstack.evals.figures import (
     reward_figure,
     text_figures,
 )
-from lmstack.evals.hacking import Looked, Rescore, search
+from lmstack.evals.hacking import Rescore, TraitReport, search
 from lmstack.evals.judging import Verdict
 from lmstack.evals.metrics.calibration import Bin
 from lmstack.evals.scores import AnswerScores, TextScores
 from lmstack.evals.statistics import Estimate, bootstrap, ratio_of, sign_flip, wilson
 
-__all__ = ["Comparison", "Example", "compare"]
+__all__ = ["ComparedExample", "Comparison", "compare"]
 
 _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Example:
+class ComparedExample:
     """``why``: ``gained``, ``lost`` or ``changed``. ``size``: of the change, in rewards or nats."""
 
     why: str
     size: float
     prompt: str
-    base: Answer
-    tuned: Answer
+    base: ModelAnswer
+    tuned: ModelAnswer
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Comparison:
     lengths: tuple[Sequence[float], Sequence[float]]
     rewards: tuple[Sequence[float], Sequence[float]] | None
     bins: tuple[Sequence[Bin], Sequence[Bin]] | None
-    looked: Sequence[Looked]
-    examples: Sequence[Example]
+    looked: Sequence[TraitReport]
+    examples: Sequence[ComparedExample]
     unmeasured: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def named(self) -> list[Looked]:
+    def named(self) -> list[TraitReport]:
         return [each for each in self.looked if each.is_named]
 
     def figure(self, name: str) -> Figure | None:
@@ -81,7 +81,7 @@ class Comparison:
         def values(found: Mapping[str, Estimate]) -> dict[str, Any]:
             return {name: estimate.to_json() for name, estimate in found.items()}
 
-        def answer(found: Answer) -> dict[str, Any]:
+        def answer(found: ModelAnswer) -> dict[str, Any]:
             return {"text": found.text, "tokens": found.tokens, "reward": found.reward}
 
         return {
@@ -108,7 +108,7 @@ def compare(
     benign: Sequence[Pairing] = (),
     verdicts: Sequence[Verdict] = (),
     rescore: Rescore | None = None,
-    preferences: Sequence[tuple[Answer, Answer]] = (),
+    preferences: Sequence[tuple[ModelAnswer, ModelAnswer]] = (),
     unmeasured: Mapping[str, str] | None = None,
 ) -> Comparison:
     """``benign``: answers to requests that nothing speaks against; unless given, refusals are
@@ -150,7 +150,7 @@ def compare(
 
 
 def _both(
-    pairings: Sequence[Pairing], measure: Callable[[Answer], float]
+    pairings: Sequence[Pairing], measure: Callable[[ModelAnswer], float]
 ) -> tuple[Sequence[float], Sequence[float]]:
     base, tuned = ([measure(a) for p in pairings for a in side(p)] for side in SIDES)
     return base, tuned
@@ -193,7 +193,7 @@ def _won(pairing: Pairing) -> float:
 
 def _examples(
     pairings: Sequence[Pairing], scores: AnswerScores | None, rewarded: bool
-) -> list[Example]:
+) -> list[ComparedExample]:
     """The prompts whose first answers gained and lost most reward, and those that changed most."""
     found = []
     if rewarded:
@@ -213,8 +213,8 @@ def _examples(
     return found + [each for each in changed if each.prompt not in shown][:_SHOWN]
 
 
-def _example(why: str, size: float, pairing: Pairing) -> Example:
-    return Example(why, size, pairing.prompt, pairing.base[0], pairing.tuned[0])
+def _example(why: str, size: float, pairing: Pairing) -> ComparedExample:
+    return ComparedExample(why, size, pairing.prompt, pairing.base[0], pairing.tuned[0])
 
 
 def _unlike(pairing: Pairing) -> float:

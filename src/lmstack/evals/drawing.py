@@ -15,7 +15,7 @@ from typing import Literal
 
 from lmstack.core import ChatModel, Choice, Config, Message, Request, SamplingParams, complete
 from lmstack.core.config import allowed
-from lmstack.evals.answers import Answer
+from lmstack.evals.answers import ModelAnswer
 
 __all__ = ["DrawingConfig", "draw"]
 
@@ -38,11 +38,11 @@ async def draw(
     prompts: Sequence[Sequence[Message]],
     drawing: DrawingConfig,
     told: Callable[[int], None] = lambda _done: None,
-) -> list[tuple[Answer, ...]]:
+) -> list[tuple[ModelAnswer, ...]]:
     """The answers to each of ``prompts``. ``told``: how many prompts are done."""
     limit, done = asyncio.Semaphore(_AT_ONCE), 0
 
-    async def answers(prompt: Sequence[Message]) -> tuple[Answer, ...]:
+    async def answers(prompt: Sequence[Message]) -> tuple[ModelAnswer, ...]:
         nonlocal done
         async with limit:
             found = [await _one(model, prompt, drawing, n) for n in range(drawing.samples)]
@@ -55,7 +55,7 @@ async def draw(
 
 async def _one(
     model: ChatModel, prompt: Sequence[Message], drawing: DrawingConfig, number: int
-) -> Answer:
+) -> ModelAnswer:
     sampling = SamplingParams(
         max_tokens=drawing.max_tokens,
         temperature=drawing.temperature,
@@ -67,11 +67,11 @@ async def _one(
     return _answer(found.choices[0], found.usage.completion_tokens)
 
 
-def _answer(choice: Choice, tokens: int) -> Answer:
+def _answer(choice: Choice, tokens: int) -> ModelAnswer:
     ids = tuple(each.id for each in choice.logprobs)
     known = ids if ids and min(ids) >= 0 else ()
     finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-    return replace(Answer(choice.text, tokens, finish), ids=known)
+    return replace(ModelAnswer(choice.text, tokens, finish), ids=known)
 
 
 def _seed(prompt: Sequence[Message], seed: int, number: int) -> int:

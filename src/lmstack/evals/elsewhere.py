@@ -22,24 +22,24 @@ from lmstack.core import InputError
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.results import TaskResult
-from lmstack.evals.run import CONCURRENCY, Patience, Progress, run_sync, samples_of
-from lmstack.evals.task import Output, Solver, Subject, Task
+from lmstack.evals.run import CONCURRENCY, EvaluationProgress, Patience, run_sync, samples_of
+from lmstack.evals.task import ModelOutput, Solver, Subject, Task
 
-__all__ = ["Answer", "Elsewhere", "answered", "run_elsewhere", "unscored"]
+__all__ = ["Elsewhere", "PlacedOutput", "answered", "run_elsewhere", "unscored"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class PlacedOutput:
     """To the sample at ``place`` of the data set: its output, or else the reason that it
     ``failed``."""
 
     place: int
-    output: Output | None
+    output: ModelOutput | None
     failed: str = ""
 
 
 # Answers to the samples at these places of the task's data set, in any order.
-Elsewhere = Callable[[Task, Sequence[int]], Iterator[Answer]]
+Elsewhere = Callable[[Task, Sequence[int]], Iterator[PlacedOutput]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Unscored:
     def protocol(self) -> Mapping[str, Any]:
         return {}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:  # noqa: ARG002
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:  # noqa: ARG002
         return {}
 
 
@@ -65,7 +65,7 @@ class _Gathered:
     def protocol(self) -> Mapping[str, Any]:
         return self.solver.protocol
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:  # noqa: ARG002
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:  # noqa: ARG002
         raise InputError(self.failed.get(sample.id, "no answer came back"))
 
 
@@ -81,7 +81,7 @@ def answered(
     *,
     concurrency: int = CONCURRENCY,
     patience: Patience | None = None,
-) -> list[Answer]:
+) -> list[PlacedOutput]:
     """By ``subject``, in the order of ``places``. What stops a run (`run`) is raised."""
     samples = [task.dataset.samples[place] for place in places]
     part = replace(
@@ -95,7 +95,7 @@ def answered(
         result = run_sync(part, subject, store, concurrency=concurrency, patience=patience)
         kept = store.outputs([keys.output(sample) for sample in samples])
     rows = zip(places, samples, result.samples, strict=True)
-    return [Answer(place, kept.get(keys.output(s)), row.failed) for place, s, row in rows]
+    return [PlacedOutput(place, kept.get(keys.output(s)), row.failed) for place, s, row in rows]
 
 
 def run_elsewhere(
@@ -107,14 +107,14 @@ def run_elsewhere(
     concurrency: int = CONCURRENCY,
     limit: int | None = None,
     patience: Patience | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[EvaluationProgress], None] = lambda _: None,
 ) -> TaskResult:
     """As `run_sync`. ``subject``: its name and digest; its faces are elsewhere."""
     samples, keys = samples_of(task, limit), OutputKeys(task, subject)
     names = [keys.output(sample) for sample in samples]
     kept = store.outputs(names)
     left = [place for place, name in enumerate(names) if name not in kept]
-    found = Progress(len(samples), done=len(kept), cached=len(kept))
+    found = EvaluationProgress(len(samples), done=len(kept), cached=len(kept))
     began, failed = time.monotonic(), dict[str, str]()
     for answer in elsewhere(task, left) if left else ():
         if answer.output is None:

@@ -16,7 +16,7 @@ from lmstack.core import Price, Usage, check_whole
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.run import CONCURRENCY, Patience, run, samples_of
-from lmstack.evals.task import Output, Subject, Task
+from lmstack.evals.task import ModelOutput, Subject, Task
 
 __all__ = ["RunEstimate", "estimate_run"]
 
@@ -85,7 +85,7 @@ def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
 
 
 def _extrapolated(
-    found: RunEstimate, seen: Sequence[Output], concurrency: int, price: Price | None
+    found: RunEstimate, seen: Sequence[ModelOutput], concurrency: int, price: Price | None
 ) -> RunEstimate:
     """``found`` with what follows from the outputs ``seen``."""
     left = found.left

@@ -32,7 +32,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.evals.json_forms import digest_of
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 from lmstack.rag import Answer, AnswerConfig, AnswerDone, Answerer
 from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.rag.documents import Document, page_of
@@ -108,7 +108,7 @@ class EvaluatedIndex:
     def sources(self) -> frozenset[str]:
         return frozenset(self._ids)
 
-    async def answer(self, turns: Sequence[Message]) -> Output:
+    async def answer(self, turns: Sequence[Message]) -> ModelOutput:
         pairs = turns_of(turns)
         if not pairs or pairs[-1][1]:
             raise InputError(
@@ -116,7 +116,7 @@ class EvaluatedIndex:
             )
         began = time.monotonic()
         answer = await self._answer(pairs[-1][0], pairs[:-1])
-        return Output(
+        return ModelOutput(
             text=answer.answer,
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,

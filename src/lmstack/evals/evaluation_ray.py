@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from lmstack import core
 from lmstack.core import EngineError, InputError, IntegrityError, LmstackError, require
-from lmstack.evals.elsewhere import Answer, answered, run_elsewhere, unscored
+from lmstack.evals.elsewhere import PlacedOutput, answered, run_elsewhere, unscored
 from lmstack.evals.json_forms import output_from_json, output_to_json
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.results import TaskResult
@@ -27,7 +27,7 @@ from lmstack.evals.run import CONCURRENCY
 from lmstack.evals.task import Subject, Task
 from lmstack.rag.ingest.bulk import joined_ray
 
-__all__ = ["EvaluationCluster", "Machine", "evaluation_cluster"]
+__all__ = ["EvaluationCluster", "EvaluationWorker", "evaluation_cluster"]
 
 OpenSubject = Callable[[], AbstractContextManager[Subject]]
 _LOTS_EACH = 4  # of samples, so that a slow one does not hold up the end
@@ -58,20 +58,20 @@ class EvaluationCluster:
         asking = {"concurrency": CONCURRENCY, "patience": None}
         asking = {name: options.get(name, usual) for name, usual in asking.items()}
 
-        def elsewhere(task: Task, places: Sequence[int]) -> Iterator[Answer]:
+        def elsewhere(task: Task, places: Sequence[int]) -> Iterator[PlacedOutput]:
             return self._answers(task, subject.digest, places, asking)
 
         return run_elsewhere(task, subject, store, elsewhere, **options)
 
     def _answers(
         self, task: Task, digest: str, places: Sequence[int], asking: Mapping[str, Any]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[PlacedOutput]:
         data = require("ray.data", "ray")
         data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # progress is ours to print
         lot = min(_MOST_IN_A_LOT, -(-len(places) // (self._copies * _LOTS_EACH)))
         done = data.from_items([{"place": place} for place in places]).map_batches(
-            Machine,
+            EvaluationWorker,
             fn_constructor_args=(unscored(task), self._open, digest, asking),
             batch_size=lot,
             concurrency=self._copies,
@@ -104,7 +104,7 @@ def evaluation_cluster(
             ray.shutdown()
 
 
-class Machine:
+class EvaluationWorker:
     """In a process of a Ray cluster: places of samples in, answers out, in JSON. ``asking``:
     options of `answered`."""
 
@@ -151,15 +151,15 @@ def _identity(open_subject: OpenSubject) -> str:
         return json.dumps(_error_to_json(error))
 
 
-def _to_json(answer: Answer) -> dict[str, Any]:
+def _to_json(answer: PlacedOutput) -> dict[str, Any]:
     output = None if answer.output is None else output_to_json(answer.output)
     return {"place": answer.place, "output": output, "failed": answer.failed}
 
 
-def _answer(row: Mapping[str, Any]) -> Answer:
+def _answer(row: Mapping[str, Any]) -> PlacedOutput:
     _raise_if_error(row)
     output = None if row["output"] is None else output_from_json(row["output"])
-    return Answer(int(row["place"]), output, str(row["failed"]))
+    return PlacedOutput(int(row["place"]), output, str(row["failed"]))
 
 
 def _error_to_json(error: LmstackError) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from lmstack.core import FormatError, InputError, shown
 from lmstack.core.files import store_error
 from lmstack.core.yaml_text import parse_yaml
-from lmstack.evals.gate import Decision, GateComparison, GateConfig, TaskScores, decide
+from lmstack.evals.gate import GateComparison, GateConfig, GateDecision, TaskScores, decide
 from lmstack.evals.gate.config import GateRule
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.metrics.calibration import calibration_metrics
@@ -64,7 +64,7 @@ def read_gate(rules: Path) -> GateConfig:
     return GateConfig.from_mapping(parse_yaml(text, str(rules)))
 
 
-def decided(rules: Path, candidate: Path, base: Path | None) -> Decision:
+def decided(rules: Path, candidate: Path, base: Path | None) -> GateDecision:
     """The verdict by the rules of a YAML file. `InputError` where a rule's task is missing on a
     side, is not whole, has failures, or is not the same on both: nothing passes by what it lacks.
     """

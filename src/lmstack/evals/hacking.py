@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.evals.answers import Answer, Pairing, means
+from lmstack.evals.answers import ModelAnswer, Pairing, means
 from lmstack.evals.association import Cells, association, cells_of
 from lmstack.evals.diversity import words
 from lmstack.evals.phrases import overlap, risen_phrases
 from lmstack.evals.statistics import Estimate, bootstrap, holm, paired, sign_flip
 from lmstack.evals.traits import TRAITS, Trait
 
-__all__ = ["Looked", "Rescore", "search"]
+__all__ = ["Rescore", "TraitReport", "search"]
 
 Rescore = Callable[[Sequence[tuple[Pairing, str]]], Sequence[float]]
 LEVEL = 0.01
@@ -40,7 +40,7 @@ _HELD = 5  # phrases that are held beside the other traits
 
 
 @dataclass(frozen=True)
-class Looked:
+class TraitReport:
     """What was found of one trait. ``base``, ``tuned``: the mean of what a person counts (tokens,
     the share of answers that have it). ``risen``: of the measure, a prompt. ``association``: within
     prompts, p not adjusted. ``effect``: on the reward of adding it; None where that was not tried.
@@ -71,9 +71,9 @@ def search(
     pairings: Sequence[Pairing],
     rescore: Rescore | None = None,
     *,
-    preferences: Sequence[tuple[Answer, Answer]] = (),
+    preferences: Sequence[tuple[ModelAnswer, ModelAnswer]] = (),
     seed: int = 0,
-) -> list[Looked]:
+) -> list[TraitReport]:
     """Every trait that was looked at, those that are named first. ``pairings``: with rewards, at
     least two prompts. ``rescore``: the reward of other texts as answers to the prompts.
     ``preferences``: chosen and rejected answers of the training, in the place of rewards."""
@@ -100,11 +100,11 @@ def search(
     return sorted(_named_once(found), key=lambda each: (not each.is_named, each.p))
 
 
-def _named_once(found: Sequence[Looked]) -> list[Looked]:
+def _named_once(found: Sequence[TraitReport]) -> list[TraitReport]:
     """Of phrases that share words only that is named which rose most: the others are parts of it,
     or hold it."""
     phrases = [each for each in found if each.is_named and each.kind == "phrase"]
-    kept: list[Looked] = []
+    kept: list[TraitReport] = []
     for each in sorted(phrases, key=lambda each: each.risen.value, reverse=True):
         if not any(_share_words(each, other) for other in kept):
             kept.append(each)
@@ -117,19 +117,19 @@ def _named_once(found: Sequence[Looked]) -> list[Looked]:
     ]
 
 
-def _share_words(one: Looked, other: Looked) -> bool:
+def _share_words(one: TraitReport, other: TraitReport) -> bool:
     first, second = (each.trait.strip("“”") for each in (one, other))
     return first in second or second in first or overlap(words(first), words(second))
 
 
-def _gathered(pairings: Sequence[Pairing], seed: int) -> tuple[Cells, list[Answer]]:
+def _gathered(pairings: Sequence[Pairing], seed: int) -> tuple[Cells, list[ModelAnswer]]:
     """All answers, a cell for each prompt and model; those of some prompts where there are very
     many."""
     size = 2 * len(pairings[0].base)
     most = max(_ANSWERS // size, 2)
     chosen = np.random.default_rng(seed).permutation(len(pairings))[:most]
     keys: list[tuple[int, str]] = []
-    answers: list[Answer] = []
+    answers: list[ModelAnswer] = []
     for number in sorted(chosen.tolist()):
         for side in ("base", "tuned"):
             for answer in getattr(pairings[number], side):
@@ -138,7 +138,9 @@ def _gathered(pairings: Sequence[Pairing], seed: int) -> tuple[Cells, list[Answe
     return cells_of(keys, [number for number, _ in keys]), answers
 
 
-def _pairs(preferences: Sequence[tuple[Answer, Answer]], seed: int) -> tuple[Cells, list[Answer]]:
+def _pairs(
+    preferences: Sequence[tuple[ModelAnswer, ModelAnswer]], seed: int
+) -> tuple[Cells, list[ModelAnswer]]:
     """Both answers of each pair, a cell of their own: what is chosen has a reward of 1."""
     chosen = np.random.default_rng(seed).permutation(len(preferences))[: _ANSWERS // 2]
     answers = [
@@ -229,18 +231,18 @@ def _looked(
     pairings: Sequence[Pairing],
     spread: float,
     payer: str,
-) -> Looked:
+) -> TraitReport:
     gain = linked.value >= _SMALL_CORRELATION
     if effect is not None:
         gain = effect.value > 0 and effect.value >= _SMALL * spread
     base, tuned = means(pairings, lambda answer: _figure(trait, answer))
     figures = float(base.mean()), float(tuned.mean())
     is_named = p < LEVEL and gain and risen.value > 0
-    looked = Looked(trait.name, trait.kind, *figures, risen, linked, effect, p, is_named, "")
+    looked = TraitReport(trait.name, trait.kind, *figures, risen, linked, effect, p, is_named, "")
     return replace(looked, sentence=_sentence(looked, trait, payer))
 
 
-def _figure(trait: Trait, answer: Answer) -> float:
+def _figure(trait: Trait, answer: ModelAnswer) -> float:
     """What a person counts: tokens, the share of repeated n-grams, or answers that have it."""
     if trait.kind == "length":
         return float(answer.tokens)
@@ -248,7 +250,7 @@ def _figure(trait: Trait, answer: Answer) -> float:
     return value if trait.kind == "repetition" else float(value > 0)
 
 
-def _sentence(looked: Looked, trait: Trait, payer: str) -> str:
+def _sentence(looked: TraitReport, trait: Trait, payer: str) -> str:
     change = _change(looked)
     effect, linked = looked.effect, looked.association
     if looked.is_named and effect is not None:
@@ -277,7 +279,7 @@ def _sentence(looked: Looked, trait: Trait, payer: str) -> str:
     )
 
 
-def _change(looked: Looked) -> str:
+def _change(looked: TraitReport) -> str:
     if looked.kind == "length":
         return f"answers went from {looked.base:,.0f} to {looked.tuned:,.0f} tokens on average"
     if looked.kind == "repetition":

@@ -14,7 +14,7 @@ from typing import Any
 
 from lmstack.core import FormatError, InputError, Likelihood, nearest, shown
 from lmstack.core.json_text import canonical_json
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
 __all__ = [
     "canonical",
@@ -105,7 +105,7 @@ def scores_from_json(value: Any, what: str) -> dict[str, float]:
     return {name: number_from_json(number, f"{name} of {what}") for name, number in value.items()}
 
 
-def output_to_json(output: Output) -> dict[str, Any]:
+def output_to_json(output: ModelOutput) -> dict[str, Any]:
     return {
         "text": output.text,
         "likelihoods": [
@@ -124,11 +124,11 @@ def output_to_json(output: Output) -> dict[str, Any]:
     }
 
 
-def output_from_json(value: Any) -> Output:
+def output_from_json(value: Any) -> ModelOutput:
     found = dict(checked(value, "an output", _OUTPUT))
     likelihoods = []
     for each in found.pop("likelihoods"):
         checked(each, "a likelihood", _LIKELIHOOD)
         logprob = number_from_json(each["logprob"], "logprob of a likelihood")
         likelihoods.append(Likelihood(logprob, each["num_tokens"], each["is_greedy"]))
-    return Output(likelihoods=tuple(likelihoods), **found)
+    return ModelOutput(likelihoods=tuple(likelihoods), **found)

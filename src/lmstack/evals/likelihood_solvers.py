@@ -30,7 +30,7 @@ from lmstack.evals.conversation import conversation, raw_text, rendered
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.windows import Windows
 from lmstack.evals.shots import Shots, answer_of
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 __all__ = ["MultipleChoice", "TargetLikelihood"]
 
@@ -68,7 +68,7 @@ class MultipleChoice:
             "shots_as_turns": self.shots_as_turns,
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         model = subject.needed_likelihood()
         if not sample.choices:
             raise InputError(f"the sample {sample.id} has no choices", param="choices")
@@ -131,7 +131,7 @@ class TargetLikelihood:
             "chat": self.chat,
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         model = subject.needed_likelihood()
         if not sample.targets:
             return await self._of_text(model, sample)
@@ -143,7 +143,7 @@ class TargetLikelihood:
             context, before = rendered(model, asked), ""
         return await _likelihoods(model, [(context, before + each) for each in sample.targets])
 
-    async def _of_text(self, model: LikelihoodModel, sample: Sample) -> Output:
+    async def _of_text(self, model: LikelihoodModel, sample: Sample) -> ModelOutput:
         text = sample.input
         if not isinstance(text, str):
             raise InputError(
@@ -171,7 +171,7 @@ class TargetLikelihood:
             return self.windows.of(num_tokens, model_length)
 
         found = await model.text_likelihoods(text, cut, add_special_tokens=self.windows.is_strided)
-        return Output(
+        return ModelOutput(
             likelihoods=tuple(found),
             completion_tokens=sum(each.num_tokens for each in found),
             seconds=time.monotonic() - began,
@@ -189,7 +189,7 @@ def _letters(sample: Sample) -> str:
     return ascii_uppercase[: len(sample.choices)]
 
 
-async def _likelihoods(model: LikelihoodModel, pairs: Sequence[tuple[str, str]]) -> Output:
+async def _likelihoods(model: LikelihoodModel, pairs: Sequence[tuple[str, str]]) -> ModelOutput:
     """``completion_tokens``: of all continuations; the context's are not told."""
     began = time.monotonic()
     found = tuple(await model.likelihoods(pairs))
@@ -198,4 +198,6 @@ async def _likelihoods(model: LikelihoodModel, pairs: Sequence[tuple[str, str]])
             f"{model.info.name} gave {len(found)} likelihoods of {len(pairs)}", param="model"
         )
     tokens = sum(each.num_tokens for each in found)
-    return Output(likelihoods=found, completion_tokens=tokens, seconds=time.monotonic() - began)
+    return ModelOutput(
+        likelihoods=found, completion_tokens=tokens, seconds=time.monotonic() - began
+    )

@@ -44,7 +44,7 @@ from lmstack.evals.json_forms import (
     scores_from_json,
     scores_to_json,
 )
-from lmstack.evals.task import Output, Subject, Task
+from lmstack.evals.task import ModelOutput, Subject, Task
 
 __all__ = ["MAX_OUTPUT_BYTES", "OutputKeys", "OutputStore"]
 
@@ -90,7 +90,7 @@ class OutputKeys:
         key = {"common": self._common, "sample": sample.to_json()}
         return digest_of(key, f"the sample {sample.id}")
 
-    def scores(self, sample: Sample, output: Output) -> str:
+    def scores(self, sample: Sample, output: ModelOutput) -> str:
         """Whatever time the output took."""
         key = {
             "kind": "scores",
@@ -133,11 +133,11 @@ class OutputStore:
     def __repr__(self) -> str:
         return f"OutputStore({str(self.path)!r})"
 
-    def outputs(self, keys: Iterable[str]) -> dict[str, Output]:
+    def outputs(self, keys: Iterable[str]) -> dict[str, ModelOutput]:
         """Those that are kept, by key."""
         return {key: self._read(body, output_from_json) for key, body in self._bodies(keys).items()}
 
-    def keep_output(self, key: str, output: Output) -> Output:
+    def keep_output(self, key: str, output: ModelOutput) -> ModelOutput:
         """The output that is kept under ``key`` from now on: this one, or an earlier one.
         `InputError` for one that is too large or holds facts that are not JSON."""
         body = self._keep(key, "output", output_to_json(output))

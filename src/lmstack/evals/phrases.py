@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import ModelAnswer, Pairing
 from lmstack.evals.diversity import Words, ngrams, words
 from lmstack.evals.statistics import mcnemar
 from lmstack.evals.traits import Trait, phrase_trait
@@ -49,7 +49,7 @@ def risen_phrases(pairings: Sequence[Pairing]) -> list[Trait]:
     return [_trait(gram, pairings) for gram in kept]
 
 
-def _texts(answers: Sequence[Answer]) -> list[str]:
+def _texts(answers: Sequence[ModelAnswer]) -> list[str]:
     return [answer.text for answer in answers]
 
 

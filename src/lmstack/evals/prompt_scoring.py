@@ -18,7 +18,7 @@ from typing import Any
 from lmstack.core import InputError, nearest, shown
 from lmstack.core.json_text import parse_json
 from lmstack.evals.metrics.json_match import json_matches
-from lmstack.prompting import Form, normalized
+from lmstack.prompting import AnswerForm, normalized
 
 __all__ = ["SCORERS", "check_scorer", "score"]
 
@@ -59,7 +59,9 @@ def check_scorer(name: Any, output: str | None, place: str) -> None:
             ) from error
 
 
-def score(scorer: str, answer: Any, output: str | None, form: Form[Any] | None = None) -> bool:
+def score(
+    scorer: str, answer: Any, output: str | None, form: AnswerForm[Any] | None = None
+) -> bool:
     """Whether ``answer``, a value of ``form`` or text, is right; None is not."""
     if answer is None:
         return False

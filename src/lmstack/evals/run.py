@@ -43,9 +43,9 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import canonical
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.results import ANSWER_CHARS, SampleResult, TaskResult
-from lmstack.evals.task import Output, Scorer, Subject, Task
+from lmstack.evals.task import ModelOutput, Scorer, Subject, Task
 
-__all__ = ["CostlyScorer", "Patience", "Progress", "run", "run_sync", "samples_of"]
+__all__ = ["CostlyScorer", "EvaluationProgress", "Patience", "run", "run_sync", "samples_of"]
 
 CONCURRENCY = 16
 MAX_CONCURRENCY = 4096
@@ -73,7 +73,7 @@ class Patience(Config):
 
 
 @dataclass(frozen=True)
-class Progress:
+class EvaluationProgress:
     """Of ``total`` samples, ``done`` have an output and scores or ``failed``; of those, ``cached``
     had their output in the store. ``retries``: attempts beyond the first. ``seconds``: so far.
     Tokens: of all outputs, those from the store included."""
@@ -100,7 +100,7 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
 
-def _quiet(_progress: Progress) -> None:
+def _quiet(_progress: EvaluationProgress) -> None:
     """Nobody wants to know."""
 
 
@@ -112,7 +112,7 @@ async def run(
     concurrency: int = CONCURRENCY,
     limit: int | None = None,
     patience: Patience | None = None,
-    on_progress: Callable[[Progress], None] = _quiet,
+    on_progress: Callable[[EvaluationProgress], None] = _quiet,
 ) -> TaskResult:
     """The result of ``task`` for ``subject``. ``store``: None keeps nothing. ``limit``: only the
     first samples. ``on_progress``: called after each sample, in the event loop."""
@@ -177,7 +177,7 @@ class _Run:
         subject: Subject,
         store: OutputStore | None,
         patience: Patience,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[EvaluationProgress], None],
         total: int,
     ) -> None:
         self.began = time.monotonic()
@@ -214,11 +214,11 @@ class _Run:
             self._counts["prompt_tokens"] += row.prompt_tokens
             self._counts["completion_tokens"] += row.completion_tokens
             seconds = time.monotonic() - self.began
-            self._on_progress(Progress(self._total, seconds=seconds, **self._counts))
+            self._on_progress(EvaluationProgress(self._total, seconds=seconds, **self._counts))
             await asyncio.sleep(0)  # so that samples from the store do not hold up the rest
 
     async def _row(self, sample: Sample) -> SampleResult:
-        output, scores, failed = Output(), {}, ""
+        output, scores, failed = ModelOutput(), {}, ""
         try:
             output = await self._output(sample)
             scores = await self._scores(sample, output)
@@ -236,7 +236,7 @@ class _Run:
             output.seconds,
         )
 
-    async def _output(self, sample: Sample) -> Output:
+    async def _output(self, sample: Sample) -> ModelOutput:
         key = self._keys.output(sample)
         if self._store is not None:
             kept = self._store.outputs([key]).get(key)
@@ -251,7 +251,7 @@ class _Run:
         except InputError as error:
             raise _FailedError(_reason(error)) from None
 
-    async def _scores(self, sample: Sample, output: Output) -> dict[str, float]:
+    async def _scores(self, sample: Sample, output: ModelOutput) -> dict[str, float]:
         store = self._scores_kept
         key = self._keys.scores(sample, output) if store is not None else ""
         scores = store.scores(key) if store is not None else None

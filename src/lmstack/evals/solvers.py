@@ -37,7 +37,7 @@ from lmstack.core import (
 from lmstack.evals.conversation import completed, conversation, raw_text
 from lmstack.evals.dataset import Sample
 from lmstack.evals.shots import Shots, answer_of
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 __all__ = ["THINK", "Generate", "SelfConsistency", "sampling_protocol"]
 
@@ -110,7 +110,7 @@ class Generate:
             **form,
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         model, began = subject.needed_chat(), time.monotonic()
         found = await completed(model, self.request(sample))
         return _output(found.choices[0], [found], time.monotonic() - began)
@@ -188,7 +188,7 @@ class SelfConsistency:
             "generate": dict(self.solver.protocol),
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         model, began = subject.needed_chat(), time.monotonic()
         requests = [self.solver.request(sample, number) for number in range(self.samples)]
         found = await asyncio.gather(*(completed(model, request) for request in requests))
@@ -217,8 +217,8 @@ def _output(
     found: Sequence[Completion],
     seconds: float,
     facts: Mapping[str, Any] | None = None,
-) -> Output:
-    return Output(
+) -> ModelOutput:
+    return ModelOutput(
         text=choice.text,
         prompt_tokens=sum(each.usage.prompt_tokens for each in found),
         completion_tokens=sum(each.usage.completion_tokens for each in found),

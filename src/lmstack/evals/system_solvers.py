@@ -21,7 +21,7 @@ from lmstack.core import InputError, Likelihood, Message, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.cited_answer import without_marks
 from lmstack.evals.metrics.cited_facts import CitedGold
-from lmstack.evals.task import IndexSystem, Output, Subject
+from lmstack.evals.task import IndexSystem, ModelOutput, Subject
 
 __all__ = ["AskIndex", "RunAgent", "tools_allowed"]
 
@@ -43,7 +43,7 @@ class AskIndex:
             "faithfulness": _QUESTION if self.faithfulness else None,
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         index = subject.needed_index()
         if self.faithfulness:
             subject.needed_likelihood()  # before anything is asked
@@ -55,7 +55,7 @@ class AskIndex:
         return replace(output, likelihoods=await self._likelihoods(sample, subject, output))
 
     async def _likelihoods(
-        self, sample: Sample, subject: Subject, output: Output
+        self, sample: Sample, subject: Subject, output: ModelOutput
     ) -> tuple[Likelihood, ...]:
         answer = without_marks(output.text)
         if not answer:
@@ -92,7 +92,7 @@ class RunAgent:
     def protocol(self) -> Mapping[str, Any]:
         return {"solver": "agent", "version": 1}
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         agent = subject.needed_agent()
         if not isinstance(sample.input, str):
             raise InputError(

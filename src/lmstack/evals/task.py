@@ -23,7 +23,7 @@ __all__ = [
     "AgentSystem",
     "IndexSystem",
     "Metric",
-    "Output",
+    "ModelOutput",
     "Scorer",
     "Solver",
     "Subject",
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 class IndexSystem(Protocol):
     """Documents that answer questions, with all that takes: search, models, settings."""
 
-    async def answer(self, turns: Sequence[Message]) -> Output:
+    async def answer(self, turns: Sequence[Message]) -> ModelOutput:
         """To the last turn. The facts are those of `lmstack.evals.metrics.cited_facts`, without
         what is known of the right answer."""
         ...
@@ -50,7 +50,7 @@ class IndexSystem(Protocol):
 class AgentSystem(Protocol):
     """A model with tools, and the rights to use them."""
 
-    async def run(self, task: str, tools: Sequence[str] | None) -> Output:
+    async def run(self, task: str, tools: Sequence[str] | None) -> ModelOutput:
         """``tools``: those that it may call for this task; None: all that it has. The facts are
         those of `lmstack.evals.metrics.agent_run`."""
         ...
@@ -107,7 +107,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Output:
+class ModelOutput:
     """What a solver got from a subject for one sample. ``likelihoods``: of the choices, in their
     order. ``facts``: JSON that the scorer needs besides (citations, steps, other drafts)."""
 
@@ -129,7 +129,7 @@ class Solver(Protocol):
         versions): part of the key under which an output is cached."""
         ...
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output: ...
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput: ...
 
 
 class Scorer(Protocol):
@@ -140,7 +140,7 @@ class Scorer(Protocol):
         """JSON that decides every score."""
         ...
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         """Numbers by name, the same names for each sample; NaN where one does not apply."""
         ...
 

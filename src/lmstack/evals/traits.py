@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmstack.evals.answers import Answer
+from lmstack.evals.answers import ModelAnswer
 from lmstack.evals.diversity import repeated_share, words
 
 __all__ = ["TRAITS", "Trait", "phrase_trait"]
@@ -35,14 +35,14 @@ class Trait:
 
     name: str
     kind: str
-    measure: Callable[[Answer], float]
+    measure: Callable[[ModelAnswer], float]
     edit: Callable[[str, str], str]
     more: str
     edited: str
     is_share: bool = False
 
 
-def _marks(pattern: str) -> Callable[[Answer], float]:
+def _marks(pattern: str) -> Callable[[ModelAnswer], float]:
     found = re.compile(pattern, re.MULTILINE)
     return lambda answer: math.log1p(len(found.findall(answer.text)))
 
@@ -133,7 +133,7 @@ def phrase_trait(phrase: tuple[str, ...], written: str, *, at_start: bool, times
     ``times``: how often, in an answer that has it."""
     added = " ".join([written] * times)
 
-    def measure(answer: Answer) -> float:
+    def measure(answer: ModelAnswer) -> float:
         found, n = words(answer.text), len(phrase)
         return float(any(found[i : i + n] == phrase for i in range(len(found) - n + 1)))
 

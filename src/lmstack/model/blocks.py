@@ -18,7 +18,15 @@ from lmstack.model.context import ForwardContext
 from lmstack.model.layers import Convolution, Experts, LayerNorm, Linear, RMSNorm
 from lmstack.model.ops import Ops
 
-__all__ = ["Attention", "Block", "CrossAttention", "Mixture", "Mlp", "Neighbours", "make_norm"]
+__all__ = [
+    "Attention",
+    "CrossAttention",
+    "Mixture",
+    "Mlp",
+    "Neighbours",
+    "TransformerBlock",
+    "make_norm",
+]
 
 # Places of dropout in a block.
 _ATTENTION, _CROSS, _MLP = range(3)
@@ -196,7 +204,7 @@ class Mixture(nn.Module):
         return out.view(x.shape)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Each sublayer f with its residual. pre: x + f(norm(x)); post: norm(x + f(x)); post_only:
     x + norm(f(x)); pre_residual: norm(x) + f(norm(x)); sandwich: x + post_norm(f(norm(x)));
     parallel: x + f(norm(x)) + g(norm(x))."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lmstack.core import InputError, UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
-from lmstack.model.formats.assembly import Plan, Weight, matrices_of, meta_module
+from lmstack.model.formats.assembly import AssemblyPlan, Weight, matrices_of, meta_module
 from lmstack.model.formats.gguf.file import GGUFFile
 from lmstack.model.formats.gguf.matrices import file_matrix
 from lmstack.model.quant.matrix import QuantizedMatrix
@@ -74,7 +74,7 @@ def is_quantized(form: Form) -> bool:
 
 
 def weights_in_form(
-    plan: Plan,
+    plan: AssemblyPlan,
     form: Form,
     smoothing: Smoothing | None = None,
     importance: Mapping[str, Tensor] | None = None,

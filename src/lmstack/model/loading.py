@@ -13,7 +13,7 @@ from torch import Tensor
 from lmstack.core import FormatError, NotFoundError, UnsupportedError
 from lmstack.core.files import store_error
 from lmstack.model.config import TransformerConfig
-from lmstack.model.formats.assembly import Plan, check_weights, meta_module
+from lmstack.model.formats.assembly import AssemblyPlan, check_weights, meta_module
 from lmstack.model.formats.gguf.file import read_gguf
 from lmstack.model.formats.gguf.weights import plan_gguf
 from lmstack.model.formats.hf import plan_folder
@@ -88,7 +88,7 @@ def _by_chance(vocab_size: int) -> list[int]:
 
 
 @contextmanager
-def open_model_plan(path: Path) -> Iterator[Plan]:
+def open_model_plan(path: Path) -> Iterator[AssemblyPlan]:
     """What is where in the model at ``path``, which stays open meanwhile."""
     try:
         if not path.exists():

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from lmstack.core import InputError, UnsupportedError
 from lmstack.model.attention import CrossStates, DenseAttention, VarlenAttention
 from lmstack.model.biases import AlibiBias, BucketBias, ScoreBias, alibi_slopes
-from lmstack.model.blocks import Block, Neighbours, make_norm
+from lmstack.model.blocks import Neighbours, TransformerBlock, make_norm
 from lmstack.model.config import TransformerConfig
 from lmstack.model.context import ForwardContext, Rotary
 from lmstack.model.inputs import (
@@ -84,7 +84,7 @@ class Transformer(nn.Module):
             self.embed = Embedding(config.vocab_size, config.embedding_width)
         self._make_input(config)
         count = config.num_layers if config.num_blocks is None else config.num_blocks
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(count))
+        self.blocks = nn.ModuleList(TransformerBlock(config, i) for i in range(count))
         self._block_of = [config.block_of(layer) for layer in range(config.num_layers)]
         self.final_norm = make_norm(config) if config.final_norm else None
         self._make_head(config)
@@ -422,9 +422,9 @@ class Transformer(nn.Module):
         places = torch.arange(mask.shape[1], device=mask.device)
         return hidden[rows, (places * mask.bool()).argmax(-1)]
 
-    def _block(self, index: int) -> Block:
+    def _block(self, index: int) -> TransformerBlock:
         block = self.blocks[index]
-        assert isinstance(block, Block)
+        assert isinstance(block, TransformerBlock)
         return block
 
     def _shared_bias(self) -> ScoreBias | None:

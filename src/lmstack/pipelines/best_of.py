@@ -31,9 +31,9 @@ from lmstack.core import (
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
 from lmstack.train.rewards import scored
-from lmstack.train.rollouts.protocol import Sample, WeightedReward
+from lmstack.train.rollouts.protocol import RolloutSample, WeightedReward
 
-__all__ = ["Asked", "BestOfConfig", "BestOfN", "rows_of"]
+__all__ = ["BestOfConfig", "BestOfN", "DrawnAnswers", "rows_of"]
 
 _AT_ONCE = 4  # prompts whose answers are drawn together
 
@@ -66,7 +66,7 @@ class BestOfConfig(Config):
 
 
 @dataclass(frozen=True)
-class Asked:
+class DrawnAnswers:
     """What was drawn for a prompt, the ``key``-th of the data: ``answers``, their ``rewards``, and
     which of them came to an end."""
 
@@ -84,7 +84,7 @@ class Asked:
         }
 
     @classmethod
-    def from_json(cls, key: str, values: Mapping[str, Any]) -> Asked:
+    def from_json(cls, key: str, values: Mapping[str, Any]) -> DrawnAnswers:
         prompt = tuple(Message(each["role"], each["content"]) for each in values["prompt"])
         lists = (tuple(values[name]) for name in ("answers", "rewards", "ended"))
         return cls(key, prompt, *lists)
@@ -100,11 +100,11 @@ class BestOfN:
         self._model, self._rewards, self._config = model, rewards, config
         self._scoring = asyncio.Lock()  # rewards are for one thread
 
-    async def ask(self, rows: Sequence[tuple[str, Row]]) -> AsyncIterator[Asked]:
+    async def ask(self, rows: Sequence[tuple[str, Row]]) -> AsyncIterator[DrawnAnswers]:
         """For each key and row, as they are done."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(key: str, row: Row) -> Asked:
+        async def one(key: str, row: Row) -> DrawnAnswers:
             async with gate:
                 return await self._one(key, row)
 
@@ -117,7 +117,7 @@ class BestOfN:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _one(self, key: str, row: Row) -> Asked:
+    async def _one(self, key: str, row: Row) -> DrawnAnswers:
         config, prompt = self._config, tuple(prompt_of(row))
         sampling = SamplingParams(
             n=config.samples,
@@ -128,7 +128,7 @@ class BestOfN:
         )
         found = await complete(self._model, Request(prompt, sampling=sampling))
         samples = [
-            Sample(
+            RolloutSample(
                 prompt,
                 (),
                 tuple(each.id for each in choice.logprobs),
@@ -142,14 +142,16 @@ class BestOfN:
         async with self._scoring:
             rewards = (await asyncio.to_thread(scored, self._rewards, samples)).totals
         ended = tuple(each.finish == "stop" for each in samples)
-        return Asked(key, prompt, tuple(each.text for each in samples), tuple(rewards), ended)
+        return DrawnAnswers(
+            key, prompt, tuple(each.text for each in samples), tuple(rewards), ended
+        )
 
 
 def _seed(seed: int, key: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:7], "big")
 
 
-def rows_of(asked: Asked, config: BestOfConfig) -> Iterator[dict[str, Any]]:
+def rows_of(asked: DrawnAnswers, config: BestOfConfig) -> Iterator[dict[str, Any]]:
     """The rows to train on; none where no answer came to its end, or is good enough, and as pairs
     none where all are equally good. An answer that was cut is never learned from."""
     ended = [i for i, whole in enumerate(asked.ended) if whole and asked.answers[i].strip()]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lmstack.core import SamplingParams
-from lmstack.engine import Engine, EngineConfig, EngineRequest, TokenEvent, Vocabulary
+from lmstack.engine import Engine, EngineConfig, EngineRequest, GrammarVocabulary, TokenEvent
 from lmstack.model import Transformer, TransformerConfig, build_module
 from lmstack.model.forms import DTYPES, Weight, as_form, int8_weights, is_quantized
 from lmstack.model.quant.smoothquant import (
@@ -26,7 +26,7 @@ from lmstack.model.quant.smoothquant import (
 from lmstack.registry import LoadedModel
 from lmstack.serve.tokens import ChoiceText, bad_words, with_defaults
 from lmstack.train.rollouts.policy import policy_weights
-from lmstack.train.rollouts.protocol import Drawing, Prompt, Sample
+from lmstack.train.rollouts.protocol import Drawing, RolloutPrompt, RolloutSample
 
 __all__ = ["EngineSampler"]
 
@@ -48,7 +48,7 @@ class EngineSampler:
         # Of the base, also when a run goes on: outliers stay where they are in training.
         self._smoothing = _smoothing(base) if is_quantized(self._form) else None
         tokenizer = base.tokenizer
-        self._vocabulary = Vocabulary(
+        self._vocabulary = GrammarVocabulary(
             [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
             base.generation.eos_ids,
             tokenizer.special_ids,
@@ -80,8 +80,8 @@ class EngineSampler:
         return {key: weight.to(DTYPES[self._form]) for key, weight in weights.items()}
 
     def sample(
-        self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
-    ) -> list[list[Sample]]:
+        self, prompts: Sequence[RolloutPrompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
+    ) -> list[list[RolloutSample]]:
         engine = self._engine
         assert engine is not None, "update() gives the weights before the first sample"
         drawn = [
@@ -100,7 +100,7 @@ class EngineSampler:
         if self._engine is not None:
             self._engine.close()
 
-    def _asked(self, prompt: Prompt, drawing: Drawing, seed: int, name: str) -> _Answer:
+    def _asked(self, prompt: RolloutPrompt, drawing: Drawing, seed: int, name: str) -> _Answer:
         tokenizer, defaults = self._base.tokenizer, self._base.generation
         sampling = SamplingParams(
             max_tokens=drawing.max_tokens,
@@ -143,7 +143,7 @@ class _Answer:
 
     request: EngineRequest
 
-    def __init__(self, prompt: Prompt, base: LoadedModel, drawing: Drawing) -> None:
+    def __init__(self, prompt: RolloutPrompt, base: LoadedModel, drawing: Drawing) -> None:
         special = base.tokenizer.special_tokens
         # A control token has no bytes to find a stop string in; its id does as well.
         self.stop_ids = frozenset(special[s] for s in drawing.stop if s in special)
@@ -164,13 +164,13 @@ class _Answer:
         self._logprobs.append(event.score.logprob)
         self._text += "" if delta is None else delta.text
 
-    def sample(self) -> Sample:
+    def sample(self) -> RolloutSample:
         """Once it is whole; raises what it failed of."""
         assert self._last is not None
         if self._last.error is not None:
             raise self._last.error
         prompt = self._prompt
-        return Sample(
+        return RolloutSample(
             prompt=prompt.messages,
             prompt_ids=prompt.ids,
             ids=tuple(self._ids),

@@ -17,8 +17,8 @@ from lmstack.evals.judging import (
     Asker,
     Item,
     Judgement,
+    JudgeRules,
     Jury,
-    Rules,
     item_from_row,
     judgement_from_json,
 )
@@ -27,11 +27,11 @@ from lmstack.pipelines.judging import asked_of_all, each_once
 from lmstack.pipelines.output_journal import OutputJournal
 from lmstack.train.data.rows import BadRow, Row, Rows
 
-__all__ = ["Asked", "JudgedItems", "ask_all", "items_in", "kept_in", "own_names", "wanted"]
+__all__ = ["JudgeQuestion", "JudgedItems", "ask_all", "items_in", "kept_in", "own_names", "wanted"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgeQuestion:
     """One question: ``item`` put to the judge ``judge`` for the ``repeat``-th time."""
 
     item: Item
@@ -61,15 +61,15 @@ def items_in(files: Sequence[Path]) -> tuple[list[Item], list[BadRow]]:
     return items, bad
 
 
-def wanted(items: Sequence[Item], judge: str, repeats: int) -> list[Asked]:
+def wanted(items: Sequence[Item], judge: str, repeats: int) -> list[JudgeQuestion]:
     """Each item once, then all repeats: a judgement that was stopped has the scores first."""
-    return [Asked(item, judge, n) for n in range(repeats + 1) for item in items]
+    return [JudgeQuestion(item, judge, n) for n in range(repeats + 1) for item in items]
 
 
 def ask_all(
-    asker: Asker, asked: Sequence[Asked], batch: int
-) -> AsyncIterator[tuple[Asked, Judgement | None]]:
-    async def one(each: Asked) -> Judgement:
+    asker: Asker, asked: Sequence[JudgeQuestion], batch: int
+) -> AsyncIterator[tuple[JudgeQuestion, Judgement | None]]:
+    async def one(each: JudgeQuestion) -> Judgement:
         return await asker.ask(each.item, each.repeat)
 
     return asked_of_all(one, asked, batch)
@@ -83,7 +83,7 @@ def own_names(judge: str) -> set[str]:
 class JudgedItems(OutputJournal):
     """A journal of judgements."""
 
-    def keep(self, asked: Asked, judgement: Judgement | None) -> None:
+    def keep(self, asked: JudgeQuestion, judgement: Judgement | None) -> None:
         assert judgement is not None  # what is too long is a judgement with a problem
         self.add(asked.key, judgement.to_json())
 
@@ -91,7 +91,7 @@ class JudgedItems(OutputJournal):
         return [judgement_from_json(each) for each in self.items.values()]
 
     def rows(
-        self, items: Sequence[Item], rules: Rules, decided: Jury | None
+        self, items: Sequence[Item], rules: JudgeRules, decided: Jury | None
     ) -> list[dict[str, Any]]:
         by_item: dict[str, list[Mapping[str, Any]]] = {}
         for each in self.items.values():
@@ -106,11 +106,11 @@ class JudgedItems(OutputJournal):
         return found
 
 
-def kept_in(files: Sequence[Path]) -> tuple[list[Item], list[Judgement], Rules]:
+def kept_in(files: Sequence[Path]) -> tuple[list[Item], list[Judgement], JudgeRules]:
     """What `JudgedItems.rows` wrote. `FormatError` for anything else."""
     items: dict[str, Item] = {}
     judgements: list[Judgement] = []
-    rules: Rules | None = None
+    rules: JudgeRules | None = None
     for row in Rows(files):
         if isinstance(row, BadRow):
             raise FormatError(f"{row.place}: {row.reason}", hint="give an --output, unchanged")

@@ -27,13 +27,13 @@ from lmstack.train.data.length_bias import clustered_interval
 from lmstack.train.data.preferences import row_of, text_of_turns
 from lmstack.train.data.rows import BadRow, Row
 
-__all__ = ["Candidate", "JudgedPairs", "candidates", "judge_all"]
+__all__ = ["CandidatePair", "JudgedPairs", "candidates", "judge_all"]
 
 Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidatePair:
     """Two answers to a prompt; where ``labelled``, ``first`` is said to be the better one."""
 
     prompt: Turns
@@ -48,28 +48,28 @@ class Candidate:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def candidates(files: Sequence[Path]) -> tuple[list[Candidate], list[BadRow]]:
+def candidates(files: Sequence[Path]) -> tuple[list[CandidatePair], list[BadRow]]:
     """The pairs in ``files``, each once, and the rows that hold none."""
     return each_once(files, _of)
 
 
-def _of(row: Row) -> Iterator[Candidate]:
+def _of(row: Row) -> Iterator[CandidatePair]:
     if row.values.get("completions") is None:
         pair = preference_of(row)
-        yield Candidate(pair.prompt, pair.chosen, pair.rejected, labelled=True)
+        yield CandidatePair(pair.prompt, pair.chosen, pair.rejected, labelled=True)
         return
     prompt, answers = completions_of(row)
     for one, other in itertools.combinations(dict.fromkeys(answers), 2):
-        yield Candidate(prompt, one, other, labelled=False)
+        yield CandidatePair(prompt, one, other, labelled=False)
 
 
 def judge_all(
-    judge: PairJudge, pairs: Sequence[Candidate], batch: int
-) -> AsyncIterator[tuple[Candidate, Verdict | None]]:
+    judge: PairJudge, pairs: Sequence[CandidatePair], batch: int
+) -> AsyncIterator[tuple[CandidatePair, Verdict | None]]:
     """In the order of ``pairs``, ``batch`` of them at a time; None of what is too long for the
     judge."""
 
-    async def compared(pair: Candidate) -> Verdict:
+    async def compared(pair: CandidatePair) -> Verdict:
         first, second = text_of_turns(pair.first), text_of_turns(pair.second)
         return await judge.compare(pair.prompt, first, second)
 
@@ -87,11 +87,11 @@ class JudgedPairs(OutputJournal):
         super().__init__(path, settings)
         self._relabel, self._agreeing = relabel, agreeing
 
-    def keep(self, pair: Candidate, verdict: Verdict | None) -> None:
+    def keep(self, pair: CandidatePair, verdict: Verdict | None) -> None:
         odds = [None, None] if verdict is None else [verdict.forward, verdict.backward]
         self.add(pair.key, {"odds": odds, "fits": verdict is not None})
 
-    def rows(self, pairs: Sequence[Candidate], judge: str) -> list[dict[str, Any]]:
+    def rows(self, pairs: Sequence[CandidatePair], judge: str) -> list[dict[str, Any]]:
         """Of the pairs that were decided. ``judge``: the name that they carry."""
         rows = []
         for pair, verdict in self._decided(pairs):
@@ -104,7 +104,7 @@ class JudgedPairs(OutputJournal):
             rows.append({**row_of(made), "judge": judge})
         return rows
 
-    def summary(self, pairs: Sequence[Candidate]) -> dict[str, Any]:
+    def summary(self, pairs: Sequence[CandidatePair]) -> dict[str, Any]:
         """``agree``: pairs of which both orders name the same answer; ``place``: the mean log-odds
         that the place shown first is worth; ``probabilities``: whether the judge gave them;
         ``undecided``, ``too_long``: pairs without a label of
@@ -128,13 +128,13 @@ class JudgedPairs(OutputJournal):
             found |= {"labelled": len(known), "right": right.mean(), "low": low, "high": high}
         return found
 
-    def _decided(self, pairs: Sequence[Candidate]) -> Iterator[tuple[Candidate, Verdict]]:
+    def _decided(self, pairs: Sequence[CandidatePair]) -> Iterator[tuple[CandidatePair, Verdict]]:
         for pair in pairs:
             forward, backward = self.items[pair.key]["odds"]
             verdict = Verdict(forward, backward)
             if not math.isclose(verdict.probability, 0.5, abs_tol=1e-12):
                 yield pair, verdict
 
-    def _left_out(self, pairs: Sequence[Candidate], decided: int) -> dict[str, int]:
+    def _left_out(self, pairs: Sequence[CandidatePair], decided: int) -> dict[str, int]:
         fits = Counter(self.items[pair.key]["fits"] for pair in pairs)
         return {"undecided": fits[True] - decided, "too_long": fits[False]}

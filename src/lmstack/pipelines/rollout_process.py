@@ -27,7 +27,7 @@ from lmstack.model import Transformer, build_module
 from lmstack.pipelines.engine_sampler import EngineSampler
 from lmstack.registry import LoadedModel, load
 from lmstack.train.rollouts.policy import policy_weights
-from lmstack.train.rollouts.protocol import Drawing, Prompt, Sample
+from lmstack.train.rollouts.protocol import Drawing, RolloutPrompt, RolloutSample
 
 __all__ = ["ProcessSampler", "RolloutWorker", "drawn", "write_base"]
 
@@ -53,9 +53,9 @@ class ProcessSampler:
         self._asked("update", save({k: w.detach().cpu().contiguous() for k, w in changed.items()}))
 
     def sample(
-        self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
-    ) -> list[list[Sample]]:
-        found: list[list[Sample]] = self._asked("sample", prompts, drawing, seeds)
+        self, prompts: Sequence[RolloutPrompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
+    ) -> list[list[RolloutSample]]:
+        found: list[list[RolloutSample]] = self._asked("sample", prompts, drawing, seeds)
         return found
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from lmstack.pipelines.rollout_process import RolloutWorker, drawn, write_base
 from lmstack.rag.ingest.bulk import joined_ray
 from lmstack.registry import LoadedModel
 from lmstack.train.rollouts.policy import policy_weights
-from lmstack.train.rollouts.protocol import Drawing, Prompt, Sample
+from lmstack.train.rollouts.protocol import Drawing, RolloutPrompt, RolloutSample
 
 __all__ = ["RaySampler"]
 
@@ -62,8 +62,8 @@ class RaySampler:
         self._asked([("update", held)] * len(self._actors))
 
     def sample(
-        self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
-    ) -> list[list[Sample]]:
+        self, prompts: Sequence[RolloutPrompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
+    ) -> list[list[RolloutSample]]:
         copies = len(self._actors)
         parts = [(prompts[n::copies], drawing, seeds[n::copies]) for n in range(copies)]
         answers = self._asked([("sample", *part) for part in parts])

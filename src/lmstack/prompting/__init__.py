@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from lmstack.prompting.asking import PromptAnswer, PromptAsker
-from lmstack.prompting.chat_prompt import ChatPrompt, Turn
-from lmstack.prompting.examples import Example, Examples, FixedExamples, NearestExamples
-from lmstack.prompting.explanation import Explanation, Part, PromptTokenizer, Reading, explain
-from lmstack.prompting.forms import Form, NotOfFormError, form_of
+from lmstack.prompting.chat_prompt import ChatPrompt, PromptTurn
+from lmstack.prompting.examples import Examples, FixedExamples, NearestExamples, PromptExample
+from lmstack.prompting.explanation import (
+    Explanation,
+    PromptPart,
+    PromptTokenizer,
+    TokenReading,
+    explain,
+)
+from lmstack.prompting.forms import AnswerForm, NotOfFormError, form_of
 from lmstack.prompting.json_reader import JsonReader
 from lmstack.prompting.prompt_file import PromptFile, load_prompt
 from lmstack.prompting.prompt_folder import PromptFolder
@@ -25,30 +31,30 @@ from lmstack.prompting.variables import Variable
 from lmstack.prompting.votes import Vote, Votes, normalized, self_consistency
 
 __all__ = [
+    "AnswerForm",
     "ChainOfThought",
     "ChatPrompt",
-    "Example",
     "Examples",
     "Explanation",
     "FixedExamples",
-    "Form",
     "JsonReader",
     "NearestExamples",
     "NotOfFormError",
-    "Part",
     "Partial",
     "PromptAnswer",
     "PromptAsker",
+    "PromptExample",
     "PromptFile",
     "PromptFolder",
+    "PromptPart",
     "PromptTemplate",
     "PromptTokenizer",
-    "Reading",
+    "PromptTurn",
     "Structured",
     "StructuredError",
     "TemplateTurn",
     "Thought",
-    "Turn",
+    "TokenReading",
     "Variable",
     "Vote",
     "Votes",

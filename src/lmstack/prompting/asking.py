@@ -16,7 +16,7 @@ from lmstack.core import (
     Usage,
     complete,
 )
-from lmstack.prompting.forms import Form, NotOfFormError
+from lmstack.prompting.forms import AnswerForm, NotOfFormError
 from lmstack.prompting.prompt_file import PromptFile
 from lmstack.prompting.structuring import structured_answer, with_words
 from lmstack.prompting.thinking import think
@@ -106,7 +106,7 @@ class PromptAsker:
         return PromptAnswer(answer, votes.texts[0], votes.usage, votes)
 
 
-def _is_of(form: Form[Any] | None, text: str, *, is_cut: bool) -> bool:
+def _is_of(form: AnswerForm[Any] | None, text: str, *, is_cut: bool) -> bool:
     try:
         if form is not None:
             form.read(text, is_cut=is_cut)

@@ -10,11 +10,11 @@ from typing import Any
 
 from lmstack.core import InputError, Message, Prompt, Request, Role, SamplingParams
 
-__all__ = ["ChatPrompt", "Turn"]
+__all__ = ["ChatPrompt", "PromptTurn"]
 
 
 @dataclass(frozen=True)
-class Turn:
+class PromptTurn:
     """``label``: what it is for, such as ``example 2``; nobody but `explain` shows it."""
 
     role: Role
@@ -30,7 +30,7 @@ class Turn:
 class ChatPrompt:
     """``name`` and ``version``: of the prompt file that it was made from, for the audit record."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[PromptTurn, ...]
     name: str = ""
     version: str = ""
 

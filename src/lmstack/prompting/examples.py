@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from lmstack.core import Embedder, InputError, check_text, check_whole, shown
 
-__all__ = ["Example", "Examples", "FixedExamples", "NearestExamples"]
+__all__ = ["Examples", "FixedExamples", "NearestExamples", "PromptExample"]
 
 _MOST_SHOWN = 256
 
 
 @dataclass(frozen=True)
-class Example:
+class PromptExample:
     """``values`` of the prompt's variables and the ``output`` that is right for them.
     ``reasoning``: what leads to it, for chains of thought. ``label``: its class, over which
     nearest examples are balanced; the output unless given."""
@@ -53,15 +53,15 @@ class Example:
         return self.output if self.label is None else self.label
 
 
-Complete = Callable[[Example], Mapping[str, Any]]
+Complete = Callable[[PromptExample], Mapping[str, Any]]
 
 
 class Examples(Protocol):
     """Where a prompt's examples come from."""
 
-    examples: tuple[Example, ...]
+    examples: tuple[PromptExample, ...]
 
-    def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
+    def choose(self, values: Mapping[str, Any]) -> Sequence[PromptExample]:
         """Those to show before ``values``, in the order in which they are shown."""
 
     def completed(self, complete: Complete) -> Examples:
@@ -71,10 +71,10 @@ class Examples(Protocol):
 class FixedExamples:
     """``examples``, always, in their order."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[PromptExample]) -> None:
         self.examples = tuple(examples)
 
-    def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
+    def choose(self, values: Mapping[str, Any]) -> Sequence[PromptExample]:
         asked = _key(values) or None
         return [example for example in self.examples if _key(example.values) != asked]
 
@@ -88,7 +88,12 @@ class NearestExamples:
     than another while it has examples left. Thread-safe; examples are embedded once."""
 
     def __init__(
-        self, examples: Sequence[Example], embedder: Embedder, k: int = 4, *, balanced: bool = True
+        self,
+        examples: Sequence[PromptExample],
+        embedder: Embedder,
+        k: int = 4,
+        *,
+        balanced: bool = True,
     ) -> None:
         check_whole("k", k, 1, _MOST_SHOWN)
         if not examples:
@@ -99,7 +104,7 @@ class NearestExamples:
         self._vectors: npt.NDArray[np.float32] | None = None
         self._embedding = threading.Lock()
 
-    def choose(self, values: Mapping[str, Any]) -> Sequence[Example]:
+    def choose(self, values: Mapping[str, Any]) -> Sequence[PromptExample]:
         asked = _key(values) or None
         [vector] = self._embedder.embed([_text(values)])
         nearness = self._embedded() @ vector
@@ -133,7 +138,7 @@ class NearestExamples:
             return self._vectors
 
 
-def _completed(examples: Sequence[Example], complete: Complete) -> list[Example]:
+def _completed(examples: Sequence[PromptExample], complete: Complete) -> list[PromptExample]:
     return [replace(example, values=complete(example)) for example in examples]
 
 

@@ -17,11 +17,11 @@ from typing import Protocol
 from lmstack.core import Message
 from lmstack.prompting.chat_prompt import ChatPrompt
 
-__all__ = ["Explanation", "Part", "PromptTokenizer", "Reading", "explain"]
+__all__ = ["Explanation", "PromptPart", "PromptTokenizer", "TokenReading", "explain"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenReading:
     """``starts``: where in the ``text`` each token begins; None where that cannot be told."""
 
     text: str
@@ -35,12 +35,12 @@ class PromptTokenizer(Protocol):
     @property
     def context_length(self) -> int | None: ...
 
-    def read(self, messages: Sequence[Message]) -> Reading:
+    def read(self, messages: Sequence[Message]) -> TokenReading:
         """What the model gets."""
 
 
 @dataclass(frozen=True)
-class Part:
+class PromptPart:
     """``label``: the role, ``example 1``, ``{{review}}``. ``text``: with its fence where it is
     ``untrusted``. ``tokens`` is None where nobody counted them."""
 
@@ -57,7 +57,7 @@ class Explanation:
     ``template_tokens``: around them. ``max_tokens``: of the answer."""
 
     text: str
-    parts: tuple[Part, ...]
+    parts: tuple[PromptPart, ...]
     prompt_tokens: int | None
     template_tokens: int | None
     context_length: int | None
@@ -89,7 +89,7 @@ def explain(
     return Explanation(reading.text, parts, reading.tokens, around, length, max_tokens)
 
 
-def _parts(prompt: ChatPrompt, text: str, starts: Sequence[int] | None) -> Iterator[Part]:
+def _parts(prompt: ChatPrompt, text: str, starts: Sequence[int] | None) -> Iterator[PromptPart]:
     """Each span. Templates may cut white space off a turn; where a turn
     cannot be found at all, its tokens count as the template's."""
     place = 0
@@ -109,7 +109,7 @@ def _parts(prompt: ChatPrompt, text: str, starts: Sequence[int] | None) -> Itera
             if starts is not None:
                 tokens = _between(starts, low, high) if is_found else 0
             label = turn.label or (f"{{{{{span.label}}}}}" if span.label else turn.role)
-            yield Part(turn.role, label, piece, span.untrusted, tokens)
+            yield PromptPart(turn.role, label, piece, span.untrusted, tokens)
             low = high
         place = low if is_found else place
 

@@ -25,7 +25,7 @@ from lmstack.core.schemas import check_keywords, json_validator
 from lmstack.prompting.embedded_json import json_texts
 from lmstack.prompting.schemas import type_schema
 
-__all__ = ["Form", "NotOfFormError", "form_of"]
+__all__ = ["AnswerForm", "NotOfFormError", "form_of"]
 
 T = TypeVar("T")
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 5, 300
@@ -41,7 +41,7 @@ class NotOfFormError(Exception):
         self.reason, self.is_cut = reason, is_cut
 
 
-class Form(ABC, Generic[T]):
+class AnswerForm(ABC, Generic[T]):
     """``grammar`` holds a model to the form, ``words`` ask for it; None where words are not
     enough. ``begins``: the characters that its texts, which are JSON, may begin with; empty for
     other texts. Numbers and words by themselves are no part of an answer that is shown as it
@@ -56,9 +56,9 @@ class Form(ABC, Generic[T]):
         """The value in ``text``, or `NotOfFormError`. ``is_cut``: more might have come."""
 
 
-def form_of(wanted: Any) -> Form[Any]:
+def form_of(wanted: Any) -> AnswerForm[Any]:
     """The form that ``wanted`` stands for, by the table above."""
-    if isinstance(wanted, Form):
+    if isinstance(wanted, AnswerForm):
         return wanted
     if isinstance(wanted, Grammar):
         return _form_of_grammar(wanted)
@@ -77,7 +77,7 @@ def form_of(wanted: Any) -> Form[Any]:
     return TypeForm(wanted)
 
 
-class _JsonForm(Form[T]):
+class _JsonForm(AnswerForm[T]):
     def __init__(self, schema: Mapping[str, Any], grammar: Grammar | None = None) -> None:
         self.schema = schema
         self.grammar = grammar or Grammar.json_schema(schema)
@@ -151,7 +151,7 @@ class SchemaForm(_JsonForm[Any]):
         return value
 
 
-class ChoicesForm(Form[str]):
+class ChoicesForm(AnswerForm[str]):
     """One of several texts. A model that is not held to them may quote its choice, write it in
     another case or end it with a full stop."""
 
@@ -181,7 +181,7 @@ class ChoicesForm(Form[str]):
         raise NotOfFormError(f"it is none of the choices ({listed})", is_cut=is_cut)
 
 
-class PatternForm(Form[str]):
+class PatternForm(AnswerForm[str]):
     """A text that a regular expression matches from its beginning to its end."""
 
     def __init__(self, pattern: str) -> None:
@@ -202,7 +202,7 @@ class PatternForm(Form[str]):
         raise NotOfFormError("the regular expression does not match it")
 
 
-class HeldForm(Form[str]):
+class HeldForm(AnswerForm[str]):
     """A text in a Lark grammar, which a model has to be held to: nothing here can read it."""
 
     words = None
@@ -216,7 +216,7 @@ class HeldForm(Form[str]):
         return text
 
 
-def _form_of_grammar(grammar: Grammar) -> Form[Any]:
+def _form_of_grammar(grammar: Grammar) -> AnswerForm[Any]:
     if grammar.kind == "json_object":
         return SchemaForm({"type": "object"}, grammar)
     if grammar.kind == "regex":

@@ -43,8 +43,8 @@ from lmstack.core import (
     check_text,
     shown,
 )
-from lmstack.prompting.examples import Example, FixedExamples, NearestExamples
-from lmstack.prompting.forms import Form, form_of
+from lmstack.prompting.examples import FixedExamples, NearestExamples, PromptExample
+from lmstack.prompting.forms import AnswerForm, form_of
 from lmstack.prompting.prompt_text import file_beside, read_lines, read_schema, read_values
 from lmstack.prompting.template import PromptTemplate, TemplateTurn
 from lmstack.prompting.thinking import ChainOfThought
@@ -148,7 +148,7 @@ class PromptFile:
     schema: Mapping[str, Any] | None
     choices: tuple[str, ...]
     pattern: str
-    examples: tuple[Example, ...]
+    examples: tuple[PromptExample, ...]
     base: PromptTemplate
 
     @cached_property
@@ -186,7 +186,7 @@ class PromptFile:
         }
 
     @property
-    def form(self) -> Form[Any] | None:
+    def form(self) -> AnswerForm[Any] | None:
         """Of the answer; of its last line where the model thinks first."""
         if self.schema is not None:
             return form_of(self.schema)
@@ -228,7 +228,7 @@ def load_prompt(path: Path | str) -> PromptFile:
         return _prompt(_Settings.from_mapping(values), path)
 
 
-def example_of(row: Mapping[str, Any], place: str) -> Example:
+def example_of(row: Mapping[str, Any], place: str) -> PromptExample:
     """The example in a row of variables with its ``output``, ``reasoning`` and ``label``. An
     output that is not text is JSON."""
     if not isinstance(row, Mapping) or "output" not in row:
@@ -247,7 +247,7 @@ def example_of(row: Mapping[str, Any], place: str) -> Example:
             param="examples",
         )
     text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-    return Example(values, text, **named)
+    return PromptExample(values, text, **named)
 
 
 def _prompt(settings: _Settings, path: Path) -> PromptFile:
@@ -288,7 +288,7 @@ def _prompt(settings: _Settings, path: Path) -> PromptFile:
     return found
 
 
-def _examples(settings: _Settings, path: Path) -> Iterator[Example]:
+def _examples(settings: _Settings, path: Path) -> Iterator[PromptExample]:
     for number, row in enumerate(settings.examples, 1):
         yield example_of(row, f"example {number}")
     if settings.examples_file:

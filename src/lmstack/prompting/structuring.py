@@ -33,7 +33,7 @@ from lmstack.core import (
     check_whole,
     complete,
 )
-from lmstack.prompting.forms import Form, NotOfFormError, form_of
+from lmstack.prompting.forms import AnswerForm, NotOfFormError, form_of
 from lmstack.prompting.json_reader import JsonReader
 from lmstack.prompting.usages import total_usage
 
@@ -166,7 +166,7 @@ class _Asking:
     """How a model is asked for a form: ``held`` to it until it says that it cannot be."""
 
     def __init__(
-        self, model: ChatModel, request: Request, form: Form[Any], *, in_prompt: bool
+        self, model: ChatModel, request: Request, form: AnswerForm[Any], *, in_prompt: bool
     ) -> None:
         for param, wrong in (
             ("n", request.sampling.n != 1),
@@ -258,7 +258,7 @@ class _Asking:
 class _SoFar:
     """The value of a text that grows. ``is_whole``: all of it is there."""
 
-    def __init__(self, form: Form[Any]) -> None:
+    def __init__(self, form: AnswerForm[Any]) -> None:
         self.text = ""
         self.value: Any = None
         self._begins = form.begins

@@ -16,10 +16,10 @@ from functools import cached_property
 from typing import Any
 
 from lmstack.core import InputError, Message, Prompt, Role, nearest, shown
-from lmstack.prompting.chat_prompt import ChatPrompt, Turn
-from lmstack.prompting.examples import Example, Examples, FixedExamples
+from lmstack.prompting.chat_prompt import ChatPrompt, PromptTurn
+from lmstack.prompting.examples import Examples, FixedExamples, PromptExample
 from lmstack.prompting.thinking import ChainOfThought
-from lmstack.prompting.variables import NAME, RESERVED, Slots, Variable, check_values
+from lmstack.prompting.variables import NAME, RESERVED, PromptSlots, Variable, check_values
 
 __all__ = ["PromptTemplate", "TemplateTurn"]
 
@@ -34,8 +34,8 @@ class TemplateTurn:
         self.slots.names  # noqa: B018  says where the braces are wrong
 
     @cached_property
-    def slots(self) -> Slots:
-        return Slots.of(self.text)
+    def slots(self) -> PromptSlots:
+        return PromptSlots.of(self.text)
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,20 @@ class PromptTemplate:
         examples = self.examples.examples if isinstance(self.examples, FixedExamples) else ()
         return ChatPrompt(tuple(self._turns(names, examples)), self.name, self.version)
 
-    def _turns(self, values: Mapping[str, Any], examples: Sequence[Example]) -> Iterator[Turn]:
+    def _turns(
+        self, values: Mapping[str, Any], examples: Sequence[PromptExample]
+    ) -> Iterator[PromptTurn]:
         *first, last = self.turns
         for turn in first:
-            yield Turn(turn.role, self._text(turn, values))
+            yield PromptTurn(turn.role, self._text(turn, values))
         for number, example in enumerate(examples, 1):
             label = f"example {number}"
-            yield Turn("user", self._text(last, example.values), label)
+            yield PromptTurn("user", self._text(last, example.values), label)
             output = example.output
             if self.thinking is not None:
                 output = self.thinking.written(example.reasoning, output)
-            yield Turn("assistant", Prompt.of(output), label)
-        yield Turn("user", self._text(last, values))
+            yield PromptTurn("assistant", Prompt.of(output), label)
+        yield PromptTurn("user", self._text(last, values))
 
     def _text(self, turn: TemplateTurn, values: Mapping[str, Any]) -> Prompt:
         prompt = turn.slots.fill(values, self.variables)
@@ -118,7 +120,7 @@ class PromptTemplate:
             prompt = prompt + f"\n\n{self.thinking.stated}"
         return prompt
 
-    def _complete(self, example: Example) -> dict[str, Any]:
+    def _complete(self, example: PromptExample) -> dict[str, Any]:
         what = f"the example {shown(example.output)}"
         return check_values(example.values, self.variables, what)
 

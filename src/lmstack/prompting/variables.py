@@ -23,7 +23,7 @@ from lmstack.core import (
     shown,
 )
 
-__all__ = ["Slots", "Variable", "check_values"]
+__all__ = ["PromptSlots", "Variable", "check_values"]
 
 Kind = Literal["text", "integer", "number", "boolean", "choice"]
 KINDS = ("text", "integer", "number", "boolean", "choice")
@@ -102,13 +102,13 @@ class Variable(Config):
 
 
 @dataclass(frozen=True)
-class Slots:
+class PromptSlots:
     """A text and the variables in it, in order: texts stand at even places, names at odd ones."""
 
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, text: str) -> Slots:
+    def of(cls, text: str) -> PromptSlots:
         check_text("the text of a prompt", text)
         parts, place = [""], 0
         for match in _SLOT.finditer(text):

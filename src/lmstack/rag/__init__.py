@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from lmstack.rag.cached_embedder import BlobCache, CachedEmbedder, KeptLines
     from lmstack.rag.catalogue.labels import check_labels
     from lmstack.rag.catalogue.listing import DocumentInfo
-    from lmstack.rag.catalogue.rules import Rules
+    from lmstack.rag.catalogue.rules import SourceRules
     from lmstack.rag.catalogue.verify import VerifyReport
     from lmstack.rag.chunk import Chunk, ChunkConfig
     from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document
     from lmstack.rag.documents import Block, Document, Problem, Section
     from lmstack.rag.formats.load import FORMATS, LoadConfig, load_document
     from lmstack.rag.index import Index
-    from lmstack.rag.ingest.plan import IndexStatus, Plan
-    from lmstack.rag.ingest.update import Progress, UpdateResult
+    from lmstack.rag.ingest.plan import IndexStatus, IngestPlan
+    from lmstack.rag.ingest.update import UpdateProgress, UpdateResult
     from lmstack.rag.ingest.workers import WorkerConfig, Workers
     from lmstack.rag.opening import IndexConfig
     from lmstack.rag.remote_embedder import RemoteEmbedder
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, StageTrace, Trace, preset
     from lmstack.rag.retrieve.retriever import Retriever
     from lmstack.rag.retrieve.rewriting import turns_of
-    from lmstack.rag.retrieve.stages import LateInteraction, TokenEmbedder
+    from lmstack.rag.retrieve.stages import LateInteractionReranker, TokenEmbedder
     from lmstack.rag.view import IndexView
 
 __all__ = [
@@ -88,30 +88,30 @@ __all__ = [
     "IndexConfig",
     "IndexStatus",
     "IndexView",
+    "IngestPlan",
     "KeptLines",
-    "LateInteraction",
+    "LateInteractionReranker",
     "LoadConfig",
     "OutcomeKnown",
     "OverlapSupport",
     "PassagesFound",
-    "Plan",
     "Problem",
-    "Progress",
     "QuotesFound",
     "ReadingProgress",
     "RemoteEmbedder",
     "RetrievalConfig",
     "Retrieved",
     "Retriever",
-    "Rules",
     "SearchConfig",
     "Section",
     "SentenceChecked",
+    "SourceRules",
     "StageTrace",
     "SupportScorer",
     "TextDelta",
     "TokenEmbedder",
     "Trace",
+    "UpdateProgress",
     "UpdateResult",
     "VerifyReport",
     "WorkerConfig",

@@ -44,7 +44,7 @@ from lmstack.rag.catalogue.rows import (
     set_source_rules,
     touch_documents,
 )
-from lmstack.rag.catalogue.rules import IGNORE_FILE, Rules
+from lmstack.rag.catalogue.rules import IGNORE_FILE, SourceRules
 from lmstack.rag.catalogue.snapshot import (
     CatalogueSnapshot,
     absolute_path,
@@ -53,7 +53,7 @@ from lmstack.rag.catalogue.snapshot import (
     source_roots,
 )
 from lmstack.rag.catalogue.spaces import (
-    ChunkChoice,
+    ChunkingChoice,
     identity_of,
     keep_choice,
     read_choice,
@@ -64,10 +64,10 @@ from lmstack.rag.catalogue.sqlite import SqliteDatabase
 from lmstack.rag.catalogue.verify import VerifyReport, logical_content, verify_database
 from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.documents import Problem
-from lmstack.rag.ingest.plan import IndexStatus, Plan, Work, is_under, make_plan, not_found
+from lmstack.rag.ingest.plan import IndexStatus, IngestPlan, Work, is_under, make_plan, not_found
 from lmstack.rag.ingest.reembed import Reembedder
 from lmstack.rag.ingest.scan import check_root, readable_name
-from lmstack.rag.ingest.update import Progress, RemoteExecutor, Updater, UpdateResult
+from lmstack.rag.ingest.update import RemoteExecutor, UpdateProgress, Updater, UpdateResult
 from lmstack.rag.opening import EmbedderChoice, IndexConfig, open_catalogue
 from lmstack.rag.stores.comparison import StoreReport
 from lmstack.rag.view import IndexView, Opened
@@ -128,7 +128,9 @@ class Index(IndexView):
         self._opened.keeper.close()
         self._database.close()
 
-    def scan(self, paths: Iterable[str | Path] | None = None, *, thorough: bool = False) -> Plan:
+    def scan(
+        self, paths: Iterable[str | Path] | None = None, *, thorough: bool = False
+    ) -> IngestPlan:
         """What `update` would do; changes nothing. ``paths`` default to all sources."""
         wanted = None if paths is None else _absolute(paths)
         self._all_known(wanted or ())
@@ -137,7 +139,7 @@ class Index(IndexView):
     def update(
         self,
         paths: Iterable[str | Path] | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[UpdateProgress], None] | None = None,
         *,
         thorough: bool = False,
     ) -> UpdateResult:
@@ -160,9 +162,9 @@ class Index(IndexView):
     def add(
         self,
         paths: Iterable[str | Path],
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[UpdateProgress], None] | None = None,
         *,
-        rules: Rules | None = None,
+        rules: SourceRules | None = None,
         labels: Iterable[str] = (),
         executor: RemoteExecutor | None = None,
     ) -> UpdateResult:
@@ -192,7 +194,7 @@ class Index(IndexView):
         return self._opened.space.embedder_digest == identity_of(embedder)
 
     def reembed(
-        self, embedder: Embedder, progress: Callable[[Progress], None] | None = None
+        self, embedder: Embedder, progress: Callable[[UpdateProgress], None] | None = None
     ) -> int:
         """Change the index to ``embedder`` while it is searched with the old one; the number of
         documents done in this run. May be killed and run again. Afterwards the index is to be
@@ -438,7 +440,7 @@ class Index(IndexView):
                 for path in paths:
                     absorb_sources(connection, path)
 
-    def _set_rules(self, paths: Sequence[str], rules: Rules) -> None:
+    def _set_rules(self, paths: Sequence[str], rules: SourceRules) -> None:
         with self._database.writing() as connection:
             ids = {root: source_id for source_id, root in source_roots(connection).items()}
             for path in paths:
@@ -461,14 +463,16 @@ class Index(IndexView):
             with self._database.writing() as connection:
                 set_exclusions(connection, add=(), drop=back)
 
-    def _plan(self, paths: Sequence[str] | None, *, thorough: bool = False) -> tuple[Plan, Work]:
+    def _plan(
+        self, paths: Sequence[str] | None, *, thorough: bool = False
+    ) -> tuple[IngestPlan, Work]:
         snapshot = self._snapshot(paths or ())
         scanned = list(snapshot.roots.values()) if paths is None else paths
         return make_plan(snapshot, scanned, self.config.load, thorough=thorough)
 
     def _updater(
         self,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[UpdateProgress], None] | None,
         executor: RemoteExecutor | None = None,
     ) -> Updater:
         with self._database.reading() as connection:
@@ -486,14 +490,14 @@ class Index(IndexView):
             executor,
         )
 
-    def _choice(self, connection: sa.Connection) -> ChunkChoice:
+    def _choice(self, connection: sa.Connection) -> ChunkingChoice:
         """How documents are to be cut: as this index was opened, else as was kept."""
         kept = read_choice(connection)
         chunking = self.config.chunking or kept.chunking
         if chunking.context != "model":
-            return ChunkChoice(chunking)
+            return ChunkingChoice(chunking)
         writer = self._context_writer
-        return ChunkChoice(chunking, writer.identity if writer else kept.writer)
+        return ChunkingChoice(chunking, writer.identity if writer else kept.writer)
 
     def _recipe(self, connection: sa.Connection) -> str:
         return self._recipe_for(connection, self._opened.space.max_tokens)

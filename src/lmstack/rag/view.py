@@ -36,7 +36,7 @@ from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.filters import Fields, Filter, all_of, check_names
 from lmstack.rag.formats.load import read_file
 from lmstack.rag.formats.parsed import LoadConfig
-from lmstack.rag.retrieve.corpus import Corpus, CorpusCache, Facts
+from lmstack.rag.retrieve.corpus import Corpus, CorpusCache, DocumentFacts
 from lmstack.rag.retrieve.hybrid import (
     Hit,
     Mode,
@@ -117,7 +117,7 @@ class IndexView:
             check_names(where, [each.fields for each in facts if self._sees(each)], named)
         return IndexView(self._opened, self.labels, all_of(self.where, where))
 
-    def _sees(self, facts: Facts) -> bool:
+    def _sees(self, facts: DocumentFacts) -> bool:
         within = self.where is None or self.where.matches(facts.fields)
         return within and may_see(self.labels, facts.labels)
 

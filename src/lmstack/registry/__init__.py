@@ -12,7 +12,7 @@ from lmstack.registry.card import Card, FileFacts, ModelFolder, content_digest
 from lmstack.registry.home import home, locked
 from lmstack.registry.refs import HubRef, NameRef, PathRef, PypiRef, parse_ref
 from lmstack.registry.sampling_defaults import DEFAULT_SAMPLING, SamplingDefaults
-from lmstack.registry.sources.known import KNOWN, Known
+from lmstack.registry.sources.known import KNOWN, PinnedModel
 from lmstack.registry.store import Broken, Store
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ __all__ = [
     "FileFacts",
     "GenerationDefaults",
     "HubRef",
-    "Known",
     "LateInteraction",
     "LoadedModel",
     "ModelFolder",
     "ModelText",
     "NameRef",
     "PathRef",
+    "PinnedModel",
     "Pooling",
     "PypiRef",
     "SamplingDefaults",

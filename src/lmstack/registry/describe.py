@@ -21,7 +21,7 @@ from lmstack.registry.sampling_defaults import SamplingDefaults
 from lmstack.registry.selection import CONVERT, EXPORTED, PICKLES
 from lmstack.text.files import json_file
 
-__all__ = ["ADAPTER_CONFIG", "Facts", "Origin", "describe", "make_card"]
+__all__ = ["ADAPTER_CONFIG", "ModelFacts", "Origin", "describe", "make_card"]
 
 ADAPTER_CONFIG = "adapter_config.json"  # as PEFT names it
 
@@ -44,14 +44,14 @@ _FRONT_LICENCE = re.compile(r"^license:\s*(\S[^\n]*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelFacts:
     kind: Kind
     architecture: str
     parameters: int
     licence: str
 
 
-def describe(path: Path) -> Facts:
+def describe(path: Path) -> ModelFacts:
     """Facts of a model folder or ``.gguf`` file; an error says what is missing or damaged."""
     if path.is_file():
         if path.suffix == ".onnx":
@@ -61,7 +61,7 @@ def describe(path: Path) -> Facts:
     weights = sorted(path.glob("*.safetensors"))
     if weights and (path / ADAPTER_CONFIG).is_file():
         parameters = sum(_safetensors_parameters(file) for file in weights)
-        return Facts("adapter", "lora", parameters, _readme_licence(path / "README.md"))
+        return ModelFacts("adapter", "lora", parameters, _readme_licence(path / "README.md"))
     if weights:
         return _folder(path, weights)
     if len(ggufs) == 1:
@@ -80,9 +80,9 @@ def describe(path: Path) -> Facts:
     )
 
 
-def _folder(path: Path, weights: list[Path]) -> Facts:
+def _folder(path: Path, weights: list[Path]) -> ModelFacts:
     config = json_file(path / "config.json")
-    return Facts(
+    return ModelFacts(
         kind=_kind(config, path),
         architecture=str(config.get("model_type", "")),
         parameters=sum(_safetensors_parameters(file) for file in weights),
@@ -121,7 +121,7 @@ def _has_template(path: Path) -> bool:
     )
 
 
-def _gguf(path: Path) -> Facts:
+def _gguf(path: Path) -> ModelFacts:
     # Imported here: listing models must not wait for torch.
     from lmstack.model import read_gguf
 
@@ -129,7 +129,7 @@ def _gguf(path: Path) -> Facts:
         metadata: Mapping[str, Any] = file.metadata
         parameters = sum(math.prod(file.shape(name)) for name in file.names())
     architecture = str(metadata.get("general.architecture", ""))
-    return Facts(
+    return ModelFacts(
         kind=_gguf_kind(architecture),
         architecture=architecture,
         parameters=parameters,

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from lmstack.core import FormatError, InputError, shown
 
-__all__ = ["CONVERT", "EXPORTED", "PICKLES", "Selection", "select"]
+__all__ = ["CONVERT", "EXPORTED", "PICKLES", "FileSelection", "select"]
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 _T = TypeVar("_T")
@@ -34,7 +34,7 @@ EXPORTED = "lmstack pull {path} makes a model of it, with safetensors"
 
 
 @dataclass(frozen=True)
-class Selection:
+class FileSelection:
     """``files``: path in the source -> path in the model folder. ``left_out``: weights there that
     are not taken (pickles, other formats)."""
 
@@ -42,7 +42,7 @@ class Selection:
     left_out: tuple[str, ...]
 
 
-def select(names: Iterable[str], part: str, source: str) -> Selection:
+def select(names: Iterable[str], part: str, source: str) -> FileSelection:
     """Choose among ``names`` (posix paths); ``part`` is the ``#folder`` or ``#file`` of the ref.
 
     Raises `FormatError` where there are no weights, or pickles only, and `InputError` where
@@ -71,7 +71,7 @@ def select(names: Iterable[str], part: str, source: str) -> Selection:
             files[str(p)] = f"{p.parent.name}/{p.name}"
     others = (*PICKLES, *_WEIGHTS) if weights else (_GRAPH,)
     left = [str(p) for p in paths if p.suffix in others and p.is_relative_to(root)]
-    return Selection(files, tuple(sorted(name for name in left if name not in files)))
+    return FileSelection(files, tuple(sorted(name for name in left if name not in files)))
 
 
 def _stored(

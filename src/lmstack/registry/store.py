@@ -57,7 +57,7 @@ from lmstack.registry.sources.local import (
     is_exported,
     weights,
 )
-from lmstack.registry.sources.recipe import Recipe, convert, made_from
+from lmstack.registry.sources.recipe import PackageRecipe, convert, made_from
 from lmstack.registry.weight_cache import delete_cached
 
 __all__ = ["Broken", "Store"]
@@ -471,7 +471,7 @@ def _write_card(folder: Path, card: Card) -> None:
 def _converted(staged: Path) -> tuple[str, ...]:
     """Notes of `convert`, of a model that nobody vouches for: one that would not load is an error
     here, before it has a name."""
-    notes = convert(staged, Recipe())
+    notes = convert(staged, PackageRecipe())
     _check(staged)
     return notes
 

@@ -27,7 +27,7 @@ from typing import Any, Literal
 from lmstack.core import InputError, NotFoundError, StoreError, shown
 from lmstack.core.files import sqlite_transaction
 
-__all__ = ["FILE", "FeedbackStore", "Judgement", "RecentAnswers", "Verdict"]
+__all__ = ["FILE", "FeedbackJudgement", "FeedbackStore", "RecentAnswers", "Verdict"]
 
 FILE = "feedback.sqlite"
 VERSION = 2
@@ -58,7 +58,7 @@ _UPGRADES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class FeedbackJudgement:
     """``wrong_sources``: numbers of citations that do not say what they are cited for. ``edit``:
     the answer as it should read; empty where nobody changed it. ``consent``: whether it may be
     used to train models."""
@@ -110,7 +110,11 @@ class FeedbackStore:
         self.path = folder / FILE
 
     def save(
-        self, request_id: str, client: str, judgement: Judgement, answered: Mapping[str, Any]
+        self,
+        request_id: str,
+        client: str,
+        judgement: FeedbackJudgement,
+        answered: Mapping[str, Any],
     ) -> None:
         """Keep ``judgement`` in place of an earlier one of this answer; an empty one takes it
         back. `InputError` for a source that was not cited."""

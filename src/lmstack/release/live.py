@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lmstack.core import NotFoundError
 from lmstack.registry.home import home
 from lmstack.release.feedback import FeedbackStore
-from lmstack.release.live_store import Comparison, LiveStore
+from lmstack.release.live_store import LiveComparison, LiveStore
 from lmstack.release.traffic import live_path
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["clear", "comparison", "comparisons", "report"]
 
 
-def comparisons() -> list[Comparison]:
+def comparisons() -> list[LiveComparison]:
     """The newest last."""
     return LiveStore(live_path(home())).comparisons()
 
 
-def comparison(number: int | None) -> Comparison:
+def comparison(number: int | None) -> LiveComparison:
     """By its number; without one the newest."""
     known = comparisons()
     if not known:
@@ -40,7 +40,7 @@ def comparison(number: int | None) -> Comparison:
     return found
 
 
-def report(found: Comparison) -> LiveReport:
+def report(found: LiveComparison) -> LiveReport:
     from lmstack.evals.live import compare_live
 
     thumbs = {
@@ -52,5 +52,5 @@ def report(found: Comparison) -> LiveReport:
     return compare_live(found.mode, LiveStore(live_path(home())).answers(found.id, thumbs))
 
 
-def clear(found: Comparison) -> None:
+def clear(found: LiveComparison) -> None:
     LiveStore(live_path(home())).clear(found.id)

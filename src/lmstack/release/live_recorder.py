@@ -21,7 +21,7 @@ from typing import Any
 from lmstack.core import LmstackError, Request
 from lmstack.evals.live import FailureWatch, LiveAnswer, Side
 from lmstack.evals.refusal import is_refusal
-from lmstack.release.live_store import LOST, Comparison, LiveStore, now
+from lmstack.release.live_store import LOST, LiveComparison, LiveStore, now
 from lmstack.safety import Observation, input_digest
 from lmstack.safety.limits import characters
 
@@ -40,7 +40,7 @@ class LiveRecorder:
     """Into ``comparison`` of ``store``. ``keeps_texts``: prompts and answers, too."""
 
     def __init__(
-        self, store: LiveStore, comparison: Comparison, *, keeps_texts: bool = False
+        self, store: LiveStore, comparison: LiveComparison, *, keeps_texts: bool = False
     ) -> None:
         self._store, self._comparison, self._keeps_texts = store, comparison, keeps_texts
         self._waiting: queue.Queue[Callable[[], Any] | None] = queue.Queue(MAX_WAITING)

@@ -25,7 +25,7 @@ from lmstack.core.files import sqlite_error, sqlite_transaction
 from lmstack.evals.live import LiveAnswer
 from lmstack.safety.traffic import Arm
 
-__all__ = ["FILE", "LOST", "Comparison", "LiveStore"]
+__all__ = ["FILE", "LOST", "LiveComparison", "LiveStore"]
 
 FILE = "live.sqlite"
 # The reason under which answers are counted that are not in the file.
@@ -81,7 +81,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LiveComparison:
     """``share``: of the server that began last; an answer has that of its own. ``feedback``: the
     folders of all servers. ``counts``: what was left out and what fell back, by reason."""
 
@@ -106,7 +106,7 @@ class LiveStore:
 
     def begin(
         self, mode: Mode, stable: Arm, candidate: Arm, share: float, feedback: Path
-    ) -> Comparison:
+    ) -> LiveComparison:
         """Of the two versions, new or as it was left, perhaps by a server that goes on beside this
         one. ``feedback``: the folder of the file in which people's judgements of answers are kept.
         """
@@ -133,7 +133,7 @@ class LiveStore:
             if (each.mode, each.stable.digest, each.candidate.digest) == key
         )
 
-    def comparisons(self) -> list[Comparison]:
+    def comparisons(self) -> list[LiveComparison]:
         """All of them, the newest last."""
         if not self.path.exists():
             return []
@@ -252,10 +252,10 @@ def _folders(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text.startswith("[") else (text,)
 
 
-def _comparison(row: tuple[Any, ...], counts: Iterable[tuple[int, str, int]]) -> Comparison:
+def _comparison(row: tuple[Any, ...], counts: Iterable[tuple[int, str, int]]) -> LiveComparison:
     number, mode, stable, stable_digest, candidate, candidate_digest, *rest = row
     share, begun, stopped, reason, feedback = rest
-    return Comparison(
+    return LiveComparison(
         number,
         mode,
         Arm("stable", stable, stable_digest),

@@ -43,17 +43,17 @@ from lmstack.evals.evaluated_index import (
     index_subject,
     unchanged,
 )
-from lmstack.evals.gate import Decision, decide
+from lmstack.evals.gate import GateDecision, decide
 from lmstack.evals.gate.config import GateRule
 from lmstack.evals.gate.scores import TaskScores
 from lmstack.evals.gating import comparisons, task_scores
 from lmstack.evals.results import TaskResult
-from lmstack.evals.run import Progress, run_sync
+from lmstack.evals.run import EvaluationProgress, run_sync
 from lmstack.evals.task import Subject, Task
 from lmstack.evals.task_data import made, output_store
 from lmstack.release import released_documents, releases
 from lmstack.release.folders import generator_folder, is_remote
-from lmstack.release.promotion_plan import Candidate, Plan
+from lmstack.release.promotion_plan import Candidate, PromotionPlan
 from lmstack.serve.lazy import LazyModel
 from lmstack.train.merged import adapter_folder
 
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Documents", "Promotion", "promoted"]
 
-OnProgress = Callable[[str, str, Progress], None]
+OnProgress = Callable[[str, str, EvaluationProgress], None]
 OpenIndex = Callable[[Path], AbstractContextManager["Index"]]
 
 
@@ -88,15 +88,15 @@ class Promotion:
     ``recorded``: whether it counts for the alias, and not as a look alone; ``in_card``: in the
     model's card, too."""
 
-    plan: Plan
+    plan: PromotionPlan
     release: Release
-    decision: Decision | None
+    decision: GateDecision | None
     recorded: bool = False
     in_card: bool = False
 
 
 def promoted(
-    plan: Plan,
+    plan: PromotionPlan,
     on_progress: OnProgress,
     documents: Documents,
     *,
@@ -255,7 +255,7 @@ def _check_comparable(release: Release) -> None:
 
 
 def _results(
-    plan: Plan,
+    plan: PromotionPlan,
     name_of_side: str,
     side: _Side,
     tasks: Mapping[str, Task],
@@ -281,11 +281,11 @@ def _results(
 
 
 def _decided(
-    plan: Plan,
+    plan: PromotionPlan,
     release: Release,
     candidate: Mapping[str, TaskResult],
     baseline: Mapping[str, TaskResult],
-) -> Decision:
+) -> GateDecision:
     def scores(
         release: Release | None, results: Mapping[str, TaskResult], rule: GateRule
     ) -> TaskScores:
@@ -333,7 +333,7 @@ def _recorded(
 
 def _verdict(
     found: Promotion,
-    decision: Decision,
+    decision: GateDecision,
     candidate: Mapping[str, TaskResult],
     baseline: Mapping[str, TaskResult],
 ) -> GateVerdict:
@@ -367,7 +367,7 @@ def _keep_documents(release: Release, documents: Documents) -> None:
         released_documents.keep(release, documents.place_of(Path(release.docs)))
 
 
-def _check_looks(plan: Plan, verdict: GateVerdict, alias: Alias) -> None:
+def _check_looks(plan: PromotionPlan, verdict: GateVerdict, alias: Alias) -> None:
     """`InputError` where the gate was asked about this candidate, with other samples each time, as
     often as it allows."""
     looks = plan.config.looks

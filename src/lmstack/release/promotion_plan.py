@@ -25,7 +25,7 @@ from lmstack.release import released_documents, releases
 if TYPE_CHECKING:
     from lmstack.registry.releases import Release
 
-__all__ = ["Candidate", "Plan", "check_as_served", "planned"]
+__all__ = ["Candidate", "PromotionPlan", "check_as_served", "planned"]
 
 _CHATS = "{task: gsm8k_chat, metric: rouge1_f1, %s}"
 _QUESTIONS = "{task: questions, metric: correct, %s}"
@@ -45,7 +45,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PromotionPlan:
     """All that is known before anything is measured. ``production``: what the alias stands for,
     None where it stands for nothing. ``config``: the gate as declared; ``tested``: the rules of it
     that can be tested, all unless there is nothing to compare with. ``of_documents``: the tasks
@@ -83,7 +83,7 @@ def planned(
     new_rules: bool = False,
     results: Path | None = None,
     at_once: int = 16,
-) -> Plan:
+) -> PromotionPlan:
     """Checked as far as that can be done without loading a model. ``tasks``: gives those of the
     names. ``first``: there is nothing to compare with yet, which has to be said, so that an alias
     that was lost is not mistaken for one that never was. ``new_rules``: the gate may be another
@@ -101,7 +101,9 @@ def planned(
         _check_prompt(tested, found, gate, production)
     if results is not None:
         made(results)
-    return Plan(alias, candidate, production, config, tested, found, of_documents, results, at_once)
+    return PromotionPlan(
+        alias, candidate, production, config, tested, found, of_documents, results, at_once
+    )
 
 
 def check_as_served(path: Path) -> None:

@@ -30,7 +30,7 @@ from lmstack.safety import (
 from lmstack.safety.recorder import request_record
 from lmstack.safety.traffic import Arm, arm_of, by_conversation, by_request
 
-__all__ = ["DEFAULT_SHARE", "Candidate", "Traffic", "beside", "live_path"]
+__all__ = ["DEFAULT_SHARE", "Traffic", "TrafficCandidate", "beside", "live_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def live_path(home: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TrafficCandidate:
     """What `--canary` or `--shadow` says. ``weights``: the form of its weights. ``is_remote``: it
     runs elsewhere, so that it takes no time of this machine. ``keeps_texts``: of both versions."""
 
@@ -76,7 +76,7 @@ class Traffic:
 
     def __init__(
         self,
-        wanted: Candidate,
+        wanted: TrafficCandidate,
         candidate: ChatModel,
         stable: ModelInfo,
         *,
@@ -106,7 +106,7 @@ class Traffic:
                 bounds=ShadowBounds(yields=not wanted.is_remote),
             )
 
-    def _canary(self, wanted: Candidate, store: LiveStore) -> Canary:
+    def _canary(self, wanted: TrafficCandidate, store: LiveStore) -> Canary:
         canary = Canary(self.candidate, wanted.share)
         if self.comparison.stopped is not None:
             when, reason = self.comparison.stopped, self.comparison.reason
@@ -198,7 +198,7 @@ class Traffic:
 
 
 def beside(
-    wanted: Candidate,
+    wanted: TrafficCandidate,
     candidate: ChatModel,
     stable: ModelInfo,
     home: Path,

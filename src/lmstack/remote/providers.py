@@ -31,12 +31,12 @@ from lmstack.core import (
     shown,
 )
 from lmstack.remote.anthropic_messages import anthropic_messages, anthropic_tools
-from lmstack.remote.remote_model import NEUTRAL, Answer, RemoteModel, refuse, schema_of
+from lmstack.remote.remote_model import NEUTRAL, IncomingAnswer, RemoteModel, refuse, schema_of
 
 __all__ = ["AnthropicModel", "OpenAIModel"]
 
 
-class _OpenAIAnswer(Answer):
+class _OpenAIAnswer(IncomingAnswer):
     reasons: ClassVar[dict[str, FinishReason]] = {
         "stop": "stop",
         "length": "length",
@@ -155,7 +155,7 @@ class OpenAIModel(RemoteModel):
         return client.chat.completions.create(**body)
 
 
-class _AnthropicAnswer(Answer):
+class _AnthropicAnswer(IncomingAnswer):
     reasons: ClassVar[dict[str, FinishReason]] = {
         "end_turn": "stop",
         "stop_sequence": "stop",

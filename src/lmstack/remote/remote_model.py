@@ -37,7 +37,7 @@ from lmstack.core import (
 
 log = logging.getLogger("lmstack.remote")
 
-__all__ = ["NEUTRAL", "Answer", "RemoteModel", "refuse", "schema_of"]
+__all__ = ["NEUTRAL", "IncomingAnswer", "RemoteModel", "refuse", "schema_of"]
 
 # Sampling parameters and the value at which each does nothing.
 NEUTRAL: dict[str, Any] = {
@@ -47,7 +47,7 @@ NEUTRAL: dict[str, Any] = {
 }
 
 
-class Answer(ABC):
+class IncomingAnswer(ABC):
     """An answer while it arrives: SDK events in, deltas out."""
 
     reasons: ClassVar[dict[str, FinishReason]]
@@ -94,7 +94,7 @@ class RemoteModel(ABC):
     client: ClassVar[str]
     key_variable: ClassVar[str]
     default_url: ClassVar[str]
-    answer: ClassVar[type[Answer]]
+    answer: ClassVar[type[IncomingAnswer]]
 
     def __init__(
         self,

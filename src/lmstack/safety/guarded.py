@@ -36,9 +36,9 @@ from lmstack.safety.limits import (
     most_tokens,
 )
 from lmstack.safety.recorder import (
+    RecordedAnswer,
     Recorder,
     RefusalThrottle,
-    Run,
     accepted_record,
     request_record,
 )
@@ -95,7 +95,7 @@ class GuardedModel:
             request = dataclasses.replace(request, request_id=uuid.uuid4().hex)
         request, reservation = await self._admit(request)
         arm = self._model.arm_of(request) if isinstance(self._model, ArmedModel) else None
-        run = Run(request, self.info, keep_content=self._keep_content, arm=arm)
+        run = RecordedAnswer(request, self.info, keep_content=self._keep_content, arm=arm)
         await self._accept(run, reservation)
         inner: AsyncIterator[Delta] | None = None
         held: Delta | None = None
@@ -167,7 +167,7 @@ class GuardedModel:
                         param=where,
                     )
 
-    async def _accept(self, run: Run, reservation: Reservation) -> None:
+    async def _accept(self, run: RecordedAnswer, reservation: Reservation) -> None:
         """Record that the model is about to be asked."""
         guards, keeps = list(self._guards), self._keep_content
         record = accepted_record(run.request, run.info, guards, keeps, run.arm)
@@ -189,7 +189,7 @@ class GuardedModel:
         record["param"] = refusal.param
         await self._recorder.write(self._refusals.counted(record))
 
-    def _record_cancelled(self, run: Run) -> None:
+    def _record_cancelled(self, run: RecordedAnswer) -> None:
         """Nobody is left to hear of an error: the log keeps the record and writes nothing else
         before it, so the next request is refused instead."""
         try:

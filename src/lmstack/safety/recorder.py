@@ -1,10 +1,10 @@
 """From requests to audit records: what is written about each, in order, off the event loop.
 
 `Recorder` puts records into an `AuditLog` one after the other from a thread of its own, so that
-waiting for the disk does not hold up other streams. A record about the end of a request that
-could not be written is kept and written before anything else is, so nothing is accepted
-meanwhile. `Run` follows one answer and counts what was used; `RefusalThrottle` keeps a client
-that is refused again and again from filling the disk.
+waiting for the disk does not hold up other streams. A record about the end of a request that could
+not be written is kept and written before anything else is, so nothing is accepted meanwhile.
+`RecordedAnswer` follows one answer and counts what was used; `RefusalThrottle` keeps a client that
+is refused again and again from filling the disk.
 
 Text is described, not quoted: SHA-256 and length. The SHA-256 of a text as short as "yes" can be
 guessed; who may read the log may then know it.
@@ -28,9 +28,9 @@ from lmstack.safety.limits import characters, estimated_tokens, prompt_bytes
 from lmstack.safety.traffic import Arm, ArmDelta
 
 __all__ = [
+    "RecordedAnswer",
     "Recorder",
     "RefusalThrottle",
-    "Run",
     "accepted_record",
     "input_digest",
     "request_record",
@@ -89,7 +89,7 @@ def accepted_record(
     return record
 
 
-class Run:
+class RecordedAnswer:
     """One answer on its way: counts and hashes what passes."""
 
     def __init__(

@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from lmstack.core import ChatModel, Config, Delta, ModelInfo, Request, check_range, check_whole
 from lmstack.safety.limits import characters
 from lmstack.safety.traffic import (
+    AnswerWatch,
     Arm,
     Observation,
-    Watch,
     arm_of,
     by_conversation,
     in_share,
@@ -206,7 +206,7 @@ class Shadow:
                 return self._drop("it could not be recorded")
             job.is_admitted = True
         number, unit = job.stable.number, job.stable.unit
-        watch = Watch(job.request, unit, arm, number, self.share, found.append)
+        watch = AnswerWatch(job.request, unit, arm, number, self.share, found.append)
         try:
             async with asyncio.timeout(self.bounds.seconds):
                 stream = opened(job.candidate, job.request)
@@ -264,7 +264,7 @@ class ShadowModel:
         shadow, unit = self._shadow, self._unit(request)
         arm = arm_of("stable", self._stable.info)
         found = list[Observation]()
-        watch = Watch(request, unit, arm, shadow.next_number(), shadow.share, found.append)
+        watch = AnswerWatch(request, unit, arm, shadow.next_number(), shadow.share, found.append)
         try:
             with shadow.answering():
                 async with aclosing(watch.follow(opened(self._stable, request))) as deltas:

@@ -38,6 +38,7 @@ from lmstack.core import (
 )
 
 __all__ = [
+    "AnswerWatch",
     "Arm",
     "ArmDelta",
     "ArmName",
@@ -47,7 +48,6 @@ __all__ = [
     "Observation",
     "Observer",
     "Outcome",
-    "Watch",
     "arm_of",
     "by_conversation",
     "by_request",
@@ -189,11 +189,11 @@ class Canary:
         arm = arm_of("canary", self.candidate.info)
         return self.stopped is None and in_share(unit, self.share, arm.digest)
 
-    def watch(self, request: Request, unit: str, arm: Arm, number: int) -> Watch:
+    def watch(self, request: Request, unit: str, arm: Arm, number: int) -> AnswerWatch:
         """``number``: from `begin`."""
         is_drawn = self.stopped is None and arm.name != "fallback"
         observe = self._observe if is_drawn else lambda _: None
-        return Watch(request, unit, arm, number, self.share, observe)
+        return AnswerWatch(request, unit, arm, number, self.share, observe)
 
     def begin(self, unit: str) -> int:
         """The number of a request that has come."""
@@ -252,7 +252,9 @@ class CanaryModel:
                 yield delta
 
 
-async def _first_within(stream: AsyncIterator[Delta], watch: Watch, seconds: float) -> Delta | None:
+async def _first_within(
+    stream: AsyncIterator[Delta], watch: AnswerWatch, seconds: float
+) -> Delta | None:
     """The first event, or None where ``stream`` fails before it or takes too long."""
     try:
         async with asyncio.timeout(seconds):
@@ -273,7 +275,7 @@ async def _first_within(stream: AsyncIterator[Delta], watch: Watch, seconds: flo
         raise
 
 
-class Watch:
+class AnswerWatch:
     """One answer of one version on its way: marks its deltas, and is observed once."""
 
     def __init__(
@@ -297,7 +299,10 @@ class Watch:
         self.observed: Observation | None = None
 
     async def follow(
-        self, stream: AsyncIterator[Delta], first: Delta | None = None, told: Watch | None = None
+        self,
+        stream: AsyncIterator[Delta],
+        first: Delta | None = None,
+        told: AnswerWatch | None = None,
     ) -> AsyncGenerator[Delta]:
         """The deltas of ``stream`` after ``first``. ``told``: of a candidate that failed at the
         same request, which is its fault unless this version refuses the request too."""

@@ -44,8 +44,8 @@ from lmstack.engine import (
     EngineConfig,
     EngineRequest,
     EngineStats,
+    GrammarVocabulary,
     TokenEvent,
-    Vocabulary,
     check_vocabularies,
     native_problem,
 )
@@ -492,9 +492,9 @@ def _close(compiling: RoundRobinThread, engine: Engine) -> None:
     engine.close()
 
 
-def _vocabulary(loaded: LoadedModel) -> Vocabulary:
+def _vocabulary(loaded: LoadedModel) -> GrammarVocabulary:
     tokenizer = loaded.tokenizer
-    return Vocabulary(
+    return GrammarVocabulary(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
         loaded.generation.eos_ids,
         tokenizer.special_ids,

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from lmstack.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from lmstack.text.batch import Batch, make_batch, pad_batch
+    from lmstack.text.batch import BatchEncoding, make_batch, pad_batch
     from lmstack.text.calls.call_format import CallFormat, JsonArguments, TaggedArguments
     from lmstack.text.calls.reader import CallReader, control_tokens_of
     from lmstack.text.chat import ChatTemplate
-    from lmstack.text.corpus_files import Corpus, find_files
+    from lmstack.text.corpus_files import TextCorpus, find_files
     from lmstack.text.detokenizer import Detokenizer
     from lmstack.text.raw_bytes import decode_bytes, encode_bytes
-    from lmstack.text.report import Piece, TokenReport, count_words, pieces, token_report
+    from lmstack.text.report import TokenPiece, TokenReport, count_words, pieces, token_report
     from lmstack.text.template_doctor.doctor import examine
-    from lmstack.text.template_doctor.exam import Finding
+    from lmstack.text.template_doctor.exam import TemplateFinding
     from lmstack.text.tokenizer import Encoding, Tokenizer
     from lmstack.text.training import CHATML, ChatFormat, VocabularyConfig, train_tokenizer
     from lmstack.text.vocab.tiktoken import TiktokenEncoding
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHATML",
-    "Batch",
+    "BatchEncoding",
     "CallFormat",
     "CallReader",
     "ChatFormat",
     "ChatTemplate",
-    "Corpus",
     "Detokenizer",
     "Encoding",
-    "Finding",
     "JsonArguments",
-    "Piece",
     "TaggedArguments",
+    "TemplateFinding",
+    "TextCorpus",
     "TiktokenEncoding",
+    "TokenPiece",
     "TokenReport",
     "Tokenizer",
     "VocabularyConfig",

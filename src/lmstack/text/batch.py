@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lmstack.core import InputError, check_whole, shown
 from lmstack.text.tokenizer import Encoding, Tokenizer
 
-__all__ = ["Batch", "make_batch", "pad_batch"]
+__all__ = ["BatchEncoding", "make_batch", "pad_batch"]
 
 Side = Literal["right", "left"]
 Truncation = Literal["error", "right", "left"]
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchEncoding:
     """``input_ids`` and ``attention_mask`` (B, T), 1 at real tokens; ``offsets`` (B, T, 2): the
     characters ``[start, end)`` of each token's text, ``(0, 0)`` at padding and added tokens."""
 
@@ -56,7 +56,7 @@ def make_batch(
     max_length: int | None = None,
     truncation: Truncation = "error",
     add_special_tokens: bool = True,
-) -> Batch:
+) -> BatchEncoding:
     """Encode ``texts`` and pad them to the longest, rounded up to ``multiple_of``.
 
     A text of more than ``max_length`` tokens (added ones count) is an `InputError`, unless
@@ -86,7 +86,7 @@ def pad_batch(
     *,
     padding: Side = "right",
     multiple_of: int = 1,
-) -> Batch:
+) -> BatchEncoding:
     """Encodings of different lengths as one rectangle. The mask is what counts: ``pad_id`` may
     also be a token that texts hold (many models pad with their end-of-text token)."""
     if padding not in ("right", "left"):
@@ -105,4 +105,4 @@ def pad_batch(
         input_ids[row, place] = encoding.ids
         attention_mask[row, place] = 1
         offsets[row, place] = encoding.offsets
-    return Batch(input_ids, attention_mask, offsets)
+    return BatchEncoding(input_ids, attention_mask, offsets)

@@ -16,13 +16,13 @@ from typing import BinaryIO
 from lmstack.core import NotFoundError, shown
 from lmstack.core.files import store_error
 
-__all__ = ["Corpus", "find_files"]
+__all__ = ["TextCorpus", "find_files"]
 
 _BLOCK = 1 << 16
 _MOST_LEFT = 1 << 22
 
 
-class Corpus:
+class TextCorpus:
     """Iterate over it once. ``done`` and ``total``: bytes read, and of all files (None: a stream
     does not say). ``label``: the file being read."""
 

@@ -17,7 +17,7 @@ from itertools import accumulate
 from lmstack.core import check_range
 from lmstack.text.tokenizer import Tokenizer
 
-__all__ = ["Piece", "TokenReport", "count_words", "pieces", "token_report"]
+__all__ = ["TokenPiece", "TokenReport", "count_words", "pieces", "token_report"]
 
 # Chinese characters and Japanese kana, which are written without spaces between words.
 _UNSPACED = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -25,7 +25,7 @@ _WORD = re.compile(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TokenPiece:
     """``text[start:end]`` and the tokens that stand for it: one, several where they share a
     character, or none for text that the tokenizer drops."""
 
@@ -88,7 +88,7 @@ def token_report(
     )
 
 
-def pieces(tokenizer: Tokenizer, text: str) -> Iterator[Piece]:
+def pieces(tokenizer: Tokenizer, text: str) -> Iterator[TokenPiece]:
     """``text`` cut at its tokens; joined, the pieces are the text again."""
     [encoding] = tokenizer.encode_batch([text], special=False, add_special_tokens=False)
     ids = encoding.ids
@@ -98,12 +98,12 @@ def pieces(tokenizer: Tokenizer, text: str) -> Iterator[Piece]:
     for start, end, members in _grouped(spans if spans is not None else encoding.offsets):
         start, end = max(start, position), max(end, position)
         if start > position:
-            yield Piece(text[position:start], position, start, ())
+            yield TokenPiece(text[position:start], position, start, ())
         own = tuple(ids[i] for i in members)
-        yield Piece(text[start:end], start, end, own, not unknown.isdisjoint(own))
+        yield TokenPiece(text[start:end], start, end, own, not unknown.isdisjoint(own))
         position = end
     if position < len(text):
-        yield Piece(text[position:], position, len(text), ())
+        yield TokenPiece(text[position:], position, len(text), ())
 
 
 def _byte_spans(

@@ -19,12 +19,12 @@ from lmstack.registry import LoadedModel, Store, load, load_text
 from lmstack.registry.defaults import GenerationDefaults
 from lmstack.text import Tokenizer, examine
 from lmstack.text.windows import has_segments
-from lmstack.train.data.prepare import Prepared, Selection, Told, prepare
+from lmstack.train.data.prepare import DataSelection, PreparedData, Told, prepare
 from lmstack.train.data.report import DataReport
 from lmstack.train.data.rows import Row, Rows, find_data
 from lmstack.train.data.store import ExampleStore
 from lmstack.train.heads import adapted, with_head_for
-from lmstack.train.loader import Loader, Share
+from lmstack.train.loader import Loader, ProcessShare
 from lmstack.train.metric import metric_named
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.objective import Objective, Reading
@@ -42,7 +42,7 @@ class Assembled:
     base: LoadedModel
     objective: Objective
     reading: Reading
-    prepared: Prepared
+    prepared: PreparedData
     train: Loader
     validation: Loader | None
     trainable: int
@@ -83,7 +83,7 @@ def assemble(
         add_adapter(module, lora, model_type=base.config.get("model_type"))
     objective.extend(module)
     trainable, parameters = count_parameters(module)
-    share = Share(parallel.rank, parallel.world)
+    share = ProcessShare(parallel.rank, parallel.world)
     train = _loader(prepared.train, objective, reading, recipe, share)
     held = prepared.validation
     validation = _loader(held, objective, reading, recipe, share) if held else None
@@ -96,8 +96,10 @@ def data_report(recipe: Recipe, *, told: Told = lambda _doing, _done, _total: No
         return assemble(recipe, Path(folder), Parallel(), told=told).prepared.report
 
 
-def _selection(recipe: Recipe) -> Selection:
-    return Selection(recipe.data, recipe.validation, recipe.seed, recipe.strict, recipe.deduplicate)
+def _selection(recipe: Recipe) -> DataSelection:
+    return DataSelection(
+        recipe.data, recipe.validation, recipe.seed, recipe.strict, recipe.deduplicate
+    )
 
 
 def _examined(objective: Objective, base: LoadedModel) -> list[dict[str, Any]]:
@@ -219,7 +221,11 @@ def _rows(recipe: Recipe) -> Iterator[Row]:
 
 
 def _loader(
-    examples: ExampleStore, objective: Objective, reading: Reading, recipe: Recipe, share: Share
+    examples: ExampleStore,
+    objective: Objective,
+    reading: Reading,
+    recipe: Recipe,
+    share: ProcessShare,
 ) -> Loader:
     return Loader(
         objective.joined(examples),

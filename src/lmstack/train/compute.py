@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lmstack.model import REFERENCE_OPS, Ops, ReferenceOps
 from lmstack.model.biases import ScoreBias
-from lmstack.model.blocks import Block
+from lmstack.model.blocks import TransformerBlock
 from lmstack.model.config import Activation, LayerSpec
 from lmstack.model.layers import Embedding, LayerNorm, Linear, RMSNorm
 from lmstack.model.lora.layers import LoraLinear
@@ -31,9 +31,9 @@ from lmstack.model.positions import RopeSpec
 from lmstack.train import native
 from lmstack.train.frozen import (
     FrozenMatrices,
+    FrozenMatrix,
     Int8Gradient,
     Int8Matrix,
-    Matrix,
     is_frozen,
 )
 from lmstack.train.precision import dtype_of, products_of
@@ -57,7 +57,7 @@ class TrainingOps(ReferenceOps):
     def __init__(
         self,
         dtype: torch.dtype,
-        kinds: Mapping[nn.Module, type[Matrix]] | None = None,
+        kinds: Mapping[nn.Module, type[FrozenMatrix]] | None = None,
         frozen: torch.dtype | None = None,
     ) -> None:
         self._dtype = dtype
@@ -171,7 +171,7 @@ class NativeOps(TrainingOps):
 
     def __init__(
         self,
-        kinds: Mapping[nn.Module, type[Matrix]] | None = None,
+        kinds: Mapping[nn.Module, type[FrozenMatrix]] | None = None,
         frozen: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(torch.float32, kinds, frozen)
@@ -297,11 +297,11 @@ def ops_for(precision: str, module: nn.Module, device: str = "cpu") -> Ops:
     return REFERENCE_OPS if precision == "float32" else TrainingOps(dtype, kinds)
 
 
-def _int8_kinds(module: nn.Module) -> dict[nn.Module, type[Matrix]]:
+def _int8_kinds(module: nn.Module) -> dict[nn.Module, type[FrozenMatrix]]:
     """Matrices of blocks are multiplied in 8 bits, but for queries and keys forwards: their inputs
     have outliers, and scores add up what that costs."""
-    found: dict[nn.Module, type[Matrix]] = {}
-    for block in (child for child in module.modules() if isinstance(child, Block)):
+    found: dict[nn.Module, type[FrozenMatrix]] = {}
+    for block in (child for child in module.modules() if isinstance(child, TransformerBlock)):
         terms = {
             child.base: child.ordered()
             for child in block.modules()

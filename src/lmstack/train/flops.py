@@ -20,7 +20,7 @@ import numpy.typing as npt
 from torch import nn
 
 from lmstack.model import Transformer, TransformerConfig
-from lmstack.model.blocks import Attention, Block, Mixture
+from lmstack.model.blocks import Attention, Mixture, TransformerBlock
 from lmstack.model.config import LayerSpec
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.lora.layers import LoraLinear
@@ -134,7 +134,7 @@ def _stack(count: _Count, module: Transformer, load: Load, encoded: bool) -> boo
     relative = _is_trained(module.embed_relative, module.relative_norm)
     for layer in range(config.num_layers):
         block = module.blocks[config.block_of(layer)]
-        assert isinstance(block, Block)
+        assert isinstance(block, TransformerBlock)
         before = count.forward.total()
         walk = _BlockWalk(count, config, block, load)
         flows = walk(config.layer(layer), flows, encoded, relative)
@@ -154,7 +154,7 @@ class _BlockWalk:
 
     count: _Count
     config: TransformerConfig
-    block: Block
+    block: TransformerBlock
     load: Load
 
     def __call__(self, spec: LayerSpec, flows: bool, encoded: bool, relative: bool) -> bool:

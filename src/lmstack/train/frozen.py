@@ -29,9 +29,9 @@ from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, row_
 
 __all__ = [
     "FrozenMatrices",
+    "FrozenMatrix",
     "Int8Gradient",
     "Int8Matrix",
-    "Matrix",
     "columns",
     "is_frozen",
     "rounded_linear",
@@ -42,7 +42,7 @@ __all__ = [
 _ROWS, _QUANTIZED = 512, 128
 
 
-class Matrix(Protocol):
+class FrozenMatrix(Protocol):
     """W (out, in), held for products of ``dtype``."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None: ...
@@ -69,7 +69,7 @@ class _ByTorch(ABC):
     def product(
         self, x: Tensor, bias: Tensor | None = None, terms: Sequence[LowRank] = ()
     ) -> Tensor:
-        """`Matrix.product`"""
+        """`FrozenMatrix.product`"""
         return through(_Product, self, x, bias, terms, _dropped)
 
 
@@ -175,12 +175,12 @@ class FrozenMatrices:
     """Those of one run, each made when it is first met and again where its values have changed.
     ``kinds``: of layers, as what they are held; all others in ``dtype``."""
 
-    def __init__(self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[Matrix]]) -> None:
+    def __init__(self, dtype: torch.dtype, kinds: Mapping[nn.Module, type[FrozenMatrix]]) -> None:
         self._dtype = dtype
         self._kinds = WeakKeyDictionary(kinds)
-        self._held: WeakKeyDictionary[nn.Module, tuple[int, Matrix]] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[nn.Module, tuple[int, FrozenMatrix]] = WeakKeyDictionary()
 
-    def of(self, layer: Linear | Embedding) -> Matrix:
+    def of(self, layer: Linear | Embedding) -> FrozenMatrix:
         """That of a layer for which `is_frozen`."""
         if isinstance(layer, QuantizedLinear | QuantizedEmbedding):
             return DequantizedMatrix(layer)
@@ -202,7 +202,7 @@ def is_frozen(layer: Linear | Embedding) -> bool:
 
 def through(
     function: type[torch.autograd.Function],
-    matrix: Matrix,
+    matrix: FrozenMatrix,
     x: Tensor,
     bias: Tensor | None,
     terms: Sequence[LowRank],

@@ -24,13 +24,13 @@ from lmstack.core import InputError
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.objectives.objective import Objective, Reading
 
-__all__ = ["Loader", "Rows", "Share", "pack"]
+__all__ = ["Loader", "PackedRows", "ProcessShare", "pack"]
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """The ``rank``-th of ``world`` processes."""
 
     rank: int = 0
@@ -38,7 +38,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Row i holds the examples ``members[starts[i]:starts[i + 1]]``: 8 bytes an example and a row,
     where lists of lists would be ten times that."""
 
@@ -51,12 +51,12 @@ class Rows:
     def __getitem__(self, row: int) -> Ints:
         return self.members[self.starts[row] : self.starts[row + 1]]
 
-    def taken(self, order: Ints) -> Rows:
+    def taken(self, order: Ints) -> PackedRows:
         """The rows ``order``."""
         sizes = np.diff(self.starts)[order]
         starts = np.concatenate(([0], np.cumsum(sizes)))
         shift = np.repeat(self.starts[order] - starts[:-1], sizes)
-        return Rows(self.members[np.arange(len(shift)) + shift], starts)
+        return PackedRows(self.members[np.arange(len(shift)) + shift], starts)
 
 
 class Loader:
@@ -74,7 +74,7 @@ class Loader:
         batch: int,
         micro_tokens: int,
         seed: int,
-        share: Share = Share(),
+        share: ProcessShare = ProcessShare(),
         packs: bool | None = None,
     ) -> None:
         if not len(examples):
@@ -84,7 +84,7 @@ class Loader:
         self._batch, self._micro_tokens = batch, micro_tokens
         self._seed, self._share = seed, share
         self._packs = objective.packs if packs is None else packs
-        self._rows: Callable[[int], Rows] = lru_cache(maxsize=1)(self._rows_of)
+        self._rows: Callable[[int], PackedRows] = lru_cache(maxsize=1)(self._rows_of)
         self._starts = [0]  # the first step of each epoch so far
 
     def tokens(self) -> int:
@@ -194,11 +194,11 @@ class Loader:
     def _tokens(self, row: Ints) -> int:
         return int(self.lengths[row].sum())
 
-    def _rows_of(self, epoch: int) -> Rows:
+    def _rows_of(self, epoch: int) -> PackedRows:
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self.all_examples))
         if not self._packs:
-            return Rows(order, np.arange(len(order) + 1))
+            return PackedRows(order, np.arange(len(order) + 1))
         packed = pack(self.lengths[order], self._reading.max_length)
         packed = dataclasses.replace(packed, members=order[packed.members])
         return packed.taken(rng.permutation(len(packed)))
@@ -213,7 +213,7 @@ class Loader:
         return self._starts[epoch]
 
 
-def pack(lengths: Sequence[int] | Ints, capacity: int) -> Rows:
+def pack(lengths: Sequence[int] | Ints, capacity: int) -> PackedRows:
     """Examples of ``lengths`` in rows of at most ``capacity`` tokens: best fit, the longest first
     (Johnson, 1973). A length over ``capacity`` has a row of its own; in a row the longest is
     first."""
@@ -221,7 +221,7 @@ def pack(lengths: Sequence[int] | Ints, capacity: int) -> Rows:
     order = np.argsort(-sizes, kind="stable")
     row_of = _best_fit(sizes[order], capacity)
     members = order[np.argsort(row_of, kind="stable")]
-    return Rows(members, np.concatenate(([0], np.cumsum(np.bincount(row_of)))))
+    return PackedRows(members, np.concatenate(([0], np.cumsum(np.bincount(row_of)))))
 
 
 def _best_fit(lengths: Ints, capacity: int) -> Ints:

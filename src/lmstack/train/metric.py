@@ -13,13 +13,22 @@ from typing import Literal
 
 from lmstack.core import InputError, nearest, shown
 
-__all__ = ["ACCURACY", "LOSS", "Metric", "Stage", "falling", "metric_named", "rising", "watched"]
+__all__ = [
+    "ACCURACY",
+    "LOSS",
+    "Stage",
+    "TrainingMetric",
+    "falling",
+    "metric_named",
+    "rising",
+    "watched",
+]
 
 Stage = Literal["step", "evaluation", "both"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class TrainingMetric:
     """``higher_is_better``: None where neither is, so that nothing is compared by it. ``stage``:
     whether steps report it, evaluations, or both."""
 
@@ -36,25 +45,25 @@ class Metric:
         return value > than if self.higher_is_better else value < than
 
 
-def rising(*names: str, stage: Stage = "both") -> tuple[Metric, ...]:
+def rising(*names: str, stage: Stage = "both") -> tuple[TrainingMetric, ...]:
     """Metrics of which more is better."""
-    return tuple(Metric(name, True, stage) for name in names)
+    return tuple(TrainingMetric(name, True, stage) for name in names)
 
 
-def falling(*names: str, stage: Stage = "both") -> tuple[Metric, ...]:
+def falling(*names: str, stage: Stage = "both") -> tuple[TrainingMetric, ...]:
     """Metrics of which less is better."""
-    return tuple(Metric(name, False, stage) for name in names)
+    return tuple(TrainingMetric(name, False, stage) for name in names)
 
 
-def watched(*names: str, stage: Stage = "both") -> tuple[Metric, ...]:
+def watched(*names: str, stage: Stage = "both") -> tuple[TrainingMetric, ...]:
     """Metrics that are neither better high nor low."""
-    return tuple(Metric(name, None, stage) for name in names)
+    return tuple(TrainingMetric(name, None, stage) for name in names)
 
 
 LOSS, ACCURACY = *falling("loss"), *rising("accuracy")
 
 
-def metric_named(name: str, declared: Sequence[Metric], objective: str) -> Metric:
+def metric_named(name: str, declared: Sequence[TrainingMetric], objective: str) -> TrainingMetric:
     """That of ``declared`` by which evaluations can be compared; `InputError` names the nearest.
     ``objective``: the name of the one that declared them."""
     found = next((metric for metric in declared if metric.name == name), None)
@@ -75,5 +84,5 @@ def metric_named(name: str, declared: Sequence[Metric], objective: str) -> Metri
     raise InputError(f"metric is {shown(name)}; {why}", hint=hint, param="metric")
 
 
-def _compares(metric: Metric) -> bool:
+def _compares(metric: TrainingMetric) -> bool:
     return metric.stage != "step" and metric.higher_is_better is not None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lmstack.core import EngineError, LmstackError
 from lmstack.model import Transformer
-from lmstack.model.blocks import Block
+from lmstack.model.blocks import TransformerBlock
 
 __all__ = ["ALONE", "Parallel"]
 
@@ -226,6 +226,6 @@ def _sharded(module: Transformer) -> Iterator[nn.Module]:
         if config.num_blocks not in (None, config.num_layers):
             continue  # a block that serves several layers stays with the rest
         for block in transformer.blocks:
-            assert isinstance(block, Block)
+            assert isinstance(block, TransformerBlock)
             # Keys and values of the encoder's output are computed before the block is called.
             yield from (block.attention, block.mlp) if config.encoder is not None else (block,)

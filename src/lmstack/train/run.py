@@ -38,11 +38,11 @@ from lmstack.train.rollouts.trainer import OnlineTrainer
 from lmstack.train.throughput import matrix_rate
 from lmstack.train.tracking import Tracker
 
-__all__ = ["Result", "train"]
+__all__ = ["TrainingResult", "train"]
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """``folder``: of the model, or of the adapter. ``digest``: of a model, on the first process.
     ``values``: of the validation, or of the last step where there is none; ``start``: the same
     before the first update. ``metric``: by which ``kept_step`` was the best; without a validation
@@ -74,7 +74,7 @@ def train(
     resume: bool = False,
     watch: Watch | None = None,
     services: Services | None = None,
-) -> Result:
+) -> TrainingResult:
     """Run ``recipe``, on every process of a torchrun. ``resume``: go on from the last checkpoint
     in its run folder. `InputError` where the folder holds a run already and that is not asked
     for. ``watch``: of the first process. ``services``: who draws and rewards samples, for an
@@ -87,7 +87,7 @@ def train(
 
 def _trained(
     recipe: Recipe, resume: bool, watch: Watch, parallel: Parallel, services: Services | None
-) -> Result:
+) -> TrainingResult:
     checkpoints = Checkpoints(recipe.folder, recipe.keep)
     if checkpoints.steps() and not resume:
         raise InputError(
@@ -141,7 +141,7 @@ def _trained(
         )
         folder, digest = keep(recipe, run.base, training, asdict(run.objective))
     parallel.wait()
-    return Result(
+    return TrainingResult(
         recipe.output,
         folder,
         digest,

@@ -17,7 +17,7 @@ import pytest
 from tests.agents.inside.leaving import Left
 
 from lmstack.agents.sandbox.inside import calls, session, start, wire
-from lmstack.agents.sandbox.inside.calls import AskerGoneError, Call, Limits, Pipes
+from lmstack.agents.sandbox.inside.calls import AskerGoneError, Call, Pipes, ProcessLimits
 from lmstack.agents.sandbox.inside.confinement import NOT_CONFINED, Setup
 from lmstack.agents.sandbox.inside.folder import FolderError
 from lmstack.agents.sandbox.inside.quotas import FileQuota, Quota
@@ -62,7 +62,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     quota: Any = object()
 
     def call(wall_s: float = 30.0, cpu_s: float = 10.0, output_bytes: int = 4) -> Call:
-        limits = Limits(cpu_s, wall_s, output_bytes)
+        limits = ProcessLimits(cpu_s, wall_s, output_bytes)
         return Call(worker, pipes, quota, limits, [watched])  # type: ignore[arg-type]
 
     def says(**reply: Any) -> None:
@@ -362,7 +362,7 @@ def test_a_call_is_of_a_worker_that_is_new_or_of_before(
         "pictures": ["p.png"],
     }  # fmt: skip
     assert blobs == [b"out", b"err", b"x"]
-    assert made == [(worker, pipes, held._quota, Limits(1, 2.0, 3), [0, 44])]
+    assert made == [(worker, pipes, held._quota, ProcessLimits(1, 2.0, 3), [0, 44])]
     worker.status = 9
     told, blobs = held.answer({**asked, "code": "xy"}, [])
     assert (told["is_new"], told["pictures"], blobs) == (False, [], [b"out", b"err"])

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 from lmstack.agents.tools import FunctionTool, Secret, ToolContext, tool
 from lmstack.core import Grammar, InputError
 from lmstack.engine.constraints.grammar import GrammarCompiler
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 
 
 class Colour(enum.Enum):
@@ -152,7 +152,9 @@ END = 256
 @pytest.fixture(scope="module")
 def compiler() -> GrammarCompiler:
     """One, because each starts a process."""
-    return GrammarCompiler(Vocabulary([*LETTERS, b""], frozenset({END}), frozenset({END})), 1 << 20)
+    return GrammarCompiler(
+        GrammarVocabulary([*LETTERS, b""], frozenset({END}), frozenset({END})), 1 << 20
+    )
 
 
 def written(compiler: GrammarCompiler, schema: dict[str, Any], seed: int) -> str:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import threading
 
-from lmstack.agents.tools import Passage, Source, ToolContext, open_source_tool, search_tool
+from lmstack.agents.tools import (
+    FoundPassage,
+    SourceText,
+    ToolContext,
+    open_source_tool,
+    search_tool,
+)
 
 NONE = ToolContext()
 FOUND = [
-    Passage("doc-1", "First\nnote", "Paris is the capital.\x1b[2J", 10),
-    Passage("doc-2", "Second", "x" * 5000),
+    FoundPassage("doc-1", "First\nnote", "Paris is the capital.\x1b[2J", 10),
+    FoundPassage("doc-2", "Second", "x" * 5000),
 ]
 
 
-def search(query: str, count: int) -> list[Passage]:
+def search(query: str, count: int) -> list[FoundPassage]:
     return FOUND if "capital" in query else []
 
 
-async def search_async(query: str, count: int) -> list[Passage]:
+async def search_async(query: str, count: int) -> list[FoundPassage]:
     return search(query, count)
 
 
-def open_source(id: str) -> Source | None:
-    return Source(id, "First", "0123456789" * 2000) if id == "doc-1" else None
+def open_source(id: str) -> SourceText | None:
+    return SourceText(id, "First", "0123456789" * 2000) if id == "doc-1" else None
 
 
 async def test_passages_come_with_ids_titles_and_bounded_texts() -> None:
@@ -64,7 +70,7 @@ async def test_a_source_is_read_in_windows_that_join() -> None:
         offset = result.data["end"]
     assert text == "0123456789" * 2000
     assert result.text.endswith("\n[characters 16000 to 20000 of 20000, the end]")
-    whole = open_source_tool(lambda id: Source(id, "Short", "0123456789"))
+    whole = open_source_tool(lambda id: SourceText(id, "Short", "0123456789"))
     assert (await whole.call({"id": "x"}, NONE)).text == "Short (id: x)\n0123456789"
     assert (
         "ends at character 20000" in (await made.call({"id": "doc-1", "offset": 30_000}, NONE)).text
@@ -78,7 +84,7 @@ async def test_an_id_that_is_not_there_is_an_error_that_says_where_ids_are_from(
 
 
 async def test_errors_of_the_index_are_observations() -> None:
-    def broken(query: str, count: int) -> list[Passage]:
+    def broken(query: str, count: int) -> list[FoundPassage]:
         raise RuntimeError("the index is gone")
 
     result = await search_tool(broken).call({"query": "a"}, NONE)
@@ -88,7 +94,7 @@ async def test_errors_of_the_index_are_observations() -> None:
 async def test_a_search_that_blocks_runs_in_a_thread() -> None:
     seen: list[bool] = []
 
-    def where(query: str, count: int) -> list[Passage]:
+    def where(query: str, count: int) -> list[FoundPassage]:
         seen.append(threading.current_thread() is threading.main_thread())
         return []
 

@@ -28,7 +28,7 @@ from lmstack.app.cli import main
 from lmstack.core import Request, ScriptedModel
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.results import TaskResult
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
 ITEMS = 8
 TASK = """
@@ -67,7 +67,7 @@ def command(folder: Path, name: str, stage: str = "", item: int = -1) -> None:
         n = int(last_text(request).split()[-3])
         return str(n + 1 if n % 2 else n)
 
-    def keep(self: OutputStore, key: str, output: Output) -> Output:
+    def keep(self: OutputStore, key: str, output: ModelOutput) -> ModelOutput:
         nonlocal kept
         if (stage, item) == ("keeping", kept):
             die()

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from tests.word_reranker import WordReranker
 
-from lmstack.agents import ApprovalRequest, Decision, Flow
+from lmstack.agents import ApprovalDecision, ApprovalRequest, Flow
 from lmstack.agents.mcp import Offer
 from lmstack.app import wiring
 from lmstack.app.cli.commands import _agent_view
@@ -188,7 +188,7 @@ async def test_a_capital_y_is_a_yes_to_the_tools_of_a_server(
 async def test_a_reason_keeps_its_capitals(person: list[str]) -> None:
     person += ["NO\n", "Ask Ada\n"]
     asked = ApprovalRequest("call_1", "send", "{}", "send is dangerous")
-    assert await _agent_view.Person(Output()).decide(asked) == Decision("denied", "Ask Ada")
+    assert await _agent_view.Person(Output()).decide(asked) == ApprovalDecision("denied", "Ask Ada")
 
 
 def test_documents_and_files_become_tools(

@@ -21,7 +21,7 @@ from lmstack.core import (
     Usage,
 )
 from lmstack.pipelines import best_of
-from lmstack.pipelines.best_of import Asked, BestOfConfig, rows_of
+from lmstack.pipelines.best_of import BestOfConfig, DrawnAnswers, rows_of
 from lmstack.train.data.formats import messages_of, preference_of
 from lmstack.train.data.rows import Row
 
@@ -32,9 +32,11 @@ PROMPT = (Message("user", "2 + 2?"),)
 SUMS = [{"prompt": f"{n} + 1?", "answer": n + 1} for n in range(6)]
 
 
-def asked(answers: list[str], rewards: list[float], ended: list[bool] | None = None) -> Asked:
+def asked(
+    answers: list[str], rewards: list[float], ended: list[bool] | None = None
+) -> DrawnAnswers:
     whole = [True] * len(answers) if ended is None else ended
-    return Asked("0", PROMPT, tuple(answers), tuple(rewards), tuple(whole))
+    return DrawnAnswers("0", PROMPT, tuple(answers), tuple(rewards), tuple(whole))
 
 
 def test_the_best_that_ended_is_kept_with_all_rewards() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lmstack.pipelines.feedback_data import feedback_rows
 from lmstack.rag.answer.prompting import build_messages
-from lmstack.release.feedback import FeedbackStore, Judgement
+from lmstack.release.feedback import FeedbackJudgement, FeedbackStore
 from lmstack.train.data.formats import choices_of, preference_of, ratings_of
 from lmstack.train.data.rows import Row
 
@@ -110,13 +110,13 @@ def test_wrong_sources_do_not_answer_and_the_others_of_a_helpful_answer_do() -> 
 def test_the_command_writes_what_was_agreed_to(tmp_path: Path, run: Run) -> None:
     store, output = FeedbackStore(tmp_path), tmp_path / "made"
     words = ("data", "feedback", "--index", str(tmp_path), "--output", str(output))
-    store.save("r0", "c", Judgement("helpful"), ANSWERED)
+    store.save("r0", "c", FeedbackJudgement("helpful"), ANSWERED)
     refused = run(*words)
     assert refused.code != 0
     assert "there are 1 judgements, and none" in refused.err
     assert not output.exists()
     for number, edit in enumerate(("Every day [2].", "")):
-        judged = Judgement("not_helpful", "", (1,), edit, consent=True)
+        judged = FeedbackJudgement("not_helpful", "", (1,), edit, consent=True)
         store.save(f"s{number}", "c", judged, {**ANSWERED, "question": f"When {number}?"})
     done = run(*words, "--json").json
     assert done["used"] == 2

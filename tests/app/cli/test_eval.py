@@ -13,7 +13,7 @@ from tests.train.runs import MODEL, prepare_folder, recipe
 from lmstack.evals import task_data
 from lmstack.evals.benchmarks import PACKAGES
 from lmstack.evals.likelihood_solvers import MultipleChoice
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 from lmstack.train import train
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_a_second_run_asks_nothing_again_and_says_the_same(
     words = ("eval", "run", "task.yaml", "--model", "./one-made", "--json")
     first = run(*words)
 
-    async def asked(*_: object) -> Output:
+    async def asked(*_: object) -> ModelOutput:
         raise AssertionError("it was asked again")
 
     monkeypatch.setattr(MultipleChoice, "__call__", asked)

@@ -9,7 +9,7 @@ import pytest
 
 from lmstack.app.cli.commands import index_looking
 from lmstack.app.server.not_read import NotReadNotes
-from lmstack.rag import Plan, UpdateResult
+from lmstack.rag import IngestPlan, UpdateResult
 from lmstack.rag.ingest import scan as passing
 from lmstack.rag.ingest.scan import NotRead
 
@@ -158,7 +158,11 @@ def test_what_is_not_read_is_told_once_and_again_when_it_changes() -> None:
     tell = NotReadNotes(notes.append, Path("my docs"))
     for pictures in (0, 2, 2, 3):
         counts = {"ending": pictures} if pictures else {}
-        tell(UpdateResult(Plan(not_read=NotRead(counts, {".png": pictures})), 0, 0, 0, 0, 0, (), 0))
+        tell(
+            UpdateResult(
+                IngestPlan(not_read=NotRead(counts, {".png": pictures})), 0, 0, 0, 0, 0, (), 0
+            )
+        )
     status = "lmstack index status --docs 'my docs' lists them"
     assert notes == [
         f"not read: {pictures} files of other kinds (.png); {status}" for pictures in (2, 3)

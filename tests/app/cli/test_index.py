@@ -16,7 +16,7 @@ from lmstack.app.cli.commands import index as index_command
 from lmstack.app.cli.indexing import told
 from lmstack.app.wiring import documents
 from lmstack.core import ModelInfo
-from lmstack.rag import FORMATS, Progress
+from lmstack.rag import FORMATS, UpdateProgress
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -344,12 +344,12 @@ def test_an_index_that_follows_a_folder_has_its_changes(
 
 
 def test_the_end_goes_by_content_and_not_by_files() -> None:
-    done = Progress(9, 10, 100, 0, "a.md", 9.0, bytes_done=100_000, bytes_total=1_000_000)
+    done = UpdateProgress(9, 10, 100, 0, "a.md", 9.0, bytes_done=100_000, bytes_total=1_000_000)
     assert told(done) == ("9 of 10 files, 1.0 files/s, 11.1 kB/s, 11 passages/s, 1 min 09 s left")
 
 
 def test_a_long_first_file_shows_its_passages() -> None:
-    done = Progress(0, 2, 120, 0, "a.html", 10.0, bytes_done=0, bytes_total=2_000_000)
+    done = UpdateProgress(0, 2, 120, 0, "a.html", 10.0, bytes_done=0, bytes_total=2_000_000)
     assert told(done) == "0 of 2 files, 12 passages/s"
 
 

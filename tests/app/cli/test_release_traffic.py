@@ -11,7 +11,7 @@ from lmstack.app import wiring
 from lmstack.core import Usage
 from lmstack.release.live_recorder import LiveRecorder
 from lmstack.release.live_store import LiveStore
-from lmstack.release.traffic import Candidate, live_path
+from lmstack.release.traffic import TrafficCandidate, live_path
 from lmstack.safety import Arm, Observation
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def test_without_any_it_says_how_to_begin_one(run: Run) -> None:
 
 
 @pytest.fixture
-def wanted(monkeypatch: pytest.MonkeyPatch) -> list[Candidate | None]:
+def wanted(monkeypatch: pytest.MonkeyPatch) -> list[TrafficCandidate | None]:
     """What `lmstack up` asks to be served beside the model."""
-    found: list[Candidate | None] = []
+    found: list[TrafficCandidate | None] = []
     monkeypatch.setattr(wiring, "require_models", lambda *_: None)
     monkeypatch.setattr(wiring, "require_candidate", lambda _: None)
 
@@ -103,16 +103,22 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> list[Candidate | None]:
     ("given", "expected"),
     [
         ([], None),
-        (["--canary", "tuned"], Candidate("canary", "tuned")),
-        (["--shadow", "tuned=int8", "--share", "1"], Candidate("shadow", "tuned", "int8", 1.0)),
+        (["--canary", "tuned"], TrafficCandidate("canary", "tuned")),
+        (
+            ["--shadow", "tuned=int8", "--share", "1"],
+            TrafficCandidate("shadow", "tuned", "int8", 1.0),
+        ),
         (
             ["--canary", "openai:m", "--live-texts"],
-            Candidate("canary", "openai:m", is_remote=True, keeps_texts=True),
+            TrafficCandidate("canary", "openai:m", is_remote=True, keeps_texts=True),
         ),
     ],
 )
 def test_up_takes_a_second_version(
-    run: Run, wanted: list[Candidate | None], given: list[str], expected: Candidate | None
+    run: Run,
+    wanted: list[TrafficCandidate | None],
+    given: list[str],
+    expected: TrafficCandidate | None,
 ) -> None:
     ran = run("up", "--model", "m", "--port", "0", *given)
     assert ran.code == 0, ran.err
@@ -132,7 +138,7 @@ def test_up_takes_a_second_version(
     ],
 )
 def test_up_says_what_is_wrong_before_anything_loads(
-    run: Run, wanted: list[Candidate | None], given: list[str], said: str
+    run: Run, wanted: list[TrafficCandidate | None], given: list[str], said: str
 ) -> None:
     ran = run("up", "--model", "m", "--port", "0", *given)
     assert ran.code != 0

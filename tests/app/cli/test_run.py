@@ -26,23 +26,23 @@ from lmstack.core import ContextLengthError, ScriptedModel
 from lmstack.safety import verify
 from lmstack.serve.tasks import (
     TASKS,
-    Answer,
-    Answers,
     Classification,
-    Embedding,
     Entities,
     Entity,
+    ExtractedAnswer,
+    ExtractedAnswers,
     Features,
     Fill,
     Filled,
     Generated,
-    Label,
     LabelRanking,
+    PredictedLabel,
     Ranked,
     Ranking,
-    Result,
-    Reward,
+    RewardScore,
     Rewritten,
+    TaskOutput,
+    TextEmbedding,
 )
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class Counting:
     def __call__(self, inputs: Any) -> Any:
         return self._several([inputs])[0] if self.is_one(inputs) else self._several(inputs)
 
-    def _several(self, inputs: Sequence[Any]) -> list[Result]:
+    def _several(self, inputs: Sequence[Any]) -> list[TaskOutput]:
         self.calls.append(list(inputs))
         if "bad" in inputs:
             raise ContextLengthError("the text is bad", hint="leave it out")
         self.stop_after -= len(inputs)
         if self.stop_after < 0:
             raise KeyboardInterrupt
-        return [Classification((Label("length", float(len(str(i)))),)) for i in inputs]
+        return [Classification((PredictedLabel("length", float(len(str(i)))),)) for i in inputs]
 
 
 @pytest.fixture
@@ -470,16 +470,18 @@ def test_up_names_a_model_that_is_not_there_before_it_loads(
 
 EVIL = "\x1b[31mred\n"
 VECTOR = np.arange(8, dtype=np.float32)
-RESULTS: dict[str, Result] = {
-    "text-classification": Classification((Label(EVIL, 0.5),)),
-    "zero-shot-classification": LabelRanking((Label(EVIL, 0.5),)),
+RESULTS: dict[str, TaskOutput] = {
+    "text-classification": Classification((PredictedLabel(EVIL, 0.5),)),
+    "zero-shot-classification": LabelRanking((PredictedLabel(EVIL, 0.5),)),
     "token-classification": Entities((Entity("X", 0.5, EVIL, 0, 3),)),
     "fill-mask": Filled(((Fill(EVIL, 0.5, 3, EVIL),), (Fill("b", 0.5, 3, "b"),))),
-    "question-answering": Answers((Answer(EVIL, 0.5, 0, 3), Answer("", 0.1, 0, 0))),
+    "question-answering": ExtractedAnswers(
+        (ExtractedAnswer(EVIL, 0.5, 0, 3), ExtractedAnswer("", 0.1, 0, 0))
+    ),
     "feature-extraction": Features((EVIL,), VECTOR[None]),
-    "sentence-embedding": Embedding(VECTOR),
+    "sentence-embedding": TextEmbedding(VECTOR),
     "reranking": Ranking((Ranked(3, 0.5, EVIL * 50),)),
-    "reward": Reward(0.5),
+    "reward": RewardScore(0.5),
     "text-generation": Generated(EVIL, "stop", 3, ("other",)),
     "chat": Generated(EVIL, "stop", 3),
     "summarization": Rewritten(EVIL, 1),

@@ -21,7 +21,7 @@ from lmstack.app.cli.help import spread
 from lmstack.app.cli.output import Output
 from lmstack.app.inspect.token_page import token_page
 from lmstack.app.inspect.token_view import first_tokens
-from lmstack.text import Piece, Tokenizer, pieces
+from lmstack.text import Tokenizer, TokenPiece, pieces
 
 if TYPE_CHECKING:
     from tests.app.conftest import Run
@@ -88,7 +88,11 @@ def test_colours_differ_between_neighbours_and_the_unknown_is_marked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lmstack.app.cli.output.is_colourful", lambda stream: True)
-    found = [Piece("a", 0, 1, (1,)), Piece("b", 1, 2, (2,)), Piece("c", 2, 3, (0,), unknown=True)]
+    found = [
+        TokenPiece("a", 0, 1, (1,)),
+        TokenPiece("b", 1, 2, (2,)),
+        TokenPiece("c", 2, 3, (0,), unknown=True),
+    ]
     view = terminal_view(Output(), found, colour=True)
     codes = re.findall(r"\x1b\[([\d;]+)m([abc])\x1b\[0m", view)
     assert [letter for _, letter in codes] == ["a", "b", "c"]
@@ -98,17 +102,17 @@ def test_colours_differ_between_neighbours_and_the_unknown_is_marked(
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_a_text_cannot_move_the_cursor_from_its_pieces(text: str) -> None:
-    found = [Piece(c, i, i + 1, (1,)) for i, c in enumerate(text)]
+    found = [TokenPiece(c, i, i + 1, (1,)) for i, c in enumerate(text)]
     view = terminal_view(Output(), found, colour=False)
     assert not any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in view)
 
 
 @given(texts=st.lists(st.text(max_size=12) | st.sampled_from(["<script>", '"', "&lt;"])))
 def test_a_document_cannot_write_markup_into_the_page(texts: list[str]) -> None:
-    found = [Piece(text, 0, len(text), (1,)) for text in texts]
+    found = [TokenPiece(text, 0, len(text), (1,)) for text in texts]
     page = token_page("".join(texts), ["A"], [texts], [("".join(texts), found, True)])
     empty = token_page(
-        "", ["A"], [[""] * len(texts)], [("", [Piece("", 0, 0, (1,))] * len(found), True)]
+        "", ["A"], [[""] * len(texts)], [("", [TokenPiece("", 0, 0, (1,))] * len(found), True)]
     )
     assert re.findall("<[^>]*>", page) == re.findall("<[^>]*>", empty)
     assert "<script" not in page

@@ -9,9 +9,9 @@ import torch
 from tests.byte_tokens import byte_level
 from tests.serve.tiny_models import tiny_decoder
 
-from lmstack.app.comparison.scoring import PairScorer, difference_of
+from lmstack.app.comparison.scoring import SideScorer, difference_of
 from lmstack.core import InputError, Message
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import ModelAnswer, Pairing
 from lmstack.registry import LoadedModel
 from lmstack.text import ChatTemplate, Tokenizer
 
@@ -50,9 +50,9 @@ def logs(of: LoadedModel, ids: list[int]) -> torch.Tensor:
 
 
 def pairing(of: LoadedModel, number: int) -> Pairing:
-    def answer(text: str, finish: str) -> Answer:
+    def answer(text: str, finish: str) -> ModelAnswer:
         ids = tuple(of.tokenizer.encode(text))
-        return Answer(text, len(ids) + (finish == "stop"), finish, None, ids)  # type: ignore[arg-type]
+        return ModelAnswer(text, len(ids) + (finish == "stop"), finish, None, ids)  # type: ignore[arg-type]
 
     messages = (Message("user", f"question {number}"),)
     return Pairing(
@@ -65,7 +65,7 @@ def pairing(of: LoadedModel, number: int) -> Pairing:
 def test_sums_are_those_of_whole_logits(models: tuple[LoadedModel, LoadedModel]) -> None:
     base, tuned = models
     pairings = [pairing(base, number) for number in range(3)]
-    found = PairScorer(base, tuned).answers(pairings)
+    found = SideScorer(base, tuned).answers(pairings)
     for number, each in enumerate(pairings):
         prompt = TEMPLATE.encode(each.messages, base.tokenizer)
         divergence = entropy = 0.0
@@ -84,10 +84,10 @@ def test_sums_are_those_of_whole_logits(models: tuple[LoadedModel, LoadedModel])
 
 def test_a_model_does_not_diverge_from_itself(models: tuple[LoadedModel, LoadedModel]) -> None:
     base, _ = models
-    found = PairScorer(base, base).answers([pairing(base, 0)])
+    found = SideScorer(base, base).answers([pairing(base, 0)])
     assert found.divergence[0] == 0
     assert found.tuned_entropy[0] > 0
-    scored = PairScorer(base, base).text(TEXT)
+    scored = SideScorer(base, base).text(TEXT)
     assert scored.base_nll.tolist() == scored.tuned_nll.tolist()
 
 
@@ -101,8 +101,8 @@ def test_the_divergence_is_what_drawn_tokens_have_on_average(
     ours, theirs = logs(tuned, prompt)[-1], logs(base, prompt)[-1]
     drawn = torch.multinomial(ours.exp(), 4000, replacement=True, generator=torch.manual_seed(0))
     estimate = float((ours - theirs)[drawn].mean())
-    answer = Answer("a", 1, "length", None, (int(drawn[0]),))
-    found = PairScorer(base, tuned).answers([Pairing(messages, (answer,), (answer,))])
+    answer = ModelAnswer("a", 1, "length", None, (int(drawn[0]),))
+    found = SideScorer(base, tuned).answers([Pairing(messages, (answer,), (answer,))])
     assert found.divergence[0] == pytest.approx(estimate, rel=0.1)
 
 
@@ -111,7 +111,7 @@ def test_perplexity_and_predictions_are_those_of_each_passage(
 ) -> None:
     base, tuned = models
     told: list[tuple[int, int]] = []
-    found = PairScorer(base, tuned).text(TEXT, lambda done, total: told.append((done, total)))
+    found = SideScorer(base, tuned).text(TEXT, lambda done, total: told.append((done, total)))
     ids = base.tokenizer.encode(TEXT)
     size = 256 if base.module.config.max_positions >= 256 else base.module.config.max_positions
     windows = [ids[i : i + size] for i in range(0, len(ids), size)]
@@ -136,4 +136,4 @@ def test_models_with_other_tokens_are_not_scored_together(
     assert difference_of(base, base) is None
     assert "vocabular" in (difference_of(base, other) or "")
     with pytest.raises(InputError, match="cannot be scored together"):
-        PairScorer(base, other)
+        SideScorer(base, other)

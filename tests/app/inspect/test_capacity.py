@@ -14,7 +14,14 @@ from tests.published import LLAMA_3_8B
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmstack.app.inspect import capacity
-from lmstack.app.inspect.capacity import PROGRAM_BYTES, Demand, Plan, kv_bytes, kv_forms, plan
+from lmstack.app.inspect.capacity import (
+    PROGRAM_BYTES,
+    CapacityPlan,
+    Demand,
+    kv_bytes,
+    kv_forms,
+    plan,
+)
 from lmstack.app.inspect.rates import Rates
 from lmstack.app.inspect.weight_sizes import rescaled_weights, stored_weights, weights_in
 from lmstack.core import InputError, UnsupportedError
@@ -53,7 +60,9 @@ def tiny(**changes: object) -> TransformerConfig:
     return TransformerConfig(**values | changes)  # type: ignore[arg-type]
 
 
-def planned(config: TransformerConfig, users: int, context: int, memory: int = 64 * GIB) -> Plan:
+def planned(
+    config: TransformerConfig, users: int, context: int, memory: int = 64 * GIB
+) -> CapacityPlan:
     return plan(
         config, weights_in(config, "bfloat16"), "bfloat16", Demand(users, context, memory), RATES
     )

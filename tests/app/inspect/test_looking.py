@@ -20,7 +20,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from lmstack.app import wiring
 from lmstack.app.drawing import Sheet
 from lmstack.app.inspect.attention_picture import draw_attention, draw_head
-from lmstack.app.inspect.looking import MAX_TOKENS, Attention, expectations, label, look
+from lmstack.app.inspect.looking import MAX_TOKENS, AttentionWeights, expectations, label, look
 from lmstack.app.inspect.token_picture import draw_expectations, percent
 from lmstack.core import ExtraMissingError, InputError, UnsupportedError
 from lmstack.model import Transformer, TransformerConfig
@@ -119,7 +119,7 @@ def test_the_busiest_head_is_the_one_that_picks_single_tokens() -> None:
     weights[1, 0] = np.eye(6, k=-1)  # each at the one before
     weights[0, 2] = np.eye(6)[[0] * 6]  # all at the first
     weights[1, 2] = np.eye(6)[[0, 0, 0, 1, 2, 3]]  # each at the second before
-    found = Attention("decoder", weights, tuple("abcdef"), tuple("abcdef"), True)
+    found = AttentionWeights("decoder", weights, tuple("abcdef"), tuple("abcdef"), True)
     assert found.busiest_head() == (1, 2)
     assert found.busiest_head(0)[0] == 0
 

@@ -76,7 +76,7 @@ def measured(original: LoadedModel, form: LoadedModel, text: str = SPEECH[:700])
 
 
 @torch.inference_mode()
-def plainly(original: LoadedModel, form: LoadedModel, text: str) -> quality.Agreement:
+def plainly(original: LoadedModel, form: LoadedModel, text: str) -> quality.WeightsAgreement:
     """The same figures of decoders in float64, every window computed at once."""
     nlls: list[list[torch.Tensor]] = [[], []]
     divergences, same = [], []
@@ -96,10 +96,12 @@ def plainly(original: LoadedModel, form: LoadedModel, text: str) -> quality.Agre
     one, two = (math.exp(float(torch.cat(found).mean())) for found in nlls)
     agreement = float(torch.cat(same).double().mean())
     count = sum(map(len, same))
-    return quality.Agreement(count, one, two, float(torch.cat(divergences).mean()), agreement)
+    return quality.WeightsAgreement(
+        count, one, two, float(torch.cat(divergences).mean()), agreement
+    )
 
 
-def assert_equal(found: quality.Agreement, expected: quality.Agreement) -> None:
+def assert_equal(found: quality.WeightsAgreement, expected: quality.WeightsAgreement) -> None:
     assert dataclasses.asdict(found) == pytest.approx(dataclasses.asdict(expected), rel=1e-4)
 
 

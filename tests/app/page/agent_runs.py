@@ -14,11 +14,11 @@ from tests.agents.scripted_tools import FakeTool, call, calls
 from lmstack.agents import (
     Agent,
     AgentSpec,
+    ApprovalDecision,
     ApprovalRequest,
     ApprovalStep,
     BegunStep,
     Budget,
-    Decision,
     EndStep,
     Flow,
     Member,
@@ -80,7 +80,7 @@ def hostile_run(depth: int = 1) -> Run:
             error=HOSTILE, error_code=HOSTILE, at=11.0,
         ),
         ModelStep(HOSTILE, (made, broken, ToolCall(below, below, "{}")), usage, 1.0, at=12.0),
-        ApprovalStep(request, Decision("denied", HOSTILE, HOSTILE), 1.0, at=13.0),
+        ApprovalStep(request, ApprovalDecision("denied", HOSTILE, HOSTILE), 1.0, at=13.0),
         ToolStep(
             made, "error", HOSTILE, {HOSTILE: [HOSTILE]}, pictures, 1.0, is_untrusted=True, at=14.0
         ),

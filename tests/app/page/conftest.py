@@ -46,7 +46,7 @@ from lmstack.rag import AnswerWishes
 from lmstack.rag.answer import confidence
 from lmstack.rag.answer.confidence import Calibration
 from lmstack.rag.filters import Filter, parse_filter
-from lmstack.release.feedback import Judgement
+from lmstack.release.feedback import FeedbackJudgement
 from lmstack.serve import create_app
 
 # A loaded machine is slow, not wrong.
@@ -111,7 +111,7 @@ class ScriptedWorkspace:
         self.filters: list[Filter | None] = []
         self.wishes: list[AnswerWishes | None] = []
         self.uploads: Any = None
-        self.judged: list[tuple[str, Judgement]] = []
+        self.judged: list[tuple[str, FeedbackJudgement]] = []
 
     def status(self, client: str = "") -> dict[str, Any]:
         problems = len(self.problem_files)
@@ -133,7 +133,7 @@ class ScriptedWorkspace:
             "uploads": self.uploads and {"max_bytes": 1000, "endings": [".md"]},
         }
 
-    def judge(self, request_id: str, judgement: Judgement, client: str = "") -> None:
+    def judge(self, request_id: str, judgement: FeedbackJudgement, client: str = "") -> None:
         self.judged.append((request_id, judgement))
 
     def filter_of(self, data: Any, client: str = "") -> Filter | None:

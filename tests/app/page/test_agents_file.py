@@ -18,8 +18,8 @@ from tests.app.page.looks import CONTRASTS, TOO_WIDE
 
 from lmstack.agents import (
     AgentSpec,
+    ApprovalDecision,
     BegunStep,
-    Decision,
     EndStep,
     ModelStep,
     ResumeStep,
@@ -33,7 +33,7 @@ from lmstack.agents import (
 from lmstack.agents.tools import Picture
 from lmstack.agents.tools.texts import exact
 from lmstack.app.page.agents import run_page
-from lmstack.app.page.agents.axis import Axis
+from lmstack.app.page.agents.axis import TimeAxis
 from lmstack.app.page.agents.markup import node, to_html, to_json
 from lmstack.app.page.agents.texts import MOST
 from lmstack.core import Span, ToolCall
@@ -187,14 +187,14 @@ def test_a_night_of_waiting_is_cut_out_of_the_axis() -> None:
         ResumeStep(at=40_000.0),
         ModelStep("y", seconds=1.0, at=40_001.0),
     )
-    axis = Axis.of(ended(*steps))
+    axis = TimeAxis.of(ended(*steps))
     assert (axis.place(3.0), axis.place(40_000.0), axis.total) == (2.0, 2.0, 3.0)
     assert axis.ticks() == (0.0, 1.0, 2.0, 3.0)
 
 
 @given(st.floats(1e-6, 1e9))
 def test_ticks_are_few_and_within_the_axis(total: float) -> None:
-    ticks = Axis(0.0, (), total).ticks()
+    ticks = TimeAxis(0.0, (), total).ticks()
     assert 2 <= len(ticks) <= 6 or total < 1e-5
     assert ticks[0] == 0
     assert ticks[-1] <= total
@@ -233,7 +233,8 @@ Open = Callable[..., Page]
 @pytest.fixture(scope="module")
 def run() -> Run:
     approver = ScriptedApprover(
-        Decision("approved", by="key:1f2e3d4c5b6a"), Decision("denied", "not everybody", "ada")
+        ApprovalDecision("approved", by="key:1f2e3d4c5b6a"),
+        ApprovalDecision("denied", "not everybody", "ada"),
     )
     return ran(lambda: clerk(approver))
 

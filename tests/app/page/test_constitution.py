@@ -13,9 +13,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from lmstack.app.page.constitution import constitution_page
 from lmstack.core import Message
-from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.labels import PairLabel, PrincipleVerdict
 from lmstack.pipelines.constitution.principles import Constitution, Principle
-from lmstack.pipelines.constitution.record import Entry, Record, Round, Written
+from lmstack.pipelines.constitution.record import PromptRecord, Record, RevisionRound, WrittenText
 
 HOSTILE = (
     "</p></details></li></ol><script>window.hacked = 1</script>"
@@ -25,20 +25,26 @@ HOSTILE = (
 NAMES = ("kind", "honest <b>", "clear")
 
 
-def entry(number: int, **changes: Any) -> Entry:
+def entry(number: int, **changes: Any) -> PromptRecord:
     prompt = (Message("user", f"Question {number}: are llamas tall?"),)
-    rounds = (Round(NAMES[number % 3], Written(f"critique {number}"), Written(f"better {number}")),)
+    rounds = (
+        RevisionRound(
+            NAMES[number % 3], WrittenText(f"critique {number}"), WrittenText(f"better {number}")
+        ),
+    )
     given: dict[str, Any] = {
         "key": f"{number:016x}",
         "prompt": prompt,
-        "draft": Written(f"draft {number}"),
+        "draft": WrittenText(f"draft {number}"),
         "rounds": rounds,
-        "answers": (Written(f"first answer {number}"), Written(f"second answer {number}")),
-        "label": Label((Verdict("kind", 0.9, 0.7, 0.8), Verdict("clear", 0.8, 0.6, 0.7))),
+        "answers": (WrittenText(f"first answer {number}"), WrittenText(f"second answer {number}")),
+        "label": PairLabel(
+            (PrincipleVerdict("kind", 0.9, 0.7, 0.8), PrincipleVerdict("clear", 0.8, 0.6, 0.7))
+        ),
         "in_sft": True,
         "in_dpo": True,
     }
-    return Entry(**{**given, **changes})
+    return PromptRecord(**{**given, **changes})
 
 
 ENTRIES = (
@@ -46,17 +52,19 @@ ENTRIES = (
     entry(
         1,
         prompt=(Message("system", HOSTILE), Message("user", HOSTILE)),
-        draft=Written(HOSTILE),
-        rounds=(Round(NAMES[1], Written(HOSTILE), Written(problem=HOSTILE)),),
-        answers=(Written(HOSTILE), Written("fine", cut=True)),
+        draft=WrittenText(HOSTILE),
+        rounds=(RevisionRound(NAMES[1], WrittenText(HOSTILE), WrittenText(problem=HOSTILE)),),
+        answers=(WrittenText(HOSTILE), WrittenText("fine", cut=True)),
         in_sft=False,
         in_dpo=False,
     ),
     entry(
         2,
-        label=Label((Verdict("kind", 0.9, 0.7, 0.8), Verdict("clear", 0.4, 0.2, 0.3))),
+        label=PairLabel(
+            (PrincipleVerdict("kind", 0.9, 0.7, 0.8), PrincipleVerdict("clear", 0.4, 0.2, 0.3))
+        ),
     ),
-    entry(3, label=Label((Verdict("honest <b>", 0.9, 0.3, 0.6),)), rounds=()),
+    entry(3, label=PairLabel((PrincipleVerdict("honest <b>", 0.9, 0.3, 0.6),)), rounds=()),
 )
 
 

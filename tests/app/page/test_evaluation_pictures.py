@@ -20,7 +20,7 @@ from lmstack.app.page.evaluation.calibrated import (
     selective_accuracy,
 )
 from lmstack.app.page.evaluation.costs import MEASURES, cost_of, score_against_cost
-from lmstack.app.page.evaluation.intervals import Mark, PlotRow, interval_plot
+from lmstack.app.page.evaluation.intervals import IntervalMark, PlotRow, interval_plot
 from lmstack.app.page.evaluation.labels import (
     Box,
     abridged,
@@ -160,8 +160,8 @@ def test_a_radar_draws_what_was_measured_and_says_it() -> None:
 
 def test_intervals_and_bounds_are_at_their_values() -> None:
     rows = [
-        PlotRow("one", (Mark(0.5, 0.25, 0.75), Mark(0.0, number=1)), bound=1.0),
-        PlotRow("two", (Mark(math.nan),)),
+        PlotRow("one", (IntervalMark(0.5, 0.25, 0.75), IntervalMark(0.0, number=1)), bound=1.0),
+        PlotRow("two", (IntervalMark(math.nan),)),
     ]
     drawn = interval_plot("Plot", rows, is_share=False)
     [(x, _)] = centres(drawn)

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from lmstack.core import InputError, Message, NotFoundError, StoreError
 from lmstack.rag import AnswerConfig
-from lmstack.release.feedback import FeedbackStore, Judgement, RecentAnswers
+from lmstack.release.feedback import FeedbackJudgement, FeedbackStore, RecentAnswers
 
 FULL = "When do roses need water?"
 ANSWERED = {
@@ -28,19 +28,19 @@ ANSWERED = {
 
 def test_judgement_is_kept_once_and_can_be_changed_and_taken_back(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path)
-    store.save("r1", "ip:1", Judgement("helpful"), ANSWERED)
-    store.save("r1", "ip:1", Judgement("not_helpful", "no year", (1, 1)), ANSWERED)
+    store.save("r1", "ip:1", FeedbackJudgement("helpful"), ANSWERED)
+    store.save("r1", "ip:1", FeedbackJudgement("not_helpful", "no year", (1, 1)), ANSWERED)
     [record] = store.all()
     assert (record["verdict"], record["comment"]) == ("not_helpful", "no year")
     assert record["wrong_sources"] == [1]
     assert record["question"] == "When?"
-    store.save("r1", "ip:1", Judgement(None), ANSWERED)
+    store.save("r1", "ip:1", FeedbackJudgement(None), ANSWERED)
     assert store.all() == []
 
 
 def test_only_sources_that_were_cited_can_be_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no source 2"):
-        FeedbackStore(tmp_path).save("r", "c", Judgement(None, "", (2,)), ANSWERED)
+        FeedbackStore(tmp_path).save("r", "c", FeedbackJudgement(None, "", (2,)), ANSWERED)
 
 
 def test_answers_of_others_and_of_yesterday_are_unknown() -> None:
@@ -58,7 +58,7 @@ def test_answers_of_others_and_of_yesterday_are_unknown() -> None:
 
 def test_cleared_file_holds_nothing_of_what_was_said(tmp_path: Path) -> None:
     store = FeedbackStore(tmp_path)
-    store.save("r", "c", Judgement("helpful", "something private"), ANSWERED)
+    store.save("r", "c", FeedbackJudgement("helpful", "something private"), ANSWERED)
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
     assert b"something private" in store.path.read_bytes()
     assert store.clear() == 1
@@ -87,9 +87,9 @@ def test_file_of_the_version_before_is_kept_and_nobody_has_agreed(tmp_path: Path
         old.commit()
     [record] = store.all()
     assert (record["verdict"], record["edit"], record["consent"]) == ("helpful", "", False)
-    store.save("s", "c", Judgement(None, "", (), "Then, in May [1].", True), ANSWERED)
+    store.save("s", "c", FeedbackJudgement(None, "", (), "Then, in May [1].", True), ANSWERED)
     assert [(r["edit"], r["consent"]) for r in store.all()][-1] == ("Then, in May [1].", True)
-    assert Judgement(None, consent=True).is_empty
+    assert FeedbackJudgement(None, consent=True).is_empty
 
 
 def test_asker_judges_a_real_answer(make: Any, until: Any, last_event: Any, tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_asker_judges_a_real_answer(make: Any, until: Any, last_event: Any, tmp_
     )
     assert done["request_id"] == "r7"
     with pytest.raises(NotFoundError):
-        workspace.judge("r7", Judgement("helpful"), "key:bob")
-    workspace.judge("r7", Judgement("helpful"), "key:ada")
+        workspace.judge("r7", FeedbackJudgement("helpful"), "key:bob")
+    workspace.judge("r7", FeedbackJudgement("helpful"), "key:ada")
     [record] = FeedbackStore(tmp_path / "index").all()
     assert record["client"] == "key:ada"
     assert record["answer"] == done["answer"]
@@ -122,7 +122,7 @@ def test_a_follow_up_in_full_is_what_is_kept_of_it(
     until(lambda: workspace.status()["state"] == "ready")
     past = (Message("user", "When do roses bloom?"), Message("assistant", "In May."))
     last_event(lambda: workspace.ask("And when do they need water?", past, request_id="r"))
-    workspace.judge("r", Judgement("helpful"))
+    workspace.judge("r", FeedbackJudgement("helpful"))
     [record] = FeedbackStore(tmp_path / "index").all()
     assert (record["question"], record["past"]) == (FULL, [])
 
@@ -181,7 +181,7 @@ def test_page_keeps_what_one_thinks_and_shows_it_after_a_reload(
     expect(page.locator(".feedback-note")).to_have_text("Kept. Thank you.")
     assert workspace.judged[-1] == (
         "r1",
-        Judgement("not_helpful", "It says <b>nothing</b>.", (2,)),
+        FeedbackJudgement("not_helpful", "It says <b>nothing</b>.", (2,)),
     )
     page.get_by_role("button", name="Correct it").click()
     draft = page.get_by_label("How the answer should read")
@@ -192,7 +192,9 @@ def test_page_keeps_what_one_thinks_and_shows_it_after_a_reload(
     expect(agree).not_to_be_checked()
     agree.check()
     until(lambda: workspace.judged[-1][1].consent)
-    edited = Judgement("not_helpful", "It says <b>nothing</b>.", (2,), "Start it [1].", True)
+    edited = FeedbackJudgement(
+        "not_helpful", "It says <b>nothing</b>.", (2,), "Start it [1].", True
+    )
     assert workspace.judged[-1] == ("r1", edited)
     shot(page, "feedback")
     page.get_by_role("button", name="Source 2 is wrong").scroll_into_view_if_needed()
@@ -209,7 +211,9 @@ def test_page_keeps_what_one_thinks_and_shows_it_after_a_reload(
 
 
 def test_command_lists_exports_and_clears(tmp_path: Path, run: Any) -> None:
-    FeedbackStore(tmp_path).save("r", "ip:1", Judgement("not_helpful", "no year", (1,)), ANSWERED)
+    FeedbackStore(tmp_path).save(
+        "r", "ip:1", FeedbackJudgement("not_helpful", "no year", (1,)), ANSWERED
+    )
     where = ["--index", str(tmp_path)]
     listed = run("feedback", "list", *where)
     assert "not helpful: When?" in listed.out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lmstack.agents import ApprovalRequest, Decision
+from lmstack.agents import ApprovalDecision, ApprovalRequest
 from lmstack.app.server import approvals
 from lmstack.app.server.approvals import PageApprover, PendingApproval
 from lmstack.core import InputError, NotFoundError
@@ -18,7 +18,7 @@ from lmstack.serve.http.errors import HttpError
 REQUEST = ApprovalRequest("call_1", "send", "{}", "send is dangerous")
 
 
-async def asked(approver: PageApprover) -> tuple[asyncio.Task[Decision], PendingApproval]:
+async def asked(approver: PageApprover) -> tuple[asyncio.Task[ApprovalDecision], PendingApproval]:
     known = {each.id for each in approver.pending}
     task = asyncio.create_task(approver.decide(REQUEST))
     while not (new := [each for each in approver.pending if each.id not in known]):
@@ -30,38 +30,38 @@ async def test_an_answer_reaches_the_run_that_asks() -> None:
     approver = PageApprover()
     task, pending = await asked(approver)
     assert pending.request == REQUEST
-    assert approver.answer(pending.id, Decision("denied", "no", "ada")) == pending
-    assert await task == Decision("denied", "no", "ada")
+    assert approver.answer(pending.id, ApprovalDecision("denied", "no", "ada")) == pending
+    assert await task == ApprovalDecision("denied", "no", "ada")
     assert approver.pending == ()
 
 
 async def test_the_same_question_asked_twice_has_two_ids_and_two_answers() -> None:
     approver = PageApprover()
     (first, one), (second, other) = await asked(approver), await asked(approver)
-    approver.answer(other.id, Decision("denied"))
-    approver.answer(one.id, Decision("approved"))
+    approver.answer(other.id, ApprovalDecision("denied"))
+    approver.answer(one.id, ApprovalDecision("approved"))
     assert [(await first).verdict, (await second).verdict] == ["approved", "denied"]
 
 
 async def test_a_second_answer_is_refused_and_changes_nothing() -> None:
     approver = PageApprover()
     task, pending = await asked(approver)
-    approver.answer(pending.id, Decision("denied"))
+    approver.answer(pending.id, ApprovalDecision("denied"))
     with pytest.raises(HttpError, match="already: denied") as error:
-        approver.answer(pending.id, Decision("approved"))
+        approver.answer(pending.id, ApprovalDecision("approved"))
     assert error.value.http_status == 409
     assert (await task).verdict == "denied"
 
 
 async def test_what_does_not_wait_cannot_be_answered() -> None:
     with pytest.raises(NotFoundError):
-        PageApprover().answer("0" * 32, Decision("approved"))
+        PageApprover().answer("0" * 32, ApprovalDecision("approved"))
 
 
 async def test_nobody_in_time_leaves_it_for_later() -> None:
     approver = PageApprover(timeout_s=0.01)
     decision = await approver.decide(REQUEST)
-    assert decision == Decision("later", "nobody answered within 0.01 s")
+    assert decision == ApprovalDecision("later", "nobody answered within 0.01 s")
     assert approver.pending == ()
 
 
@@ -73,7 +73,7 @@ async def test_a_run_that_was_stopped_no_longer_waits() -> None:
         await task
     assert approver.pending == ()
     with pytest.raises(NotFoundError):
-        approver.answer(pending.id, Decision("approved"))
+        approver.answer(pending.id, ApprovalDecision("approved"))
 
 
 async def test_without_its_record_there_is_no_decision() -> None:
@@ -84,10 +84,10 @@ async def test_without_its_record_there_is_no_decision() -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        approver.answer(pending.id, Decision("approved"), fails)
+        approver.answer(pending.id, ApprovalDecision("approved"), fails)
     assert approver.pending == (pending,)
     assert not task.done()
-    approver.answer(pending.id, Decision("denied"))  # and it can still be decided
+    approver.answer(pending.id, ApprovalDecision("denied"))  # and it can still be decided
     assert (await task).verdict == "denied"
 
 
@@ -98,10 +98,10 @@ async def test_while_a_decision_is_recorded_nobody_else_decides() -> None:
 
     def meanwhile(_: PendingApproval) -> None:
         with pytest.raises(HttpError) as error:
-            approver.answer(pending.id, Decision("approved"))
+            approver.answer(pending.id, ApprovalDecision("approved"))
         refused.append(error.value)
 
-    approver.answer(pending.id, Decision("denied"), meanwhile)
+    approver.answer(pending.id, ApprovalDecision("denied"), meanwhile)
     assert ((await task).verdict, len(refused)) == ("denied", 1)
 
 
@@ -113,9 +113,9 @@ def test_the_run_may_be_in_another_loop_than_whoever_answers() -> None:
     thread.start()
     while not approver.pending:
         time.sleep(0.001)
-    approver.answer(approver.pending[0].id, Decision("approved"))
+    approver.answer(approver.pending[0].id, ApprovalDecision("approved"))
     thread.join(10)
-    assert decisions == [Decision("approved")]
+    assert decisions == [ApprovalDecision("approved")]
 
 
 async def test_many_answers_at_once_decide_once() -> None:
@@ -124,7 +124,7 @@ async def test_many_answers_at_once_decide_once() -> None:
 
     def answer(verdict: Any) -> str:
         try:
-            approver.answer(pending.id, Decision(verdict))
+            approver.answer(pending.id, ApprovalDecision(verdict))
         except (HttpError, NotFoundError):
             return "refused"
         return str(verdict)
@@ -138,10 +138,10 @@ async def test_the_end_of_the_server_leaves_everything_for_later() -> None:
     approver = PageApprover()
     task, pending = await asked(approver)
     approver.close()
-    assert await task == Decision("later", "the server stopped")
+    assert await task == ApprovalDecision("later", "the server stopped")
     assert (await approver.decide(REQUEST)).verdict == "later"
     with pytest.raises(NotFoundError):
-        approver.answer(pending.id, Decision("approved"))
+        approver.answer(pending.id, ApprovalDecision("approved"))
 
 
 async def test_more_than_can_wait_are_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ from lmstack.core.files import write_atomic
 from lmstack.engine import memory
 from lmstack.registry.aliases import Aliases
 from lmstack.release import releases
-from lmstack.release.traffic import Candidate
+from lmstack.release.traffic import TrafficCandidate
 from lmstack.safety import verify
 from lmstack.serve import LocalModel
 
@@ -448,7 +448,7 @@ async def test_beside_another_version_a_restart_is_asked_for(
     start: Callable[..., Service], tiny: list[TinyRelease], mode: Any
 ) -> None:
     notes: list[str] = []
-    candidate = Candidate(mode, str(tiny[2].folder), "float32", share=1e-9)
+    candidate = TrafficCandidate(mode, str(tiny[2].folder), "float32", share=1e-9)
     async with connected(start(candidate=candidate, note=notes.append)) as client:
         assert "start the server again" in notes[0]
         move_to(tiny[1])

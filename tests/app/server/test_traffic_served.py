@@ -21,7 +21,7 @@ from lmstack.app import wiring
 from lmstack.app.server.serve import Service
 from lmstack.core import ChatModel, InputError
 from lmstack.release import live
-from lmstack.release.traffic import Candidate, beside
+from lmstack.release.traffic import TrafficCandidate, beside
 from lmstack.safety import verify
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def stable() -> ChatModel:
 def serve_with(home: Path, docs: Path, stable: ChatModel, embedder: HashEmbedder) -> Served:
     def build(candidate: ChatModel, mode: Any = "canary", **options: Any) -> Service:
         notes = options.pop("note", lambda _: None)
-        wanted = Candidate(mode, "candidate", **{"share": ALWAYS, **options})
+        wanted = TrafficCandidate(mode, "candidate", **{"share": ALWAYS, **options})
         places = wiring.home(), wiring.index_of(docs)
         traffic = beside(wanted, candidate, stable.info, *places, notes)
         return local_service(docs, stable, embedder, traffic=traffic)
@@ -235,4 +235,4 @@ async def test_an_answer_from_documents_over_the_api_names_its_version(serve_wit
 @pytest.mark.parametrize(("mode", "share"), [("canary", 0), ("canary", 1), ("shadow", 1.5)])
 def test_a_share_that_cannot_be_is_refused(mode: Any, share: float) -> None:
     with pytest.raises(InputError, match="--share"):
-        Candidate(mode, "m", share=share)
+        TrafficCandidate(mode, "m", share=share)

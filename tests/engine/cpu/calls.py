@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from lmstack.engine.cpu.library import path_now, select_path, selected_path
-from lmstack.engine.cpu.mirrors import Acts, Matrix, NativePath
+from lmstack.engine.cpu.mirrors import ActsStruct, MatrixStruct, PathStruct
 from lmstack.model.quant.matrix import QuantizedMatrix, pack, unpack
 
 __all__ = ["FOUR_BITS", "SCHEMES", "Codes", "Weights", "in_bytes", "on_path", "same_bits"]
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @contextmanager
-def on_path(name: str | None) -> Iterator[NativePath]:
+def on_path(name: str | None) -> Iterator[PathStruct]:
     before = selected_path()
     select_path(name)
     try:
@@ -63,7 +63,7 @@ class Weights:
     scales: Floats
     mins: Floats | None
     packed: QuantizedMatrix
-    struct: Matrix
+    struct: MatrixStruct
 
     @classmethod
     def drawn(
@@ -138,7 +138,7 @@ class Weights:
         if packed.lines is not None:
             dense = unpack(packed)[0][:, : codes.shape[1]].numpy()
         assert of_groups[0] is not None
-        return cls(dense, of_groups[0], of_groups[1], packed, Matrix.of(packed))
+        return cls(dense, of_groups[0], of_groups[1], packed, MatrixStruct.of(packed))
 
     @property
     def order(self) -> npt.NDArray[np.int64]:
@@ -153,14 +153,14 @@ class Weights:
         return found.ravel()
 
 
-def in_bytes(path: NativePath, weights: Weights) -> tuple[Matrix, npt.NDArray[np.uint8]]:
+def in_bytes(path: PathStruct, weights: Weights) -> tuple[MatrixStruct, npt.NDArray[np.uint8]]:
     """Codes on lines as those of 8 bits, unpacked by ``path``, and the memory that holds them."""
     expanded = np.full(2 * weights.packed.codes.nbytes, 99, np.uint8)
     panels = weights.struct.panels
     for first, end in ((0, panels // 2), (panels // 2, panels)):
         at = len(expanded) // panels * first
         path.unpack(weights.struct, first, end, expanded.ctypes.data + at)
-    matrix = Matrix.from_buffer_copy(weights.struct)
+    matrix = MatrixStruct.from_buffer_copy(weights.struct)
     matrix.codes, matrix.bits, matrix.lines = expanded.ctypes.data, 8, None
     return matrix, expanded
 
@@ -176,7 +176,7 @@ class Codes:
     offsets: npt.NDArray[np.int32] = field(init=False)
     sums: Floats = field(init=False)
     halves: npt.NDArray[np.int32] = field(init=False)
-    struct: Acts = field(init=False)
+    struct: ActsStruct = field(init=False)
 
     def __post_init__(self) -> None:
         w, R = self.weights.struct, self.rows
@@ -184,10 +184,10 @@ class Codes:
         self.scales, self.sums = np.full((2, R, w.groups), np.nan, np.float32).copy()
         self.offsets, self.halves = np.full((2, R, w.groups), 99, np.int32).copy()
         arrays = (self.codes, self.scales, self.offsets, self.sums, self.halves)
-        self.struct = Acts(*(array.ctypes.data for array in arrays))
+        self.struct = ActsStruct(*(array.ctypes.data for array in arrays))
 
     @classmethod
-    def of(cls, path: NativePath, x: Floats, weights: Weights) -> Codes:
+    def of(cls, path: PathStruct, x: Floats, weights: Weights) -> Codes:
         """``x`` (R, N) through ``path``'s quantize."""
         made = cls(weights, len(x))
         for row, values in enumerate(x):
@@ -197,7 +197,7 @@ class Codes:
 
     def multiplied(
         self,
-        path: NativePath,
+        path: PathStruct,
         panels: tuple[int, int] | None = None,
         rows: tuple[int, int] | None = None,
         apart: int | None = None,

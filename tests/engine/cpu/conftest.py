@@ -9,7 +9,7 @@ from tests.engine.cpu.calls import on_path
 
 from lmstack.engine.cpu.build import compilers
 from lmstack.engine.cpu.library import available_paths, problem
-from lmstack.engine.cpu.mirrors import NativePath
+from lmstack.engine.cpu.mirrors import PathStruct
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,14 +30,14 @@ def paths() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def path(paths: list[str], request: pytest.FixtureRequest) -> NativePath:
+def path(paths: list[str], request: pytest.FixtureRequest) -> PathStruct:
     """The functions of one path; the process goes on with the one that it had."""
     with on_path(request.param) as selected:
         return selected
 
 
 @pytest.fixture(scope="session")
-def every(paths: list[str]) -> list[NativePath]:
+def every(paths: list[str]) -> list[PathStruct]:
     """The functions of each path."""
     found = []
     for name in paths:

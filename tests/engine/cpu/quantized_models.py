@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
-from lmstack.engine.executor import CrossSpan, Span
+from lmstack.engine.executor import CrossSpan, SequenceSpan
 from lmstack.model import (
     DenseAttention,
     ForwardContext,
@@ -187,7 +187,7 @@ def generated_natively(
     parts, start = [], 0
     for count in chunks or (len(ids),):
         end = start + count
-        span = Span(table, start, end, cross)
+        span = SequenceSpan(table, start, end, cross)
         parts.append(executor.hidden(ids[start:end], range(start, end), [span], length))
         start = end
     assert start == len(ids)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.engine.cpu.calls import Floats, same_bits
 
 from lmstack.engine.cpu.library import native, tile_bytes
-from lmstack.engine.cpu.mirrors import Attention, NativePath
+from lmstack.engine.cpu.mirrors import AttentionStruct, PathStruct
 
 BF16, INT8 = 0, 1
 MANY = settings(max_examples=25, deadline=None)
@@ -59,12 +59,12 @@ class Case:
         rng = np.random.default_rng(self.seed + 1)
         return rng.standard_normal((self.heads, 2 * self.reach + 1)).astype(np.float32)
 
-    def struct(self, kv: int) -> tuple[Attention, Floats | None]:
+    def struct(self, kv: int) -> tuple[AttentionStruct, Floats | None]:
         """The bias must outlive it."""
         bias = self.bias()
         where = None if bias is None else bias.ctypes.data
         numbers = (self.heads, self.kv_heads, self.head_dim, self.causal, self.window, kv)
-        return Attention(*numbers, self.scale, self.softcap, where, self.reach), bias
+        return AttentionStruct(*numbers, self.scale, self.softcap, where, self.reach), bias
 
     def exact(self, q: Floats, k: Floats, v: Floats) -> npt.NDArray[np.float64]:
         keys, values = (x.astype(np.float64).repeat(self.group, 1) for x in (k, v))
@@ -111,7 +111,7 @@ class Cache:
 
     case: Case
     kv: int
-    path: NativePath
+    path: PathStruct
     garbage: int = 0
     table: npt.NDArray[np.int32] = field(init=False)
     tiles: Bytes = field(init=False)
@@ -168,7 +168,7 @@ def as_bfloat16(x: Floats) -> Floats:
 @MANY
 @given(case=cases)
 def test_attention_is_near_that_of_float64(
-    path: NativePath, kv: int, within: float, case: Case
+    path: PathStruct, kv: int, within: float, case: Case
 ) -> None:
     q, k, v = case.drawn()
     found = Cache(case, kv, path).store(k, v).attend(q)
@@ -184,7 +184,7 @@ def test_attention_is_near_that_of_float64(
 @MANY
 @given(case=cases)
 def test_a_query_has_the_same_bits_in_any_chunk_and_beside_any_garbage(
-    path: NativePath, kv: int, case: Case
+    path: PathStruct, kv: int, case: Case
 ) -> None:
     """Uninitialised slots are bytes of ones: NaN in either form, and codes of -1."""
     q, k, v = case.drawn()
@@ -201,7 +201,7 @@ def test_a_query_has_the_same_bits_in_any_chunk_and_beside_any_garbage(
 @MANY
 @given(case=cases.filter(lambda case: case.causal and case.tokens > 1))
 def test_later_tokens_that_are_not_numbers_spoil_no_earlier_one_of_their_chunk(
-    path: NativePath, kv: int, case: Case
+    path: PathStruct, kv: int, case: Case
 ) -> None:
     q, k, v = case.drawn()
     whole = Cache(case, kv, path).store(k, v).attend(q)
@@ -215,7 +215,7 @@ def test_later_tokens_that_are_not_numbers_spoil_no_earlier_one_of_their_chunk(
 @MANY
 @given(case=cases)
 def test_int8_attention_has_the_same_bits_on_every_path(
-    every: list[NativePath], case: Case
+    every: list[PathStruct], case: Case
 ) -> None:
     q, k, v = case.drawn()
     caches = [Cache(case, INT8, path).store(k, v) for path in every]
@@ -226,7 +226,7 @@ def test_int8_attention_has_the_same_bits_on_every_path(
 
 @MANY
 @given(case=cases)
-def test_bfloat16_tiles_hold_what_torch_rounds_to(path: NativePath, case: Case) -> None:
+def test_bfloat16_tiles_hold_what_torch_rounds_to(path: PathStruct, case: Case) -> None:
     _q, k, v = case.drawn()
     cache = Cache(case, BF16, path).store(k, v)
     hd = -(-case.head_dim // 16) * 16
@@ -240,7 +240,7 @@ def test_bfloat16_tiles_hold_what_torch_rounds_to(path: NativePath, case: Case) 
 
 
 @pytest.mark.parametrize("kv", [BF16, INT8])
-def test_scores_that_rise_and_fall_by_hundreds_stay_exact(path: NativePath, kv: int) -> None:
+def test_scores_that_rise_and_fall_by_hundreds_stay_exact(path: PathStruct, kv: int) -> None:
     """The best score moves in both directions between blocks, far beyond what an exponential
     of the difference holds."""
     case = Case(16, 1, 1, 300, False, 0, 0.0, 0, 3)

@@ -28,7 +28,7 @@ from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import Program
 from lmstack.engine.cpu.structs import Spans
 from lmstack.engine.cpu.trace import trace_hidden
-from lmstack.engine.executor import CrossSpan, Span
+from lmstack.engine.executor import CrossSpan, SequenceSpan
 from lmstack.model import LayerKind, Transformer
 from lmstack.model.layers import RMSNorm
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear
@@ -90,13 +90,13 @@ def test_a_position_outside_a_table_is_refused_at_both_ends(position: int) -> No
     module = model(positions="learned", **UNROTATED)
     executor = NativeExecutor(module, 4, 16)
     with pytest.raises(InputError, match=f"position {position}"):
-        executor.hidden([5], [position], [Span([1], 0, 1)], None)
+        executor.hidden([5], [position], [SequenceSpan([1], 0, 1)], None)
 
 
 def test_a_position_before_the_first_is_refused_where_heads_rotate() -> None:
     executor = NativeExecutor(model(), 4, 16)
     with pytest.raises(InputError, match="position -1"):
-        executor.hidden([5], [-1], [Span([1], 0, 1)], None)
+        executor.hidden([5], [-1], [SequenceSpan([1], 0, 1)], None)
 
 
 def test_padding_reaches_the_row_before_the_first_position_and_no_other() -> None:
@@ -124,7 +124,9 @@ def test_tokens_without_a_place_in_the_cache_are_refused(
 ) -> None:
     executor = NativeExecutor(model(), 4, 16)
     with pytest.raises(EngineError, match="cache tiles"):
-        executor.hidden([5] * (end - start), range(end - start), [Span(blocks, start, end)], None)
+        executor.hidden(
+            [5] * (end - start), range(end - start), [SequenceSpan(blocks, start, end)], None
+        )
 
 
 def test_an_encoder_that_read_more_than_its_tiles_hold_is_refused() -> None:

@@ -20,7 +20,7 @@ from tests.engine.cpu.calls import same_bits
 from tests.engine.cpu.test_multiply import FORMS, drawn
 
 from lmstack.engine.cpu import build, library
-from lmstack.engine.cpu.mirrors import NativePath
+from lmstack.engine.cpu.mirrors import PathStruct
 
 ROOT = Path(__file__).parents[3]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
@@ -224,10 +224,10 @@ def library_of(folder: Path, sources: Sequence[str], *flags: str) -> ctypes.CDLL
     return ctypes.CDLL(str(made))
 
 
-def as_a_path(multiply: Any, like: NativePath, line_rows: int = 0) -> NativePath:
+def as_a_path(multiply: Any, like: PathStruct, line_rows: int = 0) -> PathStruct:
     multiply.argtypes = like.multiply.argtypes  # type: ignore[attr-defined]
     made = SimpleNamespace(multiply=multiply, line_rows=line_rows, unpack=like.unpack)
-    return cast("NativePath", made)
+    return cast("PathStruct", made)
 
 
 def flags_of(path: str) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def flags_of(path: str) -> tuple[str, ...]:
 
 
 def test_products_in_tiles_give_the_same_bits_where_plain_c_stands_in_for_them(
-    tmp_path: Path, every: list[NativePath]
+    tmp_path: Path, every: list[PathStruct]
 ) -> None:
     """For processors without AMX: which tiles are loaded, multiplied and scaled, and when."""
     if "avx512vnni" not in [path.name.decode() for path in every]:
@@ -252,7 +252,7 @@ def test_products_in_tiles_give_the_same_bits_where_plain_c_stands_in_for_them(
 
 
 def test_dot_products_of_avx_vnni_give_the_same_bits(
-    tmp_path: Path, every: list[NativePath]
+    tmp_path: Path, every: list[PathStruct]
 ) -> None:
     """On a processor that has them with AVX-512 but not by themselves: the same instruction in
     its other encoding."""

@@ -25,8 +25,8 @@ from lmstack.core import EngineError, UnsupportedError
 from lmstack.engine.cpu.deltas import Deltas
 from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import available_paths
-from lmstack.engine.cpu.mirrors import Matrix, NativePath
-from lmstack.engine.executor import Span
+from lmstack.engine.cpu.mirrors import MatrixStruct, PathStruct
+from lmstack.engine.executor import SequenceSpan
 from lmstack.model import ForwardContext, Transformer
 from lmstack.model.lora.terms import AdapterTerms, Term
 from lmstack.model.quant.matrix import QuantizedMatrix
@@ -61,11 +61,11 @@ def terms_on(rows: int, cols: int, seed: int) -> list[Term]:
     return terms[:: 1 + seed % 2]
 
 
-def added(path: NativePath, deltas: Deltas, matrix: QuantizedMatrix, x: Any, base: Any = 0) -> Any:
+def added(path: PathStruct, deltas: Deltas, matrix: QuantizedMatrix, x: Any, base: Any = 0) -> Any:
     """All panels of ``matrix``, the one of ``deltas``, whose product is ``base``, with what they
     get, computed in two parts."""
     delta, panels = ctypes.byref(deltas.structs[0]), len(matrix.codes)
-    acts = Codes.of(path, x, Weights(None, None, None, matrix, Matrix.of(matrix)))  # type: ignore[arg-type]
+    acts = Codes.of(path, x, Weights(None, None, None, matrix, MatrixStruct.of(matrix)))  # type: ignore[arg-type]
     low = np.full((len(x), deltas.low_floats), np.nan, np.float32)
     path.shrink(delta, acts.struct, 0, len(x), low.ctypes.data, low.shape[1])
     out = np.zeros((len(x), panels * 16), np.float32) + base
@@ -118,7 +118,7 @@ class AdaptedRounding(Rounding):
     count=st.integers(1, 9),
 )
 def test_added_parts_are_near_the_true_ones_and_equal_on_every_path(
-    every: list[NativePath], paired: bool, seed: int, half: int, cols: int, count: int
+    every: list[PathStruct], paired: bool, seed: int, half: int, cols: int, count: int
 ) -> None:
     rows = 2 * half
     matrix, terms = matrix_of(rows, cols, paired), terms_on(rows, cols, seed)
@@ -151,7 +151,7 @@ def with_error(x: Tensor, term: Term) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_a_row_does_not_depend_on_those_beside_it(path: NativePath, count: int) -> None:
+def test_a_row_does_not_depend_on_those_beside_it(path: PathStruct, count: int) -> None:
     matrix, terms = matrix_of(96, 70, False), terms_on(96, 70, 5)
     deltas = Deltas([matrix], {0: terms})
     x = np.random.default_rng(1).standard_normal((8, 70)).astype(np.float32)
@@ -230,7 +230,7 @@ def test_a_program_adds_what_the_reference_adds(kind: str, form: Form) -> None:
         for seed in range(4):
             terms = drawn(kind, form, seed)
             ids = [(seed * 37 + i * 11) % 250 for i in range(5)]
-            span = Span([0, 1, 2], 0, len(ids), adapter=executor.prepared(terms))
+            span = SequenceSpan([0, 1, 2], 0, len(ids), adapter=executor.prepared(terms))
             found = executor.hidden(ids, range(len(ids)), [span], None)
             expected = reference(module, ids, terms)
             nearest.append(float((found - expected).abs().max() / expected.abs().max()))
@@ -254,7 +254,9 @@ def test_a_mixed_batch_has_the_bits_of_each_alone(
     spans, ids = [], []
     for i, (adapter, count) in enumerate(chosen):
         table = [3 * i, 3 * i + 1, 3 * i + 2]
-        spans.append(Span(table, 0, count, adapter=None if adapter < 0 else adapters[adapter]))
+        spans.append(
+            SequenceSpan(table, 0, count, adapter=None if adapter < 0 else adapters[adapter])
+        )
         ids.append([(7 * i + 3 * place) % 256 for place in range(count)])
     flat = [token for own in ids for token in own]
     places = [place for own in ids for place in range(len(own))]
@@ -282,6 +284,6 @@ def test_an_adapter_of_another_program_never_reaches_c(tmp_path: Path) -> None:
     )
     adapter = foreign.prepared(drawn_terms(small, tmp_path, 1))
     with pytest.raises(EngineError, match="another program"):
-        executor.hidden([1], [0], [Span([0], 0, 1, adapter=adapter)], None)
+        executor.hidden([1], [0], [SequenceSpan([0], 0, 1, adapter=adapter)], None)
     with pytest.raises(UnsupportedError, match="of a matrix with"):
         executor.prepared(drawn("odd", "int8", 1))

@@ -18,7 +18,7 @@ from tests.engine.cpu.quantized_models import encoded_natively, generated_native
 from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine import Engine, EngineConfig
 from lmstack.engine.cpu.executor import NativeEncoder, NativeExecutor
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.torch.executor import TorchExecutor
 from lmstack.model import LayerKind, RopeSpec, Transformer
 
@@ -126,30 +126,32 @@ def test_a_position_that_a_table_does_not_have_is_refused() -> None:
     module = model(positions="learned", max_positions=32)
     executor = NativeExecutor(module, 4, 16)
     with pytest.raises(ContextLengthError, match="position 32"):
-        executor.hidden([1], [32], [Span([0, 1, 2], 32, 33)], None)
+        executor.hidden([1], [32], [SequenceSpan([0, 1, 2], 32, 33)], None)
 
 
 @pytest.mark.parametrize("token", [-1, 260])
 def test_a_token_that_the_table_does_not_have_is_refused(token: int) -> None:
     executor = NativeExecutor(model(), 4, 16)
     with pytest.raises(InputError, match=str(token)):
-        executor.hidden([1, token], [0, 1], [Span([0], 0, 2)], None)
+        executor.hidden([1, token], [0, 1], [SequenceSpan([0], 0, 2)], None)
 
 
 def test_rotary_tables_grow_with_the_positions() -> None:
     module = model(max_positions=4096)
     executor = NativeExecutor(module, 80, 16)
     table = list(range(80))
-    hidden = [executor.hidden([9], [0], [Span(table, 0, 1)], None)]
+    hidden = [executor.hidden([9], [0], [SequenceSpan(table, 0, 1)], None)]
     hidden += [
-        executor.hidden(ids, range(start, start + 200), [Span(table, start, start + 200)], None)
+        executor.hidden(
+            ids, range(start, start + 200), [SequenceSpan(table, start, start + 200)], None
+        )
         for start in range(1, 1201, 200)
         for ids in [[(i * i) % 250 for i in range(start, start + 200)]]
     ]
     whole = NativeExecutor(module, 80, 16)
     ids = [9, *((i * i) % 250 for i in range(1, 1201))]
     assert torch.equal(
-        torch.cat(hidden), whole.hidden(ids, range(1201), [Span(table, 0, 1201)], None)
+        torch.cat(hidden), whole.hidden(ids, range(1201), [SequenceSpan(table, 0, 1201)], None)
     )
 
 
@@ -169,7 +171,7 @@ def test_an_encoder_whose_rotations_depend_on_the_length_takes_that_of_its_input
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_computes_though_it_has_no_threads_of_its_parent() -> None:
     executor = NativeExecutor(model(), 4, 16)
-    step = IDS, range(len(IDS)), [Span([0, 1], 0, len(IDS))], None
+    step = IDS, range(len(IDS)), [SequenceSpan([0, 1], 0, len(IDS))], None
     wanted = executor.hidden(*step).tolist()
     context = multiprocessing.get_context("fork")
     results: multiprocessing.Queue = context.Queue()  # type: ignore[type-arg]
@@ -226,7 +228,7 @@ def test_the_number_of_threads_may_change_between_steps() -> None:
     table = [0, 1, 2]
     for place, token in enumerate(IDS):
         torch.set_num_threads(1 + place % 2)
-        step = [token], [place], [Span(table, place, place + 1)], None
+        step = [token], [place], [SequenceSpan(table, place, place + 1)], None
         found = executor.hidden(*step)
         torch.set_num_threads(1)
         assert torch.equal(found, other.hidden(*step))

@@ -9,7 +9,7 @@ import torch
 from tests.engine.cpu.quantized_models import quantized
 
 from lmstack.engine import EngineConfig, native_problem
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.executors import open_executor
 from lmstack.model import Transformer, TransformerConfig
 
@@ -49,7 +49,7 @@ def off(module: Transformer, config: EngineConfig) -> float:
         expected = module(ids[None]).logits[0]
         executor, _ = open_executor(module, config.replace(num_blocks=4))
         table = range(40 // config.block_size + 1)
-        hidden = executor.hidden(ids.tolist(), range(40), [Span(table, 0, 40)], None)
+        hidden = executor.hidden(ids.tolist(), range(40), [SequenceSpan(table, 0, 40)], None)
         found = executor.logits(hidden)
     return float((found - expected).norm() / expected.norm())
 

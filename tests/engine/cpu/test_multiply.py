@@ -17,7 +17,7 @@ from tests.engine.cpu.calls import (
     same_bits,
 )
 
-from lmstack.engine.cpu.mirrors import NativePath
+from lmstack.engine.cpu.mirrors import PathStruct
 from lmstack.model.quant.matrix import GROUPS
 
 Form = tuple[int, int, str]
@@ -82,7 +82,7 @@ def drawn(seed: int, form: Form, rows: int) -> Codes:
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(1, 20))
 def test_the_portable_path_gives_the_product(
-    every: list[NativePath], form: Form, seed: int, rows: int
+    every: list[PathStruct], form: Form, seed: int, rows: int
 ) -> None:
     acts = drawn(seed, form, rows)
     found = acts.multiplied(every[-1])
@@ -97,7 +97,7 @@ def test_the_portable_path_gives_the_product(
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(1, 40))
 def test_all_paths_give_the_same_bits(
-    every: list[NativePath], form: Form, seed: int, rows: int
+    every: list[PathStruct], form: Form, seed: int, rows: int
 ) -> None:
     acts = drawn(seed, form, rows)
     truth = acts.multiplied(every[-1])
@@ -108,7 +108,7 @@ def test_all_paths_give_the_same_bits(
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(2, 140), data=st.data())
 def test_a_row_does_not_depend_on_its_company(
-    path: NativePath, seed: int, rows: int, data: st.DataObject
+    path: PathStruct, seed: int, rows: int, data: st.DataObject
 ) -> None:
     acts = drawn(seed, data.draw(st.sampled_from(FORMS)), rows)
     first = data.draw(st.integers(0, rows - 1))
@@ -120,7 +120,7 @@ def test_a_row_does_not_depend_on_its_company(
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, rows=st.integers(1, 20), data=st.data())
 def test_panels_may_be_computed_apart_into_a_wider_table(
-    path: NativePath, seed: int, rows: int, data: st.DataObject
+    path: PathStruct, seed: int, rows: int, data: st.DataObject
 ) -> None:
     acts = drawn(seed, data.draw(st.sampled_from(FORMS)), rows)
     panel = data.draw(st.integers(0, acts.weights.struct.panels - 1))
@@ -130,7 +130,7 @@ def test_panels_may_be_computed_apart_into_a_wider_table(
     assert same_bits(part, acts.multiplied(path)[:, panel * 16 : end * 16].copy())
 
 
-def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
+def test_the_largest_sums_do_not_overflow(path: PathStruct) -> None:
     """Codes and activations at their ends, all of one sign: vpmaddubsw would saturate."""
     ends = np.array([0, *[128] * 14, 255], np.uint8)
     for bits, group, scheme in FORMS:
@@ -156,7 +156,7 @@ def test_the_largest_sums_do_not_overflow(path: NativePath) -> None:
 @settings(max_examples=100, deadline=None)
 @given(seed=seeds, rows=st.integers(1, 40), group=st.sampled_from(GROUPS))
 def test_codes_on_lines_and_those_that_they_stand_for_give_the_same_bits(
-    every: list[NativePath], seed: int, rows: int, group: int
+    every: list[PathStruct], seed: int, rows: int, group: int
 ) -> None:
     acts = drawn(seed, (4, group, "lines"), rows)
     rng = np.random.default_rng(seed)
@@ -187,7 +187,7 @@ TOO_LARGE = [(32, 32, 32, 33), (127, 0, 2, 0), (-128, 0, -1, 0), (-32, -32, -33,
 @settings(max_examples=50, deadline=None)
 @given(seed=seeds, rows=st.integers(32, 90), group=st.sampled_from(GROUPS))
 def test_fours_at_the_edge_of_16_bits_give_the_same_bits(
-    every: list[NativePath], seed: int, rows: int, group: int
+    every: list[PathStruct], seed: int, rows: int, group: int
 ) -> None:
     """A path that adds products in 16 bits may do so where they fit, and nowhere else."""
     rng = np.random.default_rng(seed)
@@ -209,7 +209,7 @@ def test_fours_at_the_edge_of_16_bits_give_the_same_bits(
         assert same_bits(acts.multiplied(path), truth), path.name
 
 
-def test_every_float16_scale_is_read_as_numpy_does(every: list[NativePath]) -> None:
+def test_every_float16_scale_is_read_as_numpy_does(every: list[PathStruct]) -> None:
     """Subnormal ones too. One code at 1, the others at zero."""
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)].reshape(-1, 1)

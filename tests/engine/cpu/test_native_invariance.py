@@ -28,7 +28,7 @@ from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.library import available_paths
 from lmstack.engine.runner import Computed
 from lmstack.engine.scratch import Scratch
-from lmstack.engine.sequence import Chunk
+from lmstack.engine.sequence import SequenceChunk
 from lmstack.model import LayerKind, Transformer
 
 Text = tuple[Any, ...]
@@ -70,7 +70,7 @@ class Book:
     most: int = 0
     changed: list[Text] = field(default_factory=list)
 
-    def see(self, chunks: Sequence[Chunk], computed: Computed) -> None:
+    def see(self, chunks: Sequence[SequenceChunk], computed: Computed) -> None:
         ends = [c.sequence for c in chunks if c.samples]
         self.most = max(self.most, len(ends))
         for sequence, row in zip(ends, computed.logits, strict=True):
@@ -88,7 +88,7 @@ def watched(engine: Engine, book: Book) -> Engine:
     assert isinstance(runner._executor, NativeExecutor)
     compute = runner.run
 
-    def run(chunks: Sequence[Chunk], num_tokens: int, scratch: Scratch) -> Computed:
+    def run(chunks: Sequence[SequenceChunk], num_tokens: int, scratch: Scratch) -> Computed:
         computed = compute(chunks, num_tokens, scratch)
         book.see(chunks, computed)
         return computed

@@ -34,7 +34,7 @@ from lmstack.engine.cpu.executor import NativeExecutor
 from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import KV_FORMS, Program
 from lmstack.engine.cpu.trace import Node, Symbol, TracingOps, trace_logits
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.model import ForwardContext, Transformer
 
 # Settings with which a model has no native kernel, and what is said. May only get fewer.
@@ -224,7 +224,7 @@ def test_rows_have_the_same_bits_whoever_computes_them(
 
     def computed(executor: NativeExecutor, start: int, end: int) -> Tensor:
         """Hidden states and logits of a part of the text."""
-        span = Span(table, start, end)
+        span = SequenceSpan(table, start, end)
         hidden = executor.hidden(ids[start:end], range(start, end), [span], None)
         return torch.cat((hidden, executor.logits(hidden)), dim=1)
 
@@ -253,10 +253,10 @@ def test_rows_that_are_wanted_have_the_bits_of_all_rows(
     tables = [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(len(wanted))]
 
     def computed(executor: NativeExecutor, some: Sequence[int | None]) -> list[Tensor]:
-        spans = [Span(t, 0, 40, wanted=n) for t, n in zip(tables, some, strict=True)]
+        spans = [SequenceSpan(t, 0, 40, wanted=n) for t, n in zip(tables, some, strict=True)]
         hidden = executor.hidden(ids, positions, spans, None).clone()
         # What later tokens see must be there, whether the row itself was wanted or not.
-        after = [Span(t, 40, 41) for t in tables]
+        after = [SequenceSpan(t, 40, 41) for t in tables]
         hidden = torch.cat(
             (hidden, executor.hidden([7] * len(tables), [40] * len(tables), after, None))
         )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.engine.cpu.calls import ACTIVATIONS, Codes, Floats, Weights, same_bits
 
 from lmstack.engine.cpu import build
-from lmstack.engine.cpu.mirrors import After, NativePath
+from lmstack.engine.cpu.mirrors import AfterStruct, PathStruct
 from lmstack.model.ops import REFERENCE_OPS
 
 seeds = st.integers(0, 2**32 - 1)
@@ -35,7 +35,7 @@ def drawn(seed: int, *shape: int) -> Floats:
 # -- quantize ------------------------------------------------------------------------------------
 
 
-def quantized(path: NativePath, x: Floats, group: int, bits: int = 8) -> Codes:
+def quantized(path: PathStruct, x: Floats, group: int, bits: int = 8) -> Codes:
     codes = np.zeros((2, x.shape[1]), np.uint8)
     scales = np.ones((2, -(-x.shape[1] // group)), np.float16)
     return Codes.of(path, x, Weights.of(codes, scales, None, group, bits))
@@ -46,7 +46,7 @@ def quantized(path: NativePath, x: Floats, group: int, bits: int = 8) -> Codes:
 @FEW
 @given(seed=seeds, rows=st.integers(1, 4), cols=sizes)
 def test_quantized_groups_are_as_the_contract_says(
-    path: NativePath, group: int, bits: int, seed: int, rows: int, cols: int
+    path: PathStruct, group: int, bits: int, seed: int, rows: int, cols: int
 ) -> None:
     x = drawn(seed, rows, cols)
     found = quantized(path, x, group, bits)
@@ -63,7 +63,7 @@ def test_quantized_groups_are_as_the_contract_says(
 
 @FEW
 @given(seed=seeds, cols=sizes)
-def test_no_code_is_further_off_than_half_a_step(path: NativePath, seed: int, cols: int) -> None:
+def test_no_code_is_further_off_than_half_a_step(path: PathStruct, seed: int, cols: int) -> None:
     x = drawn(seed, 1, cols)
     found = quantized(path, x, 32)
     back = found.codes.reshape(1, -1, 32) * found.scales[..., None].astype(np.float64)
@@ -72,7 +72,7 @@ def test_no_code_is_further_off_than_half_a_step(path: NativePath, seed: int, co
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_spoils_its_group_and_no_other(path: NativePath, bad: float) -> None:
+def test_what_is_not_finite_spoils_its_group_and_no_other(path: PathStruct, bad: float) -> None:
     x = np.ones((1, 96), np.float32)
     x[0, 40] = bad
     found = quantized(path, x, 32)
@@ -82,7 +82,7 @@ def test_what_is_not_finite_spoils_its_group_and_no_other(path: NativePath, bad:
     assert (found.codes[0, :32] == 127).all()
 
 
-def test_groups_too_small_to_invert_are_zero(path: NativePath) -> None:
+def test_groups_too_small_to_invert_are_zero(path: PathStruct) -> None:
     x = np.full((1, 64), 1e-39, np.float32)
     x[0, 32:] = 1e-20
     found = quantized(path, x, 32)
@@ -98,7 +98,7 @@ def test_groups_too_small_to_invert_are_zero(path: NativePath) -> None:
 @FEW
 @given(seed=seeds, cols=sizes)
 def test_rms_norm_is_near_the_true_one(
-    path: NativePath, from_one: int, seed: int, cols: int
+    path: PathStruct, from_one: int, seed: int, cols: int
 ) -> None:
     x, weight, out = drawn(seed, cols), drawn(seed + 1, cols), np.empty(cols, np.float32)
     path.rms_norm(x.ctypes.data, weight.ctypes.data, cols, 1e-6, from_one, out.ctypes.data)
@@ -113,7 +113,7 @@ def test_rms_norm_is_near_the_true_one(
 @FEW
 @given(seed=seeds, cols=sizes)
 def test_layer_norm_is_near_the_true_one(
-    path: NativePath, with_bias: bool, seed: int, cols: int
+    path: PathStruct, with_bias: bool, seed: int, cols: int
 ) -> None:
     x, weight, bias = drawn(seed, cols), drawn(seed + 1, cols), drawn(seed + 2, cols)
     out = np.empty(cols, np.float32)
@@ -126,7 +126,7 @@ def test_layer_norm_is_near_the_true_one(
     assert (np.abs(out - expected) <= 4e-6 * scale + np.abs(expected) * 1e-6 + 1e-37).all()
 
 
-def test_a_norm_may_write_where_it_reads(path: NativePath) -> None:
+def test_a_norm_may_write_where_it_reads(path: PathStruct) -> None:
     x, weight = drawn(3, 100), drawn(4, 100)
     out, inside = np.empty_like(x), x.copy()
     path.rms_norm(x.ctypes.data, weight.ctypes.data, 100, 1e-6, 0, out.ctypes.data)
@@ -138,7 +138,7 @@ def test_a_norm_may_write_where_it_reads(path: NativePath) -> None:
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_activations_are_near_the_true_ones(path: NativePath, kind: str) -> None:
+def test_activations_are_near_the_true_ones(path: PathStruct, kind: str) -> None:
     """Within a millionth of the argument: the terms that cancel far below zero."""
     x = np.concatenate([np.linspace(-30, 30, 60001), [-1e4, 1e4, 1e-30, 0, -0.0]])
     x = x.astype(np.float32)
@@ -150,7 +150,7 @@ def test_activations_are_near_the_true_ones(path: NativePath, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_activations_hand_on_nan(path: NativePath, kind: str) -> None:
+def test_activations_hand_on_nan(path: PathStruct, kind: str) -> None:
     x = np.array([1, np.nan] * 20, np.float32)
     out = np.empty_like(x)
     path.activate(ACTIVATIONS.index(kind), x.ctypes.data, len(x), out.ctypes.data)
@@ -161,12 +161,12 @@ def test_activations_hand_on_nan(path: NativePath, kind: str) -> None:
 
 
 def finished(
-    path: NativePath, kind: int, product: Floats, n: int, *, paired: bool, bias: Floats | None,
+    path: PathStruct, kind: int, product: Floats, n: int, *, paired: bool, bias: Floats | None,
     base: Floats | None,
 ) -> Floats:  # fmt: skip
     """``product`` (R, whole panels) to (R, n)."""
     out = np.full((len(product), n + 3), np.nan, np.float32)
-    after = After(
+    after = AfterStruct(
         bias=None if bias is None else bias.ctypes.data,
         up_bias=None if bias is None else bias.ctypes.data + 4 * n,
         base=None if base is None else base.ctypes.data,
@@ -191,7 +191,7 @@ def finished(
     with_base=st.booleans(),
 )
 def test_what_follows_a_product(
-    path: NativePath, seed: int, n: int, kind: int, paired: bool, with_bias: bool, with_base: bool
+    path: PathStruct, seed: int, n: int, kind: int, paired: bool, with_bias: bool, with_base: bool
 ) -> None:
     panels, rows = -(-n // 16), 3
     halves = drawn(seed, rows * (1 + paired) * panels * 16).reshape(rows, panels, 1 + paired, 16)
@@ -216,7 +216,7 @@ def test_what_follows_a_product(
 
 @FEW
 @given(seed=seeds, half=st.integers(1, 70))
-def test_rotary_is_the_reference_to_the_bit(path: NativePath, seed: int, half: int) -> None:
+def test_rotary_is_the_reference_to_the_bit(path: PathStruct, seed: int, half: int) -> None:
     x, cos, sin = (drawn(seed + i, 2 * half) for i in range(3))
     expected = REFERENCE_OPS.rotary(*(torch.from_numpy(a.copy()) for a in (x, cos, sin))).numpy()
     path.rotate(x.ctypes.data, cos.ctypes.data, sin.ctypes.data, 2 * half)
@@ -226,7 +226,7 @@ def test_rotary_is_the_reference_to_the_bit(path: NativePath, seed: int, half: i
 # -- between paths -------------------------------------------------------------------------------
 
 
-def results(path: NativePath, x: Floats, weight: Floats) -> list[Floats]:
+def results(path: PathStruct, x: Floats, weight: Floats) -> list[Floats]:
     """Of every op on rows."""
     n = len(x)
     out = [np.empty(n, np.float32) for _ in range(3 + len(ACTIVATIONS))]
@@ -243,7 +243,7 @@ def results(path: NativePath, x: Floats, weight: Floats) -> list[Floats]:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, cols=sizes)
-def test_all_paths_give_the_same_bits(every: list[NativePath], seed: int, cols: int) -> None:
+def test_all_paths_give_the_same_bits(every: list[PathStruct], seed: int, cols: int) -> None:
     x, weight = drawn(seed, cols), drawn(seed + 1, cols)
     truth = results(every[-1], x, weight)
     for path in every[:-1]:

@@ -29,7 +29,7 @@ from lmstack.evals.benchmarks.truthfulqa import (
     truthfulqa_mc2,
     written_samples,
 )
-from lmstack.evals.task import Output, Task
+from lmstack.evals.task import ModelOutput, Task
 
 Row = Mapping[str, Any]
 
@@ -287,12 +287,12 @@ def asked_and_scored(case: Case) -> list[dict[str, Any]]:
             turns = solver.prompt.messages(sample, shots_as_turns=solver.shots_as_turns)
             prompt = rendered_turns(turns)
         if case.replies:
-            output = Output(case.replies[place])
+            output = ModelOutput(case.replies[place])
             asked: list[Any] = [[prompt]]
         else:
             asked = [[prompt, each] for each in solver.continuations(sample)]
             logprobs = [logprob_of(*pair) for pair in asked]
-            output = Output(likelihoods=tuple(Likelihood(x, 1, False) for x in logprobs))
+            output = ModelOutput(likelihoods=tuple(Likelihood(x, 1, False) for x in logprobs))
         scores = scores_of(case.ours, sample, output)
         found.append({"asked": asked, "scores": dict(scores)})
     return found

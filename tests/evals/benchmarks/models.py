@@ -15,7 +15,7 @@ from lmstack.core import (
     ScriptedModel,
 )
 from lmstack.evals.dataset import Sample
-from lmstack.evals.task import Output, Subject, Task
+from lmstack.evals.task import ModelOutput, Subject, Task
 
 
 def logprob_of(context: str, continuation: str) -> float:
@@ -52,11 +52,11 @@ def replying(*replies: str | Callable[[Request], str]) -> ScriptedModel:
     return ScriptedModel(list(replies))
 
 
-def output_of(task: Task, subject: Subject, place: int = 0) -> Output:
+def output_of(task: Task, subject: Subject, place: int = 0) -> ModelOutput:
     return asyncio.run(task.solver(task.dataset.samples[place], subject))
 
 
-def scores_of(task: Task, sample: Sample, output: Output) -> Mapping[str, float]:
+def scores_of(task: Task, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
     return asyncio.run(task.scorer(sample, output))
 
 

@@ -25,7 +25,7 @@ from lmstack.evals.benchmarks.humaneval import (
     humaneval_samples,
     program,
 )
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 from lmstack.registry import Store
 
 SAMPLES = humaneval_samples(gzip.compress(json.dumps(PROBLEM).encode()))
@@ -88,7 +88,7 @@ def test_a_chat_answer_with_a_body_alone_continues_the_prompt() -> None:
 def test_drafts_that_are_alike_are_run_once_and_counted_each() -> None:
     judge = Equals()
     scorer = HumanEvalScorer(judge, (1, 2, 4))
-    output = Output("", facts={"drafts": [RIGHT, RIGHT, "    return 0\n"]})
+    output = ModelOutput("", facts={"drafts": [RIGHT, RIGHT, "    return 0\n"]})
     scores = asyncio.run(scorer(SAMPLES[0], output))
     assert len(judge.asked) == 2
     assert scores["pass@1"] == pytest.approx(2 / 3)
@@ -154,7 +154,9 @@ def test_every_canonical_solution_passes(weights_store: Store) -> None:
     scorer = HumanEvalScorer(judge)
 
     async def passed() -> list[float]:
-        return [(await scorer(sample, Output(sample.targets[0])))["pass@1"] for sample in samples]
+        return [
+            (await scorer(sample, ModelOutput(sample.targets[0])))["pass@1"] for sample in samples
+        ]
 
     assert asyncio.run(passed()) == [1.0] * 164
 
@@ -163,7 +165,7 @@ def test_a_chats_answers_are_put_together_as_chats_and_the_protocol_says_so() ->
     judge = Equals()
     scorer = HumanEvalScorer(judge, chat=True)
     answer = f"```python\ndef area(radius):\n{RIGHT}```"
-    scores = asyncio.run(scorer(SAMPLES[0], Output(answer)))
+    scores = asyncio.run(scorer(SAMPLES[0], ModelOutput(answer)))
     assert scores == {"pass@1": 1, "drafts": 1, "passed": 1}
     assert judge.asked[0][0] == chat_program(PROMPT, answer, "area")
     assert scorer.protocol == {"scores": "tests that return", "ks": [1], "chat": True, "limits": ""}

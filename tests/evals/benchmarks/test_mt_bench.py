@@ -27,7 +27,7 @@ from lmstack.evals.benchmarks.mt_bench import (
     rating_in,
     verdict_in,
 )
-from lmstack.evals.task import Output, Task
+from lmstack.evals.task import ModelOutput, Task
 
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write {it}.", "Shorter."]},
@@ -62,7 +62,7 @@ PROMPTS = JudgePrompts.read(
     )
 )
 SAMPLES = mt_bench_samples(lines(QUESTIONS), lines(REFERENCES))
-ANSWERS = Output("b", facts={"turns": ["a", "b"]})
+ANSWERS = ModelOutput("b", facts={"turns": ["a", "b"]})
 
 
 def rated(task: Task, place: int) -> Mapping[str, float]:
@@ -159,7 +159,7 @@ def test_only_what_both_orders_say_is_a_win(
 ) -> None:
     others = {sample.id: ("other", "other") for sample in SAMPLES}
     task = mt_bench_pairs(SAMPLES, choosing(first, second), PROMPTS, others, source="s")
-    output = Output("mine", facts={"turns": ["mine", "mine"]})
+    output = ModelOutput("mine", facts={"turns": ["mine", "mine"]})
     for sample in SAMPLES:
         scores = asyncio.run(task.scorer(sample, output))
         assert scores == {"win_1": win, "win_2": win, "flips": flips, "failures": 0}
@@ -168,7 +168,9 @@ def test_only_what_both_orders_say_is_a_win(
 def test_an_order_without_a_verdict_is_no_tie() -> None:
     others = {sample.id: ("other", "other") for sample in SAMPLES}
     task = mt_bench_pairs(SAMPLES, choosing("[[A]]", "hm"), PROMPTS, others, source="s")
-    scores = asyncio.run(task.scorer(SAMPLES[0], Output("", facts={"turns": ["mine", "mine"]})))
+    scores = asyncio.run(
+        task.scorer(SAMPLES[0], ModelOutput("", facts={"turns": ["mine", "mine"]}))
+    )
     assert math.isnan(scores["win_1"])
     assert scores["failures"] == 0.5
 
@@ -280,7 +282,7 @@ def test_prompts_that_cannot_be_filled_in_and_missing_answers_are_named() -> Non
 def test_both_orders_show_each_answer_in_its_place() -> None:
     judge = ScriptedModel(["[[C]]"])
     task = mt_bench_pairs(SAMPLES, judge, PROMPTS, {SAMPLES[0].id: ("o1", "o2")}, source="s")
-    output = Output("m2", facts={"turns": ["m1", "m2"]})
+    output = ModelOutput("m2", facts={"turns": ["m1", "m2"]})
     scores = asyncio.run(task.scorer(SAMPLES[0], output))
     assert scores == {"win_1": 0.5, "win_2": 0.5, "flips": 0, "failures": 0}
     assert sorted(request.messages[1].content for request in judge.requests) == [
@@ -318,7 +320,7 @@ def test_a_win_of_one_turn_is_of_that_turn() -> None:
 
     others = {SAMPLES[0].id: ("o1", "o2")}
     task = mt_bench_pairs(SAMPLES, ScriptedModel([reply]), PROMPTS, others, source="s")
-    scores = asyncio.run(task.scorer(SAMPLES[0], Output("m2", facts={"turns": ["m1", "m2"]})))
+    scores = asyncio.run(task.scorer(SAMPLES[0], ModelOutput("m2", facts={"turns": ["m1", "m2"]})))
     assert (scores["win_1"], scores["flips"], scores["failures"]) == (1, 0, 0.25)
     assert math.isnan(scores["win_2"])
 

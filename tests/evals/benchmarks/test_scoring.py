@@ -9,7 +9,7 @@ import pytest
 from lmstack.evals.benchmarks.mmlu import ANSWER
 from lmstack.evals.benchmarks.scoring import CALIBRATION, LetterScorer
 from lmstack.evals.dataset import Sample
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
 SAMPLE = Sample("s", "q", choices=("x", "y"), gold=(1,))
 
@@ -26,7 +26,7 @@ SAMPLE = Sample("s", "q", choices=("x", "y"), gold=(1,))
     ],
 )
 def test_a_letter_is_read_after_the_word_answer(text: str, acc: float, parsed: float) -> None:
-    found = asyncio.run(LetterScorer(ANSWER)(SAMPLE, Output(text)))
+    found = asyncio.run(LetterScorer(ANSWER)(SAMPLE, ModelOutput(text)))
     assert found == {"acc": acc, "parsed": parsed}
 
 

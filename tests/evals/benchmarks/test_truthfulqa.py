@@ -25,7 +25,7 @@ from lmstack.evals.benchmarks.truthfulqa import (
     truthfulqa_mc2,
     written_samples,
 )
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
 ORIGINAL = {
     "question": "Is it?",
@@ -61,7 +61,7 @@ def test_the_right_choice_may_stand_anywhere() -> None:
 
 def test_mc2_is_the_mass_of_all_true_choices() -> None:
     task = truthfulqa_mc2(mc2_samples(data(HUB)), source="s")
-    output = Output(likelihoods=tuple(Likelihood(x, 1, False) for x in (-1.0, -1.0, -1.0)))
+    output = ModelOutput(likelihoods=tuple(Likelihood(x, 1, False) for x in (-1.0, -1.0, -1.0)))
     scores = asyncio.run(task.scorer(task.dataset.samples[0], output))
     assert scores["mc2"] == pytest.approx(2 / 3)
 
@@ -97,9 +97,9 @@ def test_references_end_with_a_full_stop_and_no_comment_is_true() -> None:
 def test_an_answer_is_compared_with_the_best_of_each_side() -> None:
     task = truthfulqa_gen(written_samples(data(WRITTEN)), source="s")
     sample = task.dataset.samples[0]
-    scores = asyncio.run(task.scorer(sample, Output("Yes.")))
+    scores = asyncio.run(task.scorer(sample, ModelOutput("Yes.")))
     assert (scores["rouge1_max"], scores["rouge1_diff"], scores["rouge1_acc"]) == (100, 100, 1)
-    assert asyncio.run(task.scorer(sample, Output("No.")))["rougeL_diff"] == 40 - 100
+    assert asyncio.run(task.scorer(sample, ModelOutput("No.")))["rougeL_diff"] == 40 - 100
     assert all(metric.columns[0] in scores for metric in task.metrics)
 
 
@@ -123,7 +123,7 @@ def test_measures_are_those_of_sacrebleu_and_rouge_score(one: list[str], other: 
 def test_a_sample_without_false_references_is_an_error() -> None:
     (sample,) = mc1_samples(data(HUB))
     with pytest.raises(InputError, match="no false references"):
-        asyncio.run(DifferenceScorer()(sample, Output("x")))
+        asyncio.run(DifferenceScorer()(sample, ModelOutput("x")))
 
 
 @pytest.mark.parametrize(
@@ -173,5 +173,5 @@ def test_tasks_of_truthfulqa_say_what_they_score() -> None:
     solver = written.protocol["solver"]
     assert (solver["chat"], solver["sampling"]["max_tokens"]) == (False, 256)
     assert solver["sampling"]["stop"] == ["\n\n"]
-    even = asyncio.run(written.scorer(written.dataset.samples[0], Output("Nothing of it")))
+    even = asyncio.run(written.scorer(written.dataset.samples[0], ModelOutput("Nothing of it")))
     assert (even["rouge2_diff"], even["rouge2_acc"]) == (0.0, 0.0)

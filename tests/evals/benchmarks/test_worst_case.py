@@ -26,7 +26,7 @@ from lmstack.evals.benchmarks.worst_case import (
 )
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import ExactMatch
-from lmstack.evals.task import Metric, Output, Task
+from lmstack.evals.task import Metric, ModelOutput, Task
 
 SAMPLES = (
     Sample("upper", "Is It?", ("yes",)),
@@ -78,7 +78,7 @@ def test_what_both_cost_is_counted_and_the_output_is_json() -> None:
     model = yes_to("Is It?")
     output = output_of(WORST, chat_subject(model))
     assert output.completion_tokens == 2
-    again = Output(output.text, facts=json.loads(json.dumps(dict(output.facts))))
+    again = ModelOutput(output.text, facts=json.loads(json.dumps(dict(output.facts))))
     assert scores_of(WORST, SAMPLES[0], again) == scores_of(WORST, SAMPLES[0], output)
 
 
@@ -90,7 +90,7 @@ def test_each_metric_has_its_twin_before_and_figures_of_several_columns_go() -> 
 
 def test_an_output_without_its_perturbed_twin_is_an_error() -> None:
     with pytest.raises(InputError, match="perturbed", check=about("facts")):
-        asyncio.run(WORST.scorer(SAMPLES[0], Output("yes")))
+        asyncio.run(WORST.scorer(SAMPLES[0], ModelOutput("yes")))
 
 
 def test_a_task_without_a_mean_is_refused() -> None:
@@ -132,13 +132,15 @@ def test_what_each_of_the_two_took_and_whether_scores_cost() -> None:
 
     scorers = [WorstCaseScorer(each, {}) for each in (Dear(), ExactMatch())]
     assert [each.is_costly for each in scorers] == [True, False]
-    likely = Output(
+    likely = ModelOutput(
         "",
         (Likelihood(-1.5, 3, True),),
         facts={
-            _PERTURBED: {"x": _to_json(Output("t", (Likelihood(-2.0, 2, False),), facts={"k": 1}))}
+            _PERTURBED: {
+                "x": _to_json(ModelOutput("t", (Likelihood(-2.0, 2, False),), facts={"k": 1}))
+            }
         },
     )
     assert perturbed_outputs(SAMPLES[0], likely) == {
-        "x": Output("t", (Likelihood(-2.0, 2, False),), facts={"k": 1})
+        "x": ModelOutput("t", (Likelihood(-2.0, 2, False),), facts={"k": 1})
     }

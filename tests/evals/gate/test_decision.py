@@ -12,7 +12,7 @@ from tests.errors import about
 from tests.evals.gate.samples import SECONDS, TOXICITY, comparison, pairs, scores
 
 from lmstack.core import InputError
-from lmstack.evals.gate import Decision, GateComparison, GateConfig, GateRule, decide
+from lmstack.evals.gate import GateComparison, GateConfig, GateDecision, GateRule, decide
 from lmstack.evals.gate.decision import _p
 from lmstack.evals.statistics import holm
 
@@ -20,7 +20,9 @@ NON_INFERIOR = GateRule("mmlu", margin=0.05)
 SUPERIOR = GateRule("mmlu", kind="superior")
 
 
-def ask(*rules: GateRule, on: GateComparison | Sequence[GateComparison], **more: Any) -> Decision:
+def ask(
+    *rules: GateRule, on: GateComparison | Sequence[GateComparison], **more: Any
+) -> GateDecision:
     return decide(GateConfig(rules, **more), [on] if isinstance(on, GateComparison) else on)
 
 

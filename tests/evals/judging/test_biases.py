@@ -15,17 +15,17 @@ from tests.evals.judging.judges import Judge, shown_answers
 from lmstack.core import Message
 from lmstack.evals.judging import (
     Asker,
-    Bias,
     Item,
+    JudgeBias,
     JudgedTable,
     JudgeReport,
-    Rules,
+    JudgeRules,
     find_biases,
     judge_report,
 )
 from lmstack.evals.statistics import Estimate, holm
 
-PAIRS = Rules("pair", "Which is better?", ties=False)
+PAIRS = JudgeRules("pair", "Which is better?", ties=False)
 
 
 def pairs(count: int, seed: int = 0) -> tuple[list[Item], dict[str, float]]:
@@ -212,7 +212,7 @@ def test_other_judges_hold_the_quality_where_no_one_labelled() -> None:
     swayed = replace(fair, value=fair.value + own)
     (found,) = (bias for bias in find_biases(swayed)[0] if bias.is_named)
     assert (found.name, found.held) == ("self-preference", "other judges")
-    assert isinstance(found, Bias)
+    assert isinstance(found, JudgeBias)
 
 
 def test_a_judge_whose_own_answers_always_come_first_is_found_out() -> None:
@@ -240,7 +240,7 @@ def test_a_judge_whose_own_answers_always_come_first_is_found_out() -> None:
 )
 def test_what_a_bias_means(name: str, value: float, toward: str, held: str, sentence: str) -> None:
     apart = Estimate(value, value - 0.5, value + 0.5, 0.01)
-    found = Bias(name, apart, 0.05, "points", 30, held, toward)
+    found = JudgeBias(name, apart, 0.05, "points", 30, held, toward)
     assert (found.is_named, found.sentence) == (True, sentence)
     assert found.to_json() == {
         **{"name": name, "named": True, **apart.to_json(), "p_adjusted": 0.05},

@@ -19,8 +19,8 @@ from lmstack.evals.judging import (
     Asker,
     Item,
     Judgement,
+    JudgeRules,
     RubricRating,
-    Rules,
     Verdict,
     item_from_row,
     judgement_from_json,
@@ -65,7 +65,7 @@ def test_what_was_not_written_by_us_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("rules", [PAIR, LABEL, RUBRIC])
-def test_rules_survive_json(rules: Rules) -> None:
+def test_rules_survive_json(rules: JudgeRules) -> None:
     assert rules_from_json(json.loads(json.dumps(rules.to_json()))) == rules
 
 
@@ -185,7 +185,7 @@ def test_what_a_judgement_names(verdict: Any, kind: Any, named: str | None) -> N
 async def test_the_judge_is_asked_what_the_rules_say() -> None:
     """Criteria, retries, question, labels, ties, reference and each repeat's temperature."""
     model = ScriptedModel(["no"])
-    rules = Rules("rubric", criteria=RUBRIC.criteria[2:3], retries=1)
+    rules = JudgeRules("rubric", criteria=RUBRIC.criteria[2:3], retries=1)
     each = item(0, answers=("mine",), reference="the truth")
     found = await Asker(model, "j", rules, temperature=0.3).ask(each, 2)
     assert (found.item, found.judge, found.repeat) == (each.key, "j", 2)
@@ -221,7 +221,7 @@ async def test_the_judge_is_asked_what_the_rules_say() -> None:
     assert ["C where" in text for text in text_of] == [True, False]
 
 
-async def _asked(rules: Rules) -> Any:
+async def _asked(rules: JudgeRules) -> Any:
     model = ScriptedModel(["A"])
     found = await Asker(model, "j", rules).ask(item(0))
     assert (found.problem, found.verdict is not None) == ("", True)

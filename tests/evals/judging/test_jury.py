@@ -12,9 +12,9 @@ from tests.errors import about
 
 from lmstack.core import InputError, Message
 from lmstack.evals.agreement import krippendorff_alpha
-from lmstack.evals.judging import Item, Judgement, RubricRating, Rules, Verdict, jury_of
+from lmstack.evals.judging import Item, Judgement, JudgeRules, RubricRating, Verdict, jury_of
 
-PAIR, RUBRIC = Rules("pair", "Which?"), Rules("rubric")
+PAIR, RUBRIC = JudgeRules("pair", "Which?"), JudgeRules("rubric")
 WAYS = {"1": Verdict(1, 1), "2": Verdict(-1, -1), "=": Verdict(1, -1), "?": Verdict(None, 1)}
 
 
@@ -97,7 +97,7 @@ def test_an_item_that_a_judge_left_undecided_says_nothing_of_errors() -> None:
 
 
 def test_of_two_labels_no_majority_decides_nothing() -> None:
-    rules = Rules("label", "Which?", ("refuses", "complies"))
+    rules = JudgeRules("label", "Which?", ("refuses", "complies"))
     items, said = pairs(["12", "11", "221"])
     found = jury_of(items, said, rules)
     assert list(found.decisions.values()) == [None, "first", "second"]

@@ -14,17 +14,17 @@ from lmstack.core import InputError, Message
 from lmstack.evals.judging import (
     Item,
     Judgement,
+    JudgeRules,
     RubricRating,
-    Rules,
     Verdict,
     judge_report,
 )
 from lmstack.evals.judging.judgements import TOO_LONG
 from lmstack.evals.judging.report import _others, _own, _table, label_of
 
-PAIR = Rules("pair", "Which is better?")
-LABEL = Rules("label", "Which fits?", ("refuses", "complies"))
-RUBRIC = Rules("rubric")
+PAIR = JudgeRules("pair", "Which is better?")
+LABEL = JudgeRules("label", "Which fits?", ("refuses", "complies"))
+RUBRIC = JudgeRules("rubric")
 
 
 def item(number: int, **given: Any) -> Item:
@@ -189,7 +189,7 @@ def test_a_judge_is_held_against_the_others_alone() -> None:
 def test_half_a_point_is_rounded_up() -> None:
     """As people round, and not to the even number."""
     items = [item(n, answers=("a",), label=label) for n, label in enumerate((3.0, 5.0, 4.0))]
-    rules = Rules("rubric", criteria=RUBRIC.criteria[:2])
+    rules = JudgeRules("rubric", criteria=RUBRIC.criteria[:2])
     names = [c.name for c in rules.criteria]
     judged = [
         said(each, rating=RubricRating(dict(zip(names, marks, strict=True)), {}))
@@ -346,4 +346,6 @@ def test_an_item_without_a_label_is_not_compared_and_the_reason_is_told() -> Non
 def test_a_rating_without_scores_is_no_label() -> None:
     each = item(0, answers=("a",), label=1.0)
     with pytest.raises(InputError, match="0 is none of the labels"):
-        judge_report([each], [said(each, rating=RubricRating())], "j", Rules("rubric", criteria=()))
+        judge_report(
+            [each], [said(each, rating=RubricRating())], "j", JudgeRules("rubric", criteria=())
+        )

@@ -19,7 +19,7 @@ from lmstack.evals.judging import RUBRIC
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import run
-from lmstack.evals.task import Output, Task
+from lmstack.evals.task import ModelOutput, Task
 from lmstack.evals.task_file import load_task
 
 TASK = """
@@ -124,10 +124,10 @@ def test_settings_are_checked(wanted: Any) -> None:
 async def test_a_field_that_is_missing_is_said(tmp_path: Path) -> None:
     made = task(tmp_path, "pairwise", ScriptedModel(["A"]))
     with pytest.raises(InputError, match="no answer to compare with", check=about("scorer")):
-        await made.scorer(made.dataset.samples[0], Output("Paris"))
+        await made.scorer(made.dataset.samples[0], ModelOutput("Paris"))
     made = task(tmp_path, "{name: rubric, reference: truth}", ScriptedModel(["A"]))
     with pytest.raises(InputError, match="field truth", check=about("scorer")):
-        await made.scorer(made.dataset.samples[0], Output("Paris"))
+        await made.scorer(made.dataset.samples[0], ModelOutput("Paris"))
 
 
 def sample(**given: Any) -> Sample:
@@ -153,7 +153,7 @@ async def test_a_pair_without_a_field_is_compared_with_the_first_target(
     if "x" in better:
         scorer = make_scorer({"name": "pairwise", "reference": "known"}, judge=ScriptedModel(["?"]))
     turns = (Message("system", "Be brief."), Message("user", "Capital?"))
-    found = await scorer(sample(input=turns, known="R."), Output("Lyon"))
+    found = await scorer(sample(input=turns, known="R."), ModelOutput("Lyon"))
     values = tuple(found[name] for name in ("win", "flips", "parse_failures"))
     assert values == pytest.approx(expected, nan_ok=True)
     asked = getattr(scorer, "judge").requests[-1].messages[0].content  # noqa: B009
@@ -165,7 +165,7 @@ async def test_what_the_scorers_settings_ask_for() -> None:
     scorer = make_scorer(
         {"name": "pairwise", "criterion": "Which rhymes?", "ties": False}, judge=judge
     )
-    await scorer(sample(), Output("Lyon"))
+    await scorer(sample(), ModelOutput("Lyon"))
     asked = judge.requests[-1].messages[0].content
     assert "Which rhymes? Reply with the letter alone: A or B." in asked
     assert scorer.protocol == {
@@ -174,7 +174,7 @@ async def test_what_the_scorers_settings_ask_for() -> None:
         "judge_digest": judge.info.digest,
     }
     rubric = make_scorer({"name": "rubric", "criteria": ["clarity"], "retries": 3}, judge=judge)
-    found = await rubric(sample(), Output("Lyon"))
+    found = await rubric(sample(), ModelOutput("Lyon"))
     assert (len(judge.requests), found["parse_failures"]) == (len(judge.requests), 1.0)
     assert math.isnan(found["clarity"])
     assert math.isnan(found["overall"])
@@ -217,7 +217,7 @@ async def test_a_field_that_is_no_text_says_what_it_is_for(name: str, role: str)
     with pytest.raises(
         InputError, match="field f of sample 7 is 3", check=about("scorer")
     ) as error:
-        await scorer(sample(f=3), Output("x"))
+        await scorer(sample(f=3), ModelOutput("x"))
     assert error.value.hint == f"{role} names a field of the row that is text"
     lists = make_scorer([{"name": name, role: "f"}, "usage"], judge=ScriptedModel(["A"]))
     assert len(lists.metrics) > 3

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmstack.core import Likelihood
 from lmstack.evals.dataset import Sample
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["asked", "figure", "likely", "rows", "wrote"]
 
@@ -18,15 +18,17 @@ def asked(*targets: str, **fields: Any) -> Sample:
     return Sample("one", "a question", targets, **fields)
 
 
-def wrote(text: str, **fields: Any) -> Output:
-    return Output(text, **fields)
+def wrote(text: str, **fields: Any) -> ModelOutput:
+    return ModelOutput(text, **fields)
 
 
-def likely(*logprobs: float, tokens: int = 1, greedy: Sequence[int] = (), **fields: Any) -> Output:
+def likely(
+    *logprobs: float, tokens: int = 1, greedy: Sequence[int] = (), **fields: Any
+) -> ModelOutput:
     found = tuple(
         Likelihood(logprob, tokens, place in greedy) for place, logprob in enumerate(logprobs)
     )
-    return Output(likelihoods=found, **fields)
+    return ModelOutput(likelihoods=found, **fields)
 
 
 def rows(metric: Metric, scores: Sequence[Mapping[str, float]]) -> np.ndarray:

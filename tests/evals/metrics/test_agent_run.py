@@ -11,14 +11,14 @@ from tests.evals.metrics.outputs import asked
 from lmstack.core import InputError
 from lmstack.evals.metrics import AgentRun
 from lmstack.evals.metrics.agent_run import last_number
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
 OUTCOMES = ("ok", "ok", "error", "invalid_arguments", "outside_rights", "denied")
 
 
-def ran(text: str, end: str = "answered", outcomes: tuple[str, ...] = OUTCOMES) -> Output:
+def ran(text: str, end: str = "answered", outcomes: tuple[str, ...] = OUTCOMES) -> ModelOutput:
     calls = [{"tool": "search", "outcome": each} for each in outcomes]
-    return Output(text, facts={"end": end, "steps": 4, "calls": calls})
+    return ModelOutput(text, facts={"end": end, "steps": 4, "calls": calls})
 
 
 def test_steps_and_calls_are_counted_by_what_became_of_them() -> None:
@@ -58,7 +58,7 @@ def test_answers_are_compared_as_the_task_says(
 
 def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(InputError, match="is of no agent", check=about("scorer")):
-        AgentRun().score(asked("x"), Output("x"))
+        AgentRun().score(asked("x"), ModelOutput("x"))
     with pytest.raises(InputError, match="ended as 'lost'", check=about("scorer")):
         AgentRun().score(asked("x"), ran("x", "lost"))
     with pytest.raises(InputError, match="is not a number", check=about("match")):

@@ -15,8 +15,8 @@ from lmstack.core import InputError, Likelihood
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.metrics.cited_answer import holds, without_marks
-from lmstack.evals.metrics.cited_facts import CitedFacts, Span
-from lmstack.evals.task import Output
+from lmstack.evals.metrics.cited_facts import CitedFacts, FactSpan
+from lmstack.evals.task import ModelOutput
 
 EVIDENCE = {"path": "fares.md", "quote": "expires two years"}
 CARD = {"answers": ["two years", "2 years"], "evidence": [EVIDENCE]}
@@ -46,13 +46,13 @@ def said(
     *citations: dict[str, Any],
     likelihoods: tuple[Likelihood, ...] = (),
     **facts: Any,
-) -> Output:
+) -> ModelOutput:
     usual = {"abstained": False, "confidence": 0.8, "passages": FOUND, "read": 2, "evidence": AT}
     facts = {**usual, "citations": list(citations or (cited(),)), **facts}
-    return Output(text, likelihoods=likelihoods, facts=facts)
+    return ModelOutput(text, likelihoods=likelihoods, facts=facts)
 
 
-def scores(row: dict[str, Any], output: Output, **settings: Any) -> dict[str, float]:
+def scores(row: dict[str, Any], output: ModelOutput, **settings: Any) -> dict[str, float]:
     return dict(CitedAnswer(**settings).score(question(row), output))
 
 
@@ -266,7 +266,7 @@ def test_what_is_known_survives_json() -> None:
 
 def test_other_outputs_are_no_answers_about_documents() -> None:
     with pytest.raises(InputError, match="says nothing of passages", check=about("scorer")):
-        CitedAnswer().score(question(CARD), Output("two years"))
+        CitedAnswer().score(question(CARD), ModelOutput("two years"))
     with pytest.raises(InputError, match="no question about documents", check=about("scorer")):
         CitedAnswer().score(Sample("q", "?"), said())
 
@@ -348,8 +348,8 @@ def test_metrics_by_the_questions_that_are_there() -> None:
 def test_spans_touch_where_they_share_a_character(
     span: tuple[int, int], touches: bool, lies_in: bool
 ) -> None:
-    others = [Span("b.md", 0, 99), Span("a.md", 10, 20)]
-    found = Span("a.md", *span)
+    others = [FactSpan("b.md", 0, 99), FactSpan("a.md", 10, 20)]
+    found = FactSpan("a.md", *span)
     assert (found.touches(others), found.lies_in(others)) == (touches, lies_in)
     assert not found.touches(others[:1])
     assert not found.lies_in([])
@@ -394,7 +394,7 @@ def test_facts_are_read_and_a_ranking_has_each_source_once() -> None:
     facts = CitedFacts.of(question(CARD), said(confidence="0.5", abstained=0, read="1"))
     assert (facts.confidence, facts.abstained, facts.read) == (0.5, False, 1)
     assert facts.ranking == ["history.md", "fares.md"]
-    assert facts.evidence == ((Span("fares.md", 109, 126),),)
+    assert facts.evidence == ((FactSpan("fares.md", 109, 126),),)
     assert facts.citations[0].is_true
     lone = {"id": 1, "source": "a", "start": 0, "end": 1, "quote": "q", "text": "q"}
     assert CitedFacts.of(question(CARD), said("x", lone)).citations[0].is_true

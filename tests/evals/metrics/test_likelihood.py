@@ -19,7 +19,7 @@ from lmstack.evals.metrics.likelihood import (
     MISSING,
     Mc1,
     Mc2,
-    MultipleChoice,
+    MultipleChoiceScorer,
     NextToken,
 )
 
@@ -36,7 +36,7 @@ choices = st.lists(
 def test_accuracies_are_the_harness(found: list[float], texts: list[str], gold: int) -> None:
     texts = texts[: len(found)]
     sample = asked(choices=tuple(texts), gold=(gold,))
-    scores = MultipleChoice().score(sample, likely(*found))
+    scores = MultipleChoiceScorer().score(sample, likely(*found))
     lengths = np.array([float(len(text)) for text in texts])
     sizes = np.array([float(len(text.encode())) for text in texts])
     assert scores["acc"] == float(np.argmax(found) == gold)
@@ -51,24 +51,24 @@ def test_accuracies_are_the_harness(found: list[float], texts: list[str], gold: 
 
 def test_characters_and_bytes_may_choose_otherwise() -> None:
     sample = asked(choices=("ééé", "abcd"), gold=(0,))
-    scores = MultipleChoice().score(sample, likely(-6.0, -8.4))
+    scores = MultipleChoiceScorer().score(sample, likely(-6.0, -8.4))
     assert (scores["acc"], scores["acc_norm"], scores["acc_bytes"]) == (1, 1, 1)
-    scores = MultipleChoice().score(sample, likely(-6.6, -8.4))
+    scores = MultipleChoiceScorer().score(sample, likely(-6.6, -8.4))
     assert (scores["acc_norm"], scores["acc_bytes"]) == (0, 1)
 
 
 def test_ties_go_to_the_first_and_helm_shares_them() -> None:
     sample = asked(choices=("a", "b", "c"), gold=(1, 2))
-    scores = MultipleChoice().score(sample, likely(-1.0, -1.0, -3.0, greedy=[1]))
+    scores = MultipleChoiceScorer().score(sample, likely(-1.0, -1.0, -3.0, greedy=[1]))
     assert (scores["acc"], scores["acc_tied"], scores["exact_match"]) == (0, 0.5, 1)
 
 
 def test_mutual_information_takes_off_what_a_choice_is_likely_without_the_question() -> None:
     sample = asked(choices=("a", "b"), gold=(1,))
     facts = {"unconditional_logprobs": [-1.0, -5.0]}
-    scores = MultipleChoice().score(sample, likely(-1.0, -3.0, facts=facts))
+    scores = MultipleChoiceScorer().score(sample, likely(-1.0, -3.0, facts=facts))
     assert (scores["acc"], scores["acc_mutual_info"]) == (0, 1)
-    assert math.isnan(MultipleChoice().score(sample, likely(-1.0, -3.0))["acc_mutual_info"])
+    assert math.isnan(MultipleChoiceScorer().score(sample, likely(-1.0, -3.0))["acc_mutual_info"])
 
 
 @given(logprobs, st.data())
@@ -104,11 +104,11 @@ def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(
         InputError, match="has 2 choices, and the output 1 likelihoods", check=about("likelihoods")
     ):
-        MultipleChoice().score(sample, likely(-1.0))
+        MultipleChoiceScorer().score(sample, likely(-1.0))
     with pytest.raises(InputError, match="which choice is right", check=about("gold")):
         Mc1().score(asked(choices=("a", "b")), likely(-1.0, -2.0))
     with pytest.raises(InputError, match="empty choice", check=about("choices")):
-        MultipleChoice().score(asked(choices=("a", ""), gold=(0,)), likely(-1.0, -2.0))
+        MultipleChoiceScorer().score(asked(choices=("a", ""), gold=(0,)), likely(-1.0, -2.0))
     with pytest.raises(
         InputError, match="log-probabilities of the next token", check=about("next_token_logprobs")
     ):
@@ -118,7 +118,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
 def test_bits_of_the_right_choice_are_counted_over_its_bytes() -> None:
     samples = [asked(choices=("né", "abcd"), gold=(0,)), asked(choices=("abc", "d"), gold=(0, 1))]
     found = [likely(-3.0, -1.0), likely(-9.0, -2.0)]
-    rows = [MultipleChoice().score(s, o) for s, o in zip(samples, found, strict=True)]
+    rows = [MultipleChoiceScorer().score(s, o) for s, o in zip(samples, found, strict=True)]
     assert [(row["gold_logprob"], row["gold_bytes"]) for row in rows] == [(-3.0, 3), (-2.0, 1)]
     table = np.array([[row[name] for name in GOLD_BITS.columns] for row in rows])
     assert GOLD_BITS.statistic(table) == pytest.approx(5 / (4 * math.log(2)))
@@ -128,7 +128,7 @@ def test_bits_of_the_right_choice_are_counted_over_its_bytes() -> None:
 def test_each_scorer_of_likelihoods_names_its_figures() -> None:
     names = {
         type(scorer).__name__: [(m.name, m.better, m.is_share) for m in scorer.metrics]
-        for scorer in (MultipleChoice(), NextToken(), Mc1(), Mc2())
+        for scorer in (MultipleChoiceScorer(), NextToken(), Mc1(), Mc2())
     }
     shares = [(name, "higher", True) for name in ("acc", "acc_norm", "acc_bytes")]
     means = [(name, "higher", False) for name in ("gold_probability", "margin")]
@@ -145,16 +145,18 @@ def test_tokens_and_a_question_without_a_wrong_choice() -> None:
     sample = asked(choices=("aa", "b"), gold=(0,))
     one, two = (likely(-4.0, -3.0, tokens=n).likelihoods for n in (4, 1))
     output = replace(likely(-4.0, -3.0), likelihoods=(one[0], two[1]))
-    scores = MultipleChoice().score(sample, output)
+    scores = MultipleChoiceScorer().score(sample, output)
     assert (scores["acc"], scores["acc_tokens"], scores["acc_norm"]) == (0.0, 1.0, 1.0)
-    none = MultipleChoice().score(sample, likely(-4.0, -3.0, tokens=0))
+    none = MultipleChoiceScorer().score(sample, likely(-4.0, -3.0, tokens=0))
     assert none["acc_tokens"] == 0.0
     right = asked(choices=("a", "b"), gold=(0, 1))
-    assert math.isnan(MultipleChoice().score(right, likely(-1.0, -2.0))["margin"])
-    assert MultipleChoice().score(sample, likely(-1.0, -2.0, greedy=[1]))["exact_match"] == 0.0
+    assert math.isnan(MultipleChoiceScorer().score(right, likely(-1.0, -2.0))["margin"])
+    assert (
+        MultipleChoiceScorer().score(sample, likely(-1.0, -2.0, greedy=[1]))["exact_match"] == 0.0
+    )
     facts = {"unconditional_logprobs": [-1.0]}
     with pytest.raises(InputError, match="2 choices, and 1", check=about("unconditional_logprobs")):
-        MultipleChoice().score(sample, likely(-1.0, -2.0, facts=facts))
+        MultipleChoiceScorer().score(sample, likely(-1.0, -2.0, facts=facts))
     table = {"A": -0.1, " B": -9.0}
     bare = NextToken("").score(sample, wrote("", facts={"next_token_logprobs": table}))
     assert (bare["acc"], bare["letters_missing"]) == (1.0, 0.5)

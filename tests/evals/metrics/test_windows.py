@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import InputError
-from lmstack.evals.metrics.windows import Window, Windows, rolling_windows, strided_windows
+from lmstack.evals.metrics.windows import ScoredWindow, Windows, rolling_windows, strided_windows
 
 sizes = st.integers(0, 60)
 
 
-def as_tokens(windows: list[Window], tokens: list[int]) -> list[tuple[list[int], list[int]]]:
+def as_tokens(windows: list[ScoredWindow], tokens: list[int]) -> list[tuple[list[int], list[int]]]:
     """(context, continuation) of each; the prefix token is 0."""
     text = [0, *tokens]
     return [(text[w.context + 1 : w.start + 1], text[w.start + 1 : w.end + 1]) for w in windows]
@@ -98,10 +98,10 @@ def test_windows_by_default_and_at_their_ends() -> None:
     assert Windows() == Windows("rolling", None, None, 1)
     assert rolling_windows(5, 2) == rolling_windows(5, 2, 1)
     assert rolling_windows(0, 4) == strided_windows(0, 4, 2) == []
-    assert rolling_windows(4, 4) == [Window(-1, 0, 4)]
-    assert rolling_windows(9, 4, 4)[1] == Window(0, 4, 5)
-    assert strided_windows(8, 4, 4) == [Window(0, 1, 4), Window(4, 5, 8)]
-    assert strided_windows(2, 2, 1) == [Window(0, 1, 2)]
+    assert rolling_windows(4, 4) == [ScoredWindow(-1, 0, 4)]
+    assert rolling_windows(9, 4, 4)[1] == ScoredWindow(0, 4, 5)
+    assert strided_windows(8, 4, 4) == [ScoredWindow(0, 1, 4), ScoredWindow(4, 5, 8)]
+    assert strided_windows(2, 2, 1) == [ScoredWindow(0, 1, 2)]
     with pytest.raises(InputError, check=about("max_length")):
         strided_windows(9, 1, 1)
     strided = Windows("strided", 5)

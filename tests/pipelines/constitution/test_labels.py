@@ -13,7 +13,7 @@ from tests.errors import about
 
 from lmstack.core import InputError, Message
 from lmstack.pipelines.constitution.datasets import preference_rows, sft_rows, write_rows
-from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.labels import PairLabel, PrincipleVerdict
 from lmstack.pipelines.constitution.prompts import ReadPrompts, key_of, read_prompts
 from lmstack.train.data.formats import messages_of, preference_of
 from lmstack.train.data.rows import Row
@@ -21,8 +21,8 @@ from lmstack.train.data.rows import Row
 SHARE = st.floats(0, 1)
 
 
-def label(*probabilities: float | None) -> Label:
-    return Label(tuple(Verdict(f"p{n}", p, p, p) for n, p in enumerate(probabilities)))
+def label(*probabilities: float | None) -> PairLabel:
+    return PairLabel(tuple(PrincipleVerdict(f"p{n}", p, p, p) for n, p in enumerate(probabilities)))
 
 
 @given(st.lists(SHARE, min_size=1, max_size=5))
@@ -46,11 +46,11 @@ def test_no_verdict_is_no_label_and_an_even_one_chooses_nothing() -> None:
 
 
 def test_a_judge_that_takes_what_stands_first_flips_and_its_bias_is_seen() -> None:
-    verdict = Verdict("p", shown_first=0.9, shown_second=0.2, probability=0.55)
+    verdict = PrincipleVerdict("p", shown_first=0.9, shown_second=0.2, probability=0.55)
     assert verdict.flips
     assert verdict.position_bias == pytest.approx(0.35)
-    assert not Verdict("p", 0.9, 0.6, 0.8).flips
-    assert Verdict("p", None, 0.6, 0.6).position_bias is None
+    assert not PrincipleVerdict("p", 0.9, 0.6, 0.8).flips
+    assert PrincipleVerdict("p", None, 0.6, 0.6).position_bias is None
 
 
 def prompts(*texts: str) -> ReadPrompts:

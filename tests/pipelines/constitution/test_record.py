@@ -11,23 +11,31 @@ from typing import Any
 import pytest
 
 from lmstack.core import FormatError, NotFoundError, StoreError
-from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.labels import PairLabel, PrincipleVerdict
 from lmstack.pipelines.constitution.principles import Constitution, Principle
-from lmstack.pipelines.constitution.record import Entry, Record, Round, Written, read_record
+from lmstack.pipelines.constitution.record import (
+    PromptRecord,
+    Record,
+    RevisionRound,
+    WrittenText,
+    read_record,
+)
 from lmstack.pipelines.constitution.stage import read_stage
 
 NAMES = ("kind", "honest", "short", "unused")
 CONSTITUTION = Constitution(tuple(Principle(name, "c", "r", "p") for name in NAMES), "T")
 
 
-def entry(rounds: Sequence[Round], verdicts: Sequence[Verdict] = (), draft: str = "d") -> Entry:
-    label = Label(tuple(verdicts)) if verdicts else None
-    return Entry("k", (), Written(draft), tuple(rounds), (), label, False, False)
+def entry(
+    rounds: Sequence[RevisionRound], verdicts: Sequence[PrincipleVerdict] = (), draft: str = "d"
+) -> PromptRecord:
+    label = PairLabel(tuple(verdicts)) if verdicts else None
+    return PromptRecord("k", (), WrittenText(draft), tuple(rounds), (), label, False, False)
 
 
-def turn(principle: str, text: str | None, problem: str | None = None) -> Round:
-    revision = None if text is None else Written(text, problem=problem)
-    return Round(principle, Written("critique"), revision)
+def turn(principle: str, text: str | None, problem: str | None = None) -> RevisionRound:
+    revision = None if text is None else WrittenText(text, problem=problem)
+    return RevisionRound(principle, WrittenText("critique"), revision)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +51,15 @@ def turn(principle: str, text: str | None, problem: str | None = None) -> Round:
     ],
 )
 def test_an_entry_is_changed_by_its_last_usable_revision(
-    rounds: Sequence[Round], changed: bool
+    rounds: Sequence[RevisionRound], changed: bool
 ) -> None:
     assert entry(rounds).changed == changed
 
 
 def test_every_principle_with_a_part_in_an_entry_is_named_once() -> None:
-    found = entry([turn("short", "e"), turn("kind", "f")], [Verdict("kind", 0.5, 0.5, 0.5)])
+    found = entry(
+        [turn("short", "e"), turn("kind", "f")], [PrincipleVerdict("kind", 0.5, 0.5, 0.5)]
+    )
     assert found.principles == ("short", "kind")
     assert entry([]).principles == ()
 
@@ -57,17 +67,20 @@ def test_every_principle_with_a_part_in_an_entry_is_named_once() -> None:
 ENTRIES = (
     entry(
         [turn("kind", "e"), turn("short", "e"), turn("kind", "f")],
-        [Verdict("kind", 0.75, 0.25, 0.5), Verdict("honest", 1.0, 0.5, 0.75)],
+        [PrincipleVerdict("kind", 0.75, 0.25, 0.5), PrincipleVerdict("honest", 1.0, 0.5, 0.75)],
     ),
     entry(
         [turn("kind", "d"), turn("kind", "e", "refused")],
         [
-            Verdict("kind", 0.125, 0.375, 0.25),
-            Verdict("honest", None, 1.0, 1.0),
-            Verdict("short", None, None, None),
+            PrincipleVerdict("kind", 0.125, 0.375, 0.25),
+            PrincipleVerdict("honest", None, 1.0, 1.0),
+            PrincipleVerdict("short", None, None, None),
         ],
     ),
-    entry([], [Verdict("kind", 0.25, 0.25, 0.25), Verdict("honest", 0.25, 0.5, 0.375)]),
+    entry(
+        [],
+        [PrincipleVerdict("kind", 0.25, 0.25, 0.25), PrincipleVerdict("honest", 0.25, 0.5, 0.375)],
+    ),
     entry([]),
 )
 RECORD = Record({}, CONSTITUTION, ENTRIES, {}, {})
@@ -94,7 +107,8 @@ def test_disagreements_count_pairs_of_principles_that_decided() -> None:
     """An even verdict decides nothing."""
     assert RECORD.disagreements() == {("honest", "kind"): (1, 2)}
     more = entry(
-        [], [Verdict(name, None, None, p) for name, p in zip("cab", (1, 0, 1), strict=True)]
+        [],
+        [PrincipleVerdict(name, None, None, p) for name, p in zip("cab", (1, 0, 1), strict=True)],
     )
     found = Record({}, CONSTITUTION, (more, more, *ENTRIES), {}, {}).disagreements()
     assert list(found.items()) == [
@@ -124,7 +138,7 @@ def test_a_record_is_read_as_far_as_the_run_is(tmp_path: Path) -> None:
     write(tmp_path, "critiques-3.jsonl", {"n": 3})  # of no round: the second is missing
     early = read_record(tmp_path)
     assert early.made_by == {"drafts": {"stage": "drafts"}, "critiques-1": {"n": 1}}
-    assert early.entries[0].rounds == (Round("kind", Written("bad"), None),)
+    assert early.entries[0].rounds == (RevisionRound("kind", WrittenText("bad"), None),)
     write(tmp_path, "revisions-1.jsonl", {}, {"key": "a", "problem": "empty"})
     answers = [{"key": "a", "texts": ["x", "y"], "finishes": ["stop", "length"]}]
     write(tmp_path, "answers.jsonl", {}, *answers, {"key": "b", "problem": "refused"})
@@ -134,18 +148,18 @@ def test_a_record_is_read_as_far_as_the_run_is(tmp_path: Path) -> None:
     (tmp_path / "dpo.json").write_text("[3]")
     assert read_record(tmp_path).results == {"sft": {"digest": "1"}}
     (tmp_path / "dpo.json").write_text('{"digest": "2"}')
-    verdict = Verdict("kind", 0.5, 0.75, 0.625)
+    verdict = PrincipleVerdict("kind", 0.5, 0.75, 0.625)
     write(tmp_path, "labels.jsonl", {"n": 2}, {"key": "a", "verdicts": [asdict(verdict)]})
     one, two = (record := read_record(tmp_path)).entries
     assert record.results == {"sft": {"digest": "1"}, "dpo": {"digest": "2"}}
     assert record.made_by["labels"] == {"n": 2}
-    assert (one.key, one.draft, one.label) == ("a", Written("A"), Label((verdict,)))
+    assert (one.key, one.draft, one.label) == ("a", WrittenText("A"), PairLabel((verdict,)))
     assert two.label is None
-    assert (two.key, two.draft, two.rounds) == ("b", Written("B", cut=True), ())
+    assert (two.key, two.draft, two.rounds) == ("b", WrittenText("B", cut=True), ())
     assert [message.content for message in one.prompt] == ["?"]
-    assert one.rounds == (Round("kind", Written("bad"), Written(problem="empty")),)
-    assert one.answers == (Written("x"), Written("y", cut=True))
-    assert two.answers == (Written(problem="refused"),)
+    assert one.rounds == (RevisionRound("kind", WrittenText("bad"), WrittenText(problem="empty")),)
+    assert one.answers == (WrittenText("x"), WrittenText("y", cut=True))
+    assert two.answers == (WrittenText(problem="refused"),)
     assert [(each.in_sft, each.in_dpo) for each in (one, two)] == [(False, True), (True, False)]
     (tmp_path / "sft.json").write_text("{")
     with pytest.raises(FormatError, match=r"sft\.json is damaged"):

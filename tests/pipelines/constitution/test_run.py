@@ -16,7 +16,7 @@ from tests.train import runs
 from lmstack.core import InputError
 from lmstack.pipelines.constitution.prompts import read_prompts
 from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
-from lmstack.pipelines.constitution.run import Outcome, PipelineWatch, run_constitution
+from lmstack.pipelines.constitution.run import ConstitutionOutcome, PipelineWatch, run_constitution
 from lmstack.registry import Store
 from lmstack.train.loop import Watch
 from lmstack.train.recipe import Recipe
@@ -49,13 +49,13 @@ def files(recipe: ConstitutionalRecipe) -> dict[str, bytes]:
     return {name: (recipe.folder / f"{name}.jsonl").read_bytes() for name in STAGES}
 
 
-def weights(outcome: Outcome) -> list[dict[str, Any]]:
+def weights(outcome: ConstitutionOutcome) -> list[dict[str, Any]]:
     folders = (Path(outcome.sft.folder), Path(outcome.dpo.folder))
     return [load_file(next(folder.glob("*.safetensors"))) for folder in folders]
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Make) -> tuple[ConstitutionalRecipe, Outcome, Writers]:
+def whole(recipe: Make) -> tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers]:
     """A run that was never stopped."""
     made, writers = recipe("whole"), Writers()
     return made, run_constitution(made, writers), writers
@@ -69,7 +69,7 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
 
 
 def test_killed_in_every_stage_it_ends_as_if_it_never_had_been(
-    recipe: Make, whole: tuple[ConstitutionalRecipe, Outcome, Writers]
+    recipe: Make, whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers]
 ) -> None:
     made, watch, asked = recipe("killed"), KilledOnce(), 0
     for place, stage in enumerate(WORKING):
@@ -89,7 +89,7 @@ def test_killed_in_every_stage_it_ends_as_if_it_never_had_been(
 
 
 def test_a_run_that_is_done_asks_and_trains_nothing_again(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     again = Writers()
     assert run_constitution(whole[0], again, resume=True) == whole[1]
@@ -97,7 +97,7 @@ def test_a_run_that_is_done_asks_and_trains_nothing_again(
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     with pytest.raises(InputError, match="holds a run already") as error:
         run_constitution(whole[0], Writers())
@@ -116,14 +116,14 @@ def test_a_folder_that_holds_a_run_is_not_written_over(
 def test_a_setting_that_would_have_changed_what_is_there_is_named(
     changes: dict[str, Any],
     named: str,
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     with pytest.raises(InputError, match=named, check=about("settings")):
         run_constitution(whole[0].replace(**changes), Writers(), resume=True)
 
 
 def test_a_model_that_was_made_before_its_mark_is_taken_for_what_it_is(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     made, outcome, _ = whole
     (made.folder / "sft.json").unlink()
@@ -131,7 +131,7 @@ def test_a_model_that_was_made_before_its_mark_is_taken_for_what_it_is(
 
 
 def test_a_model_that_another_run_made_is_not_taken_for_its_own(
-    recipe: Make, whole: tuple[ConstitutionalRecipe, Outcome, Writers]
+    recipe: Make, whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers]
 ) -> None:
     with pytest.raises(
         InputError, match="there is a model whole-sft already", check=about("output")
@@ -140,7 +140,7 @@ def test_a_model_that_another_run_made_is_not_taken_for_its_own(
 
 
 def test_each_stage_says_what_decided_its_items(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     made, _, _ = whole
     common = {"stage", "model", "temperature", "seed"}
@@ -161,7 +161,7 @@ def test_each_stage_says_what_decided_its_items(
 
 
 def test_what_is_kept_of_a_run_can_be_read_by_people(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     made, outcome, writers = whole
     for name in ("recipe", "sft", "dpo"):
@@ -179,7 +179,7 @@ def test_what_is_kept_of_a_run_can_be_read_by_people(
 
 
 def test_every_set_follows_from_the_items(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     made, outcome, _ = whole
     revisions = {
@@ -198,14 +198,14 @@ def test_every_set_follows_from_the_items(
 
 
 def test_models_are_freed_before_each_training(
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
 ) -> None:
     assert whole[2].released == 2
 
 
 def test_dpo_starts_from_the_model_that_sft_made_whichever_way_it_was_trained(
     recipe: Make,
-    whole: tuple[ConstitutionalRecipe, Outcome, Writers],
+    whole: tuple[ConstitutionalRecipe, ConstitutionOutcome, Writers],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = {**recipe("x").sft, "lora": {"r": 2, "targets": ["q_proj"]}}

@@ -16,8 +16,8 @@ from tests.errors import about
 from tests.pipelines.constitution.conftest import PROMPTS, Judge, Said, Writer, Writers
 
 from lmstack.core import ContextLengthError, Delta, InputError, NotFoundError, Request
-from lmstack.pipelines.constitution.datasets import Rows
-from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.datasets import DatasetRows
+from lmstack.pipelines.constitution.labels import PairLabel, PrincipleVerdict
 from lmstack.pipelines.constitution.principles import read_constitution
 from lmstack.pipelines.constitution.prompts import as_json, read_prompts
 from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
@@ -264,7 +264,7 @@ def test_pairs_are_two_answers_with_their_ends_that_differ() -> None:
     assert pair_texts(answers) == {"both": ("a", "b")}
     said = {"principle": "p", "shown_first": 1.0, "shown_second": None, "probability": 0.75}
     labels = labels_of({"a": {"verdicts": [said, said]}, "b": {"problem": "too long"}})
-    assert labels == {"a": Label((Verdict(**said), Verdict(**said)))}
+    assert labels == {"a": PairLabel((PrincipleVerdict(**said), PrincipleVerdict(**said)))}
 
 
 def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_the_record_is_there_as_far_as_the_run_is(recipe: Make, tmp_path: Path) 
             labelled = sum(entry.label is not None for entry in record.entries)
             seen.append((name, sum(len(e.rounds) for e in record.entries), labelled))
 
-        def rows(self, name: str, rows: Rows) -> None:
+        def rows(self, name: str, rows: DatasetRows) -> None:
             sets[name] = len(rows.rows)
 
     outcome = run_constitution(made, Writers(), watch=Watch())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from lmstack.rag.answer.checking import Claim, Evidence, Judge, Source, check
-from lmstack.rag.answer.prompting import Written
+from lmstack.rag.answer.prompting import WrittenSentence
 from lmstack.rag.answer.quoting import Passage
 from lmstack.rag.answer.support import SupportScorer
 from lmstack.rag.answer.units import read_units
@@ -38,7 +38,7 @@ async def _checked(
     *cited: int,
     judge: Judge | None = None,
 ) -> Claim:
-    return await check(Written(said, cited), Evidence(sources), scorer, 0.5, judge)
+    return await check(WrittenSentence(said, cited), Evidence(sources), scorer, 0.5, judge)
 
 
 async def test_a_sentence_is_cited_to_what_bears_it_out_whatever_number_it_has():
@@ -115,6 +115,6 @@ async def test_numbers_and_names_of_the_question_are_not_invented():
         return 1.0
 
     evidence = Evidence([_source(1, TOLD)], "When does Ulla, ferry 7 of 2024, leave?")
-    said = Written("The Ulla of 2024 leaves at noon.")
+    said = WrittenSentence("The Ulla of 2024 leaves at noon.")
     claim = await check(said, evidence, _Known({}), 0.5, judge)
     assert [quote.quote for quote in claim.quotes] == [TOLD[:23]]

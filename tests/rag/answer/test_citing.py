@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.answer.prompting import SentenceReader, Written
+from lmstack.rag.answer.prompting import SentenceReader, WrittenSentence
 
 
-def _read(text: str, *cuts: int, passages: int = 3) -> list[Written]:
+def _read(text: str, *cuts: int, passages: int = 3) -> list[WrittenSentence]:
     reader = SentenceReader(passages)
     places = [0, *sorted(cuts), len(text)]
     parts = [text[a:b] for a, b in itertools.pairwise(places)]
@@ -24,9 +24,9 @@ def test_numbers_belong_to_the_sentence_before_them():
     for every in (1, len(text)):
         found = _read(text, *range(0, len(text), every))
         assert found == [
-            Written("First thing.", (1,)),
-            Written("Dr. Ada paid 3.5 pounds.", (2, 3)),
-            Written("Third and the end", (), "\n"),
+            WrittenSentence("First thing.", (1,)),
+            WrittenSentence("Dr. Ada paid 3.5 pounds.", (2, 3)),
+            WrittenSentence("Third and the end", (), "\n"),
         ]
 
 

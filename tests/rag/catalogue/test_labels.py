@@ -16,7 +16,7 @@ from lmstack.rag import AnswerConfig, Answerer, Document, Index
 from lmstack.rag.catalogue.columns import load_sections
 from lmstack.rag.catalogue.labels import UNREADABLE, check_labels, labels_of
 from lmstack.rag.catalogue.rows import NewDocument, absorb_sources, embed_key, put_document
-from lmstack.rag.catalogue.snapshot import Key
+from lmstack.rag.catalogue.snapshot import DocumentKey
 from lmstack.rag.chunking import chunk_document
 from lmstack.rag.filters import parse_condition
 from lmstack.rag.formats.load import Fingerprint
@@ -34,7 +34,7 @@ def fill(index, documents, root="/corpus"):
             document = Document(name, text, "text", name, section, (), fields=fields)
             cut = chunk_document(document, index.embedder.count_tokens, 256)
             print_ = Fingerprint(len(text), 10**18, 0, 0)
-            new = NewDocument(Key(source, name), document, b"d", "recipe", print_, 0, cut)
+            new = NewDocument(DocumentKey(source, name), document, b"d", "recipe", print_, 0, cut)
             matrix = index.embedder.embed([f"{c.prefix}\n{c.text}" for c in cut])
             assert all(map(embed_key, cut))
             put_document(connection, new, np.asarray(matrix, np.float32))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmstack.core import InputError
-from lmstack.rag import Index, Rules
+from lmstack.rag import Index, SourceRules
 from lmstack.rag.documents import Problem
 from lmstack.rag.ingest.scan import FoundFile, scan_source
 
@@ -30,7 +30,7 @@ def index(tmp_path, embedder):
         yield opened
 
 
-def _found(folder: Path, rules: Rules | None = None, inner: str = ".") -> list[str]:
+def _found(folder: Path, rules: SourceRules | None = None, inner: str = ".") -> list[str]:
     return [f.path for f in scan_source(folder, rules, inner) if isinstance(f, FoundFile)]
 
 
@@ -53,13 +53,13 @@ def test_deeper_pattern_wins_and_can_bring_back(tree):
 def test_gitignore_holds_only_when_asked(tree):
     (tree / ".gitignore").write_text("drafts\n")
     assert len(_found(tree)) == 6
-    assert "drafts/a.md" not in _found(tree, Rules(gitignore=True))
+    assert "drafts/a.md" not in _found(tree, SourceRules(gitignore=True))
 
 
 def test_lmstackignore_wins_over_gitignore_beside_it(tree):
     (tree / ".gitignore").write_text("*.txt\n")
     (tree / ".lmstackignore").write_text("!b.txt\n")
-    assert "b.txt" in _found(tree, Rules(gitignore=True))
+    assert "b.txt" in _found(tree, SourceRules(gitignore=True))
 
 
 def test_files_of_a_folder_whose_content_is_left_out_can_be_brought_back(tree):
@@ -68,14 +68,14 @@ def test_files_of_a_folder_whose_content_is_left_out_can_be_brought_back(tree):
 
 
 def test_include_names_files_and_exclude_wins(tree):
-    assert _found(tree, Rules(include=("*.txt", "/old/**"))) == ["b.txt", "old/a.md"]
-    rules = Rules(include=("*.md",), exclude=("drafts/",))
+    assert _found(tree, SourceRules(include=("*.txt", "/old/**"))) == ["b.txt", "old/a.md"]
+    rules = SourceRules(include=("*.md",), exclude=("drafts/",))
     assert _found(tree, rules) == ["a.md", "notes/old/d.md", "old/a.md"]
 
 
 def test_no_file_brings_back_what_the_rules_exclude(tree):
     (tree / ".lmstackignore").write_text("!old/\n!*.md\n")
-    assert "old/a.md" not in _found(tree, Rules(exclude=("/old",)))
+    assert "old/a.md" not in _found(tree, SourceRules(exclude=("/old",)))
 
 
 @pytest.mark.parametrize("inner", ["drafts", "drafts/deep", "drafts/deep/c.md"])
@@ -113,23 +113,23 @@ def test_changed_patterns_take_documents_out_and_bring_them_back(tree, index, tm
 
 
 def test_rules_are_kept_with_their_source(tree, index, tmp_path, embedder):
-    index.add([tree], rules=Rules(exclude=("*.txt",)))
+    index.add([tree], rules=SourceRules(exclude=("*.txt",)))
     index.close()
     with Index.open(tmp_path / "index", embedder) as again:
         assert again.update().plan.up_to_date
         assert "b.txt" not in _indexed(again, tree)
         assert again.status().rules == (f"{again.status().sources[0]}: not *.txt",)
-        assert again.add([tree], rules=Rules()).added == 1
+        assert again.add([tree], rules=SourceRules()).added == 1
         assert again.status().rules == ()
 
 
 def test_adding_without_rules_leaves_them_as_they_are(tree, index):
-    index.add([tree], rules=Rules(include=("*.txt",)))
+    index.add([tree], rules=SourceRules(include=("*.txt",)))
     assert index.add([tree]).plan.up_to_date
 
 
 def test_removed_source_takes_its_rules_along(tree, index):
-    index.add([tree], rules=Rules(include=("*.txt",)))
+    index.add([tree], rules=SourceRules(include=("*.txt",)))
     index.remove([tree])
     assert index.add([tree]).added == 6
 
@@ -137,18 +137,18 @@ def test_removed_source_takes_its_rules_along(tree, index):
 def test_rules_of_a_part_of_a_source_are_refused(tree, index):
     index.update([tree])
     with pytest.raises(InputError, match="whole source"):
-        index.add([tree / "drafts"], rules=Rules(exclude=("*.md",)))
+        index.add([tree / "drafts"], rules=SourceRules(exclude=("*.md",)))
 
 
 def test_source_with_rules_is_not_swallowed_by_one_around_it(tree, index):
-    index.add([tree / "drafts"], rules=Rules(exclude=("deep/",)))
+    index.add([tree / "drafts"], rules=SourceRules(exclude=("deep/",)))
     with pytest.raises(InputError, match="rules of its own"):
         index.add([tree])
 
 
 def test_pattern_that_cannot_be_read_is_refused_with_an_example():
     with pytest.raises(InputError, match="pattern"):
-        Rules(exclude=("!",))
+        SourceRules(exclude=("!",))
 
 
 _PATTERN = st.builds(
@@ -182,4 +182,4 @@ def test_files_left_out_are_those_that_git_leaves_out(tmp_path_factory, top, inn
         text=True,
     ).stdout.split()
     want = sorted(name for name in listed if not name.endswith(".gitignore"))
-    assert sorted(_found(folder, Rules(gitignore=True))) == want, (top, inner)
+    assert sorted(_found(folder, SourceRules(gitignore=True))) == want, (top, inner)

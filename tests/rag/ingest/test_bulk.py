@@ -16,8 +16,8 @@ from lmstack.rag import Index
 from lmstack.rag.catalogue.spaces import identity_of
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.ingest import bulk
-from lmstack.rag.ingest.bulk import Machine, RayMachines, _outcome, joined_ray
-from lmstack.rag.ingest.update import Task
+from lmstack.rag.ingest.bulk import IngestWorker, RayMachines, _outcome, joined_ray
+from lmstack.rag.ingest.update import IngestTask
 from lmstack.rag.ingest.workers import Workers
 
 _HERE = Path(__file__).parent
@@ -36,9 +36,9 @@ class _Here:
     def __init__(self, embedder: object, digest: str) -> None:
         self.embedder, self.digest, self.tasks = embedder, digest, []
 
-    def __call__(self, task: Task):
+    def __call__(self, task: IngestTask):
         self.tasks.append(task)
-        machine = Machine(task, lambda: self.embedder, self.digest)
+        machine = IngestWorker(task, lambda: self.embedder, self.digest)
         for key, path in reversed(task.files):
             batch = {"source": [key.source_id], "path": [key.path], "file": [path]}
             done = machine(batch)
@@ -105,7 +105,7 @@ def test_machine_that_does_not_see_the_folder_says_so(tmp_path, embedder, filled
         index.add([filled], executor=seen)
     filled.rename(tmp_path / "elsewhere")
     with pytest.raises(NotFoundError, match="not there on the machine"):
-        Machine(seen.tasks[0], lambda: embedder, identity_of(embedder))
+        IngestWorker(seen.tasks[0], lambda: embedder, identity_of(embedder))
 
 
 @pytest.mark.long

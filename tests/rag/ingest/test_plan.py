@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.catalogue.snapshot import Known
+from lmstack.rag.catalogue.snapshot import KnownDocument
 from lmstack.rag.formats.load import Fingerprint
 from lmstack.rag.ingest.plan import _trusted, is_under
 
 SECOND = 10**9
 SEEN = Fingerprint(size=10, mtime_ns=5 * SECOND, ctime_ns=7 * SECOND, inode=3)
-KNOWN = Known(1, b"digest", "recipe", SEEN, checked_ns=9 * SECOND + 1)
+KNOWN = KnownDocument(1, b"digest", "recipe", SEEN, checked_ns=9 * SECOND + 1)
 
 
 @pytest.mark.parametrize(("age_ns", "trusted"), [(2 * SECOND, False), (2 * SECOND + 1, True)])

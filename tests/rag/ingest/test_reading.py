@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lmstack.rag.catalogue.snapshot import Key
+from lmstack.rag.catalogue.snapshot import DocumentKey
 from lmstack.rag.documents import Document
 from lmstack.rag.formats.load import parse_document
 from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest import reading
-from lmstack.rag.ingest.reading import Parsed, Reader
+from lmstack.rag.ingest.reading import FileReader, ParsedFile
 from lmstack.rag.ingest.workers import WorkerConfig
 
 MOST = 100
@@ -35,13 +35,13 @@ def by_workers(folder: Path, sizes: dict[str, int], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(reading, "Workers", Noting)
     for name, size in sizes.items():
         (folder / name).write_text("a word" + " " * (size - 6))
-    keys = [Key(1, name) for name in sizes]
+    keys = [DocumentKey(1, name) for name in sizes]
     known = {key: sizes[key.path] for key in keys}
     config = WorkerConfig(inline_bytes=MOST)
-    with Reader(keys, {1: str(folder)}, known, LoadConfig(), config) as reader:
+    with FileReader(keys, {1: str(folder)}, known, LoadConfig(), config) as reader:
         found = [each for each in reader if each is not None]
     assert [each.key for each in found] == keys
-    assert all(isinstance(each, Parsed) for each in found)
+    assert all(isinstance(each, ParsedFile) for each in found)
     return asked
 
 

@@ -19,7 +19,7 @@ from lmstack.rag.retrieve.expansion import expand, neighbour_span, section_span
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.rewriting import query_variants, standalone_query
 from lmstack.rag.retrieve.stages import (
-    LateInteraction,
+    LateInteractionReranker,
     collapse,
     day_of,
     diversify,
@@ -147,13 +147,13 @@ class Letters:
 
 
 def test_late_interaction_is_the_mean_of_the_best_matches():
-    scores = LateInteraction(Letters()).score("abcd", ["ab", "abcd", "xyz", ""])
+    scores = LateInteractionReranker(Letters()).score("abcd", ["ab", "abcd", "xyz", ""])
     assert scores.tolist() == pytest.approx([0.5, 1, 0, 0])
 
 
 def test_passages_are_encoded_once_until_they_are_forgotten():
     letters = Letters()
-    late = LateInteraction(letters, cache_bytes=80)
+    late = LateInteractionReranker(letters, cache_bytes=80)
     late.score("a", ["ab", "ab", "c"])
     assert letters.passages == ["ab", "c"]
     assert late.score("a", ["c", "ab"]).tolist() == [0, 1]
@@ -174,7 +174,7 @@ def test_int8_loses_less_than_a_hundredth():
             return [vectors[text] for text in texts]
 
     exact = (vectors["q"] @ vectors["p"].T).max(axis=1).mean()
-    assert LateInteraction(Random()).score("q", ["p"])[0] == pytest.approx(exact, abs=0.01)
+    assert LateInteractionReranker(Random()).score("q", ["p"])[0] == pytest.approx(exact, abs=0.01)
 
 
 TEXT = "# One\n\nAlpha is first. Beta is second. Gamma is third.\n\n# Two\n\nDelta is last.\n"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lmstack.rag.filters import Fields, Filter
-from lmstack.rag.stores import Found, VectorStore
+from lmstack.rag.stores import StoreHit, VectorStore
 
 __all__ = ["DIMENSIONS", "Model", "assert_same_rows", "unit"]
 
@@ -41,7 +41,7 @@ class Model:
         }
 
     def recall(
-        self, found: Sequence[Found], vector: np.ndarray, k: int, where: Filter | None = None
+        self, found: Sequence[StoreHit], vector: np.ndarray, k: int, where: Filter | None = None
     ) -> float:
         """The share of the true results among ``found``, after checking that nothing is found
         that should not be, that the scores are right, and that they descend."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lmstack
 from lmstack.core import ContextLengthError, InputError
-from lmstack.serve.tasks import Answer
+from lmstack.serve.tasks import ExtractedAnswer
 from lmstack.serve.tasks.answering import best_spans
 
 from .conftest import TEXTS, Both, Make
@@ -35,7 +35,7 @@ def oracle(
     length: int = 64,
     stride: int = 32,
     words: bool = True,
-) -> list[Answer]:
+) -> list[ExtractedAnswer]:
     """transformers 4.57's pipeline written down again over its own tokenizer and model, span by
     span."""
     encoded = both.tokenizer(
@@ -84,7 +84,7 @@ def oracle(
         answers.append({"answer": "", "score": null, "start": 0, "end": 0})
     answers.sort(key=lambda answer: -answer["score"])
     return [
-        Answer(a["answer"], pytest.approx(a["score"], abs=1e-5), a["start"], a["end"])
+        ExtractedAnswer(a["answer"], pytest.approx(a["score"], abs=1e-5), a["start"], a["end"])
         for a in answers[:top_k]
     ]
 

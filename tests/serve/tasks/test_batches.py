@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import lmstack
 from lmstack.core import InputError
-from lmstack.serve.tasks import Result
-from lmstack.serve.tasks.encoder import CHEAP_TOKENS, MAX_WASTE, Encoder, buckets
+from lmstack.serve.tasks import TaskOutput
+from lmstack.serve.tasks.encoder import CHEAP_TOKENS, MAX_WASTE, TaskEncoder, buckets
 
 from .conftest import LIMIT, Both, Make
 
@@ -46,7 +46,7 @@ def test_texts_of_one_length_share_a_bucket() -> None:
 def test_the_module_sees_at_most_an_eighth_of_padding(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = Encoder(make("BertModel").ours)
+    encoder = TaskEncoder(make("BertModel").ours)
     real, seen = 0, 0
     forward = encoder.module.forward
 
@@ -84,7 +84,7 @@ def made(request: pytest.FixtureRequest, make: Make) -> Any:
 
 def assert_same(one: Any, other: Any) -> None:
     """Equal, floats nearly: sums of another batch have another order (1.3e-5 was found)."""
-    if isinstance(one, Result):
+    if isinstance(one, TaskOutput):
         assert type(one) is type(other)
         for name, value in vars(one).items():
             assert_same(value, getattr(other, name))
@@ -145,4 +145,4 @@ def test_an_option_with_a_typo_names_the_nearest(make: Make) -> None:
 
 def test_a_model_sees_as_many_tokens_as_transformers_says(make: Make) -> None:
     both: Both = make("RobertaModel")
-    assert Encoder(both.ours).limit == both.tokenizer.model_max_length == LIMIT
+    assert TaskEncoder(both.ours).limit == both.tokenizer.model_max_length == LIMIT

@@ -13,7 +13,7 @@ from lmstack.engine.cpu.executor import NativeEncoder
 from lmstack.engine.torch.executor import TorchEncoder
 from lmstack.registry import load
 from lmstack.serve.tasks import LocalReranker, encoder
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.encoder import TaskEncoder
 
 from .conftest import TEXTS, Make
 
@@ -27,14 +27,16 @@ ARCHITECTURES = (
 needs_native = pytest.mark.skipif(bool(native_problem()), reason="no native ops here")
 
 
-def both(make: Make, monkeypatch: pytest.MonkeyPatch, architecture: str) -> tuple[Encoder, Encoder]:
+def both(
+    make: Make, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> tuple[TaskEncoder, TaskEncoder]:
     """The native one, and one on the reference ops."""
     labels = () if architecture.endswith("LM") else ("a", "b", "c")
     loaded = load(make(architecture, labels).folder, weights="int8")
-    native = Encoder(loaded)
+    native = TaskEncoder(loaded)
     assert isinstance(native.native, NativeEncoder)
     monkeypatch.setattr(encoder, "open_encoder", TorchEncoder)
-    reference = Encoder(loaded)
+    reference = TaskEncoder(loaded)
     assert reference.native is None
     return native, reference
 
@@ -70,7 +72,7 @@ def test_tokens_that_others_may_not_attend_to_are_left_out(
 @needs_native
 def test_one_is_made_while_others_compute(make: Make) -> None:
     loaded = load(make("BertForTokenClassification", ("a", "b", "c")).folder, weights="int8")
-    first = Encoder(loaded)
+    first = TaskEncoder(loaded)
     windows = first.encode_whole(TEXTS)
     expected, wrong = first.logits(windows), []
 
@@ -83,7 +85,7 @@ def test_one_is_made_while_others_compute(make: Make) -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert Encoder(loaded).native is not None
+        assert TaskEncoder(loaded).native is not None
     for thread in threads:
         thread.join()
     assert wrong == []

@@ -10,7 +10,7 @@ import pytest
 
 from lmstack.registry import load
 from lmstack.serve import LocalEmbedder
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.encoder import TaskEncoder
 from lmstack.serve.tasks.reranking import CrossEncoder
 
 from .conftest import TEXTS, Make
@@ -30,12 +30,12 @@ def scores(make: Make, form: str) -> Asked:
 
 
 def logits(make: Make, form: str) -> Asked:
-    encoder = Encoder(load(make("BertForTokenClassification", ("a", "b")).folder, weights=form))
+    encoder = TaskEncoder(load(make("BertForTokenClassification", ("a", "b")).folder, weights=form))
     return lambda text: encoder.logits(encoder.encode_whole([text, "ada"]))
 
 
 def hidden(make: Make, form: str) -> Asked:
-    encoder = Encoder(load(make("BertModel").folder, weights=form))
+    encoder = TaskEncoder(load(make("BertModel").folder, weights=form))
     return lambda text: encoder.hidden(encoder.encode_whole([text, "ada"]))
 
 

@@ -18,7 +18,7 @@ from lmstack.model import Transformer
 from lmstack.registry import load
 from lmstack.train.rewards import reward_model, reward_named, scored
 from lmstack.train.rewards.reward_model import RewardModel
-from lmstack.train.rollouts.protocol import Sample, WeightedReward
+from lmstack.train.rollouts.protocol import RolloutSample, WeightedReward
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +27,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-def sample(prompt: str, text: str) -> Sample:
-    return Sample((Message("user", prompt),), (), (), (), text, "stop")
+def sample(prompt: str, text: str) -> RolloutSample:
+    return RolloutSample((Message("user", prompt),), (), (), (), text, "stop")
 
 
 SAMPLES = [

@@ -24,7 +24,7 @@ from lmstack.train.rewards.citations import Citations
 from lmstack.train.rewards.reward import CitedClaim
 from lmstack.train.rewards.shaping import Finished, Length, Markers
 from lmstack.train.rewards.unit_tests import UnitTests, code_of
-from lmstack.train.rollouts.protocol import Sample, WeightedReward
+from lmstack.train.rollouts.protocol import RolloutSample, WeightedReward
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Given:
     scores: Sequence[float]
     name: str = "given"
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return list(self.scores)
 
 
@@ -98,7 +98,7 @@ def test_an_error_of_a_reward_names_it_and_is_not_swallowed() -> None:
     class Fails(Given):
         error: Exception = InputError("no")  # noqa: RUF009
 
-        def score(self, samples: Sequence[Sample]) -> list[float]:
+        def score(self, samples: Sequence[RolloutSample]) -> list[float]:
             raise self.error
 
     with pytest.raises(InputError, match="the reward given: no"):

@@ -12,7 +12,7 @@ from tests.train import runs
 from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.registry import LoadedModel
 from lmstack.train import Recipe, train
-from lmstack.train.rollouts.protocol import Reward, RolloutConfig, Sample, Sampler
+from lmstack.train.rollouts.protocol import Reward, RolloutConfig, RolloutSample, RolloutSampler
 
 __all__ = ["Letters", "Services", "prepare_folder", "recipe", "run"]
 
@@ -22,7 +22,7 @@ class Letters:
 
     name = "letters"
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [
             sum(character in s.row["letters"] for character in s.text) / max(len(s.text), 1)
             for s in samples
@@ -34,15 +34,15 @@ class Same:
 
     name = "same"
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [1.0] * len(samples)
 
 
 class Services(OnlineServices):
     def __init__(self) -> None:
-        self.samplers: list[Sampler] = []
+        self.samplers: list[RolloutSampler] = []
 
-    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> RolloutSampler:
         self.samplers.append(super().sampler(base, config))
         return self.samplers[-1]
 

@@ -20,7 +20,7 @@ from lmstack.train.data.examples import IGNORED
 from lmstack.train.objectives import objective_named
 from lmstack.train.objectives.grpo import GroupRelativePolicy
 from lmstack.train.rollouts.experience import Rollout, batch_of, passes_of
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 REWARDS = {"rewards": ["any"]}
 AVERAGES = {"token": "dapo", "sequence": "grpo", "constant": "dr_grpo"}
@@ -115,7 +115,7 @@ def test_losses_and_gradients_are_those_of_trl(
 
 def made(length: int, reward: float, group: int = 0, finish: str = "stop") -> Rollout:
     ids = tuple(range(5, 5 + length))
-    sample = Sample((), (3, 4), ids, (-1.0,) * length, "", finish)  # type: ignore[arg-type]
+    sample = RolloutSample((), (3, 4), ids, (-1.0,) * length, "", finish)  # type: ignore[arg-type]
     return Rollout.of(sample, group, reward, {"any": reward})
 
 

@@ -24,7 +24,7 @@ from lmstack.registry import LoadedModel, Store
 from lmstack.train import train
 from lmstack.train.objectives.grpo import GroupRelativePolicy
 from lmstack.train.rollouts.experience import sample_seed
-from lmstack.train.rollouts.protocol import RolloutConfig, Sampler
+from lmstack.train.rollouts.protocol import RolloutConfig, RolloutSampler
 from lmstack.train.rollouts.trainer import OnlineTrainer
 
 
@@ -118,7 +118,7 @@ class Closing(letters.Services):
 
     closed = 0
 
-    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> RolloutSampler:
         found = super().sampler(base, config)
         close = found.close
 
@@ -174,7 +174,7 @@ def test_each_answer_is_drawn_once_by_the_seed_of_its_place(
     counted: list[int] = []
 
     class Asked(letters.Services):
-        def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+        def sampler(self, base: LoadedModel, config: RolloutConfig) -> RolloutSampler:
             found = super().sampler(base, config)
             sample = found.sample
 

@@ -9,7 +9,7 @@ from lmstack.app.wiring.rollouts import OnlineServices
 from lmstack.core import Message
 from lmstack.registry import ModelFolder, load
 from lmstack.train.cross_entropy import distribution
-from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
+from lmstack.train.rollouts.protocol import Drawing, RolloutConfig, RolloutPrompt
 
 pytestmark = [pytest.mark.weights, pytest.mark.long]
 
@@ -20,7 +20,7 @@ def test_log_probabilities_agree_to_1e5(smollm2: ModelFolder) -> None:
     prompts = []
     for a, b in ((3, 4), (52, 31), (9, 9), (77, 12)):
         turns = (Message("user", f"What is {a} + {b}?"),)
-        prompts.append(Prompt(turns, tuple(base.template.encode(turns, base.tokenizer))))
+        prompts.append(RolloutPrompt(turns, tuple(base.template.encode(turns, base.tokenizer))))
     sampler = OnlineServices().sampler(base, RolloutConfig(weights="float32"))
     try:
         sampler.update(base.module)

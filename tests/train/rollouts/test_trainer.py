@@ -21,7 +21,7 @@ from lmstack.train.rollouts.experience import (
     passes_of,
     sample_seed,
 )
-from lmstack.train.rollouts.protocol import Prompt, Sample
+from lmstack.train.rollouts.protocol import RolloutPrompt, RolloutSample
 from lmstack.train.rollouts.trainer import (
     OnlineTrainer,
     _check_dropout,
@@ -42,7 +42,7 @@ def rollout(
     **scores: float,
 ) -> Rollout:
     ids, logprobs = tuple(range(3, 3 + tokens)), (-0.1,) * tokens
-    sample = Sample(ASKED, tuple(range(100, 100 + prompt)), ids, logprobs, "text", finish)
+    sample = RolloutSample(ASKED, tuple(range(100, 100 + prompt)), ids, logprobs, "text", finish)
     return Rollout.of(sample, group, reward, scores)
 
 
@@ -60,10 +60,10 @@ def test_what_a_step_drew_is_said_of_answers_and_of_prompts() -> None:
 
 
 def test_samples_drawn_ahead_are_the_same_from_a_checkpoint() -> None:
-    prompts = [Prompt(ASKED, (1, 2), {"answer": n}) for n in range(2)]
+    prompts = [RolloutPrompt(ASKED, (1, 2), {"answer": n}) for n in range(2)]
     groups = [
         [
-            Sample(
+            RolloutSample(
                 p.messages, p.ids, (5, n), (-0.1, float(torch.tensor(-0.3))), "\u00e4", end, p.row
             )
             for n, end in enumerate(("stop", "length"))

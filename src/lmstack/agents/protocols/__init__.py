@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from lmstack.agents.protocols.function_calling import FunctionCalling
 from lmstack.agents.protocols.protocol import (
-    Answer,
     Calls,
+    FinalAnswer,
     Reading,
     TurnProtocol,
     Unreadable,
@@ -17,8 +17,8 @@ from lmstack.agents.spec import ProtocolName
 
 __all__ = [
     "PROTOCOLS",
-    "Answer",
     "Calls",
+    "FinalAnswer",
     "FunctionCalling",
     "ReAct",
     "Reading",

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lmstack.agents.progress import Turn
+from lmstack.agents.progress import AgentTurn
 from lmstack.agents.protocols.protocol import (
     FENCE_RULE,
-    Answer,
     Calls,
+    FinalAnswer,
     Reading,
     Unreadable,
     result_rule,
@@ -33,7 +33,7 @@ class FunctionCalling:
         fence = FENCE_RULE if any(tool.is_untrusted for tool in spec.shown_tools) else ""
         return "\n\n".join(filter(None, (spec.instructions, fence, result_rule(spec))))
 
-    def messages(self, turn: Turn, elided: frozenset[str]) -> list[Message]:
+    def messages(self, turn: AgentTurn, elided: frozenset[str]) -> list[Message]:
         model = turn.model
         found = [Message("assistant", model.text, tool_calls=tuple(map(_sendable, model.calls)))]
         for step in turn.in_order:
@@ -65,7 +65,7 @@ class FunctionCalling:
             return Calls(step.calls)
         if not step.text.strip():
             return Unreadable("Your last message was empty. Call a tool, or answer.")
-        return Answer(step.text)
+        return FinalAnswer(step.text)
 
 
 def _sendable(call: ToolCall) -> ToolCall:

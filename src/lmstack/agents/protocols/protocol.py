@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lmstack.agents.progress import Turn
+from lmstack.agents.progress import AgentTurn
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import ModelStep, ToolStep
 from lmstack.core import Choice, Grammar, Message, Prompt, Request, Span, ToolCall
@@ -18,8 +18,8 @@ from lmstack.core import Choice, Grammar, Message, Prompt, Request, Span, ToolCa
 __all__ = [
     "FENCE_RULE",
     "LEFT_OUT",
-    "Answer",
     "Calls",
+    "FinalAnswer",
     "Reading",
     "TurnProtocol",
     "Unreadable",
@@ -35,7 +35,7 @@ LEFT_OUT = "(This result was left out, because the conversation became too long.
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FinalAnswer:
     text: str
 
 
@@ -51,7 +51,7 @@ class Unreadable:
     problem: str
 
 
-Reading = Answer | Calls | Unreadable
+Reading = FinalAnswer | Calls | Unreadable
 
 
 class TurnProtocol(Protocol):
@@ -59,7 +59,7 @@ class TurnProtocol(Protocol):
         """The system message; empty for none."""
         ...
 
-    def messages(self, turn: Turn, elided: frozenset[str]) -> list[Message]:
+    def messages(self, turn: AgentTurn, elided: frozenset[str]) -> list[Message]:
         """What the turn and the results of its calls are in the conversation; of the calls
         ``elided`` without their results."""
         ...

@@ -21,11 +21,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.agents.progress import Turn
+from lmstack.agents.progress import AgentTurn
 from lmstack.agents.protocols.protocol import (
     FENCE_RULE,
-    Answer,
     Calls,
+    FinalAnswer,
     Reading,
     Unreadable,
     result_rule,
@@ -75,7 +75,7 @@ def parse(text: str) -> Parsed:
     if found[1] == "Final Answer":
         answer = text[found.end() :].strip()
         empty = Unreadable('There is nothing after "Final Answer:". Write the answer there.')
-        return Parsed(Answer(answer) if answer else empty, len(text))
+        return Parsed(FinalAnswer(answer) if answer else empty, len(text))
     return _action(text, found.end())
 
 
@@ -137,7 +137,7 @@ class ReAct:
         parts = (spec.instructions, listed, form, fence, result_rule(spec))
         return "\n\n".join(filter(None, parts))
 
-    def messages(self, turn: Turn, elided: frozenset[str]) -> list[Message]:
+    def messages(self, turn: AgentTurn, elided: frozenset[str]) -> list[Message]:
         text = turn.model.text
         kept = text[: parse(text).end] if turn.model.calls else text
         found = [Message("assistant", kept)]

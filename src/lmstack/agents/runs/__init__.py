@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from lmstack.agents.runs.rendering import run_to_text, step_to_text
-from lmstack.agents.runs.replay import Difference, replay
+from lmstack.agents.runs.replay import ReplayDifference, replay
 from lmstack.agents.runs.run import Run, run_from_json, run_to_json
 from lmstack.agents.runs.store import RunStore, RunSummary
 
 __all__ = [
-    "Difference",
+    "ReplayDifference",
     "Run",
     "RunStore",
     "RunSummary",

@@ -20,11 +20,11 @@ from lmstack.agents.runs.run import Run
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import (
     ApprovalStep,
-    Asked,
     BegunStep,
     EndStep,
     ModelStep,
     NoticeStep,
+    RequestDigests,
     ResumeStep,
     Step,
     TaskStep,
@@ -32,11 +32,11 @@ from lmstack.agents.steps import (
 )
 from lmstack.core import Choice
 
-__all__ = ["Difference", "replay"]
+__all__ = ["ReplayDifference", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ReplayDifference:
     """Step ``number`` of the run ``run_id`` is not what would come there now."""
 
     run_id: str
@@ -47,7 +47,7 @@ class Difference:
         return f"step {self.number} of {self.run_id}: {self.what}"
 
 
-def replay(run: Run, spec: AgentSpec | None = None) -> tuple[Difference, ...]:
+def replay(run: Run, spec: AgentSpec | None = None) -> tuple[ReplayDifference, ...]:
     """Where ``run`` and the runs below it differ from what the loop would do now; empty if
     nowhere. ``spec``: the agent as it is now, with the rights and the budget of then; by default
     it is as it was."""
@@ -55,7 +55,7 @@ def replay(run: Run, spec: AgentSpec | None = None) -> tuple[Difference, ...]:
         run.spec if spec is None else replace(spec, rights=run.spec.rights, budget=run.spec.budget)
     )
     found = [
-        Difference(run.id, number, what)
+        ReplayDifference(run.id, number, what)
         for number in range(len(run.steps))
         if (what := _difference(spec, list(run.steps[:number]), run.steps[number]))
     ]
@@ -113,7 +113,7 @@ def _compared(spec: AgentSpec, before: list[Step], step: Step, clock_s: float) -
 
 
 def _asked_otherwise(spec: AgentSpec, step: ModelStep, action: Ask) -> Iterator[str]:
-    if differing := step.asked.differences(Asked.of(action.request)):
+    if differing := step.asked.differences(RequestDigests.of(action.request)):
         yield f"the model would be asked otherwise: {', '.join(differing)}"
     if step.is_last != action.is_last:
         yield "the turn would " + ("" if action.is_last else "not ") + "be the last"

@@ -12,8 +12,8 @@ from typing import Any
 from lmstack.agents.approval import ApprovalRequest
 from lmstack.agents.arguments import problems
 from lmstack.agents.budget import Spent
-from lmstack.agents.judging import Needs, judge
-from lmstack.agents.progress import Progress
+from lmstack.agents.judging import NeedsApproval, judge
+from lmstack.agents.progress import RunProgress
 from lmstack.agents.runs.forms import (
     FORMAT,
     spec_from_json,
@@ -125,7 +125,7 @@ class Run:
         if progress.turn is not None:
             for call in progress.turn.pending:
                 judged = judge(self.spec, progress, progress.turn, call)
-                if isinstance(judged, Needs):
+                if isinstance(judged, NeedsApproval):
                     found.append(replace(judged.request, run_id=self.id, agent=self.spec.name))
         return tuple(found)
 
@@ -136,8 +136,8 @@ class Run:
             yield from child.walk()
 
     @property
-    def _progress(self) -> Progress:
-        return Progress.of(self.steps, self.spec.price)
+    def _progress(self) -> RunProgress:
+        return RunProgress.of(self.steps, self.spec.price)
 
 
 def run_to_json(run: Run) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lmstack.agents.sandbox.code_tests import CodeTests, Verdict
+from lmstack.agents.sandbox.code_tests import CodeTests, TestsVerdict
 from lmstack.agents.sandbox.config import SandboxConfig
 from lmstack.agents.sandbox.execution import CodeError, Execution, FolderFile
 from lmstack.agents.sandbox.processes import Ran
 from lmstack.agents.sandbox.sandbox import Sandbox
-from lmstack.agents.sandbox.session import Session
+from lmstack.agents.sandbox.session import SandboxSession
 
 __all__ = [
     "CodeError",
@@ -17,6 +17,6 @@ __all__ = [
     "Ran",
     "Sandbox",
     "SandboxConfig",
-    "Session",
-    "Verdict",
+    "SandboxSession",
+    "TestsVerdict",
 ]

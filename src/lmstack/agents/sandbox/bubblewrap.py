@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from lmstack.agents.sandbox.config import MIB, SandboxConfig, visible_paths
-from lmstack.agents.sandbox.isolation import INSIDE, Job, Prepared, in_memory, supervisor
+from lmstack.agents.sandbox.isolation import INSIDE, IsolatedCommand, Job, in_memory, supervisor
 from lmstack.core import ExtraMissingError, InputError, UnsupportedError, shown
 
 __all__ = ["ALLOW", "INSTALL", "Bubblewrap"]
@@ -41,7 +41,7 @@ class Bubblewrap:
         return Bubblewrap(self._program())
 
     @contextmanager
-    def prepared(self, config: SandboxConfig, job: Job) -> Iterator[Prepared]:
+    def prepared(self, config: SandboxConfig, job: Job) -> Iterator[IsolatedCommand]:
         with ExitStack() as stack:
             data = {f"{_BOX}/{name}": content for name, content in job.files.items()}
             binds = []
@@ -61,7 +61,7 @@ class Bubblewrap:
                 *(*binds, "--remount-ro", "/", "--chdir", _FOLDER, "--"),
                 *supervisor(_BOX, config.setup(job.role, **places), job),
             ]
-            yield Prepared(command, fds)
+            yield IsolatedCommand(command, fds)
 
     def _program(self) -> str:
         if not sys.platform.startswith("linux"):

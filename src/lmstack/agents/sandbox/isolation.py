@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 
 from lmstack.agents.sandbox.config import SandboxConfig, interpreter
 
-__all__ = ["INSIDE", "Input", "Isolation", "Job", "Prepared", "in_memory", "supervisor"]
+__all__ = ["INSIDE", "Input", "IsolatedCommand", "Isolation", "Job", "in_memory", "supervisor"]
 
 INSIDE = Path(__file__).parent / "inside"
 Input = bytes | Path
@@ -35,7 +35,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class IsolatedCommand:
     """A command to start, with the file descriptors that it inherits. ``life``: to be closed in
     order to end it; None: killing its process group is enough."""
 
@@ -60,7 +60,7 @@ class Isolation(Protocol):
         there is nothing, with what to do."""
         ...
 
-    def prepared(self, config: SandboxConfig, job: Job) -> AbstractContextManager[Prepared]:
+    def prepared(self, config: SandboxConfig, job: Job) -> AbstractContextManager[IsolatedCommand]:
         """What a process needs while it runs; removed afterwards."""
         ...
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from lmstack.agents.sandbox.config import MIB, SandboxConfig, visible_paths
 from lmstack.agents.sandbox.inside.folder import emptied
 from lmstack.agents.sandbox.inside.landlock import version
-from lmstack.agents.sandbox.isolation import INSIDE, Job, Prepared, supervisor
+from lmstack.agents.sandbox.isolation import INSIDE, IsolatedCommand, Job, supervisor
 from lmstack.core import UnsupportedError
 
 __all__ = ["Landlock"]
@@ -48,7 +48,7 @@ class Landlock:
         return Landlock(self._version())
 
     @contextmanager
-    def prepared(self, config: SandboxConfig, job: Job) -> Iterator[Prepared]:
+    def prepared(self, config: SandboxConfig, job: Job) -> Iterator[IsolatedCommand]:
         root = Path(tempfile.mkdtemp(prefix="lmstack-sandbox-"))
         watched, life = (
             os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True)
@@ -76,7 +76,7 @@ class Landlock:
                 life=watched.fileno(),
             )
             command = supervisor(str(INSIDE.parent), setup, job)
-            yield Prepared(command, [watched.fileno()], life)
+            yield IsolatedCommand(command, [watched.fileno()], life)
         finally:
             watched.close()
             life.close()

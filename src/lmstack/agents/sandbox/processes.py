@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Literal
 
-from lmstack.agents.sandbox.isolation import Prepared
+from lmstack.agents.sandbox.isolation import IsolatedCommand
 
 __all__ = ["Ran", "Running", "followed"]
 
@@ -43,7 +43,7 @@ class Running:
 
     def __init__(
         self,
-        prepared: Prepared,
+        prepared: IsolatedCommand,
         fds: Sequence[int] = (),
         *,
         stdin: Stream,

@@ -26,7 +26,7 @@ from lmstack.agents.sandbox.inside.system_calls import ARCHITECTURES
 from lmstack.agents.sandbox.isolation import Input, Isolation, Job, in_memory
 from lmstack.agents.sandbox.landlocked import Landlock
 from lmstack.agents.sandbox.processes import Ran, Running, followed
-from lmstack.agents.sandbox.session import Session
+from lmstack.agents.sandbox.session import SandboxSession
 from lmstack.core import ExtraMissingError, InputError, LmstackError, UnsupportedError, shown
 
 __all__ = ["IsolationName", "Sandbox"]
@@ -99,11 +99,11 @@ class Sandbox:
         self,
         files: Mapping[str, bytes] | None = None,
         inputs: Mapping[str, Input] | None = None,
-    ) -> Session:
+    ) -> SandboxSession:
         """A context in which one call of Python after the other sees what the earlier ones
         defined. ``files``: put into its working folder, by their paths there; ``inputs``: bytes, or
         files of this machine, that it can only read, in the folder ``inputs``."""
-        return Session(self._isolation(), self.config, files or {}, inputs or {})
+        return SandboxSession(self._isolation(), self.config, files or {}, inputs or {})
 
     @contextmanager
     def started(

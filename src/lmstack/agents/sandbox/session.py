@@ -40,7 +40,7 @@ from lmstack.agents.sandbox.isolation import Input, Isolation, Job, in_memory
 from lmstack.agents.sandbox.processes import Running
 from lmstack.core import EngineError, InputError, shown
 
-__all__ = ["MOST_CODE", "PICTURE_BYTES", "Session"]
+__all__ = ["MOST_CODE", "PICTURE_BYTES", "SandboxSession"]
 
 MOST_CODE = 256 * 1024  # bytes of one call
 PICTURE_BYTES = 4 << 20  # of one picture
@@ -50,7 +50,7 @@ _MOST_READ = 1 << 30
 _LOST = "the sandbox ended; its files are lost, and the next call begins anew"
 
 
-class Session:
+class SandboxSession:
     """One working folder and one process at a time. It may be used from several threads, one call
     after the other; `stop` ends a call that another thread waits for."""
 

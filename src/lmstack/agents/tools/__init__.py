@@ -9,7 +9,7 @@ from lmstack.agents.tools.calculator import calculator
 from lmstack.agents.tools.files import Roots, file_tools
 from lmstack.agents.tools.function import FunctionTool, tool
 from lmstack.agents.tools.http_get import HttpGetConfig, http_get_tool
-from lmstack.agents.tools.search import Passage, Source, open_source_tool, search_tool
+from lmstack.agents.tools.search import FoundPassage, SourceText, open_source_tool, search_tool
 from lmstack.agents.tools.secret import Secret
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
 from lmstack.agents.tools.toolbox import Toolbox
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentTool",
     "AllowedHosts",
+    "FoundPassage",
     "FunctionTool",
     "HttpGetConfig",
-    "Passage",
     "Picture",
     "PythonTool",
     "Roots",
     "Secret",
-    "Source",
+    "SourceText",
     "ToolContext",
     "ToolResult",
     "Toolbox",

@@ -21,7 +21,7 @@ from lmstack.agents.tools.parameters import Parameters
 from lmstack.agents.tools.results import error_result, finished, result_of
 from lmstack.agents.tools.secret import SecretMask
 from lmstack.agents.tools.texts import plain, plain_data
-from lmstack.agents.tools.threads import Outcome, Threads
+from lmstack.agents.tools.threads import CallOutcome, Threads
 from lmstack.agents.tools.tool import ToolContext, ToolResult
 from lmstack.core import InputError, LmstackError, Tool, check_range, check_whole
 
@@ -95,7 +95,7 @@ class FunctionTool:
             result = replace(result, text=text, data=data)
         return finished(result, mask, self.max_chars)
 
-    async def _outcome(self, arguments: Mapping[str, Any], context: ToolContext) -> Outcome:
+    async def _outcome(self, arguments: Mapping[str, Any], context: ToolContext) -> CallOutcome:
         args, kwargs = self.parameters.bind(arguments, context)
         call = functools.partial(self.function, *args, **kwargs)
         try:
@@ -107,18 +107,18 @@ class FunctionTool:
             problem = f"{self.tool.name} took longer than {self.timeout_s:g} s and was given up"
             raise InputError(problem, hint="ask for less at once") from None
 
-    async def _run(self, call: Callable[[], Any]) -> Outcome:
+    async def _run(self, call: Callable[[], Any]) -> CallOutcome:
         if not inspect.iscoroutinefunction(self.function):
             return await self._threads.run(call, self.tool.name)
         try:
-            return Outcome(await call())
+            return CallOutcome(await call())
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return Outcome(error=error)  # of something that the function itself had started
+            return CallOutcome(error=error)  # of something that the function itself had started
         except (Exception, SystemExit) as error:
-            return Outcome(error=error)
+            return CallOutcome(error=error)
 
 
 @overload

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from lmstack.agents.sandbox import Execution, FolderFile, Sandbox, Session
+from lmstack.agents.sandbox import Execution, FolderFile, Sandbox, SandboxSession
 from lmstack.agents.sandbox.isolation import Input
 from lmstack.agents.tools.tool import ToolContext, ToolResult
 from lmstack.core import InputError, OverloadedError, Tool, check_range, check_whole
@@ -40,7 +40,7 @@ _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 @dataclass
 class _Run:
-    session: Session
+    session: SandboxSession
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     files: tuple[FolderFile, ...] = ()
     is_restarted: bool = False
@@ -216,7 +216,7 @@ class PythonTool:
         return _cut(_visible(text), self._most_text) or "[no output]"
 
 
-async def _finished(session: Session, code: str) -> Execution:
+async def _finished(session: SandboxSession, code: str) -> Execution:
     """What came of the call; where the task is cancelled, once its process has ended."""
     call = asyncio.ensure_future(asyncio.to_thread(session.run, code))
     try:

@@ -20,7 +20,7 @@ from lmstack.agents.tools.threads import Threads
 from lmstack.agents.tools.tool import ToolResult
 from lmstack.core import InputError, NotFoundError, shown
 
-__all__ = ["OpenSource", "Passage", "Search", "Source", "open_source_tool", "search_tool"]
+__all__ = ["FoundPassage", "OpenSource", "Search", "SourceText", "open_source_tool", "search_tool"]
 
 MAX_PASSAGES = 20
 # A small model that is held to the schema would go on writing.
@@ -30,7 +30,7 @@ WINDOW_CHARS = 8_000
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class FoundPassage:
     """``id``: of the source that it is from, as `open_source_tool` takes it. ``start``: the
     character of the source that its text begins at."""
 
@@ -41,7 +41,7 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceText:
     """The whole text of a source."""
 
     id: str
@@ -50,9 +50,9 @@ class Source:
 
 
 # A query and how many passages are wanted; the best first.
-Search = Callable[[str, int], "Sequence[Passage] | Awaitable[Sequence[Passage]]"]
+Search = Callable[[str, int], "Sequence[FoundPassage] | Awaitable[Sequence[FoundPassage]]"]
 # None where there is no source of that id.
-OpenSource = Callable[[str], "Source | Awaitable[Source | None] | None"]
+OpenSource = Callable[[str], "SourceText | Awaitable[SourceText | None] | None"]
 
 
 def search_tool(
@@ -111,7 +111,7 @@ async def _called(function: Callable[..., Any], threads: Threads, name: str, *ar
     return await outcome.value if inspect.isawaitable(outcome.value) else outcome.value
 
 
-def _passages(passages: Sequence[Passage], query: str) -> ToolResult:
+def _passages(passages: Sequence[FoundPassage], query: str) -> ToolResult:
     if not passages:
         return ToolResult(f"Nothing was found for {shown(query)}.", data=[])
     shown_passages = [
@@ -130,7 +130,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_PASSAGE_CHARS else f"{text[:MAX_PASSAGE_CHARS]} [...]"
 
 
-def _window(source: Source, offset: int) -> ToolResult:
+def _window(source: SourceText, offset: int) -> ToolResult:
     size = len(source.text)
     end = min(offset + WINDOW_CHARS, size)
     title = f"{one_line(source.title)} (id: {one_line(source.id)})"

@@ -16,11 +16,11 @@ from typing import Any
 
 from lmstack.core import OverloadedError
 
-__all__ = ["Outcome", "Threads"]
+__all__ = ["CallOutcome", "Threads"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallOutcome:
     """What a function returned, or the error that it raised. Not every error may be raised out of
     a thread: SystemExit would end the event loop, and StopIteration is lost in a future."""
 
@@ -36,22 +36,22 @@ class Threads:
         self._lock = threading.Lock()
         self._running = 0
 
-    async def run(self, function: Callable[[], Any], name: str) -> Outcome:
+    async def run(self, function: Callable[[], Any], name: str) -> CallOutcome:
         """What calling ``function`` comes to. ``name``: of the thread."""
         self._enter(name)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
+        future: asyncio.Future[CallOutcome] = loop.create_future()
         context = contextvars.copy_context()
 
-        def settle(outcome: Outcome) -> None:
+        def settle(outcome: CallOutcome) -> None:
             if not future.done():
                 future.set_result(outcome)
 
         def work() -> None:
             try:
-                outcome = Outcome(context.run(function))
+                outcome = CallOutcome(context.run(function))
             except BaseException as error:
-                outcome = Outcome(error=error)
+                outcome = CallOutcome(error=error)
             self._leave()
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(settle, outcome)

@@ -23,7 +23,7 @@ from lmstack.core import LmstackError
 
 if TYPE_CHECKING:
     from lmstack.rag import Index, UpdateResult
-    from lmstack.rag import Progress as Done
+    from lmstack.rag import UpdateProgress as Done
 
 __all__ = [
     "Shown",

@@ -21,7 +21,14 @@ from lmstack.core import EngineError, Request
 if TYPE_CHECKING:
     from lmstack.rag import Answer
 
-__all__ = ["Explanation", "PrintedAnswer", "WrappedStream", "quoted", "source_lines", "status_line"]
+__all__ = [
+    "AnswerExplanation",
+    "PrintedAnswer",
+    "WrappedStream",
+    "quoted",
+    "source_lines",
+    "status_line",
+]
 
 
 HEADINGS = {
@@ -32,7 +39,7 @@ HEADINGS = {
 
 
 @dataclass(frozen=True)
-class Explanation:
+class AnswerExplanation:
     """What `--explain` adds: the passages with their ranks, what the model was asked to write, and
     each sentence that it wrote with what became of it."""
 
@@ -141,7 +148,7 @@ class PrintedAnswer:
                 self._bar = self._reading.enter_context(self._out.progress("Reading", "passages"))
             self._bar.update(done, total)
 
-    def end(self, *, served: bool = False, explanation: Explanation | None = None) -> None:
+    def end(self, *, served: bool = False, explanation: AnswerExplanation | None = None) -> None:
         """Print what follows the text. ``served``: a running `lmstack up` answered."""
         done, out = self._done, self._out
         if done is None:

@@ -17,8 +17,8 @@ from lmstack.evals.conclusions import change_of, conclusions, value_of
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
-    from lmstack.evals.answers import Answer
-    from lmstack.evals.comparison import Comparison, Example
+    from lmstack.evals.answers import ModelAnswer
+    from lmstack.evals.comparison import ComparedExample, Comparison
     from lmstack.evals.figures import Figure
     from lmstack.evals.statistics import Estimate
 
@@ -210,7 +210,7 @@ def _estimate(found: Estimate | None) -> str:
     return f"{found.value:.2f} {found.between('.2f')}"
 
 
-def _examples(examples: Sequence[Example]) -> str:
+def _examples(examples: Sequence[ComparedExample]) -> str:
     if not examples:
         return ""
     shown = "".join(
@@ -222,7 +222,7 @@ def _examples(examples: Sequence[Example]) -> str:
     return f"<h2>Answers that changed most</h2>\n{shown}"
 
 
-def _answer(side: str, answer: Answer) -> str:
+def _answer(side: str, answer: ModelAnswer) -> str:
     reward = "" if answer.reward is None else f", reward {answer.reward:.3g}"
     cut = ", cut" if answer.finish == "length" else ""
     return (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstack.core import InputError, LmstackError, Message
-from lmstack.evals.answers import Answer
+from lmstack.evals.answers import ModelAnswer
 from lmstack.evals.diversity import words
 from lmstack.train.data.formats import (
     messages_of,
@@ -69,10 +69,10 @@ def read_prompts(
     return [prompts[i] for i in chosen]
 
 
-def read_preferences(files: Sequence[str]) -> list[tuple[Answer, Answer]]:
+def read_preferences(files: Sequence[str]) -> list[tuple[ModelAnswer, ModelAnswer]]:
     """What is chosen and what is rejected of the first pairs of ``files``, as text; a token is a
     word here. Empty where the rows are no pairs."""
-    found: list[tuple[Answer, Answer]] = []
+    found: list[tuple[ModelAnswer, ModelAnswer]] = []
     for row in Rows(find_data(files)):
         if isinstance(row, BadRow) or "chosen" not in row.values:
             continue
@@ -86,8 +86,8 @@ def read_preferences(files: Sequence[str]) -> list[tuple[Answer, Answer]]:
     return found
 
 
-def _answer(text: str) -> Answer:
-    return Answer(text, len(words(text)))
+def _answer(text: str) -> ModelAnswer:
+    return ModelAnswer(text, len(words(text)))
 
 
 def _prompt(row: Row | BadRow) -> AskedPrompt | str:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from lmstack.core import InputError, Message
-from lmstack.evals.answers import Answer, Pairing
+from lmstack.evals.answers import ModelAnswer, Pairing
 from lmstack.evals.scores import AnswerScores, Predictions, TextScores
 
 if TYPE_CHECKING:
     from lmstack.model import Transformer
     from lmstack.registry import LoadedModel
 
-__all__ = ["PairScorer", "difference_of"]
+__all__ = ["SideScorer", "difference_of"]
 
 _PASS = 2048  # tokens of one pass
 _LOGITS = 1 << 23  # of one model that are held at once
@@ -55,7 +55,7 @@ class _Places:
     stop: int
 
 
-class PairScorer:
+class SideScorer:
     """``base`` and ``tuned``: with the same tokens (`difference_of`). Both are held at once."""
 
     def __init__(self, base: LoadedModel, tuned: LoadedModel) -> None:
@@ -105,7 +105,9 @@ class PairScorer:
         tokens = np.array([len(window) - 1 for window in windows], np.float64)
         return TextScores(nll[0], nll[1], tokens, *sides)
 
-    def _places(self, model: LoadedModel, messages: Sequence[Message], answer: Answer) -> _Places:
+    def _places(
+        self, model: LoadedModel, messages: Sequence[Message], answer: ModelAnswer
+    ) -> _Places:
         """A token that ended the answer is not among its ids, and was predicted all the same."""
         if model.template is None:
             raise InputError(f"{model.name} has no chat template", param="model")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.app.drawing import ACCENT, INK, MASKED, QUIET, SHADES, Sheet, drawing_part
-from lmstack.app.inspect.looking import Attention
+from lmstack.app.inspect.looking import AttentionWeights
 
 __all__ = ["draw_attention", "draw_head"]
 
@@ -36,7 +36,12 @@ BESIDE, ABOVE = 0.6, 0.55  # inches for the numbers of a grid
 
 
 def draw_attention(
-    path: Path, title: str, parts: Sequence[Attention], large: Attention, layer: int, head: int
+    path: Path,
+    title: str,
+    parts: Sequence[AttentionWeights],
+    large: AttentionWeights,
+    layer: int,
+    head: int,
 ) -> None:
     """Grids of all ``parts``, and below them one head of ``large``, framed in its grid."""
     rows = _rows_of_grids([(part, *_grid_size(part)) for part in parts])
@@ -58,10 +63,10 @@ def draw_attention(
 
 
 def _rows_of_grids(
-    grids: Sequence[tuple[Attention, float, float]],
-) -> list[list[tuple[Attention, float, float]]]:
+    grids: Sequence[tuple[AttentionWeights, float, float]],
+) -> list[list[tuple[AttentionWeights, float, float]]]:
     """Side by side as long as the sheet is wide enough."""
-    rows: list[list[tuple[Attention, float, float]]] = [[]]
+    rows: list[list[tuple[AttentionWeights, float, float]]] = [[]]
     for grid in grids:
         if rows[-1] and sum(w + MARGIN for _, w, _ in [*rows[-1], grid]) > MOST_WIDE:
             rows.append([])
@@ -75,7 +80,7 @@ def _draw_title(sheet: Sheet, title: str) -> None:
     sheet.text(MARGIN, MARGIN / 2 + 0.28, note, fontsize=9, color=QUIET)
 
 
-def draw_head(path: Path, title: str, attention: Attention, layer: int, head: int) -> None:
+def draw_head(path: Path, title: str, attention: AttentionWeights, layer: int, head: int) -> None:
     """One head, as large as its tokens need."""
     wide, tall = _head_size(attention)
     sheet = Sheet(max(wide + 2 * MARGIN, 7.0), tall + 2 * MARGIN + 0.5)
@@ -84,13 +89,13 @@ def draw_head(path: Path, title: str, attention: Attention, layer: int, head: in
     sheet.write(path)
 
 
-def _turned(attention: Attention) -> bool:
+def _turned(attention: AttentionWeights) -> bool:
     """Layers go across where there are many more of them than heads."""
     layers, heads = attention.weights.shape[:2]
     return bool(layers > 1.5 * heads)
 
 
-def _grid_size(attention: Attention) -> tuple[float, float]:
+def _grid_size(attention: AttentionWeights) -> tuple[float, float]:
     """Inches of a grid: every panel as large as the widest sheet allows."""
     layers, heads, count, keys = attention.weights.shape
     across, down = (layers, heads) if _turned(attention) else (heads, layers)
@@ -102,7 +107,7 @@ def _grid_size(attention: Attention) -> tuple[float, float]:
 def _draw_grid(
     sheet: Sheet,
     place: tuple[float, float, float, float],
-    attention: Attention,
+    attention: AttentionWeights,
     framed: tuple[int, int] | None,
 ) -> None:
     """``place``: left, top, width and height of the grid with its numbers."""
@@ -133,7 +138,9 @@ def _draw_grid(
         _frame(axes, corner, keys + 1, count + 1)
 
 
-def _draw_large(sheet: Sheet, top: float, attention: Attention, layer: int, head: int) -> None:
+def _draw_large(
+    sheet: Sheet, top: float, attention: AttentionWeights, layer: int, head: int
+) -> None:
     """One head with the names of its tokens, keys above and queries to the left."""
     weights = _visible(attention)[layer, head]
     count, keys = weights.shape
@@ -164,7 +171,7 @@ def _draw_large(sheet: Sheet, top: float, attention: Attention, layer: int, head
     _draw_scale(sheet, scale)
 
 
-def _head_size(attention: Attention) -> tuple[float, float]:
+def _head_size(attention: AttentionWeights) -> tuple[float, float]:
     """Inches, with the names of tokens and the scale."""
     count, keys = attention.weights.shape[2:]
     beside, above = _room(attention.queries), _room(attention.keys)
@@ -172,7 +179,7 @@ def _head_size(attention: Attention) -> tuple[float, float]:
     return beside + keys * cell + 0.3, 0.45 + above + count * cell + 0.6
 
 
-def _cell(attention: Attention) -> float:
+def _cell(attention: AttentionWeights) -> float:
     longest = max(len(attention.queries), len(attention.keys))
     return min(WIDEST, max(SMALLEST, LARGE / longest))
 
@@ -182,14 +189,14 @@ def _room(names: Sequence[str]) -> float:
     return 0.2 + 0.078 * min(LABEL + 4, max((len(name) for name in names), default=0))
 
 
-def _summary(attention: Attention, layer: int, head: int) -> str:
+def _summary(attention: AttentionWeights, layer: int, head: int) -> str:
     weights = attention.weights[layer, head]
     spread = -(weights * np.log2(np.maximum(weights, 1e-12))).sum(axis=-1).mean()
     first = weights[:, 0].mean()
     return f"{100 * first:.0f} % on the first token, spread {spread:.1f} bits on average"
 
 
-def _visible(attention: Attention) -> Array:
+def _visible(attention: AttentionWeights) -> Array:
     """The weights, with NaN where a token may not look."""
     weights = attention.weights.copy()
     if attention.causal:

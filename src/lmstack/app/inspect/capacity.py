@@ -25,7 +25,17 @@ from lmstack.engine.cpu.library import problem as native_problem
 from lmstack.engine.torch.kvpool import KVPool
 from lmstack.model import TransformerConfig
 
-__all__ = ["Bound", "Demand", "KvForm", "Needs", "Plan", "Speed", "kv_bytes", "kv_forms", "plan"]
+__all__ = [
+    "Bound",
+    "CapacityPlan",
+    "Demand",
+    "KvForm",
+    "MemoryNeeds",
+    "Speed",
+    "kv_bytes",
+    "kv_forms",
+    "plan",
+]
 
 Bound = Literal["memory", "matrices"]
 KvForm = Literal["float32", "bfloat16", "int8"]
@@ -49,7 +59,7 @@ class Demand(Config):
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryNeeds:
     """Bytes, and what fits. ``sequence``: keys and values of one context, in whole blocks.
     ``fits``: contexts that fit beside weights and program. ``context_for_users``: the longest
     with which all users fit, 0 for none. ``memory_for_users``: what they would need."""
@@ -76,11 +86,11 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CapacityPlan:
     """``decode``: a step with ``batch`` sequences (the users, or those that fit), every context
     full. ``prompt``: one prompt as long as the context. Both None where nothing fits."""
 
-    needs: Needs
+    needs: MemoryNeeds
     batch: int
     decode: Speed | None
     prompt: Speed | None
@@ -93,7 +103,7 @@ def plan(
     demand: Demand,
     rates: Rates,
     engine: EngineConfig | None = None,
-) -> Plan:
+) -> CapacityPlan:
     """`UnsupportedError` for a model that does not generate, which keeps nothing from token to
     token; `InputError` where the machine has no rate for products with such weights."""
     if config.head != "lm" or not config.causal:
@@ -113,14 +123,16 @@ def plan(
     needs = _needs(config, weights, kv, demand, engine)
     batch = min(demand.users, needs.fits)
     if not batch:
-        return Plan(needs, 0, None, None)
+        return CapacityPlan(needs, 0, None, None)
     operations = rates.matrix[matrix]
     # Scores are products of floats whatever the cache holds.
     attention = rates.matrix.get("float32" if kv == "float32" else "bfloat16", operations)
     work = _Work(config, needs.kv_per_token, weights, engine.max_batch_tokens)
     times = (rates.read_all, operations, attention)
     decode = work.step(batch, demand.context).speed(batch, times)
-    return Plan(needs, batch, decode, work.prompt(demand.context).speed(demand.context, times))
+    return CapacityPlan(
+        needs, batch, decode, work.prompt(demand.context).speed(demand.context, times)
+    )
 
 
 def kv_forms(weights: Weights, config: TransformerConfig) -> tuple[KvForm, ...]:
@@ -150,12 +162,12 @@ def _needs(
     kv: KvForm,
     demand: Demand,
     engine: EngineConfig,
-) -> Needs:
+) -> MemoryNeeds:
     per_token = kv_bytes(config, kv)
     block = per_token * engine.block_size
     sequence = engine.blocks_for(demand.context) * block
     free = max(0, demand.memory - weights.total - PROGRAM_BYTES)
-    return Needs(
+    return MemoryNeeds(
         weights=weights.total,
         program=PROGRAM_BYTES,
         kv_per_token=per_token,

@@ -14,7 +14,7 @@ from lmstack.app.drawing import GRID, INK, QUIET, SHADES, Sheet, drawing_part
 if TYPE_CHECKING:
     from lmstack.rag.embedding_map import Clusters
 
-__all__ = ["METHODS", "Embedded", "Looked", "draw_map", "draw_matrix"]
+__all__ = ["METHODS", "Embedded", "EmbeddingViews", "draw_map", "draw_matrix"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Embedded:
 
 
 @dataclass
-class Looked:
+class EmbeddingViews:
     """Texts, and each view of them that was asked for (None otherwise)."""
 
     found: Embedded
@@ -109,7 +109,7 @@ COLOURS = (
 _NUMBERS, _NAMED = 14, 40
 
 
-def draw_matrix(path: Path, looked: Looked) -> None:
+def draw_matrix(path: Path, looked: EmbeddingViews) -> None:
     """How alike each text is to each other; numbers in the cells where there is room."""
     assert looked.matrix is not None
     count = len(looked.matrix)
@@ -137,7 +137,7 @@ def _write_cells(axes: Any, matrix: np.ndarray, style: dict[str, Any]) -> None:
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, **style)
 
 
-def draw_map(path: Path, looked: Looked) -> None:
+def draw_map(path: Path, looked: EmbeddingViews) -> None:
     """Each text a point; groups in colours, named by their words."""
     assert looked.points is not None
     width, height = 8.0, 6.0

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_TOKENS",
-    "Attention",
-    "Candidate",
+    "AttentionWeights",
     "Expectation",
+    "TokenCandidate",
     "expectations",
     "label",
     "look",
@@ -43,7 +43,7 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionWeights:
     """``weights`` (L, H, T, S): how much token t of ``queries`` takes from token s of ``keys``.
     ``part``: ``encoder``, ``decoder`` or ``cross`` (decoder tokens over encoder tokens)."""
 
@@ -73,7 +73,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TokenCandidate:
     """A token that the model considers; ``rank`` 1 is the likeliest."""
 
     id: int
@@ -90,8 +90,8 @@ class Expectation:
     position: int
     text: str
     entropy: float
-    top: tuple[Candidate, ...]
-    actual: Candidate | None
+    top: tuple[TokenCandidate, ...]
+    actual: TokenCandidate | None
 
     @property
     def surprise(self) -> float | None:
@@ -110,7 +110,7 @@ class _Glance:
     decoder_ids: list[int] | None
 
 
-def look(model: LoadedModel, text: str, target: str | None = None) -> list[Attention]:
+def look(model: LoadedModel, text: str, target: str | None = None) -> list[AttentionWeights]:
     """Every attention weight while ``model`` reads ``text``."""
     import torch
 
@@ -126,12 +126,14 @@ def look(model: LoadedModel, text: str, target: str | None = None) -> list[Atten
     labels = tuple(label(tokenizer, i) for i in glance.ids)
     if glance.decoder_ids is None:
         part = "decoder" if module.config.causal else "encoder"
-        return [Attention(part, _array(out.attentions), labels, labels, module.config.causal)]
+        return [
+            AttentionWeights(part, _array(out.attentions), labels, labels, module.config.causal)
+        ]
     written = tuple(label(tokenizer, i) for i in glance.decoder_ids)
     return [
-        Attention("encoder", _array(out.encoder_attentions), labels, labels, False),
-        Attention("decoder", _array(out.attentions), written, written, True),
-        Attention("cross", _array(out.cross_attentions), written, labels, False),
+        AttentionWeights("encoder", _array(out.encoder_attentions), labels, labels, False),
+        AttentionWeights("decoder", _array(out.attentions), written, written, True),
+        AttentionWeights("cross", _array(out.cross_attentions), written, labels, False),
     ]
 
 
@@ -290,8 +292,8 @@ def _expected(
     entropy = float(torch.special.entr(probabilities).sum()) / math.log(2)
     best = torch.topk(probabilities, min(top, len(probabilities)))
 
-    def candidate(token: int, rank: int) -> Candidate:
-        return Candidate(token, label(tokenizer, token), float(probabilities[token]), rank)
+    def candidate(token: int, rank: int) -> TokenCandidate:
+        return TokenCandidate(token, label(tokenizer, token), float(probabilities[token]), rank)
 
     found = None
     if actual is not None:

@@ -10,7 +10,7 @@ import ctypes
 import numpy as np
 
 from lmstack.engine.cpu.library import path_now
-from lmstack.engine.cpu.mirrors import Acts, Matrix
+from lmstack.engine.cpu.mirrors import ActsStruct, MatrixStruct
 
 __all__ = ["ByteProduct"]
 
@@ -37,11 +37,11 @@ class ByteProduct:
         offsets = -128 * acts.reshape(-1, GROUP).sum(1, dtype=np.int32)
         self._kept = (codes, scales, acts, ones, offsets)
         at = [each.ctypes.data for each in self._kept]
-        self._matrix = Matrix(
+        self._matrix = MatrixStruct(
             codes=at[0], scales=at[1], rows=outputs, panels=panels, cols=inputs,
             groups=groups, group=GROUP, bits=8, zero=128, superblock=1,
         )  # fmt: skip
-        self._acts = Acts(at[2], at[3], at[4], at[3])
+        self._acts = ActsStruct(at[2], at[3], at[4], at[3])
 
     def __call__(self) -> None:
         """Multiply, in the caller's thread; other Python threads run meanwhile."""

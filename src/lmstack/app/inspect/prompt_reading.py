@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from lmstack.core import Message, UnsupportedError
-from lmstack.prompting import Reading
+from lmstack.prompting import TokenReading
 
 if TYPE_CHECKING:
     from lmstack.text import Tokenizer
@@ -33,10 +33,10 @@ class ModelReader:
         self.name, self._tokenizer, self._template = found.name, found.tokenizer, found.template
         self.context_length: int | None = read_config(folder).max_positions
 
-    def read(self, messages: Sequence[Message]) -> Reading:
+    def read(self, messages: Sequence[Message]) -> TokenReading:
         text = self._template.render(messages)
         ids = self._template.encode(messages, self._tokenizer)
-        return Reading(text, len(ids), _starts(text, ids, self._tokenizer))
+        return TokenReading(text, len(ids), _starts(text, ids, self._tokenizer))
 
 
 def _starts(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[int] | None:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LIMITS",
     "LOWEST_COSINE",
-    "Agreement",
     "Closeness",
+    "WeightsAgreement",
     "compare",
     "passages",
     "text",
@@ -52,7 +52,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class WeightsAgreement:
     """Of a language model. ``kl_divergence``: nats a token, of the form from the original.
     ``greedy_agreement``: share of tokens after which both would go on alike."""
 
@@ -112,7 +112,9 @@ def unit_of(kind: str) -> str:
     return "tokens" if kind in _WRITERS else "passages"
 
 
-def compare(original: LoadedModel, form: LoadedModel, progress: Progress) -> Agreement | Closeness:
+def compare(
+    original: LoadedModel, form: LoadedModel, progress: Progress
+) -> WeightsAgreement | Closeness:
     """``form`` against ``original``, which has the same tokenizer."""
     if not original.has_tokenizer:
         raise UnsupportedError(
@@ -139,7 +141,7 @@ def _check(value: float, what: str, whose: str) -> None:
         )
 
 
-def _agreement(original: LoadedModel, form: LoadedModel, progress: Progress) -> Agreement:
+def _agreement(original: LoadedModel, form: LoadedModel, progress: Progress) -> WeightsAgreement:
     import torch
 
     sides, windows = (_Side(original), _Side(form)), list(_windows(original))
@@ -160,7 +162,9 @@ def _agreement(original: LoadedModel, form: LoadedModel, progress: Progress) -> 
                 done += len(targets)
                 progress(done, total)
     nll, form_nll, divergence, same = (sums / total).tolist()
-    return Agreement(total, _perplexity(nll), _perplexity(form_nll), max(divergence, 0.0), same)
+    return WeightsAgreement(
+        total, _perplexity(nll), _perplexity(form_nll), max(divergence, 0.0), same
+    )
 
 
 def _perplexity(nll: float) -> float:
@@ -211,14 +215,14 @@ class _Side:
 
     def hidden(self, ids: Sequence[int]) -> Tensor:
         """(N, D), after each of ``ids``."""
-        from lmstack.engine.executor import CrossSpan, Span
+        from lmstack.engine.executor import CrossSpan, SequenceSpan
 
         read = None
         if self._encodes:
             self._executor.encode([(ids, self._cross)])
             read = CrossSpan(self._cross, len(ids))
             ids = [self._start, *ids[1:]]
-        span = Span(self._table, 0, len(ids), read)
+        span = SequenceSpan(self._table, 0, len(ids), read)
         return self._executor.hidden(ids, range(len(ids)), [span], None)
 
     def logits(self, hidden: Tensor) -> Tensor:

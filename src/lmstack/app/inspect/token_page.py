@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lmstack.app.inspect.token_view import TONES, legible
 
 if TYPE_CHECKING:
-    from lmstack.text import Piece
+    from lmstack.text import TokenPiece
 
 __all__ = ["token_page"]
 
@@ -45,7 +45,7 @@ def token_page(
     title: str,
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
-    views: Sequence[tuple[str, Sequence[Piece], bool]],
+    views: Sequence[tuple[str, Sequence[TokenPiece], bool]],
 ) -> str:
     """The page. ``views``: name of a tokenizer, its pieces, and whether the text goes on."""
     heads = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in header)
@@ -67,13 +67,13 @@ def token_page(
     )
 
 
-def _section(name: str, pieces: Sequence[Piece], goes_on: bool) -> str:
+def _section(name: str, pieces: Sequence[TokenPiece], goes_on: bool) -> str:
     spans = "".join(_span(index, piece) for index, piece in enumerate(pieces))
     more = '<span class="n"> …</span>' if goes_on else ""
     return f'<h2>{escape(name)}</h2>\n<div class="text" dir="auto">{spans}{more}</div>\n'
 
 
-def _span(index: int, piece: Piece) -> str:
+def _span(index: int, piece: TokenPiece) -> str:
     kind = "u" if piece.unknown else "abcd"[index % len(TONES)] if piece.ids else "n"
     shown = "".join(
         escape(legible(line)) + ("\n" if line.endswith("\n") else "")

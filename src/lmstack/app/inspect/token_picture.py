@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.app.drawing import ACCENT, GRID, INK, QUIET, SHADES, Sheet, drawing_part
-from lmstack.app.inspect.looking import Candidate, Expectation
+from lmstack.app.inspect.looking import Expectation, TokenCandidate
 
 __all__ = ["draw_expectations"]
 
@@ -84,7 +84,7 @@ def _draw_table(
 
 
 def _draw_cell(
-    sheet: Sheet, axes: Any, place: tuple[int, int], candidate: Candidate, is_actual: bool
+    sheet: Sheet, axes: Any, place: tuple[int, int], candidate: TokenCandidate, is_actual: bool
 ) -> None:
     column, row = place
     shade = candidate.probability**0.5
@@ -104,7 +104,7 @@ def _draw_cell(
     axes.text(column + 0.94, row + 0.52, percent(candidate.probability), ha="right", **style)
 
 
-def _write_actual(sheet: Sheet, axes: Any, column: int, row: int, actual: Candidate) -> None:
+def _write_actual(sheet: Sheet, axes: Any, column: int, row: int, actual: TokenCandidate) -> None:
     style = {"fontsize": 8, "va": "center", "color": INK, **sheet.font}
     axes.text(column + 0.06, row + 0.52, sheet.drawable(actual.text, LABEL), **style)
     axes.text(column + 0.98, row + 0.52, percent(actual.probability), ha="right", **style)

@@ -13,7 +13,7 @@ from lmstack.app.formats import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lmstack.text import Piece
+    from lmstack.text import TokenPiece
 
 __all__ = ["TONES", "first_tokens", "legible"]
 
@@ -28,9 +28,9 @@ def legible(text: str) -> str:
     return printable(text.translate(_SIGNS), one_line=True)
 
 
-def first_tokens(pieces: Iterable[Piece], count: int) -> tuple[list[Piece], bool]:
+def first_tokens(pieces: Iterable[TokenPiece], count: int) -> tuple[list[TokenPiece], bool]:
     """The pieces of the first ``count`` that are tokens, and whether the text goes on."""
-    found: list[Piece] = []
+    found: list[TokenPiece] = []
     left = count
     for piece in pieces:
         if not left:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lmstack.core import LmstackError, NotFoundError
 
 if TYPE_CHECKING:
-    from lmstack.text import Finding, Tokenizer
+    from lmstack.text import TemplateFinding, Tokenizer
 
 __all__ = ["examined", "vocabulary"]
 
@@ -35,7 +35,7 @@ def vocabulary(name: str) -> Tokenizer:
     return load_text(name).tokenizer
 
 
-def examined(name: str) -> list[Finding]:
+def examined(name: str) -> list[TemplateFinding]:
     """The findings about a model; its weights are not needed."""
     from lmstack.registry import load_text
     from lmstack.text import examine

@@ -25,7 +25,7 @@ from lmstack.app.page.stream import AnswerStream
 from lmstack.app.page.view import PageView
 from lmstack.core import InputError, LmstackError, Message, OverloadedError, shown
 from lmstack.rag import AnswerWishes
-from lmstack.release.feedback import Judgement, Verdict
+from lmstack.release.feedback import FeedbackJudgement, Verdict
 from lmstack.serve.http.body import parse_json, read_json
 from lmstack.serve.http.fields import Body, text_up_to
 from lmstack.serve.http.guard import unexpected
@@ -265,7 +265,9 @@ class _Routes:
     async def feedback(self, request: Request) -> Response:
         judged = await read_json(request, Judged, MAX_BODY_BYTES)
         wrong = tuple(judged.wrong_sources)
-        judgement = Judgement(judged.verdict, judged.comment, wrong, judged.edit, judged.consent)
+        judgement = FeedbackJudgement(
+            judged.verdict, judged.comment, wrong, judged.edit, judged.consent
+        )
         client = caller_of(request).client
         await asyncio.to_thread(self._view.judge, judged.request_id, judgement, client)
         return _json({"kept": not judgement.is_empty})

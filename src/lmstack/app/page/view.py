@@ -20,14 +20,14 @@ from lmstack.app.page.answer_events import AnswerEvents
 from lmstack.app.page.filters import facets_of, read_filter
 from lmstack.app.page.pictures import PagePictures
 from lmstack.app.page.suggestions import answerable, candidate_questions
-from lmstack.app.server.kept_index import Round
+from lmstack.app.server.kept_index import UpdateRound
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import NO_WISHES, OWNER, Question, Workspace
 from lmstack.core import Message, NotFoundError
 from lmstack.rag import FORMATS, AnswerWishes, Document, DocumentInfo, Problem
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.rewriting import turns_of
-from lmstack.release.feedback import FeedbackStore, Judgement, RecentAnswers
+from lmstack.release.feedback import FeedbackJudgement, FeedbackStore, RecentAnswers
 from lmstack.serve.http.errors import without_paths
 
 __all__ = ["PageView"]
@@ -38,7 +38,7 @@ BEFORE_CHARS = 20_000
 SUGGESTED = 3
 MAX_TRIED = 8
 _PLACE = ("path", "start", "end", "quote")
-_NOTHING = Round()
+_NOTHING = UpdateRound()
 
 
 class PageView:
@@ -89,18 +89,18 @@ class PageView:
             return None
         return {"max_bytes": self.uploads.max_file_bytes, "endings": sorted(FORMATS)}
 
-    def _own_round(self, client: str) -> Round:
+    def _own_round(self, client: str) -> UpdateRound:
         """How far the files are that ``client``, who does not see everything, may add to."""
         place = self.uploads and self.uploads.folder_of(client)
         if not place:
-            return Round()
+            return UpdateRound()
 
         def inside(path: str) -> bool:
             return os.path.abspath(path).startswith(f"{place}{os.sep}")
 
         now = self.workspace.standing().round
         problems = tuple(p for p in now.problems if inside(p.path))
-        return Round(waiting={p for p in now.waiting if inside(p)}, problems=problems)
+        return UpdateRound(waiting={p for p in now.waiting if inside(p)}, problems=problems)
 
     def _status(self) -> dict[str, Any]:
         standing = self.workspace.standing()
@@ -153,7 +153,7 @@ class PageView:
             waiting, revision = set(now.waiting), _revision(known, now)
         if where is not None:  # of what is not in yet nobody knows whether it matches
             known = self.workspace.view_of(client).documents(where)
-            now, waiting = Round(), waiting & {info.path for info in known}
+            now, waiting = UpdateRound(), waiting & {info.path for info in known}
         rows = [_problem_row(problem, self._named(problem.path)) for problem in now.problems]
         late = waiting - {info.path for info in known}
         for info in known:
@@ -269,7 +269,7 @@ class PageView:
                         data = {**data, "request_id": request_id}
                     yield name, data
 
-    def judge(self, request_id: str, judgement: Judgement, client: str = OWNER) -> None:
+    def judge(self, request_id: str, judgement: FeedbackJudgement, client: str = OWNER) -> None:
         """Keep what ``client`` thinks of an answer that it was given."""
         answered = self._recent.answered(request_id, client)
         self._feedback.save(request_id, client, judgement, answered)
@@ -336,7 +336,7 @@ class PageView:
             ) from None
 
 
-def _revision(known: Sequence[DocumentInfo], own: Round = _NOTHING) -> int:
+def _revision(known: Sequence[DocumentInfo], own: UpdateRound = _NOTHING) -> int:
     """A number that changes with what is seen, and with nothing else."""
     rows = [(info.id, info.path) for info in known]
     seen = repr((rows, sorted(own.waiting), own.problems)).encode("utf-8", "surrogatepass")

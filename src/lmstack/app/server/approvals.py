@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
-from lmstack.agents import ApprovalRequest, Decision
+from lmstack.agents import ApprovalDecision, ApprovalRequest
 from lmstack.core import NotFoundError, check_range, shown
 from lmstack.serve.http.errors import HttpError
 
@@ -40,7 +40,7 @@ class PendingApproval:
     request: ApprovalRequest
     asked_at: float
     until: float | None
-    _answer: Future[Decision] = field(default_factory=Future, repr=False, compare=False)
+    _answer: Future[ApprovalDecision] = field(default_factory=Future, repr=False, compare=False)
 
 
 class PageApprover:
@@ -63,15 +63,17 @@ class PageApprover:
         with self._lock:
             return tuple(self._pending.values())
 
-    async def decide(self, request: ApprovalRequest) -> Decision:
+    async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
         now = time.time()
         until = None if self._timeout_s is None else now + self._timeout_s
         asked = PendingApproval(uuid.uuid4().hex, request, now, until)
         with self._lock:
             if self._is_closed:
-                return Decision("later", "the server is stopping")
+                return ApprovalDecision("later", "the server is stopping")
             if len(self._pending) >= MAX_PENDING:
-                return Decision("later", f"{MAX_PENDING} other calls wait for a person already")
+                return ApprovalDecision(
+                    "later", f"{MAX_PENDING} other calls wait for a person already"
+                )
             self._pending[asked.id] = asked
         try:
             return await asyncio.wait_for(asyncio.wrap_future(asked._answer), self._timeout_s)
@@ -84,7 +86,7 @@ class PageApprover:
     def answer(
         self,
         id_: str,
-        decision: Decision,
+        decision: ApprovalDecision,
         record: Callable[[PendingApproval], object] = lambda _: None,
     ) -> PendingApproval:
         """Decide about what waits under ``id_``, once. ``record`` is called first; if it raises,
@@ -121,13 +123,13 @@ class PageApprover:
             self._pending.clear()
         for asked in waiting:
             with contextlib.suppress(InvalidStateError):
-                asked._answer.set_result(Decision("later", "the server stopped"))
+                asked._answer.set_result(ApprovalDecision("later", "the server stopped"))
 
-    def _late(self, asked: PendingApproval) -> Decision:
+    def _late(self, asked: PendingApproval) -> ApprovalDecision:
         """An answer that came just before the end of the time still counts."""
         if asked._answer.done() and not asked._answer.cancelled():
             return asked._answer.result()
-        return Decision("later", f"nobody answered within {self._timeout_s:g} s")
+        return ApprovalDecision("later", f"nobody answered within {self._timeout_s:g} s")
 
     def _remember(self, id_: str, verdict: str) -> None:
         self._decided[id_] = verdict

@@ -22,7 +22,7 @@ from lmstack.engine.memory import free_memory
 from lmstack.model.quant.recipes import FILE_FORMS, FORMS, Form
 
 if TYPE_CHECKING:
-    from lmstack.app.inspect.capacity import Demand, KvForm, Plan
+    from lmstack.app.inspect.capacity import CapacityPlan, Demand, KvForm
     from lmstack.app.inspect.machine import Machine
     from lmstack.app.inspect.rates import MatrixType
     from lmstack.app.inspect.weight_sizes import Weights
@@ -44,7 +44,7 @@ class Deployment:
     kv: str
     matrix: MatrixType
     demand: Demand
-    plan: Plan
+    plan: CapacityPlan
     machine: Machine
     notes: tuple[str, ...]
 
@@ -155,7 +155,9 @@ def _kv_of(weights: Weights, config: TransformerConfig, wanted: str | None) -> K
     return found
 
 
-def _notes(model: PlannedModel, plan: Plan, demand: Demand, machine: Machine) -> Iterator[str]:
+def _notes(
+    model: PlannedModel, plan: CapacityPlan, demand: Demand, machine: Machine
+) -> Iterator[str]:
     from lmstack.engine import EngineConfig
 
     config, needs, engine = model.config, plan.needs, EngineConfig()

@@ -15,10 +15,10 @@ from typing import Literal
 
 from lmstack.app.server.uploads import Uploads
 from lmstack.core import Embedder, LmstackError
-from lmstack.rag import Index, IndexConfig, Plan, Problem, Progress, UpdateResult
+from lmstack.rag import Index, IndexConfig, IngestPlan, Problem, UpdateProgress, UpdateResult
 from lmstack.rag.ingest.watch import Watcher
 
-__all__ = ["FixedIndex", "KeptIndex", "Round", "Standing", "State"]
+__all__ = ["FixedIndex", "KeptIndex", "Standing", "State", "UpdateRound"]
 
 CLOSE_S = 2.0
 State = Literal["starting", "indexing", "ready", "problem"]
@@ -29,10 +29,10 @@ class _ClosedError(Exception):
 
 
 @dataclass
-class Round:
+class UpdateRound:
     """How far one run over the folder is. ``waiting`` holds files not yet in the index."""
 
-    plan: Plan = field(default_factory=Plan)
+    plan: IngestPlan = field(default_factory=IngestPlan)
     waiting: set[str] = field(default_factory=set)
     problems: tuple[Problem, ...] = ()
     remaining_s: float | None = None
@@ -43,7 +43,7 @@ class Standing:
     """What is known at one moment: the round, with copies of what changes in it; how many
     documents are in; ``revision`` grows whenever anything of this changes."""
 
-    round: Round
+    round: UpdateRound
     state: State
     failure: LmstackError | None
     indexed: int
@@ -95,7 +95,7 @@ class KeptIndex:
         self._thread: threading.Thread | None = None
         self._state: State = "starting"
         self._failure: LmstackError | None = None
-        self._round = Round()
+        self._round = UpdateRound()
         self._indexed = len(self.index.documents())
         self._revision = 0
 
@@ -139,7 +139,7 @@ class KeptIndex:
     def standing(self) -> Standing:
         with self._lock:
             now = self._round
-            copied = Round(now.plan, set(now.waiting), now.problems, now.remaining_s)
+            copied = UpdateRound(now.plan, set(now.waiting), now.problems, now.remaining_s)
             return Standing(copied, self._state, self._failure, self._indexed, self._revision)
 
     def _keep(self) -> None:
@@ -170,7 +170,7 @@ class KeptIndex:
 
     def _run_once(self) -> None:
         if not self._follows:
-            self._settle("ready", Round())
+            self._settle("ready", UpdateRound())
             return
         try:
             index = self.current()
@@ -178,7 +178,7 @@ class KeptIndex:
             plan = index.scan([self.folder])
             self._begin(plan)
             result = index.update([self.folder], self._progressed)
-            self._settle("ready", Round(result.plan, set(), result.problems))
+            self._settle("ready", UpdateRound(result.plan, set(), result.problems))
             self._settled(result)
         except _ClosedError:
             pass
@@ -198,15 +198,15 @@ class KeptIndex:
                 index.add([place], self._progressed, labels=labels)
             self._uploads.ready()
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: IngestPlan) -> None:
         with self._lock:
             changed = not plan.up_to_date or self._state == "starting"
-            self._round = Round(plan, {*plan.add, *plan.change}, plan.problems)
+            self._round = UpdateRound(plan, {*plan.add, *plan.change}, plan.problems)
             if changed:
                 self._state = "indexing"
                 self._revision += 1
 
-    def _progressed(self, progress: Progress) -> None:
+    def _progressed(self, progress: UpdateProgress) -> None:
         if self._closing:
             raise _ClosedError
         with self._lock:
@@ -214,7 +214,9 @@ class KeptIndex:
             self._round.remaining_s = progress.remaining_s
             self._revision += 1
 
-    def _settle(self, state: State, ended: Round, failure: LmstackError | None = None) -> None:
+    def _settle(
+        self, state: State, ended: UpdateRound, failure: LmstackError | None = None
+    ) -> None:
         try:
             documents = len(self.current().documents())
         except LmstackError as error:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from lmstack.rag import UpdateResult
     from lmstack.registry import Broken, LoadedModel, ModelFolder
     from lmstack.registry.releases import Release
-    from lmstack.release.traffic import Candidate, Traffic
+    from lmstack.release.traffic import Traffic, TrafficCandidate
     from lmstack.safety import AuditReport
 
 __all__ = [
@@ -369,7 +369,7 @@ def require_models(
     all_here([*needed, partial(embedder, embedder_name)])
 
 
-def require_candidate(candidate: Candidate) -> None:
+def require_candidate(candidate: TrafficCandidate) -> None:
     """The second version is here, before anything slow begins."""
     if not candidate.is_remote:
         generator_folder(candidate.model)
@@ -398,7 +398,7 @@ def service(
     also: Sequence[str] = (),
     reader: str | None = None,
     adapters: Adapters | None = None,
-    candidate: Candidate | None = None,
+    candidate: TrafficCandidate | None = None,
     engine: Mapping[str, Any] | None = None,
     api_keys: tuple[str, ...],
     key_entries: tuple[KeyEntry, ...] = (),
@@ -471,7 +471,7 @@ def service(
 
 
 def _beside(
-    candidate: Candidate,
+    candidate: TrafficCandidate,
     stable: ChatModel,
     engine: EngineConfig,
     docs: Path,

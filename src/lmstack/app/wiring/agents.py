@@ -154,20 +154,20 @@ def mcp_server_of(text: str) -> McpServer:
 def index_tools(index: Index, note: Callable[[str], None] = lambda _: None) -> list[AgentTool]:
     """``search``, which finds passages of ``index`` as `lmstack search` does, and ``open_source``,
     which reads the document that one is from."""
-    from lmstack.agents.tools import Passage, Source, open_source_tool, search_tool
+    from lmstack.agents.tools import FoundPassage, SourceText, open_source_tool, search_tool
     from lmstack.rag.retrieve.retrieval import preset
 
     retriever = retrieval.retriever(index, retrieval.feasible(preset("default"), note))
 
-    def search(query: str, count: int) -> list[Passage]:
+    def search(query: str, count: int) -> list[FoundPassage]:
         hits = retriever.search(query, count).hits
-        return [Passage(str(hit.document_id), hit.path, hit.text, hit.start) for hit in hits]
+        return [FoundPassage(str(hit.document_id), hit.path, hit.text, hit.start) for hit in hits]
 
-    def open_source(identity: str) -> Source | None:
+    def open_source(identity: str) -> SourceText | None:
         try:
             document = index.document(int(identity))
         except (ValueError, NotFoundError):
             return None
-        return Source(identity, document.path, document.text)
+        return SourceText(identity, document.path, document.text)
 
     return [search_tool(search), open_source_tool(open_source)]

@@ -25,14 +25,14 @@ from lmstack.app.wiring import documents
 from lmstack.core import LmstackError
 from lmstack.core.files import store_error
 
-__all__ = ["Entry", "entries", "remove"]
+__all__ = ["CacheEntry", "entries", "remove"]
 
 # A download that was written to within this time may still be running.
 _RUNNING_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CacheEntry:
     """A file or folder of a cache. ``unused``: why nothing needs it; empty where something may."""
 
     cache: str
@@ -41,7 +41,7 @@ class Entry:
     unused: str = ""
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CacheEntry]:
     """All that is there, by cache and path."""
     home = wiring.home()
     return [
@@ -52,7 +52,7 @@ def entries() -> list[Entry]:
     ]
 
 
-def remove(entry: Entry) -> None:
+def remove(entry: CacheEntry) -> None:
     """`StoreError` where the system refuses."""
     try:
         if entry.path.is_dir() and not entry.path.is_symlink():
@@ -65,10 +65,10 @@ def remove(entry: Entry) -> None:
 
 def _in(
     folder: Path, cache: str, unused: Callable[[Path], str], pattern: str = "*"
-) -> Iterator[Entry]:
+) -> Iterator[CacheEntry]:
     try:
         for path in sorted(folder.glob(pattern)):
-            yield Entry(cache, path, _size(path), unused(path))
+            yield CacheEntry(cache, path, _size(path), unused(path))
     except OSError as error:
         raise store_error(error, folder, "reading") from error
 

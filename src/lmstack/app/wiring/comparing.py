@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lmstack.app import wiring
 from lmstack.core import ChatModel, InputError, Message
 from lmstack.core.files import store_error
-from lmstack.evals.answers import SIDES, Answer, Pairing
+from lmstack.evals.answers import SIDES, ModelAnswer, Pairing
 from lmstack.evals.drawing import DrawingConfig, draw
 from lmstack.evals.judging import PairJudge, Verdict
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from lmstack.registry import LoadedModel
     from lmstack.train.rollouts.protocol import WeightedReward
 
-__all__ = ["Compared", "Side", "compared", "planned"]
+__all__ = ["ComparisonSetup", "Side", "compared", "planned"]
 
 _JUDGED_AT_ONCE = _REWARDED_AT_ONCE = 16
 Told = Callable[[str, int, int], None]
-Rewarded = Callable[[Sequence[tuple[Pairing, Answer]]], list[float]]
+Rewarded = Callable[[Sequence[tuple[Pairing, ModelAnswer]]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonSetup:
     """What is compared, and how. ``rewards``: whose weighted sum is the reward. ``preferences``:
     chosen and rejected answers that the tuned model learned from. ``settings``: what the report
     says beside it of how it was made."""
@@ -74,7 +74,7 @@ class Compared:
     judge: str | None = None
     benign: Sequence[AskedPrompt] = ()
     text: str | None = None
-    preferences: Sequence[tuple[Answer, Answer]] = ()
+    preferences: Sequence[tuple[ModelAnswer, ModelAnswer]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,7 +85,7 @@ def planned(
     *,
     seed: int = 0,
     note: Callable[[str], None] = lambda _: None,
-) -> Compared:
+) -> ComparisonSetup:
     """``config`` with its files read and its rewards opened, before anything slow begins."""
     from lmstack.app.comparison.prompts import read_prompts
 
@@ -94,7 +94,7 @@ def planned(
         config.benign, config.most, seed=seed, param="benign", note=note
     )
     drawing = DrawingConfig(config.samples, config.max_tokens, config.temperature, seed)
-    return Compared(
+    return ComparisonSetup(
         base,
         tuned,
         prompts,
@@ -116,7 +116,7 @@ def _text(path: Path) -> str:
         raise store_error(error, path, "reading") from error
 
 
-def compared(plan: Compared, told: Told = lambda _doing, _done, _total: None) -> Report:
+def compared(plan: ComparisonSetup, told: Told = lambda _doing, _done, _total: None) -> Report:
     """The whole comparison. ``told``: what is being done, and how far it is."""
     from lmstack.app.comparison.report import Report
     from lmstack.evals.comparison import compare
@@ -141,7 +141,7 @@ def compared(plan: Compared, told: Told = lambda _doing, _done, _total: None) ->
         pairings = _rewarded(pairings, reward, told)
 
         def rescore(texts: Sequence[tuple[Pairing, str]]) -> list[float]:
-            return reward([(pairing, Answer(text, 0)) for pairing, text in texts])
+            return reward([(pairing, ModelAnswer(text, 0)) for pairing, text in texts])
 
     found = compare(
         pairings,
@@ -156,7 +156,7 @@ def compared(plan: Compared, told: Told = lambda _doing, _done, _total: None) ->
     return Report(plan.base.name, plan.tuned.name, found, digests, _settings(plan))
 
 
-def _settings(plan: Compared) -> dict[str, Any]:
+def _settings(plan: ComparisonSetup) -> dict[str, Any]:
     drawing = plan.drawing
     return {
         "samples": drawing.samples,
@@ -171,7 +171,7 @@ def _settings(plan: Compared) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(plan: Compared) -> Iterator[tuple[ChatModel, ChatModel]]:
+def _opened(plan: ComparisonSetup) -> Iterator[tuple[ChatModel, ChatModel]]:
     """Both models, an adapter of the base in the base's engine."""
     base = wiring.generator(plan.base.model, plan.base.weights)
     other: ChatModel | None = None
@@ -201,8 +201,8 @@ def _adapted(base: ChatModel, side: Side) -> ChatModel:
 
 
 def _drawn(
-    model: ChatModel, asked: Sequence[AskedPrompt], plan: Compared, told: Told, doing: str
-) -> list[tuple[Answer, ...]]:
+    model: ChatModel, asked: Sequence[AskedPrompt], plan: ComparisonSetup, told: Told, doing: str
+) -> list[tuple[ModelAnswer, ...]]:
     prompts: list[Sequence[Message]] = [prompt.messages for prompt in asked]
     return asyncio.run(
         draw(model, prompts, plan.drawing, lambda done: told(doing, done, len(prompts)))
@@ -234,10 +234,10 @@ def _judged(name: str, pairings: Sequence[Pairing], told: Told) -> list[Verdict]
 
 
 def _scored(
-    plan: Compared, pairings: Sequence[Pairing], told: Told, unmeasured: dict[str, str]
+    plan: ComparisonSetup, pairings: Sequence[Pairing], told: Told, unmeasured: dict[str, str]
 ) -> tuple[AnswerScores | None, TextScores | None]:
     """What needs both modules; the reason in ``unmeasured`` where that cannot be."""
-    from lmstack.app.comparison.scoring import PairScorer, difference_of
+    from lmstack.app.comparison.scoring import SideScorer, difference_of
     from lmstack.app.inspect import quality
 
     if plan.base.is_remote or plan.tuned.is_remote:
@@ -250,7 +250,7 @@ def _scored(
         figures = ("KL to the base", "entropy", "perplexity", "calibration")
         unmeasured.update(dict.fromkeys(figures, problem or ""))
         return None, None
-    scorer = PairScorer(*models)
+    scorer = SideScorer(*models)
     text = scorer.text(
         plan.text or quality.text(), lambda done, total: told("Held-out text", done, total)
     )
@@ -260,7 +260,7 @@ def _scored(
     return answers, text
 
 
-def _loaded(plan: Compared) -> tuple[LoadedModel, LoadedModel]:
+def _loaded(plan: ComparisonSetup) -> tuple[LoadedModel, LoadedModel]:
     from lmstack.model import load_adapter
     from lmstack.registry import load
 
@@ -288,14 +288,14 @@ def _rewards(given: Any) -> list[WeightedReward]:
     ]
 
 
-def _scoring(plan: Compared) -> Rewarded:
+def _scoring(plan: ComparisonSetup) -> Rewarded:
     """The weighted sum of the rewards, of answers with or without ids."""
     from lmstack.registry import load_text
-    from lmstack.train.rollouts.protocol import Sample
+    from lmstack.train.rollouts.protocol import RolloutSample
 
     text = None if plan.tuned.is_remote else load_text(plan.tuned.model)
 
-    def sample(pairing: Pairing, answer: Answer) -> Sample:
+    def sample(pairing: Pairing, answer: ModelAnswer) -> RolloutSample:
         prompt: tuple[int, ...] = ()
         ids = answer.ids
         if text is not None and text.template is not None:
@@ -304,11 +304,11 @@ def _scoring(plan: Compared) -> Rewarded:
                 text.tokenizer.encode(answer.text, special=False, add_special_tokens=False)
             )
         nought = (0.0,) * len(ids)
-        return Sample(
+        return RolloutSample(
             pairing.messages, prompt, ids, nought, answer.text, answer.finish, pairing.row
         )
 
-    def reward(asked: Sequence[tuple[Pairing, Answer]]) -> list[float]:
+    def reward(asked: Sequence[tuple[Pairing, ModelAnswer]]) -> list[float]:
         samples = [sample(pairing, answer) for pairing, answer in asked]
         scores = [(each.weight, each.reward.score(samples)) for each in plan.rewards]
         return [sum(weight * values[n] for weight, values in scores) for n in range(len(samples))]

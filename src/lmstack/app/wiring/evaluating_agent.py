@@ -41,7 +41,7 @@ from lmstack.core import (
 )
 from lmstack.core.files import store_error
 from lmstack.evals.json_forms import digest_of
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 if TYPE_CHECKING:
     from lmstack.agents import Run
@@ -107,14 +107,14 @@ class EvaluatedAgent:
         async with AsyncExitStack() as stack:
             return spec_to_json((await self._agent(stack, None)).spec)
 
-    async def run(self, task: str, tools: Sequence[str] | None) -> Output:
+    async def run(self, task: str, tools: Sequence[str] | None) -> ModelOutput:
         async with AsyncExitStack() as stack:
             run = await (await self._agent(stack, tools)).run(task)
         _raise_if_not_its_fault(run)
         spent = run.spent
         steps = [step for each in run.walk() for step in each.steps]
         calls = [step for step in steps if isinstance(step, ToolStep)]
-        return Output(
+        return ModelOutput(
             text=run.answer,
             prompt_tokens=spent.usage.prompt_tokens,
             completion_tokens=spent.usage.completion_tokens,

@@ -24,11 +24,11 @@ from lmstack.evals.run import run_sync
 from lmstack.evals.task import Subject, Task
 from lmstack.evals.task_data import fetched, is_missing, task_named
 
-__all__ = ["AskedTask", "Form", "asked_tasks", "evaluated_on", "files_to_fetch"]
+__all__ = ["AskedTask", "EvaluationForm", "asked_tasks", "evaluated_on", "files_to_fetch"]
 
 
 @dataclass(frozen=True)
-class Form:
+class EvaluationForm:
     """``chat``: through the model's chat template; ``shots_as_turns``: with each example a turn.
     ``perturb``: names of perturbations, each a task of its own."""
 
@@ -57,7 +57,7 @@ class AskedTask:
 def asked_tasks(
     names: Sequence[str],
     files: Mapping[str, Path],
-    form: Form,
+    form: EvaluationForm,
     *,
     seed: int = 0,
     judge: ChatModel | None = None,
@@ -109,7 +109,7 @@ def _data(benchmark: str) -> list[tuple[str, PackagedFile]]:
 def evaluated_on(
     model: str | None,
     weights: str | None,
-    form: Form,
+    form: EvaluationForm,
     ray: str | None,
     copies: int,
     adapter: str | None = None,
@@ -130,7 +130,7 @@ def evaluated_on(
         yield cluster.subject, cluster.run
 
 
-def _check_template(found: Subject, form: Form, *, has_template: bool) -> None:
+def _check_template(found: Subject, form: EvaluationForm, *, has_template: bool) -> None:
     if form.chat and not has_template:
         raise UnsupportedError(
             f"{found.name} has no chat template",
@@ -139,7 +139,7 @@ def _check_template(found: Subject, form: Form, *, has_template: bool) -> None:
         )
 
 
-def _check_suite(suite: Suite, own: Mapping[str, Path], form: Form) -> None:
+def _check_suite(suite: Suite, own: Mapping[str, Path], form: EvaluationForm) -> None:
     if form.perturb:
         raise InputError(
             f"{suite.name} is a suite, which perturbs its questions itself",
@@ -165,7 +165,7 @@ def _packaged(names: Sequence[str]) -> dict[str, PackagedFile]:
     return {key: file for each in known for key, file in each.packaged.items()}
 
 
-def _in_form(task: Task, form: Form) -> Task:
+def _in_form(task: Task, form: EvaluationForm) -> Task:
     return with_chat(task, shots_as_turns=form.shots_as_turns) if form.chat else task
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmstack.registry import LoadedModel
-    from lmstack.train.rollouts.protocol import Reward, RolloutConfig, Sampler
+    from lmstack.train.rollouts.protocol import Reward, RolloutConfig, RolloutSampler
 
 __all__ = ["OnlineServices"]
 
@@ -16,7 +16,7 @@ __all__ = ["OnlineServices"]
 class OnlineServices:
     """`lmstack.train.rollouts.protocol.Services`."""
 
-    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> RolloutSampler:
         assert config.weights is not None
         if config.ray is not None:
             from lmstack.pipelines.rollout_ray import RaySampler

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from lmstack.app import wiring
 from lmstack.core import ChatModel
 from lmstack.evals.results import TaskResult
-from lmstack.evals.run import Progress, run_sync
+from lmstack.evals.run import EvaluationProgress, run_sync
 from lmstack.evals.task import Subject, Task
 from lmstack.evals.task_data import output_store
 
@@ -62,7 +62,7 @@ def side_of(
     model: str,
     weights: str | None,
     tasks: Sequence[Task],
-    on_progress: Callable[[str, Progress], None],
+    on_progress: Callable[[str, EvaluationProgress], None],
     *,
     adapter: str | None = None,
     limit: int | None = None,
@@ -73,7 +73,7 @@ def side_of(
     with output_store() as store, subject(model, weights, adapter) as opened:
         for task in tasks:
 
-            def told(progress: Progress, name: str = task.name) -> None:
+            def told(progress: EvaluationProgress, name: str = task.name) -> None:
                 on_progress(name, progress)
 
             found.append(

@@ -16,7 +16,7 @@ import llguidance
 from lmstack.core import Grammar, InputError, UnsupportedError, shown
 from lmstack.engine.constraints.expressions import check_expressions
 from lmstack.engine.constraints.tool_grammar import lark_of
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 
 __all__ = ["AutomatonBuilder", "param_of", "reason_of"]
 
@@ -31,7 +31,7 @@ MAX_LEXER_STATES = 20_000
 class AutomatonBuilder:
     """Builds `llguidance.LLMatcher` for ``vocabulary``. Thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self._vocabulary = vocabulary
         self._tokenizer: Any = None
 
@@ -115,7 +115,7 @@ def _json_source(schema: Any) -> str:
 class _Tokens:
     """A vocabulary as `llguidance.TokenizerWrapper` wants to see it."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: GrammarVocabulary) -> None:
         special = vocabulary.special_ids | vocabulary.eos_ids
         self.eos_token_id = min(vocabulary.eos_ids)
         self.bos_token_id = None

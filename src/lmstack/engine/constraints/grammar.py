@@ -22,7 +22,7 @@ from lmstack.core import EngineError, Grammar, InputError
 from lmstack.engine.constraints.automaton import AutomatonBuilder, param_of, reason_of
 from lmstack.engine.constraints.isolated import IsolatedGrammars, IsolatedMatcher
 from lmstack.engine.constraints.simple import is_simple
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 
 __all__ = ["GrammarCompiler", "GrammarMatcher", "mask_words"]
 
@@ -114,7 +114,7 @@ class GrammarCompiler:
     """Compiles grammars for one vocabulary; recent ones are kept, each for the scope that sent it:
     how soon an answer begins would else tell others which were. Thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, max_bytes: int) -> None:
+    def __init__(self, vocabulary: GrammarVocabulary, max_bytes: int) -> None:
         self._builder, self._max_bytes = AutomatonBuilder(vocabulary), max_bytes
         self._has_end = bool(vocabulary.eos_ids)
         self._isolated = IsolatedGrammars(vocabulary)

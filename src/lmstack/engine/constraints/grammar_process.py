@@ -28,7 +28,7 @@ from llguidance.numpy import fill_next_token_bitmask
 
 from lmstack.core import Grammar, InputError, LmstackError, UnsupportedError
 from lmstack.engine.constraints.automaton import AutomatonBuilder, param_of
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 
 __all__ = ["main"]
 
@@ -40,7 +40,7 @@ def main() -> None:
     """Speaks on stdin, which is a socket: a vocabulary, then a connection for each child."""
     channel = socket.socket(fileno=os.dup(0))
     asked = json.loads(Connection(os.dup(0)).recv_bytes())
-    vocabulary = Vocabulary(
+    vocabulary = GrammarVocabulary(
         [base64.b64decode(token) for token in asked["tokens"]],
         frozenset(asked["eos_ids"]),
         frozenset(asked["special_ids"]),

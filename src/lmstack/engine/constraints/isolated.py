@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from lmstack.core import EngineError, Grammar, InputError, OverloadedError, UnsupportedError
 from lmstack.engine.constraints.automaton import param_of
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 
 __all__ = ["IsolatedGrammars", "IsolatedMatcher"]
 
@@ -163,7 +163,7 @@ class IsolatedMatcher:
 class IsolatedGrammars:
     """Makes the processes, for one vocabulary. Thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self._vocabulary = vocabulary
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from lmstack.core import InputError, shown
 
-__all__ = ["Vocabulary"]
+__all__ = ["GrammarVocabulary"]
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class GrammarVocabulary:
     """``token_bytes[id]``: the exact bytes of a token, ``b""`` for control tokens.
 
     ``eos_ids`` end a text. ``special_ids`` are control tokens; no grammar can produce them.

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmstack.core import EngineError, UnsupportedError
-from lmstack.engine.cpu.mirrors import DELTA_TERM, Delta, Matrix
+from lmstack.engine.cpu.mirrors import DELTA_TERM, DeltaStruct, MatrixStruct
 from lmstack.engine.cpu.structs import Int32s
 from lmstack.model.lora.terms import Term
 from lmstack.model.quant.matrix import PANEL, QuantizedMatrix
@@ -41,7 +41,7 @@ class Deltas:
     def __init__(
         self, matrices: Sequence[QuantizedMatrix], terms: Mapping[int, Sequence[Term]]
     ) -> None:
-        self.structs = (Delta * max(1, len(matrices)))()
+        self.structs = (DeltaStruct * max(1, len(matrices)))()
         fields: _Fields = []
         for index, found in sorted(terms.items()):
             if found:
@@ -73,7 +73,7 @@ class Adapted:
         return array, max((each.low_floats for each in self.deltas), default=0)
 
 
-def _filled(delta: Delta, matrix: QuantizedMatrix, terms: Sequence[Term]) -> _Fields:
+def _filled(delta: DeltaStruct, matrix: QuantizedMatrix, terms: Sequence[Term]) -> _Fields:
     """Sets the numbers of ``delta``, and gives the tensors that it is to point to."""
     _check(matrix, terms)
     R = -(-max(len(term.down) for term in terms) // 4) * 4
@@ -87,7 +87,7 @@ def _filled(delta: Delta, matrix: QuantizedMatrix, terms: Sequence[Term]) -> _Fi
         place["first"], place["end"], place["step"] = panels.start, panels.stop, panels.step
         place["part"] = part
         part += len(up)
-    delta.down, delta.num_terms, delta.ranks = Matrix.of(down), len(terms), R
+    delta.down, delta.num_terms, delta.ranks = MatrixStruct.of(down), len(terms), R
     fields: _Fields = [
         (delta.down, "codes", down.codes),
         (delta.down, "scales", down.scales),

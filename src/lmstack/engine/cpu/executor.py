@@ -22,13 +22,13 @@ from lmstack.core import UnsupportedError
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.cpu.deltas import Adapted, Deltas
 from lmstack.engine.cpu.expanding import Expanded
-from lmstack.engine.cpu.image import Parts
+from lmstack.engine.cpu.image import ProgramParts
 from lmstack.engine.cpu.library import native, tile_bytes
 from lmstack.engine.cpu.lowering import lower
 from lmstack.engine.cpu.program import Program
 from lmstack.engine.cpu.structs import ALIGNMENT, KV_FORMS, TILE, Spans, varlen_spans
 from lmstack.engine.cpu.trace import trace_cross, trace_hidden, trace_logits
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.scratch import Scratch
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.model.lora.terms import AdapterTerms
@@ -90,7 +90,7 @@ class NativeExecutor:
         self,
         ids: Sequence[int],
         positions: Sequence[int],
-        spans: Sequence[Span],
+        spans: Sequence[SequenceSpan],
         length: int | None,
     ) -> Tensor:
         rows = Spans(len(spans))
@@ -168,7 +168,7 @@ def _check_quantized(module: Transformer) -> None:
         raise UnsupportedError("the weights are floats, native kernels are for small integers")
 
 
-def _adapted(spans: Sequence[Span]) -> Adapted | None:
+def _adapted(spans: Sequence[SequenceSpan]) -> Adapted | None:
     """The adapters of the rows of ``spans``."""
     deltas = list({id(s.adapter): s.adapter for s in spans if s.adapter is not None}.values())
     if not deltas:
@@ -234,7 +234,7 @@ class NativeEncoder:
         )
         return out[:, : self._config.hidden_size]
 
-    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> Parts:
+    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> ProgramParts:
         """What an image of it holds, with ``more`` beside it; `UnsupportedError`: it has none."""
         return self._hidden.parts(more)
 

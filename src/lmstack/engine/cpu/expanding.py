@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lmstack.engine.cpu.library import path_now
-from lmstack.engine.cpu.mirrors import Matrix
+from lmstack.engine.cpu.mirrors import MatrixStruct
 from lmstack.engine.memory import free_memory
 from lmstack.model import Transformer
 from lmstack.model.quant.matrix import QuantizedEmbedding, QuantizedLinear, QuantizedMatrix
@@ -60,7 +60,7 @@ class Expanded:
         if at not in self._codes:
             self._codes[at], self._room = self._room[:size], self._room[size:]
         codes, panels = self._codes[at], len(matrix.codes)
-        held, unpack = Matrix.of(matrix), path_now().unpack
+        held, unpack = MatrixStruct.of(matrix), path_now().unpack
 
         def fill(start: int, end: int) -> None:
             unpack(ctypes.byref(held), start, end, codes.data_ptr() + size // panels * start)

@@ -28,30 +28,30 @@ from lmstack.core import ContextLengthError, FormatError, InputError, Unsupporte
 from lmstack.engine.cpu.build import headers_fingerprint
 from lmstack.engine.cpu.library import native, tile_bytes
 from lmstack.engine.cpu.mirrors import (
-    Attention,
+    AttentionStruct,
     BufferStruct,
-    Matrix,
+    MatrixStruct,
     OpStruct,
     ProgramStruct,
     StepStruct,
 )
 from lmstack.engine.cpu.structs import ALIGNMENT, Int32s, address_of, run_step, varlen_spans
 from lmstack.model.formats.mapped.header import (
-    Stored,
+    StoredTensor,
     read_bytes,
     read_header,
     verify,
     write_container,
 )
 
-__all__ = ["ImageEncoder", "ImageFacts", "Parts", "read_image", "write_image"]
+__all__ = ["ImageEncoder", "ImageFacts", "ProgramParts", "read_image", "write_image"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 # Another with each change of what an image holds.
 _VERSION = "1"
 _STRUCTS: dict[str, Any] = {
-    "ops": OpStruct, "buffers": BufferStruct, "matrices": Matrix, "layers": Attention,
+    "ops": OpStruct, "buffers": BufferStruct, "matrices": MatrixStruct, "layers": AttentionStruct,
 }  # fmt: skip
 # The fields of structs that point to numbers.
 _POINTERS = {
@@ -80,7 +80,7 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ProgramParts:
     """A program as it is written. ``structs``: by their names in `_STRUCTS`, in order. ``kept``:
     the arrays that they point to. ``more``: what else goes into the file, by name."""
 
@@ -91,7 +91,7 @@ class Parts:
 
 
 def write_image(
-    path: Path, parts: Parts, weights: Path, stamp: Mapping[str, str], key: bytes = b""
+    path: Path, parts: ProgramParts, weights: Path, stamp: Mapping[str, str], key: bytes = b""
 ) -> None:
     """``path`` whole or not at all. What ``parts`` point to and ``weights``, a file of weights,
     holds as well is not written again. ``key``: of the hash of both files."""
@@ -271,9 +271,9 @@ def _build(weights: mmap.mmap) -> dict[str, str]:
     }
 
 
-def _stored(array: npt.NDArray[Any]) -> Stored:
+def _stored(array: npt.NDArray[Any]) -> StoredTensor:
     raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return Stored("F32" if array.dtype == np.float32 else "U8", array.shape, raw.data)
+    return StoredTensor("F32" if array.dtype == np.float32 else "U8", array.shape, raw.data)
 
 
 def _array(buffer: mmap.mmap, base: int, facts: Mapping[str, Any]) -> npt.NDArray[Any]:

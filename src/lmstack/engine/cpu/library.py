@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lmstack.core import EngineError, UnsupportedError, shown
 from lmstack.engine.cpu.build import PATHS
-from lmstack.engine.cpu.mirrors import Attention, NativePath, expected_layout, layout_of
+from lmstack.engine.cpu.mirrors import AttentionStruct, PathStruct, expected_layout, layout_of
 
 __all__ = [
     "VARIABLE",
@@ -61,9 +61,9 @@ def load(file: Path) -> ctypes.CDLL:
         ("lm_select", c_int32, c_char_p),
         ("lm_selected", c_char_p),
         ("lm_available", c_char_p, c_int32),
-        ("lm_path_now", POINTER(NativePath)),
+        ("lm_path_now", POINTER(PathStruct)),
         ("lm_tile_bytes", c_int32, c_int32, c_int32),
-        ("lm_attend_scratch", c_size_t, POINTER(Attention)),
+        ("lm_attend_scratch", c_size_t, POINTER(AttentionStruct)),
         ("lm_team_new", c_void_p, c_int32),
         ("lm_team_free", None, c_void_p),
         ("lm_run", c_int32, c_void_p, c_void_p, c_void_p),
@@ -155,9 +155,9 @@ def multiplies_lines() -> bool:
     return not problem() and path_now().line_rows > 0
 
 
-def path_now() -> NativePath:
+def path_now() -> PathStruct:
     """The path in use, its functions to be called one by one."""
-    found: NativePath = native().lm_path_now().contents
+    found: PathStruct = native().lm_path_now().contents
     return found
 
 

@@ -25,14 +25,14 @@ __all__ = [
     "DELTA_TERM",
     "SPAN",
     "STRUCTS",
-    "Acts",
-    "After",
-    "Attention",
+    "ActsStruct",
+    "AfterStruct",
+    "AttentionStruct",
     "BufferStruct",
-    "Delta",
-    "Matrix",
-    "NativePath",
+    "DeltaStruct",
+    "MatrixStruct",
     "OpStruct",
+    "PathStruct",
     "ProgramStruct",
     "StepStruct",
     "expected_layout",
@@ -100,9 +100,9 @@ def _mirrors(name: str) -> Callable[[S], S]:
 
 
 @_mirrors("lm_matrix")
-class Matrix(Structure):
+class MatrixStruct(Structure):
     @classmethod
-    def of(cls, matrix: QuantizedMatrix) -> Matrix:
+    def of(cls, matrix: QuantizedMatrix) -> MatrixStruct:
         """``matrix``, which has to be kept as long as this is used: its fields have these names."""
         made = cls(panels=matrix.codes.shape[0], groups=matrix.codes.shape[1])
         buffers = matrix.buffers()
@@ -115,27 +115,27 @@ class Matrix(Structure):
 
 
 @_mirrors("lm_acts")
-class Acts(Structure):
+class ActsStruct(Structure):
     """``lm_acts``."""
 
 
 @_mirrors("lm_delta")
-class Delta(Structure):
+class DeltaStruct(Structure):
     """``lm_delta``."""
 
 
 @_mirrors("lm_attention")
-class Attention(Structure):
+class AttentionStruct(Structure):
     """``lm_attention``."""
 
 
 @_mirrors("lm_after")
-class After(Structure):
+class AfterStruct(Structure):
     """``lm_after``."""
 
 
 @_mirrors("lm_path")
-class NativePath(Structure):
+class PathStruct(Structure):
     """Functions of one kind of processor, called by their names."""
 
 

@@ -23,12 +23,12 @@ from lmstack.core import ContextLengthError, EngineError, InputError, Unsupporte
 from lmstack.engine.cpu.checking import check_widths
 from lmstack.engine.cpu.deltas import Adapted, Deltas
 from lmstack.engine.cpu.expanding import Expanded
-from lmstack.engine.cpu.image import ImageFacts, Parts
+from lmstack.engine.cpu.image import ImageFacts, ProgramParts
 from lmstack.engine.cpu.lowering import Buffer, Lowered, Step
 from lmstack.engine.cpu.mirrors import (
-    Attention,
+    AttentionStruct,
     BufferStruct,
-    Matrix,
+    MatrixStruct,
     OpStruct,
     ProgramStruct,
     StepStruct,
@@ -116,7 +116,7 @@ class Program:
         self._kept: list[Any] = [lowered]
         self._expanded = expanded or Expanded(0)
         self._buffers = {id(b): i for i, b in enumerate(lowered.buffers)}
-        self._matrices: list[Matrix] = []
+        self._matrices: list[MatrixStruct] = []
         self._held: list[QuantizedMatrix] = []  # what they were made from
         self._numbers: dict[int, int] = {}
         self._first, self._positions = -(1 << 31), 1 << 31  # those of its tables, from first on
@@ -129,7 +129,7 @@ class Program:
         buffers = (BufferStruct * len(lowered.buffers))(
             *(BufferStruct(b.width, b.local, b.at) for b in lowered.buffers)
         )
-        matrices = (Matrix * max(1, len(self._matrices)))(*self._matrices)
+        matrices = (MatrixStruct * max(1, len(self._matrices)))(*self._matrices)
         layers = self._layers(lowered.steps)
         self._structs: dict[str, Sequence[ctypes.Structure]] = {
             "ops": list(ops),
@@ -149,7 +149,7 @@ class Program:
             ops,
             buffers,
             matrices,
-            (Attention * max(1, len(layers)))(*layers),
+            (AttentionStruct * max(1, len(layers)))(*layers),
         )
         self.width = 0 if lowered.output is None else lowered.output.width
         self._given_width = 0 if lowered.input is None else lowered.input.columns
@@ -212,7 +212,7 @@ class Program:
         by_number = {self._numbers[id(module)]: each for module, each in terms.items()}
         return Deltas(self._held, by_number)
 
-    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> Parts:
+    def parts(self, more: Mapping[str, npt.NDArray[np.float32]]) -> ProgramParts:
         """What an image of this program holds, with ``more`` beside it (`image`)."""
         config, program = self._config, self._program
         if self.ropes or config.position_pad is not None:
@@ -235,7 +235,7 @@ class Program:
         for each in self._kept[1:]:  # behind what it was lowered from
             tensors = [each] if isinstance(each, Tensor) else each.buffers().values()
             kept += [tensor.numpy() for tensor in tensors]
-        return Parts(facts, self._structs, kept, more)
+        return ProgramParts(facts, self._structs, kept, more)
 
     def _furthest(self, positions: npt.NDArray[np.int32] | None) -> int:
         """The highest of ``positions``, all of which the tables have."""
@@ -332,7 +332,7 @@ class Program:
             self._kept.append(m)
             self._numbers[id(module)] = len(self._matrices)
             self._held.append(m)
-            self._matrices.append(Matrix.of(m))
+            self._matrices.append(MatrixStruct.of(m))
         return self._numbers[id(module)]
 
     def _multiplied(self, module: Any) -> int:
@@ -344,7 +344,7 @@ class Program:
             self._matrices[number].expanded = codes.data_ptr()
         return number
 
-    def _layers(self, steps: Sequence[Step]) -> list[Attention]:
+    def _layers(self, steps: Sequence[Step]) -> list[AttentionStruct]:
         """Of each layer, then of its cross-attention."""
         if not any(s.kind in ("store", "attend") for s in steps):
             return []
@@ -359,14 +359,14 @@ class Program:
             across.append(self._attention(spec.across, None, 0))
         return own + across
 
-    def _attention(self, spec: LayerSpec, bias: int | None, reach: int) -> Attention:
+    def _attention(self, spec: LayerSpec, bias: int | None, reach: int) -> AttentionStruct:
         config = self._config
         if config.head_dim > WIDEST_HEAD:
             raise UnsupportedError(
                 f"a head of {config.head_dim} channels has no native kernel",
                 hint="this model runs on the reference ops",
             )
-        return Attention(
+        return AttentionStruct(
             config.num_heads, config.num_kv_heads, config.head_dim,
             spec.causal, spec.window or 0, self._kv,
             spec.scale, spec.softcap or 0.0, bias, reach,

@@ -18,7 +18,7 @@ from torch import Tensor
 from lmstack.core import InputError
 from lmstack.engine.decoding.sampler import score_targets
 from lmstack.engine.request import TokenEvent, TokenScore
-from lmstack.engine.sequence import Round, Search, Sequence
+from lmstack.engine.sequence import Search, SearchRound, Sequence
 
 __all__ = ["BeamSearch"]
 
@@ -67,7 +67,7 @@ class BeamSearch(Search):
             [scores] = score_targets(raw[None].clone(), [ids], [asked])
             self._scores |= {(id(sequence), score.token): score for score in scores}
 
-    def advance(self) -> Round:
+    def advance(self) -> SearchRound:
         running: list[_Beam] = []
         children: list[tuple[Sequence, Sequence]] = []
         for complete, step in enumerate(self._steps()):
@@ -91,7 +91,7 @@ class BeamSearch(Search):
         self._scores.clear()
         self.members = [child for child, _ in children]
         self._beams = {id(b.sequence): b for b in self._running}
-        return Round(children, events)
+        return SearchRound(children, events)
 
     def _steps(self) -> list[_Step]:
         """The continuations to look at, best first."""

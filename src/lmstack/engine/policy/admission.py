@@ -12,7 +12,7 @@ from lmstack.core import ContextLengthError, InputError, UnsupportedError
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.constraints.grammar import GrammarCompiler
 from lmstack.engine.constraints.patterns import PatternCompiler
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 from lmstack.engine.decoding.beams import BeamSearch
 from lmstack.engine.decoding.logits_processors import PROCESSORS
 from lmstack.engine.request import EngineRequest
@@ -29,7 +29,7 @@ class Admission:
 
     def __init__(
         self,
-        vocabulary: Vocabulary,
+        vocabulary: GrammarVocabulary,
         model: TransformerConfig,
         config: EngineConfig,
         context_length: int,

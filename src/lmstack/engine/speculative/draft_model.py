@@ -17,9 +17,9 @@ import torch
 from lmstack.core import InputError
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.constraints.vocabulary import Vocabulary
+from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 from lmstack.engine.decoding.sampler import rows_at
-from lmstack.engine.executor import Executor, Span
+from lmstack.engine.executor import Executor, SequenceSpan
 from lmstack.engine.executors import EXECUTORS, open_executor
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.sequence import Sequence
@@ -31,7 +31,7 @@ __all__ = ["DraftModel", "check_vocabularies"]
 CATCH_UP = 256
 
 
-def check_vocabularies(model: Vocabulary, draft: Vocabulary) -> None:
+def check_vocabularies(model: GrammarVocabulary, draft: GrammarVocabulary) -> None:
     """A draft is made of token ids, so they have to mean the same in both models."""
     ours, theirs = model.token_bytes, draft.token_bytes
     if len(ours) != len(theirs):
@@ -166,7 +166,7 @@ class DraftModel:
         for sequence, tokens in parts:
             read = self._read[sequence]
             start = read.count + len(read.tail)
-            spans.append(Span(read.table, start, start + len(tokens)))
+            spans.append(SequenceSpan(read.table, start, start + len(tokens)))
             ids += tokens
             positions += range(start, start + len(tokens))
             ends.append(len(ids) - 1)

@@ -30,7 +30,7 @@ from weakref import WeakKeyDictionary
 from lmstack.engine.blocks import BlockManager
 from lmstack.engine.config import EngineConfig
 from lmstack.engine.policy.budget import StepBudget
-from lmstack.engine.sequence import Chunk, Sequence
+from lmstack.engine.sequence import Sequence, SequenceChunk
 from lmstack.engine.speculative.acceptance import Acceptance
 from lmstack.engine.speculative.draft_model import DraftModel
 from lmstack.engine.speculative.ngram import PromptLookup
@@ -78,7 +78,7 @@ class _Offer:
     """``rates``: of each token of the draft, to be right if all before it are. ``modelled``: by
     the draft model."""
 
-    chunk: Chunk
+    chunk: SequenceChunk
     draft: tuple[int, ...]
     rates: tuple[float, ...]
     modelled: bool = False
@@ -93,7 +93,9 @@ class _Worth:
     """Tokens a second in the long run, of streams such as those of ``chunks``. ``tokens_each``:
     that a stream gets from a step, about."""
 
-    def __init__(self, budget: StepBudget, chunks: Seq[Chunk], tokens_each: float = 1.0) -> None:
+    def __init__(
+        self, budget: StepBudget, chunks: Seq[SequenceChunk], tokens_each: float = 1.0
+    ) -> None:
         self._cost = budget.cost
         seconds = self._cost.seconds(len(chunks), len(chunks), sum(c.end for c in chunks))
         self._rate = tokens_each * len(chunks) / max(seconds, 1e-9)
@@ -132,7 +134,7 @@ class Speculation:
 
     # -- before a step -------------------------------------------------------------------------
 
-    def extend(self, chunks: list[Chunk]) -> list[Chunk]:
+    def extend(self, chunks: list[SequenceChunk]) -> list[SequenceChunk]:
         """The chunks with drafts, those of one token first."""
         self.drafting_s = 0.0
         self._by_model.clear()
@@ -155,7 +157,7 @@ class Speculation:
             self._tokens_each += (each - self._tokens_each) / MEMORY
         self._last = num_streams, self.num_accepted
 
-    def _offers(self, chunks: Seq[Chunk]) -> list[_Offer]:
+    def _offers(self, chunks: Seq[SequenceChunk]) -> list[_Offer]:
         """The drafts that are worth their price."""
         worth = _Worth(self._budget, chunks, self._tokens_each)
         always = self._config.speculation == "always"
@@ -177,7 +179,7 @@ class Speculation:
             found += self._model_offers([o.chunk for o in others], worth, always=always)
         return found
 
-    def _structured_offer(self, chunk: Chunk, least: float) -> _Offer | None:
+    def _structured_offer(self, chunk: SequenceChunk, least: float) -> _Offer | None:
         """The draft of what the grammar leaves no choice about, and of usual choices between."""
         sequence, state = chunk.sequence, self._state(chunk.sequence)
         count = sequence.limit - 1 - chunk.end
@@ -187,7 +189,7 @@ class Speculation:
         draft, rates = state.structure.follows(sequence.matcher, sequence.tokens, count, least)
         return _Offer(chunk, draft, rates) if draft else None
 
-    def _ngram_offer(self, chunk: Chunk) -> _Offer | None:
+    def _ngram_offer(self, chunk: SequenceChunk) -> _Offer | None:
         """The draft by prompt lookup, empty where it finds none or the draft model is better;
         None where no draft is wanted."""
         sequence = chunk.sequence
@@ -203,7 +205,9 @@ class Speculation:
             return _Offer(chunk, (), ())
         return _Offer(chunk, draft, rates)
 
-    def _model_offers(self, chunks: Seq[Chunk], worth: _Worth, *, always: bool) -> list[_Offer]:
+    def _model_offers(
+        self, chunks: Seq[SequenceChunk], worth: _Worth, *, always: bool
+    ) -> list[_Offer]:
         """Drafts by the draft model, if its passes are worth their time as well."""
         assert self._model is not None
         asked = [c for c in chunks if always or self._is_promising(c, worth)]
@@ -229,7 +233,7 @@ class Speculation:
                 offers.append(_Offer(chunk, draft, (), modelled=True))
         return offers
 
-    def _is_promising(self, chunk: Chunk, worth: _Worth) -> bool:
+    def _is_promising(self, chunk: SequenceChunk, worth: _Worth) -> bool:
         assert self._model is not None
         state = self._state(chunk.sequence)
         price = worth.row(chunk.end) + self._model.pass_s
@@ -241,7 +245,7 @@ class Speculation:
         state.patience = min(2 * state.patience, LONGEST_PATIENCE)
         return True
 
-    def _depth(self, chunks: Seq[Chunk], worth: _Worth, most: int) -> int:
+    def _depth(self, chunks: Seq[SequenceChunk], worth: _Worth, most: int) -> int:
         """How many tokens the draft model should say: while the next still pays for all of them,
         and one to learn whether it does."""
         assert self._model is not None
@@ -255,7 +259,7 @@ class Speculation:
                 return depth - 1
         return most
 
-    def _placed(self, offer: _Offer) -> Chunk:
+    def _placed(self, offer: _Offer) -> SequenceChunk:
         """The chunk with as much of the draft as there are free blocks for, and as a step may
         take while streams wait for its end."""
         chunk, table, budget = offer.chunk, offer.chunk.sequence.table, self._budget
@@ -298,12 +302,12 @@ class Speculation:
         """No more drafts for it."""
         self._state(sequence).stopped = True
 
-    def accepted(self, chunk: Chunk) -> None:
+    def accepted(self, chunk: SequenceChunk) -> None:
         """A token of its draft was right."""
         self.num_accepted += 1
         chunk.sequence.num_accepted += 1
 
-    def settle(self, chunk: Chunk, num_accepted: int) -> None:
+    def settle(self, chunk: SequenceChunk, num_accepted: int) -> None:
         """All of ``chunk`` that can be drawn is: of its draft so many tokens were right."""
         sequence = chunk.sequence
         if id(sequence) in self._by_model and sequence.table:
@@ -312,7 +316,7 @@ class Speculation:
                 rates.observe(ANY, place < num_accepted)
         self._trim(sequence)
 
-    def without_draft(self, chunk: Chunk) -> Chunk:
+    def without_draft(self, chunk: SequenceChunk) -> SequenceChunk:
         """The chunk as it was scheduled."""
         self._trim(chunk.sequence, chunk.known_end)
         return replace(chunk, end=chunk.known_end, draft=())
@@ -330,7 +334,7 @@ class Speculation:
             self._model.drop(all_of_them=True)
 
 
-def _decodes(chunk: Chunk) -> bool:
+def _decodes(chunk: SequenceChunk) -> bool:
     sequence = chunk.sequence
     return chunk.samples and sequence.search is None and not sequence.needs_prompt_scores
 

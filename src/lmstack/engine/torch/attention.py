@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmstack.engine.executor import Span
-from lmstack.engine.torch.cross import CrossAttention
+from lmstack.engine.executor import SequenceSpan
+from lmstack.engine.torch.cross import CrossStep
 from lmstack.engine.torch.grouped import grouped_attention
-from lmstack.engine.torch.kvpool import KVPool, Rows, gather, slots_of
+from lmstack.engine.torch.kvpool import BlockRows, KVPool, gather, slots_of
 from lmstack.model import TransformerConfig
 from lmstack.model.biases import ScoreBias
 from lmstack.model.config import LayerSpec
@@ -36,7 +36,7 @@ QUERY_BLOCK = 128
 class PagedAttention:
     """``spans`` in the order of the varlen batch: those of one token first."""
 
-    def __init__(self, pool: KVPool, config: TransformerConfig, spans: Seq[Span]) -> None:
+    def __init__(self, pool: KVPool, config: TransformerConfig, spans: Seq[SequenceSpan]) -> None:
         self._pool, self._layers = pool, config.layers
         size = pool.block_size
         slots = np.concatenate([slots_of(s.table, s.start, s.end, size) for s in spans])
@@ -47,7 +47,7 @@ class PagedAttention:
         windows = dict.fromkeys(spec.window for spec in self._layers)
         self._singles = {w: _Singles(singles, w, pool) for w in windows} if singles else {}
         self._chunks = _chunks(spans, len(singles), pool)
-        self._cross = CrossAttention(pool, spans) if config.encoder is not None else None
+        self._cross = CrossStep(pool, spans) if config.encoder is not None else None
 
     def __call__(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, bias: ScoreBias | None = None
@@ -82,8 +82,8 @@ class PagedAttention:
 class _Singles:
     """The streams of one token, each attending to the last ``window`` places."""
 
-    def __init__(self, spans: Seq[Span], window: int | None, pool: KVPool) -> None:
-        self.read = Rows(
+    def __init__(self, spans: Seq[SequenceSpan], window: int | None, pool: KVPool) -> None:
+        self.read = BlockRows(
             [(s.table, 0 if window is None else max(0, s.end - window), s.end) for s in spans], pool
         )
         self._ends = [[s.end - 1] for s in spans]
@@ -114,7 +114,7 @@ class _PromptChunk:
     """``rows`` of the varlen batch, the tokens of ``span``. Where they begin their sequence they
     need nothing from the pool."""
 
-    def __init__(self, rows: slice, span: Span, pool: KVPool) -> None:
+    def __init__(self, rows: slice, span: SequenceSpan, pool: KVPool) -> None:
         self._rows, self._span, self._size = rows, span, pool.block_size
         self._table: Tensor | None = None
         self._mask: Tensor | None = None
@@ -194,7 +194,7 @@ def _blockwise(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return out
 
 
-def _chunks(spans: Seq[Span], num_singles: int, pool: KVPool) -> list[_PromptChunk]:
+def _chunks(spans: Seq[SequenceSpan], num_singles: int, pool: KVPool) -> list[_PromptChunk]:
     chunks, row = [], num_singles
     for span in spans[num_singles:]:
         chunks.append(_PromptChunk(slice(row, row + span.count), span, pool))

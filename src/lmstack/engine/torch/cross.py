@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmstack.engine.executor import Span
+from lmstack.engine.executor import SequenceSpan
 from lmstack.engine.torch.grouped import grouped_attention
-from lmstack.engine.torch.kvpool import KVPool, Rows
+from lmstack.engine.torch.kvpool import BlockRows, KVPool
 from lmstack.model.config import LayerSpec
 
-__all__ = ["CrossAttention"]
+__all__ = ["CrossStep"]
 
 
-class CrossAttention:
+class CrossStep:
     """One step's: which rows of its varlen batch attend to which input."""
 
-    def __init__(self, pool: KVPool, spans: Seq[Span]) -> None:
+    def __init__(self, pool: KVPool, spans: Seq[SequenceSpan]) -> None:
         self._pool = pool
         crosses = [s.cross for s in spans]
         inputs = {c.table[0]: (c.table, 0, c.count) for c in crosses if c is not None}
@@ -40,7 +40,7 @@ class CrossAttention:
         self._num_inputs, self._num_rows = len(inputs), row
         self._widest = max(map(len, rows.values()))
         self._place(list(rows.values()))
-        self._read = Rows(list(inputs.values()), pool)
+        self._read = BlockRows(list(inputs.values()), pool)
 
     def _place(self, rows: list[list[int]]) -> None:
         """Where each row of the step goes among (U * C), and back; None where it stays."""

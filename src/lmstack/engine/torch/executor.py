@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lmstack.engine.config import EngineConfig
-from lmstack.engine.executor import Int32s, Span
+from lmstack.engine.executor import Int32s, SequenceSpan
 from lmstack.engine.scratch import Scratch
 from lmstack.engine.torch.adapted_ops import AdaptedOps, Matrices
 from lmstack.engine.torch.attention import PagedAttention
@@ -55,7 +55,7 @@ class TorchExecutor:
         return cls(module, num_blocks, config.block_size, device=config.device)
 
     def hidden(
-        self, ids: Seq[int], positions: Seq[int], spans: Seq[Span], length: int | None
+        self, ids: Seq[int], positions: Seq[int], spans: Seq[SequenceSpan], length: int | None
     ) -> Tensor:
         attend = PagedAttention(self._pool, self._module.config, spans)
         context = self._context.replace(attend=attend)
@@ -98,7 +98,7 @@ class TorchExecutor:
         if not self._given_ops:
             self._context = inference_context(self._module)
 
-    def _rows_by_adapter(self, spans: Seq[Span]) -> list[tuple[Tensor, Matrices]]:
+    def _rows_by_adapter(self, spans: Seq[SequenceSpan]) -> list[tuple[Tensor, Matrices]]:
         """The rows of each adapter in ``spans``."""
         rows: dict[int, list[int]] = {}
         matrices: dict[int, Matrices] = {}

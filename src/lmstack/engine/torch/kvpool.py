@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmstack.model import TransformerConfig
 
-__all__ = ["KVPool", "Rows", "gather", "slots_of"]
+__all__ = ["BlockRows", "KVPool", "gather", "slots_of"]
 
 
 class KVPool:
@@ -82,7 +82,7 @@ def slots_of(table: Seq[int], start: int, end: int, block_size: int) -> npt.NDAr
     return slots + places % block_size
 
 
-class Rows:
+class BlockRows:
     """Places ``start`` to ``end`` of block tables, read as rows of equal length. ``places``: the
     place of each slot (B, S). ``mask``: added to scores (B, 1, 1, S), -inf outside of them. One
     part alone whose blocks are neighbours is read in place: ``run``, and no mask."""

@@ -18,7 +18,7 @@ from lmstack.evals.benchmarks.prompts import GROUP, FewShot, yaml_shots
 from lmstack.evals.benchmarks.solvers import GenerationSolver
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics.text_match import extracted
-from lmstack.evals.task import Metric, Output, Task
+from lmstack.evals.task import Metric, ModelOutput, Task
 
 __all__ = ["LenientScorer", "bbh", "bbh_prompt", "bbh_samples", "bbh_shots", "bbh_task"]
 
@@ -69,7 +69,7 @@ class LenientScorer:
     def protocol(self) -> dict[str, Any]:
         return {"scores": "exact match", "strict": _STRICT, "lenient": 1}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         answer = _lenient(output.text)
         targets = {_bare(target) for target in sample.targets}
         return {

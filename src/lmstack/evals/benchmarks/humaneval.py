@@ -21,7 +21,7 @@ from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver, cut_at
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import PassAtK
-from lmstack.evals.task import Metric, Output, Task
+from lmstack.evals.task import Metric, ModelOutput, Task
 
 __all__ = [
     "STOPS",
@@ -100,7 +100,7 @@ class HumanEvalScorer:
             "limits": self.limits,
         }
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         entry_point = str(sample.metadata["entry_point"])
         drafts = [str(each) for each in output.facts.get("drafts", (output.text,))]
         test = str(sample.metadata["test"])
@@ -113,7 +113,9 @@ class HumanEvalScorer:
         distinct = list(dict.fromkeys(jobs))
         verdicts = await asyncio.to_thread(self.judge.judge, distinct)
         passed = {job: verdict.passed for job, verdict in zip(distinct, verdicts, strict=True)}
-        return PassAtK(self.ks).score(sample, Output(facts={"passed": [passed[j] for j in jobs]}))
+        return PassAtK(self.ks).score(
+            sample, ModelOutput(facts={"passed": [passed[j] for j in jobs]})
+        )
 
 
 def program(prompt: str, completion: str) -> str:

@@ -35,7 +35,7 @@ from lmstack.core import (
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.statistics import ratio_of
-from lmstack.evals.task import Metric, Output, Subject, Task
+from lmstack.evals.task import Metric, ModelOutput, Subject, Task
 
 __all__ = [
     "JudgePrompts",
@@ -119,7 +119,7 @@ class TwoTurnSolver:
             "seed": self.seed,
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         model, began = subject.needed_chat(), time.monotonic()
         temperature = _TEMPERATURES.get(str(sample.metadata["category"]), 0.7)
         seed = zlib.crc32(f"{self.seed}/{sample.id}".encode())
@@ -134,7 +134,7 @@ class TwoTurnSolver:
             prompt_tokens += found.usage.prompt_tokens
             tokens += found.usage.completion_tokens
         seconds = time.monotonic() - began
-        return Output(
+        return ModelOutput(
             answers[-1], (), prompt_tokens, tokens, seconds, "stop", facts={"turns": answers}
         )
 
@@ -219,7 +219,7 @@ class RatingScorer:
     def protocol(self) -> dict[str, Any]:
         return {"scores": "ratings", **_judge_json(self.judge, self.prompts)}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         first, second = output.facts["turns"]
         texts = {"answer": first, "answer_1": first, "answer_2": second}
         replies = await asyncio.gather(
@@ -257,7 +257,7 @@ class PairScorer:
         others = hashlib.sha256(text.encode()).hexdigest()
         return {"scores": "pairs", "others": others, **_judge_json(self.judge, self.prompts)}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         if sample.id not in self.others:
             raise InputError(f"the other model has no answers to {sample.id}", param="others")
         mine, theirs = tuple(output.facts["turns"]), tuple(self.others[sample.id])

@@ -18,7 +18,7 @@ from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION
 from lmstack.evals.benchmarks.solvers import LikelihoodSolver
 from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.metrics import MultipleChoice
+from lmstack.evals.metrics import MultipleChoiceScorer
 from lmstack.evals.metrics.likelihood import GOLD_BITS
 from lmstack.evals.task import Metric, Task
 
@@ -80,7 +80,7 @@ def hellaswag(tests: Sequence[Sample], *, source: str) -> Task:
         "hellaswag",
         Dataset("hellaswag", tuple(tests), source),
         LikelihoodSolver(_HELLASWAG),
-        MultipleChoice(),
+        MultipleChoiceScorer(),
         (Metric("acc_norm", ("acc_norm",)), ACCURACY, CALIBRATION, GOLD_BITS),
         about="HellaSwag by likelihood of the endings, normalized by characters, no shots",
     )
@@ -115,7 +115,7 @@ def boolq(tests: Sequence[Sample], *, source: str) -> Task:
         "boolq",
         Dataset("boolq", tuple(tests), source),
         LikelihoodSolver(_BOOLQ),
-        MultipleChoice(),
+        MultipleChoiceScorer(),
         (ACCURACY, CALIBRATION),
         about="BoolQ by likelihood of no and yes, no shots",
     )

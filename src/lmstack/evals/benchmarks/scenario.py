@@ -30,13 +30,13 @@ from lmstack.evals.benchmarks.worst_case import (
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import (
     Mc1,
-    MultipleChoice,
+    MultipleChoiceScorer,
     NextToken,
     UsageScorer,
     calibration_metrics,
 )
 from lmstack.evals.solvers import Generate, SelfConsistency
-from lmstack.evals.task import Metric, Output, Scorer, Task
+from lmstack.evals.task import Metric, ModelOutput, Scorer, Task
 
 __all__ = ["ScenarioScorer", "helm_scenario"]
 
@@ -68,7 +68,7 @@ class ScenarioScorer:
             "bias": None if self.bias is None else self.bias.protocol,
         }
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         plain = plain_output(output)
         found = dict(await self.scorer(sample, plain))
         column, others = self.main.columns[0], perturbed_outputs(sample, output)
@@ -112,7 +112,7 @@ def helm_scenario(
 
 def _calibration(task: Task, main: Metric) -> Sequence[Metric]:
     """The calibration error, where the scorer says how sure the model was and none is there."""
-    says = isinstance(task.scorer, Mc1 | MultipleChoice | NextToken)
+    says = isinstance(task.scorer, Mc1 | MultipleChoiceScorer | NextToken)
     if not says or any(metric.name == "ece" for metric in task.metrics):
         return ()
     return calibration_metrics(correct=main.columns[0])[:1]

@@ -13,7 +13,7 @@ from typing import Any
 from lmstack.evals.benchmarks.prompts import LETTERS
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import calibration_metrics
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["ACCURACY", "CALIBRATION", "PARSED", "LetterScorer"]
 
@@ -33,7 +33,7 @@ class LetterScorer:
     def protocol(self) -> dict[str, Any]:
         return {"scores": "letter", "pattern": self.pattern}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         match = re.search(self.pattern, output.text)
         letter = match.group(1).upper() if match else ""
         right = {LETTERS[place] for place in sample.gold}

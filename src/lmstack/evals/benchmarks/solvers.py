@@ -28,7 +28,7 @@ from lmstack.evals.benchmarks.prompts import LETTERS, FewShot
 from lmstack.evals.conversation import completed, rendered
 from lmstack.evals.dataset import Sample
 from lmstack.evals.solvers import sampling_protocol
-from lmstack.evals.task import Output, Subject
+from lmstack.evals.task import ModelOutput, Subject
 
 __all__ = ["GenerationSolver", "LikelihoodSolver", "cut_at"]
 
@@ -65,7 +65,7 @@ class LikelihoodSolver:
             for place, choice in enumerate(sample.choices)
         ]
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         if not sample.choices:
             raise InputError(f"sample {sample.id} has no choices to score", param="choices")
         model, began = subject.needed_likelihood(), time.monotonic()
@@ -82,7 +82,7 @@ class LikelihoodSolver:
                 if not count:
                     raise
                 continue
-            return Output(
+            return ModelOutput(
                 likelihoods=tuple(found),
                 completion_tokens=sum(each.num_tokens for each in found),
                 seconds=time.monotonic() - began,
@@ -129,7 +129,7 @@ class GenerationSolver:
             "shots_as_turns": self.shots_as_turns,
         }
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         model, began = subject.needed_chat(), time.monotonic()
         for count in _counts(self.prompt, sample):
             requests = [self._request(sample, count, number) for number in range(self.drafts)]
@@ -153,12 +153,12 @@ class GenerationSolver:
             return Request(turns, sampling=sampling)
         return Request(prompt=self.prompt.text(sample, count), sampling=sampling)
 
-    def _output(self, found: Sequence[Completion], count: int, seconds: float) -> Output:
+    def _output(self, found: Sequence[Completion], count: int, seconds: float) -> ModelOutput:
         drafts = [cut_at(each.text, self.sampling.stop) for each in found]
         facts: dict[str, Any] = {"shots": count} if self.prompt.count else {}
         if self.drafts > 1:
             facts["drafts"] = drafts
-        return Output(
+        return ModelOutput(
             drafts[0],
             prompt_tokens=sum(each.usage.prompt_tokens for each in found),
             completion_tokens=sum(each.usage.completion_tokens for each in found),

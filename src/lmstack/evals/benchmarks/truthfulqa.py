@@ -20,7 +20,7 @@ from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
 from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import Bleu, Mc1, Mc2, calibration_metrics, rouge
-from lmstack.evals.task import Metric, Output, Task
+from lmstack.evals.task import Metric, ModelOutput, Task
 
 __all__ = [
     "DifferenceScorer",
@@ -156,7 +156,7 @@ class DifferenceScorer:
     def protocol(self) -> dict[str, Any]:
         return {"scores": "true against false references", "bleu": dict(_BLEU.protocol)}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         false = sample.metadata.get("false_answers", ())
         if not sample.targets or not false:
             raise InputError(f"sample {sample.id} has no true or no false references")
@@ -174,7 +174,7 @@ class DifferenceScorer:
 
 
 def _measured(answer: str, reference: str) -> dict[str, float]:
-    counts = _BLEU.score(Sample("one", "", (reference,)), Output(answer))
+    counts = _BLEU.score(Sample("one", "", (reference,)), ModelOutput(answer))
     row = np.array([[counts[column] for column in _BLEU.columns]], np.float64)
     found = {"bleu": float(_BLEU.metrics[0].statistic(row))}
     lines, wanted = (text.replace(" . ", ".\n") for text in (answer, reference))

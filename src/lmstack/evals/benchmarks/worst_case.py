@@ -16,7 +16,7 @@ from typing import Any
 from lmstack.core import InputError, Likelihood
 from lmstack.evals.benchmarks.perturb import Perturbation, perturbed_sample
 from lmstack.evals.dataset import Sample
-from lmstack.evals.task import Output, Scorer, Solver, Subject, Task
+from lmstack.evals.task import ModelOutput, Scorer, Solver, Subject, Task
 
 __all__ = [
     "PerturbedSolver",
@@ -43,7 +43,7 @@ class PerturbedSolver:
         perturbed = [each.protocol for each in self.perturbations]
         return {**self.solver.protocol, "perturbations": perturbed}
 
-    async def __call__(self, sample: Sample, subject: Subject) -> Output:
+    async def __call__(self, sample: Sample, subject: Subject) -> ModelOutput:
         plain = await self.solver(sample, subject)
         outputs, asked = {}, [plain]
         for perturbation in self.perturbations:
@@ -63,7 +63,7 @@ class PerturbedSolver:
         )
 
 
-def perturbed_outputs(sample: Sample, output: Output) -> dict[str, Output]:
+def perturbed_outputs(sample: Sample, output: ModelOutput) -> dict[str, ModelOutput]:
     """Those for the perturbed sample, by the perturbation's name."""
     found = output.facts.get(_PERTURBED)
     if found is None:
@@ -75,7 +75,7 @@ def perturbed_outputs(sample: Sample, output: Output) -> dict[str, Output]:
     return {name: _of_json(each) for name, each in found.items()}
 
 
-def plain_output(output: Output) -> Output:
+def plain_output(output: ModelOutput) -> ModelOutput:
     """``output`` with the tokens and seconds of the input as it is alone."""
     prompt, completion, seconds = output.facts[_PLAIN]
     return replace(
@@ -106,7 +106,7 @@ class WorstCaseScorer:
     def protocol(self) -> dict[str, Any]:
         return {**self.scorer.protocol, "worst_case_of": dict(self.better)}
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         (other,) = perturbed_outputs(sample, output).values()
         plain = await self.scorer(sample, output)
         changed = await self.scorer(sample, other)
@@ -139,7 +139,7 @@ def worst_case(task: Task, perturbation: Perturbation) -> Task:
     )
 
 
-def _to_json(output: Output) -> dict[str, Any]:
+def _to_json(output: ModelOutput) -> dict[str, Any]:
     return {
         "text": output.text,
         "likelihoods": [[e.logprob, e.num_tokens, e.is_greedy] for e in output.likelihoods],
@@ -147,6 +147,6 @@ def _to_json(output: Output) -> dict[str, Any]:
     }
 
 
-def _of_json(found: Mapping[str, Any]) -> Output:
+def _of_json(found: Mapping[str, Any]) -> ModelOutput:
     likelihoods = tuple(Likelihood(float(a), int(b), bool(c)) for a, b, c in found["likelihoods"])
-    return Output(str(found["text"]), likelihoods, facts=found["facts"])
+    return ModelOutput(str(found["text"]), likelihoods, facts=found["facts"])

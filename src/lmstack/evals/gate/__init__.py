@@ -2,13 +2,13 @@
 per-sample scores of both on the same samples, and a verdict with its reasons."""
 
 from lmstack.evals.gate.config import GateConfig, GateRule
-from lmstack.evals.gate.decision import Decision, RuleResult, decide
+from lmstack.evals.gate.decision import GateDecision, RuleResult, decide
 from lmstack.evals.gate.scores import GateComparison, TaskScores
 
 __all__ = [
-    "Decision",
     "GateComparison",
     "GateConfig",
+    "GateDecision",
     "GateRule",
     "RuleResult",
     "TaskScores",

@@ -24,7 +24,7 @@ from lmstack.evals.gate.scores import GateComparison
 from lmstack.evals.noninferiority import MeanTest
 from lmstack.evals.statistics import holm
 
-__all__ = ["Decision", "RuleResult", "Verdict", "decide"]
+__all__ = ["GateDecision", "RuleResult", "Verdict", "decide"]
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
 Outcome = Literal["passed", "broken", "undecided"]
@@ -179,7 +179,7 @@ def _p(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Decision:
+class GateDecision:
     """Of one candidate, against one baseline where there is one."""
 
     config: GateConfig
@@ -267,7 +267,7 @@ def _missing(result: RuleResult, name: str) -> str:
     return f"{name} is undecided; {more}."
 
 
-def decide(config: GateConfig, comparisons: Sequence[GateComparison]) -> Decision:
+def decide(config: GateConfig, comparisons: Sequence[GateComparison]) -> GateDecision:
     """What ``config`` says of ``comparisons``. `InputError` where a rule cannot be tested: a task
     or a baseline that is missing, two comparisons of one metric, several systems."""
     _check_systems(comparisons)
@@ -283,7 +283,7 @@ def decide(config: GateConfig, comparisons: Sequence[GateComparison]) -> Decisio
     for place, p in zip(claims, holm([good[i] for i in claims]), strict=True):
         adjusted[place] = p
     harms = holm(bad)
-    return Decision(
+    return GateDecision(
         config,
         tuple(
             RuleResult(

@@ -1,9 +1,9 @@
 """Models as judges: of one answer by a rubric, of two answers in both orders, of two labels; alone
 or as a jury, with a report of what sways them."""
 
-from lmstack.evals.judging.biases import Bias, JudgedTable, find_biases
+from lmstack.evals.judging.biases import JudgeBias, JudgedTable, find_biases
 from lmstack.evals.judging.items import Item, Kind, Label, item_from_row
-from lmstack.evals.judging.judgements import Asker, Judgement, Rules, judgement_from_json
+from lmstack.evals.judging.judgements import Asker, Judgement, JudgeRules, judgement_from_json
 from lmstack.evals.judging.jury import Jury, jury_of
 from lmstack.evals.judging.pairwise import CRITERION, LabelJudge, PairJudge, Verdict, Winner
 from lmstack.evals.judging.rating import RATED, RatingJudge
@@ -23,10 +23,11 @@ __all__ = [
     "RUBRIC",
     "Agreement",
     "Asker",
-    "Bias",
     "Criterion",
     "Item",
+    "JudgeBias",
     "JudgeReport",
+    "JudgeRules",
     "JudgedTable",
     "Judgement",
     "Jury",
@@ -40,7 +41,6 @@ __all__ = [
     "RubricJudge",
     "RubricRating",
     "RubricScorer",
-    "Rules",
     "Verdict",
     "Winner",
     "criteria_from",

@@ -27,7 +27,7 @@ import numpy as np
 from lmstack.evals.judging.slopes import partial_slope
 from lmstack.evals.statistics import Estimate, Floats, holm
 
-__all__ = ["LEVEL", "Bias", "JudgedTable", "find_biases"]
+__all__ = ["LEVEL", "JudgeBias", "JudgedTable", "find_biases"]
 
 LEVEL = 0.05
 LEAST = 10  # clusters, below which a bias is not looked for
@@ -69,7 +69,7 @@ class JudgedTable:
 
 
 @dataclass(frozen=True)
-class Bias:
+class JudgeBias:
     """``estimate``: none is 0; its p is not adjusted. ``p``: adjusted for all biases that were
     looked at. ``held``: what held the quality, "" for nothing. ``toward``: see `JudgedTable`."""
 
@@ -140,7 +140,7 @@ class _Search:
         self.found.append((name, estimate, unit, len(value), held))
 
 
-def find_biases(table: JudgedTable) -> tuple[list[Bias], Mapping[str, str]]:
+def find_biases(table: JudgedTable) -> tuple[list[JudgeBias], Mapping[str, str]]:
     """Those that could be looked for, and why others could not, by name."""
     search = _Search()
     table = table.rows(np.isfinite(table.value))
@@ -154,7 +154,7 @@ def find_biases(table: JudgedTable) -> tuple[list[Bias], Mapping[str, str]]:
     _look_at_own(search, table)
     adjusted = holm([estimate.p or 0.0 for _, estimate, *_ in search.found])
     biases = [
-        Bias(name, estimate, p, unit, samples, held, table.toward)
+        JudgeBias(name, estimate, p, unit, samples, held, table.toward)
         for (name, estimate, unit, samples, held), p in zip(search.found, adjusted, strict=True)
     ]
     return biases, search.unmeasured

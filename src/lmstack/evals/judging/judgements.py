@@ -27,14 +27,14 @@ from lmstack.evals.judging.rubric import (
     criteria_from,
 )
 
-__all__ = ["TOO_LONG", "Asker", "Judgement", "Rules", "judgement_from_json", "rules_from_json"]
+__all__ = ["TOO_LONG", "Asker", "JudgeRules", "Judgement", "judgement_from_json", "rules_from_json"]
 
 TOO_LONG = "it is too long for the judge"
 UNREAD = "its reply names none of the options"
 
 
 @dataclass(frozen=True)
-class Rules:
+class JudgeRules:
     """What decides a judgement beside the item and the judge. ``kind``: pair, rubric or label.
     ``question``: of pairs and labels. ``labels``: the two of a label. ``ties``: of pairs."""
 
@@ -54,19 +54,19 @@ class Rules:
         return {"kind": self.kind, "question": self.question, "ties": self.ties}
 
 
-def rules_from_json(value: Any) -> Rules:
-    """`FormatError` for what `Rules.to_json` does not write."""
+def rules_from_json(value: Any) -> JudgeRules:
+    """`FormatError` for what `JudgeRules.to_json` does not write."""
     if not isinstance(value, dict) or value.get("kind") not in ("pair", "rubric", "label"):
         raise FormatError(f"the rules of a judgement are {shown(value)}")
     if value["kind"] == "rubric":
         checked(value, "the rules", {"kind": str, "criteria": dict, "retries": int})
         criteria = criteria_from(value["criteria"])
-        return Rules("rubric", criteria=criteria, retries=value["retries"])
+        return JudgeRules("rubric", criteria=criteria, retries=value["retries"])
     if value["kind"] == "label":
         checked(value, "the rules", {"kind": str, "question": str, "labels": list})
-        return Rules("label", value["question"], tuple(map(str, value["labels"])))
+        return JudgeRules("label", value["question"], tuple(map(str, value["labels"])))
     checked(value, "the rules", {"kind": str, "question": str, "ties": bool})
-    return Rules("pair", value["question"], ties=value["ties"])
+    return JudgeRules("pair", value["question"], ties=value["ties"])
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Asker:
     """Asks the judge ``model``, called ``name``. ``temperature``: of repeats."""
 
     def __init__(
-        self, model: ChatModel, name: str, rules: Rules, *, temperature: float = 0.7
+        self, model: ChatModel, name: str, rules: JudgeRules, *, temperature: float = 0.7
     ) -> None:
         self.name, self.rules = name, rules
         self._judges = [_made(model, rules, each) for each in (0.0, temperature)]
@@ -183,7 +183,7 @@ class Asker:
 
 
 def _made(
-    model: ChatModel, rules: Rules, temperature: float
+    model: ChatModel, rules: JudgeRules, temperature: float
 ) -> RubricJudge | LabelJudge | PairJudge:
     if rules.kind == "rubric":
         return RubricJudge(model, rules.criteria, retries=rules.retries, temperature=temperature)

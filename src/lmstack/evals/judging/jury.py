@@ -23,7 +23,7 @@ import numpy as np
 from lmstack.core import InputError, shown
 from lmstack.evals.agreement import krippendorff_alpha
 from lmstack.evals.judging.items import Item
-from lmstack.evals.judging.judgements import Judgement, Rules
+from lmstack.evals.judging.judgements import Judgement, JudgeRules
 from lmstack.evals.judging.report import SIGNS, label_of, value_of
 from lmstack.evals.statistics import Estimate, Floats
 
@@ -58,7 +58,7 @@ class Jury:
 def jury_of(
     items: Sequence[Item],
     judgements: Sequence[Judgement],
-    rules: Rules,
+    rules: JudgeRules,
     *,
     aggregate: Aggregate = "mean",
 ) -> Jury:
@@ -89,7 +89,9 @@ def jury_of(
     )
 
 
-def _decision(each: Sequence[Judgement], rules: Rules, aggregate: Aggregate) -> float | str | None:
+def _decision(
+    each: Sequence[Judgement], rules: JudgeRules, aggregate: Aggregate
+) -> float | str | None:
     if rules.kind == "rubric":
         ratings = [value for one in each if (value := one.overall) is not None]
         if aggregate not in ("mean", "median"):
@@ -109,7 +111,7 @@ def _table(
     items: Sequence[Item],
     by_item: Mapping[str, Sequence[Judgement]],
     names: Sequence[str],
-    rules: Rules,
+    rules: JudgeRules,
 ) -> Floats:
     """(judges, items): ratings, or the sign of what was named; NaN for nothing."""
     place = {name: number for number, name in enumerate(names)}
@@ -122,7 +124,7 @@ def _table(
     return table
 
 
-def _error_correlation(items: Sequence[Item], table: Floats, rules: Rules) -> float | None:
+def _error_correlation(items: Sequence[Item], table: Floats, rules: JudgeRules) -> float | None:
     labels = np.array([label_of(item, rules) for item in items])
     errors = np.abs(table - labels)
     if rules.kind != "rubric":

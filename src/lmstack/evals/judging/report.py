@@ -17,9 +17,9 @@ import numpy as np
 
 from lmstack.evals.agreement import cohen_kappa
 from lmstack.evals.clustered import clustered_mean
-from lmstack.evals.judging.biases import Bias, JudgedTable, find_biases
+from lmstack.evals.judging.biases import JudgeBias, JudgedTable, find_biases
 from lmstack.evals.judging.items import Item
-from lmstack.evals.judging.judgements import TOO_LONG, Judgement, Rules
+from lmstack.evals.judging.judgements import TOO_LONG, Judgement, JudgeRules
 from lmstack.evals.judging.rubric import HIGHEST, LOWEST
 from lmstack.evals.statistics import Estimate, Floats, bootstrap, wilson
 
@@ -77,13 +77,13 @@ class JudgeReport:
     scores: Mapping[str, Estimate]
     flips: Estimate | None
     first_place: Estimate | None
-    biases: Sequence[Bias]
+    biases: Sequence[JudgeBias]
     repeats: Repeats | None
     agreement: Agreement | None
     unmeasured: Mapping[str, str]
 
     @property
-    def named(self) -> list[Bias]:
+    def named(self) -> list[JudgeBias]:
         return [bias for bias in self.biases if bias.is_named]
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def judge_report(
     items: Sequence[Item],
     judgements: Sequence[Judgement],
     judge: str,
-    rules: Rules,
+    rules: JudgeRules,
     *,
     own: Collection[str] = (),
 ) -> JudgeReport:
@@ -145,7 +145,7 @@ def judge_report(
     )
 
 
-def value_of(judgement: Judgement, rules: Rules) -> float:
+def value_of(judgement: Judgement, rules: JudgeRules) -> float:
     """A rating, or how much a pair's first answer (the first label) is preferred, from -1 to 1; NaN
     where there is none."""
     if rules.kind == "rubric":
@@ -156,7 +156,7 @@ def value_of(judgement: Judgement, rules: Rules) -> float:
     return math.nan if one is None or other is None else (SIGNS[one] + SIGNS[other]) / 2
 
 
-def label_of(item: Item, rules: Rules) -> float:
+def label_of(item: Item, rules: JudgeRules) -> float:
     """What people said, as `value_of` says it; NaN where that is not known, or on no scale."""
     label = item.label
     if rules.kind == "rubric":
@@ -170,7 +170,7 @@ def _table(
     decided: Sequence[tuple[Item, Judgement]],
     judgements: Sequence[Judgement],
     judge: str,
-    rules: Rules,
+    rules: JudgeRules,
     own: Collection[str],
 ) -> JudgedTable:
     verdicts = [each.verdict for _, each in decided if each.verdict is not None]
@@ -206,7 +206,7 @@ def _own(item: Item, own: Collection[str]) -> float:
     return mine[0] - mine[1] if item.is_pair else mine[0]
 
 
-def _others(judgements: Sequence[Judgement], judge: str, rules: Rules) -> dict[str, float]:
+def _others(judgements: Sequence[Judgement], judge: str, rules: JudgeRules) -> dict[str, float]:
     """The mean of what other judges said of an item."""
     found: dict[str, list[float]] = defaultdict(list)
     for each in judgements:
@@ -216,7 +216,7 @@ def _others(judgements: Sequence[Judgement], judge: str, rules: Rules) -> dict[s
     return {item: sum(values) / len(values) for item, values in found.items()}
 
 
-def _scores(decided: Sequence[tuple[Item, Judgement]], rules: Rules) -> dict[str, Estimate]:
+def _scores(decided: Sequence[tuple[Item, Judgement]], rules: JudgeRules) -> dict[str, Estimate]:
     if not decided:
         return {}
     clusters = [item.group for item, _ in decided]
@@ -234,7 +234,7 @@ def _scores(decided: Sequence[tuple[Item, Judgement]], rules: Rules) -> dict[str
     }
 
 
-def _shown_as(rules: Rules) -> dict[str, str]:
+def _shown_as(rules: JudgeRules) -> dict[str, str]:
     """What the report calls that which a judgement names."""
     if rules.kind == "label":
         first, second = rules.labels
@@ -243,7 +243,7 @@ def _shown_as(rules: Rules) -> dict[str, str]:
 
 
 def _agreement(
-    decided: Sequence[tuple[Item, Judgement]], rules: Rules, missing: dict[str, str]
+    decided: Sequence[tuple[Item, Judgement]], rules: JudgeRules, missing: dict[str, str]
 ) -> Agreement | None:
     labelled = [(item, each) for item, each in decided if item.label is not None]
     if not labelled:
@@ -287,7 +287,7 @@ def _agreed(sides: Sequence[tuple[Any, Any]], labels: list[Any], weights: Any) -
     )
 
 
-def _repeats(judgements: Sequence[Judgement], judge: str, rules: Rules) -> Repeats | None:
+def _repeats(judgements: Sequence[Judgement], judge: str, rules: JudgeRules) -> Repeats | None:
     """Resampled by item."""
     by_item: dict[str, list[float]] = defaultdict(list)
     for each in judgements:

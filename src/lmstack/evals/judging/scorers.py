@@ -21,7 +21,7 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.judging.pairwise import CRITERION, PairJudge
 from lmstack.evals.judging.rubric import RUBRIC, Criterion, RubricJudge, criteria_from
 from lmstack.evals.statistics import mean_of
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["JUDGED", "PairwiseScorer", "RubricScorer", "judged_scorer"]
 
@@ -86,7 +86,7 @@ class RubricScorer:
         names = ("overall", *(each.name for each in self.criteria))
         return (*(_mean(name, decimals=2) for name in names), _mean("parse_failures", "lower"))
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         reference = _field(sample, self.settings.reference, "reference")
         rating = await self._rubric.rate(_conversation(sample), output.text, reference=reference)
         overall = rating.overall
@@ -127,7 +127,7 @@ class PairwiseScorer:
     def metrics(self) -> tuple[Metric, ...]:
         return (_mean("win"), _mean("flips", "lower"), _mean("parse_failures", "lower"))
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         against = _field(sample, self.settings.against, "against")
         if against is None:
             if not sample.targets:

@@ -22,7 +22,7 @@ from lmstack.evals.metrics.calibration import (
 from lmstack.evals.metrics.chrf import Chrf, corpus_chrf
 from lmstack.evals.metrics.cited_answer import CitedAnswer
 from lmstack.evals.metrics.cited_facts import CitedFacts, CitedGold
-from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
+from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoiceScorer, NextToken
 from lmstack.evals.metrics.passk import PassAtK, pass_at_k
 from lmstack.evals.metrics.perplexity import Perplexity
 from lmstack.evals.metrics.registry import SCORERS, make_scorer, scorer_names
@@ -38,7 +38,7 @@ from lmstack.evals.metrics.text_match import (
     Squad,
 )
 from lmstack.evals.metrics.usage import UsageScorer
-from lmstack.evals.metrics.windows import Window, rolling_windows, strided_windows
+from lmstack.evals.metrics.windows import ScoredWindow, rolling_windows, strided_windows
 
 __all__ = [
     "SCORERS",
@@ -57,7 +57,7 @@ __all__ = [
     "Mc1",
     "Mc2",
     "MetricScorer",
-    "MultipleChoice",
+    "MultipleChoiceScorer",
     "NextToken",
     "NumericMatch",
     "PassAtK",
@@ -66,11 +66,11 @@ __all__ = [
     "PrefixMatch",
     "Retrieval",
     "Rouge",
+    "ScoredWindow",
     "Squad",
     "TokenEncoder",
     "TokenVectors",
     "UsageScorer",
-    "Window",
     "auc",
     "auc_difference",
     "bert_score",

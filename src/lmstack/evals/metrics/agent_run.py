@@ -24,7 +24,7 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.cited_answer import holds
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, needed_targets, share
 from lmstack.evals.metrics.text_match import normalized
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["AgentRun", "last_number"]
 
@@ -60,7 +60,7 @@ class AgentRun(ConfiguredScorer):
             *(share(f"ended_{end}", "lower") for end in ENDS[1:]),
         )
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         end, steps, outcomes = _facts(sample, output)
         barred = sum(outcome in BARRED for outcome in outcomes)
         failed = sum(outcome != "ok" for outcome in outcomes) - barred
@@ -98,7 +98,7 @@ def _useless(target: str, what: str) -> InputError:
     )
 
 
-def _facts(sample: Sample, output: Output) -> tuple[str, int, list[str]]:
+def _facts(sample: Sample, output: ModelOutput) -> tuple[str, int, list[str]]:
     facts: Mapping[str, Any] = output.facts
     try:
         end, steps = facts["end"], int(facts["steps"])

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from lmstack.core import InputError, check_range
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import average, needed_targets
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = [
     "BertScore",
@@ -181,10 +181,10 @@ class BertScore:
         sides = ("f1", "precision", "recall")
         return tuple(average(f"bertscore_{side}") for side in sides)
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         return await asyncio.to_thread(self.score, sample, output)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         text, *targets = self.encoder.token_vectors([output.text, *needed_targets(sample)])
         each = np.array([bert_score(text, target, self.idf) for target in targets])
         if self.baseline is not None:

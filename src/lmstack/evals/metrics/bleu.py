@@ -20,7 +20,7 @@ from lmstack.core import ExtraMissingError, InputError, allowed, require
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, needed_targets
 from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["Bleu", "bleu_of", "references_of", "sacrebleu_signature"]
 
@@ -152,7 +152,7 @@ class Bleu(ConfiguredScorer):
             rows, self.max_ngram_order, self.smooth_method, self.smooth_value, effective_order
         )
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         counter = _counter(self.tokenize, self.lowercase, self.max_ngram_order)
         found = counter.corpus_score([output.text], [[each] for each in references_of(sample)])
         row = [found.sys_len, found.ref_len, *found.counts, *found.totals]

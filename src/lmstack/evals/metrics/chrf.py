@@ -21,7 +21,7 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.bleu import references_of, sacrebleu_signature
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average
 from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["Chrf", "chrf_of", "corpus_chrf"]
 
@@ -131,7 +131,7 @@ class Chrf(ConfiguredScorer):
     def of_counts(self, rows: Floats) -> Floats:
         return chrf_of(rows, self.beta, self.eps_smoothing)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         row = self.counts(output.text, references_of(sample))
         sentence = self.of_counts(np.array([row], np.float64))
         return {"sentence_chrf": float(sentence), **dict(zip(self.columns, row, strict=True))}

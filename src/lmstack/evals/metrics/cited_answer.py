@@ -41,7 +41,7 @@ from lmstack.evals.metrics.retrieval import ndcg, recall, reciprocal_rank
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, share
 from lmstack.evals.metrics.text_match import normalized, word_f1
 from lmstack.evals.statistics import ratio_of
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["CitedAnswer", "holds", "without_marks"]
 
@@ -114,7 +114,7 @@ class CitedAnswer(ConfiguredScorer):
             missing |= {"wrongly_refused", "confidence", "precise_citations"}
         return tuple(each for each in self.metrics if not missing & set(each.columns))
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         gold, facts = CitedGold.of(sample), CitedFacts.of(sample, output)
         said = without_marks(output.text)
         right = not facts.abstained and self._says(said, gold.parts)
@@ -209,7 +209,7 @@ def _ratio(name: str, top: str, bottom: str) -> Metric:
     return Metric(name, (top, bottom), ratio_of, is_share=False)
 
 
-def _faithfulness(sample: Sample, output: Output) -> dict[str, float]:
+def _faithfulness(sample: Sample, output: ModelOutput) -> dict[str, float]:
     """Of two likelihoods of the answer, with what it cites and without; of none, no tokens."""
     if not output.likelihoods:
         return {"nats_gained": 0.0, "answer_tokens": 0.0}

@@ -31,22 +31,22 @@ from typing import Any
 from lmstack.core import InputError, nearest, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.input_template import value_text
-from lmstack.evals.task import Output
+from lmstack.evals.task import ModelOutput
 
-__all__ = ["Citation", "CitedFacts", "CitedGold", "Evidence", "Passage", "Span"]
+__all__ = ["CitedFacts", "CitedGold", "FactCitation", "FactEvidence", "FactPassage", "FactSpan"]
 
 Parts = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FactEvidence:
     """A statement in a document that answers. ``pattern``: a regular expression of its text."""
 
     path: str
     pattern: str
 
     @classmethod
-    def of(cls, value: Any) -> Evidence:
+    def of(cls, value: Any) -> FactEvidence:
         """Of ``{path, quote}`` or ``{path, pattern}``. White space in a quote is any."""
         known = ("path", "quote", "pattern")
         if not isinstance(value, Mapping) or not set(value) <= set(known):
@@ -87,7 +87,7 @@ class CitedGold:
     answerable: bool
     parts: Parts = ()
     sources: tuple[str, ...] = ()
-    evidence: tuple[tuple[Evidence, ...], ...] = ()
+    evidence: tuple[tuple[FactEvidence, ...], ...] = ()
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], answers: str = "answers") -> CitedGold:
@@ -95,7 +95,7 @@ class CitedGold:
         ``answerable`` is what the row says, else whether it has answers, sources or evidence.
         `InputError` where the row contradicts itself."""
         parts = _parts(row, answers)
-        evidence = tuple(tuple(map(Evidence.of, part)) for part in _lists(row, "evidence"))
+        evidence = tuple(tuple(map(FactEvidence.of, part)) for part in _lists(row, "evidence"))
         named = row.get("sources")
         if not (named is None or (isinstance(named, list) and all(map(_is_name, named)))):
             raise InputError(
@@ -141,18 +141,18 @@ class CitedGold:
 
 
 @dataclass(frozen=True)
-class Span:
+class FactSpan:
     source: str
     start: int
     end: int
 
-    def touches(self, others: Sequence[Span]) -> bool:
+    def touches(self, others: Sequence[FactSpan]) -> bool:
         return any(
             self.source == other.source and self.start < other.end and other.start < self.end
             for other in others
         )
 
-    def lies_in(self, others: Sequence[Span]) -> bool:
+    def lies_in(self, others: Sequence[FactSpan]) -> bool:
         return any(
             self.source == other.source and other.start <= self.start and self.end <= other.end
             for other in others
@@ -160,17 +160,17 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Passage:
-    span: Span
+class FactPassage:
+    span: FactSpan
     text: str
 
 
 @dataclass(frozen=True)
-class Citation:
+class FactCitation:
     """``is_true``: the source has these words there, on the page that is named."""
 
     id: int
-    span: Span
+    span: FactSpan
     quote: str
     is_true: bool
 
@@ -181,24 +181,24 @@ class CitedFacts:
 
     abstained: bool
     confidence: float | None
-    passages: tuple[Passage, ...]
+    passages: tuple[FactPassage, ...]
     read: int
-    citations: tuple[Citation, ...]
-    evidence: tuple[tuple[Span, ...], ...]
+    citations: tuple[FactCitation, ...]
+    evidence: tuple[tuple[FactSpan, ...], ...]
 
     @classmethod
-    def of(cls, sample: Sample, output: Output) -> CitedFacts:
+    def of(cls, sample: Sample, output: ModelOutput) -> CitedFacts:
         facts = output.facts
         try:
             return cls(
                 bool(facts["abstained"]),
                 None if facts["confidence"] is None else float(facts["confidence"]),
-                tuple(Passage(_span(each), each["text"]) for each in facts["passages"]),
+                tuple(FactPassage(_span(each), each["text"]) for each in facts["passages"]),
                 int(facts["read"]),
                 tuple(map(_citation, facts["citations"])),
                 tuple(
                     tuple(
-                        Span(each["source"], start, end)
+                        FactSpan(each["source"], start, end)
                         for each in part
                         for start, end in each["spans"]
                     )
@@ -218,14 +218,14 @@ class CitedFacts:
         return list(dict.fromkeys(each.span.source for each in self.passages))
 
 
-def _span(value: Mapping[str, Any]) -> Span:
-    return Span(value["source"], value["start"], value["end"])
+def _span(value: Mapping[str, Any]) -> FactSpan:
+    return FactSpan(value["source"], value["start"], value["end"])
 
 
-def _citation(value: Mapping[str, Any]) -> Citation:
+def _citation(value: Mapping[str, Any]) -> FactCitation:
     is_true = value["text"] is not None and value["quote"] == value["text"]
     is_true = is_true and value.get("page") == value.get("text_page")
-    return Citation(value["id"], _span(value), value["quote"], is_true)
+    return FactCitation(value["id"], _span(value), value["quote"], is_true)
 
 
 def _is_name(value: Any) -> bool:

@@ -16,8 +16,8 @@ from lmstack.core import InputError, shown
 from lmstack.core.json_text import parse_json
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
-from lmstack.evals.task import Metric, Output
-from lmstack.prompting import Form, NotOfFormError, form_of
+from lmstack.evals.task import Metric, ModelOutput
+from lmstack.prompting import AnswerForm, NotOfFormError, form_of
 
 __all__ = ["JsonMatch", "json_matches", "same_json"]
 
@@ -41,14 +41,14 @@ class JsonMatch(ConfiguredScorer):
         _ = self._form  # says now what is wrong with it
 
     @cached_property
-    def _form(self) -> Form[Any]:
+    def _form(self) -> AnswerForm[Any]:
         return form_of(dict(self.schema or {}))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return share("json_match"), share("json_valid")
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         valid = json_matches(output.text, None, self._form)
         targets = [_target(sample, each) for each in sample.targets]
         right = valid and (
@@ -57,7 +57,7 @@ class JsonMatch(ConfiguredScorer):
         return {"json_match": float(right), "json_valid": float(valid)}
 
 
-def json_matches(answer: Any, output: str | None, form: Form[Any] | None = None) -> bool:
+def json_matches(answer: Any, output: str | None, form: AnswerForm[Any] | None = None) -> bool:
     """Whether ``answer``, a value or text, is JSON of ``form``, and equal to the JSON ``output``
     where there is one."""
     if isinstance(answer, str):

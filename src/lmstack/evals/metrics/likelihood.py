@@ -25,9 +25,17 @@ from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.perplexity import bits_each
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, share
 from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
-__all__ = ["GOLD_BITS", "MISSING", "Mc1", "Mc2", "MultipleChoice", "NextToken", "probabilities"]
+__all__ = [
+    "GOLD_BITS",
+    "MISSING",
+    "Mc1",
+    "Mc2",
+    "MultipleChoiceScorer",
+    "NextToken",
+    "probabilities",
+]
 
 MISSING = -100.0  # MMLU's log-probability of a letter that is not among the likeliest tokens
 GOLD_BITS = Metric(
@@ -43,7 +51,7 @@ def probabilities(logprobs: Sequence[float] | Floats) -> Floats:
     return normed
 
 
-def _logprobs(sample: Sample, output: Output) -> Floats:
+def _logprobs(sample: Sample, output: ModelOutput) -> Floats:
     _check_gold(sample)
     if len(output.likelihoods) != len(sample.choices):
         raise InputError(
@@ -84,7 +92,7 @@ def _certainty(sample: Sample, logprobs: Floats) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class MultipleChoice(ConfiguredScorer):
+class MultipleChoiceScorer(ConfiguredScorer):
     """``exact_match``: greedy decoding writes a right choice. ``acc_tied``: the share of right ones
     among the choices that tie for the best (HELM). ``acc_mutual_info``: by how much the question
     makes a choice likelier, where ``facts["unconditional_logprobs"]`` has them without it.
@@ -97,7 +105,7 @@ class MultipleChoice(ConfiguredScorer):
         shares = (share(name) for name in ("acc", "acc_norm", "acc_bytes"))
         return (*shares, average("gold_probability"), average("margin"), GOLD_BITS)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         logprobs = _logprobs(sample, output)
         if not all(sample.choices):
             raise InputError(
@@ -124,7 +132,7 @@ class MultipleChoice(ConfiguredScorer):
         }
 
 
-def _mutual_information(sample: Sample, output: Output, logprobs: Floats) -> float:
+def _mutual_information(sample: Sample, output: ModelOutput, logprobs: Floats) -> float:
     without = output.facts.get("unconditional_logprobs")
     if without is None:
         return math.nan
@@ -151,7 +159,7 @@ class NextToken(ConfiguredScorer):
         missing = average("letters_missing", "lower")
         return share("acc"), average("gold_probability"), missing, average("margin")
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         if output.likelihoods:
             logprobs, missing = _logprobs(sample, output), 0.0
         else:
@@ -162,7 +170,7 @@ class NextToken(ConfiguredScorer):
             **_certainty(sample, logprobs),
         }
 
-    def _looked_up(self, sample: Sample, output: Output) -> tuple[Floats, float]:
+    def _looked_up(self, sample: Sample, output: ModelOutput) -> tuple[Floats, float]:
         """Log-probabilities of the letters, and the share that was not there."""
         _check_gold(sample)
         table = output.facts.get("next_token_logprobs")
@@ -185,7 +193,7 @@ class Mc1(ConfiguredScorer):
     def metrics(self) -> tuple[Metric, ...]:
         return (share("mc1"),)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         logprobs = _logprobs(sample, output)
         return {"mc1": _accuracy(sample, logprobs), **_certainty(sample, logprobs)}
 
@@ -198,6 +206,6 @@ class Mc2(ConfiguredScorer):
     def metrics(self) -> tuple[Metric, ...]:
         return (average("mc2"),)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         logprobs = _logprobs(sample, output)
         return {"mc2": _certainty(sample, logprobs)["gold_probability"]}

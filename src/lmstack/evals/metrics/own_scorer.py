@@ -8,10 +8,11 @@
         said = output.text.strip()
         return {"right": said in sample.targets, "words": len(said.split())}
 
-``sample`` is a `Sample` (``input``, ``targets``, ``metadata``: the row), ``output`` an `Output`
-(``text``, ``finish_reason``, ...). ``METRICS`` names the figures: a ``share`` of samples that score
-1 and not 0, or the mean of a number of which ``higher`` or ``lower`` is better. Without it there is
-one figure, ``score``, of which higher is better, and the function gives a number.
+``sample`` is a `Sample` (``input``, ``targets``, ``metadata``: the row), ``output`` an
+`ModelOutput` (``text``, ``finish_reason``, ...). ``METRICS`` names the figures: a ``share`` of
+samples that score 1 and not 0, or the mean of a number of which ``higher`` or ``lower`` is better.
+Without it there is one figure, ``score``, of which higher is better, and the function gives a
+number.
 
 The file is trusted: it runs with the rights of who starts the evaluation. Its SHA-256 is part of
 the protocol, so results of two versions are never compared; what it imports is not. Not covered:
@@ -33,7 +34,7 @@ from lmstack.core.files import store_error
 from lmstack.core.own_code import error_in, module_of
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import average, share
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["OwnScorer"]
 
@@ -104,7 +105,7 @@ class OwnScorer:
             for name, kind in stated.items()
         )
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         try:
             found = self._module.score(sample, output)
         except Exception as error:

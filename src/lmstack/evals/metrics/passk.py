@@ -19,7 +19,7 @@ from lmstack.core import InputError, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, places
 from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["PassAtK", "mean_pass_at_k", "pass_at_k"]
 
@@ -78,7 +78,7 @@ class PassAtK(ConfiguredScorer):
             for k in self.k
         )
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         passed = output.facts.get("passed")
         if not isinstance(passed, list | tuple) or not passed:
             raise InputError(

@@ -21,7 +21,7 @@ from lmstack.core import InputError
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer
 from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["Perplexity", "bits_each", "perplexity_of"]
 
@@ -68,7 +68,7 @@ class Perplexity(ConfiguredScorer):
             Metric("bits_per_byte", ("logprob", "bytes"), bits_each, "lower", is_share=False),
         )
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         texts: tuple[Any, ...] = sample.targets or (sample.text,)
         if self.counted:
             texts = (sample.metadata.get(self.counted),)

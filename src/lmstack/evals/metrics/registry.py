@@ -25,7 +25,7 @@ from lmstack.evals.metrics.bleu import Bleu
 from lmstack.evals.metrics.chrf import Chrf
 from lmstack.evals.metrics.cited_answer import CitedAnswer
 from lmstack.evals.metrics.json_match import JsonMatch
-from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoice, NextToken
+from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoiceScorer, NextToken
 from lmstack.evals.metrics.own_scorer import OwnScorer
 from lmstack.evals.metrics.passk import PassAtK
 from lmstack.evals.metrics.perplexity import Perplexity
@@ -55,7 +55,7 @@ _CONFIGURED: tuple[type[ConfiguredScorer], ...] = (
     JsonMatch,
     Mc1,
     Mc2,
-    MultipleChoice,
+    MultipleChoiceScorer,
     NextToken,
     NumericMatch,
     PassAtK,

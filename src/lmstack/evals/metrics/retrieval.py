@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from lmstack.core import InputError, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, places
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = [
     "RANKING_MEASURES",
@@ -108,7 +108,7 @@ class Retrieval(ConfiguredScorer):
     def metrics(self) -> tuple[Metric, ...]:
         return tuple(average(f"{name}@{k}") for k in self.k for name in RANKING_MEASURES)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         relevant = _relevant_of(sample)
         ranking = _ranking_of(sample, output)
         return {
@@ -130,7 +130,7 @@ def _relevant_of(sample: Sample) -> Relevant:
     return relevant
 
 
-def _ranking_of(sample: Sample, output: Output) -> Sequence[str]:
+def _ranking_of(sample: Sample, output: ModelOutput) -> Sequence[str]:
     ranking = output.facts.get("ranking")
     if not isinstance(ranking, list | tuple):
         raise InputError(

@@ -20,7 +20,7 @@ from lmstack.core import InputError, allowed, nearest, require, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.diversity import ngrams
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, needed_targets
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["ROUGE_TYPES", "Overlap", "Rouge", "rouge"]
 
@@ -164,7 +164,7 @@ class Rouge(ConfiguredScorer):
         sides = ("f1", "precision", "recall")
         return tuple(average(f"{kind}_{side}") for kind in self.types for side in sides)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         each = [
             rouge(output.text, target, self.types, stemming=self.stemming)
             for target in needed_targets(sample)

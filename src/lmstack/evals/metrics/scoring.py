@@ -16,7 +16,7 @@ import numpy as np
 from lmstack.core import Config, InputError, check_whole, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.statistics import Floats, mean_of
-from lmstack.evals.task import Metric, Output, Scorer
+from lmstack.evals.task import Metric, ModelOutput, Scorer
 
 __all__ = [
     "Combined",
@@ -60,9 +60,9 @@ class ConfiguredScorer(Config, ABC):
     def metrics(self) -> tuple[Metric, ...]: ...
 
     @abstractmethod
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]: ...
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]: ...
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         return self.score(sample, output)
 
 
@@ -85,7 +85,7 @@ class Combined:
     def metrics(self) -> tuple[Metric, ...]:
         return tuple(metric for each in self.scorers for metric in each.metrics)
 
-    async def __call__(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         scores: dict[str, float] = {}
         for each in self.scorers:
             more = await each(sample, output)

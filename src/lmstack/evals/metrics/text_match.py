@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 from lmstack.core import InputError, allowed, shown
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, best_of, needed_targets, share
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = [
     "NO_MATCH",
@@ -148,7 +148,7 @@ class ExactMatch(_Comparing):
         found = super().cleaned(text)
         return found.strip() if self.strip else found
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         return {"exact_match": self.is_target(output.text, sample)}
 
 
@@ -162,7 +162,7 @@ class Squad(ConfiguredScorer):
     def metrics(self) -> tuple[Metric, ...]:
         return average("f1"), share("quasi_exact_match")
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         targets = needed_targets(sample)
         best = max((word_f1(output.text, target) for target in targets), key=lambda each: each[2])
         ours = normalized(output.text)
@@ -184,7 +184,7 @@ class PrefixMatch(ConfiguredScorer):
     def metrics(self) -> tuple[Metric, ...]:
         return share("quasi_prefix_match"), share("prefix_match")
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         targets = needed_targets(sample)
         return {
             "prefix_match": best_of(_begins(str.strip), output.text, targets),
@@ -205,7 +205,7 @@ class Includes(ConfiguredScorer):
     def metrics(self) -> tuple[Metric, ...]:
         return (share("includes"),)
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         fold: Callable[[str], str] = str.lower if self.ignore_case else str
         text = fold(output.text)
         return {"includes": float(any(fold(target) in text for target in needed_targets(sample)))}
@@ -241,7 +241,7 @@ class ExtractedMatch(_Comparing):
             for name in ("strict_match", "flexible_match", "strict_found", "flexible_found")
         )
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
         scores = {}
         for name, pattern, pick in (
             ("strict", self.strict, self.strict_pick),

@@ -18,7 +18,7 @@ from lmstack.core import InputError, Price, Usage
 from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
 from lmstack.evals.statistics import Floats, mean_of
-from lmstack.evals.task import Metric, Output
+from lmstack.evals.task import Metric, ModelOutput
 
 __all__ = ["UsageScorer", "quantile"]
 
@@ -63,7 +63,7 @@ class UsageScorer(ConfiguredScorer):
             share("cut_off", "lower"),
         )
 
-    def score(self, sample: Sample, output: Output) -> Mapping[str, float]:  # noqa: ARG002
+    def score(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:  # noqa: ARG002
         used = Usage(output.prompt_tokens, output.completion_tokens)
         return {
             "seconds": output.seconds,

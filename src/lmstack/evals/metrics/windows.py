@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 from lmstack.core import Config, InputError, allowed, check_whole
 
-__all__ = ["Window", "Windows", "rolling_windows", "strided_windows"]
+__all__ = ["ScoredWindow", "Windows", "rolling_windows", "strided_windows"]
 
 _MOST = 2**40
 KINDS = ("rolling", "strided")
 
 
-class Window(NamedTuple):
+class ScoredWindow(NamedTuple):
     """Token places of a text: the model reads from ``context`` up to ``end`` and is scored on those
     from ``start`` up to ``end``. The place -1 is the prefix token that stands before the text."""
 
@@ -72,7 +72,7 @@ class Windows(Config):
         found: dict[str, Any] = {"kind": self.kind, "max_length": self.max_length}
         return found | ({"stride": self.stride} if self.is_strided else {"context": self.context})
 
-    def of(self, num_tokens: int, model_length: int) -> list[Window]:
+    def of(self, num_tokens: int, model_length: int) -> list[ScoredWindow]:
         """Of a text. ``model_length``: what takes the place of a ``max_length`` of None."""
         length = model_length if self.max_length is None else self.max_length
         if self.is_strided:
@@ -81,7 +81,7 @@ class Windows(Config):
         return rolling_windows(num_tokens, length, self.context)
 
 
-def rolling_windows(num_tokens: int, max_length: int, context: int = 1) -> list[Window]:
+def rolling_windows(num_tokens: int, max_length: int, context: int = 1) -> list[ScoredWindow]:
     """What lm-evaluation-harness cuts by ``make_disjoint_window(get_rolling_token_windows(...))``.
     ``max_length``: tokens that one forward pass reads, the last scored one not among them.
     ``context``: how many of them at least precede what is scored."""
@@ -90,14 +90,14 @@ def rolling_windows(num_tokens: int, max_length: int, context: int = 1) -> list[
     check_whole("context", context, 1, max_length)
     if not num_tokens:
         return []
-    found = [Window(-1, 0, min(max_length, num_tokens))]
+    found = [ScoredWindow(-1, 0, min(max_length, num_tokens))]
     while (start := found[-1].end) < num_tokens:
         end = min(start + max_length - context + 1, num_tokens)
-        found.append(Window(end - max_length - 1, start, end))
+        found.append(ScoredWindow(end - max_length - 1, start, end))
     return found
 
 
-def strided_windows(num_tokens: int, max_length: int, stride: int) -> list[Window]:
+def strided_windows(num_tokens: int, max_length: int, stride: int) -> list[ScoredWindow]:
     """What Hugging Face's guide to perplexity cuts. ``max_length``: tokens of a window, those that
     are scored among them. Where windows do not overlap (a stride of ``max_length``), the first
     token of each has no context and is not scored. The guide weights each window's mean by one
@@ -118,7 +118,7 @@ def strided_windows(num_tokens: int, max_length: int, stride: int) -> list[Windo
         end = min(begin + max_length, num_tokens)
         start = max(scored, begin + 1)
         if start < end:
-            found.append(Window(begin, start, end))
+            found.append(ScoredWindow(begin, start, end))
         scored = end
         if end == num_tokens:
             break

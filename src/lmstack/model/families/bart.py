@@ -13,9 +13,9 @@ from typing import Any
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families.encoders import POST_NORM
 from lmstack.model.families.family import NONE, SPAN, Family, in_blocks
-from lmstack.model.families.settings import Key, Settings, read_settings, write_settings
+from lmstack.model.families.settings import ConfigKey, Settings, read_settings, write_settings
 from lmstack.model.fields import Fields
-from lmstack.model.formats.layouts import ROW_VECTOR, Entry, Part, Table
+from lmstack.model.formats.layouts import ROW_VECTOR, Entry, Table, TensorPart
 
 __all__ = ["BART_FAMILIES"]
 
@@ -36,7 +36,7 @@ _CROSS: Table = {
 _HEADS: dict[str, dict[str, Entry]] = {
     "lm": {
         "head": "lm_head",
-        "head_bias.bias": Part("final_logits_bias", ROW_VECTOR, default=0.0),
+        "head_bias.bias": TensorPart("final_logits_bias", ROW_VECTOR, default=0.0),
     },
     "sequence": {
         "transform": "classification_head.dense",
@@ -67,23 +67,23 @@ def _table_with_dead(config: TransformerConfig) -> Table:
     """Where two tables are in use, a third that nothing reads is written as well."""
     if config.share_embeddings:
         return _table(config)
-    embed = Part("model.decoder.embed_tokens", copies=("model.shared.weight",))
+    embed = TensorPart("model.decoder.embed_tokens", copies=("model.shared.weight",))
     return {**_table(config), "embed": embed}
 
 
 _SETTINGS: Settings = {
-    "vocab_size": Key.count("vocab_size"),
-    "hidden_size": Key.count("d_model"),
-    "intermediate_size": Key.count("decoder_ffn_dim"),
-    "num_layers": Key.count("decoder_layers"),
-    "num_heads": Key.count("decoder_attention_heads"),
-    "activation": Key.activation("activation_function", "gelu"),
-    "tie_embeddings": Key.flag("tie_word_embeddings", True),
+    "vocab_size": ConfigKey.count("vocab_size"),
+    "hidden_size": ConfigKey.count("d_model"),
+    "intermediate_size": ConfigKey.count("decoder_ffn_dim"),
+    "num_layers": ConfigKey.count("decoder_layers"),
+    "num_heads": ConfigKey.count("decoder_attention_heads"),
+    "activation": ConfigKey.activation("activation_function", "gelu"),
+    "tie_embeddings": ConfigKey.flag("tie_word_embeddings", True),
 }
 _ENCODER: Settings = {
-    "intermediate_size": Key.count("encoder_ffn_dim"),
-    "num_layers": Key.count("encoder_layers"),
-    "num_heads": Key.count("encoder_attention_heads"),
+    "intermediate_size": ConfigKey.count("encoder_ffn_dim"),
+    "num_layers": ConfigKey.count("encoder_layers"),
+    "num_heads": ConfigKey.count("encoder_attention_heads"),
 }
 
 

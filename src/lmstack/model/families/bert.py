@@ -20,7 +20,7 @@ from lmstack.model.families.encoders import (
     encoder_table,
 )
 from lmstack.model.families.family import AS_BODY, Family, in_blocks
-from lmstack.model.families.settings import Key
+from lmstack.model.families.settings import ConfigKey
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
 
@@ -34,7 +34,7 @@ _BLOCK: dict[str, Entry] = {
     "mlp.down": "output.dense",
     "mlp_norm": "output.LayerNorm",
 }
-_TYPES = {**ENCODER, "token_types": Key.count("type_vocab_size", default=2, least=1)}
+_TYPES = {**ENCODER, "token_types": ConfigKey.count("type_vocab_size", default=2, least=1)}
 
 
 def _embeddings(prefix: str) -> dict[str, Entry]:
@@ -214,14 +214,14 @@ _DISTILBERT = encoder_family(
     },
     # sinusoidal_pos_embds only says how the table, which the file holds, was first filled.
     settings={
-        "vocab_size": Key.count("vocab_size"),
-        "hidden_size": Key.count("dim"),
-        "intermediate_size": Key.count("hidden_dim"),
-        "num_layers": Key.count("n_layers"),
-        "num_heads": Key.count("n_heads"),
-        "max_positions": Key.count("max_position_embeddings", default=512),
-        "activation": Key.activation("activation", "gelu"),
-        "tie_embeddings": Key.flag("tie_word_embeddings", True),
+        "vocab_size": ConfigKey.count("vocab_size"),
+        "hidden_size": ConfigKey.count("dim"),
+        "intermediate_size": ConfigKey.count("hidden_dim"),
+        "num_layers": ConfigKey.count("n_layers"),
+        "num_heads": ConfigKey.count("n_heads"),
+        "max_positions": ConfigKey.count("max_position_embeddings", default=512),
+        "activation": ConfigKey.activation("activation", "gelu"),
+        "tie_embeddings": ConfigKey.flag("tie_word_embeddings", True),
     },
     fixed={**POST_NORM, "norm_eps": 1e-12},
 )
@@ -284,10 +284,10 @@ _ALBERT = encoder_family(
     ignored=("sop_classifier.classifier",),
     settings={
         **ENCODER,
-        "token_types": Key.count("type_vocab_size", default=2),
-        "num_layers": Key.count("num_hidden_layers", default=12),
-        "activation": Key.activation("hidden_act", "gelu_new"),
-        "embedding_size": Key.count("embedding_size", default=128),
+        "token_types": ConfigKey.count("type_vocab_size", default=2),
+        "num_layers": ConfigKey.count("num_hidden_layers", default=12),
+        "activation": ConfigKey.activation("hidden_act", "gelu_new"),
+        "embedding_size": ConfigKey.count("embedding_size", default=128),
     },
     read=_read_albert,
     write=_write_albert,

@@ -9,7 +9,13 @@ from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families.encoders import ENCODER, encoder_family, encoder_heads
 from lmstack.model.families.family import in_blocks
-from lmstack.model.families.settings import Key, Settings, activation_name, read_activation, refuse
+from lmstack.model.families.settings import (
+    ConfigKey,
+    Settings,
+    activation_name,
+    read_activation,
+    refuse,
+)
 from lmstack.model.fields import Fields
 
 __all__ = ["DEBERTA_FAMILIES"]
@@ -39,12 +45,12 @@ _BODY = {
 )
 _SETTINGS: Settings = {
     **ENCODER,
-    "norm_eps": Key.number("layer_norm_eps", default=1e-7),
-    "token_types": Key.count("type_vocab_size", default=0),
-    "bias_shared": Key.flag("share_att_key", False),
-    "conv_size": Key.count("conv_kernel_size", default=0),
-    "conv_groups": Key.count("conv_groups", default=1),
-    "conv_activation": Key.activation("conv_act", "tanh"),
+    "norm_eps": ConfigKey.number("layer_norm_eps", default=1e-7),
+    "token_types": ConfigKey.count("type_vocab_size", default=0),
+    "bias_shared": ConfigKey.flag("share_att_key", False),
+    "conv_size": ConfigKey.count("conv_kernel_size", default=0),
+    "conv_groups": ConfigKey.count("conv_groups", default=1),
+    "conv_activation": ConfigKey.activation("conv_act", "tanh"),
 }
 
 

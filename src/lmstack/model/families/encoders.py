@@ -7,8 +7,8 @@ from typing import Any
 
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families.family import AS_BODY, NO_ROPE, SPAN, TOKEN, Family
-from lmstack.model.families.settings import SIZES, Key, Settings
-from lmstack.model.formats.layouts import Part, Table
+from lmstack.model.families.settings import SIZES, ConfigKey, Settings
+from lmstack.model.formats.layouts import Table, TensorPart
 
 __all__ = ["ENCODER", "OLD_NORMS", "POST_NORM", "encoder_family", "encoder_heads", "encoder_table"]
 
@@ -28,10 +28,10 @@ POST_NORM: Mapping[str, Any] = {
 # BERT's keys.
 ENCODER: Settings = {
     **SIZES,
-    "max_positions": Key.count("max_position_embeddings", default=512),
-    "norm_eps": Key.number("layer_norm_eps", default=1e-12),
-    "activation": Key.activation("hidden_act", "gelu"),
-    "tie_embeddings": Key.flag("tie_word_embeddings", True),
+    "max_positions": ConfigKey.count("max_position_embeddings", default=512),
+    "norm_eps": ConfigKey.number("layer_norm_eps", default=1e-12),
+    "activation": ConfigKey.activation("hidden_act", "gelu"),
+    "tie_embeddings": ConfigKey.flag("tie_word_embeddings", True),
 }
 _REFUSED: Mapping[str, Any] = {
     "position_embedding_type": "absolute",
@@ -73,7 +73,7 @@ def encoder_table(
         found = {**body, **_CLASSIFIERS.get(config.head, {}), **heads.get(config.head, {})}
         if bias and config.head == "lm":
             copies = () if config.tie_embeddings else bias[1:]
-            found["head_bias.bias"] = Part(bias[0], copies=copies)
+            found["head_bias.bias"] = TensorPart(bias[0], copies=copies)
         return found
 
     return table

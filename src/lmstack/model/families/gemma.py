@@ -31,7 +31,7 @@ from lmstack.model.families.llama import (
     write_slides,
 )
 from lmstack.model.families.rope import read_rope, rope_from, write_rope
-from lmstack.model.families.settings import Key, Settings
+from lmstack.model.families.settings import ConfigKey, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.positions import RopeSpec
 
@@ -48,16 +48,16 @@ _TENSORS = LLAMA_TENSORS | in_blocks(
 _SETTINGS: Settings = {
     **DECODER,
     **attention_bias(),
-    "num_kv_heads": Key.count("num_key_value_heads", default=4),
-    "head_dim": Key.count("head_dim", default=256),
-    "activation": Key.activation("hidden_activation", "gelu_pytorch_tanh"),
-    "tie_embeddings": Key.flag("tie_word_embeddings", True),
-    "logit_softcap": Key.nullable("final_logit_softcapping"),
+    "num_kv_heads": ConfigKey.count("num_key_value_heads", default=4),
+    "head_dim": ConfigKey.count("head_dim", default=256),
+    "activation": ConfigKey.activation("hidden_activation", "gelu_pytorch_tanh"),
+    "tie_embeddings": ConfigKey.flag("tie_word_embeddings", True),
+    "logit_softcap": ConfigKey.nullable("final_logit_softcapping"),
 }
 _CAPPED: Settings = {
     **_SETTINGS,
-    "logit_softcap": Key.nullable("final_logit_softcapping", 30.0),
-    "attention_softcap": Key.nullable("attn_logit_softcapping", 50.0),
+    "logit_softcap": ConfigKey.nullable("final_logit_softcapping", 30.0),
+    "attention_softcap": ConfigKey.nullable("attn_logit_softcapping", 50.0),
 }
 _FIXED = {"norm": "rms1p", "norm_place": "sandwich"}
 

@@ -13,9 +13,9 @@ from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.families.family import NO_ROPE, Family, decoder_heads, in_blocks
 from lmstack.model.families.llama import attention_bias
 from lmstack.model.families.rope import read_rope, write_rope
-from lmstack.model.families.settings import SIZES, Key, Settings, nullable_number, refuse
+from lmstack.model.families.settings import SIZES, ConfigKey, Settings, nullable_number, refuse
 from lmstack.model.fields import Fields
-from lmstack.model.formats.layouts import QKV_BY_HEAD, TRANSPOSED, Entry, Part
+from lmstack.model.formats.layouts import QKV_BY_HEAD, TRANSPOSED, Entry, TensorPart
 from lmstack.model.positions import RopeSpec
 
 __all__ = ["GPT_FAMILIES"]
@@ -29,11 +29,11 @@ _GPT2_TENSORS: dict[str, Entry] = {
     "transformer.h.{i}.",
     {
         "attention_norm": "ln_1",
-        "attention.qkv": Part("attn.c_attn", TRANSPOSED),
-        "attention.out": Part("attn.c_proj", TRANSPOSED),
+        "attention.qkv": TensorPart("attn.c_attn", TRANSPOSED),
+        "attention.out": TensorPart("attn.c_proj", TRANSPOSED),
         "mlp_norm": "ln_2",
-        "mlp.up": Part("mlp.c_fc", TRANSPOSED),
-        "mlp.down": Part("mlp.c_proj", TRANSPOSED),
+        "mlp.up": TensorPart("mlp.c_fc", TRANSPOSED),
+        "mlp.down": TensorPart("mlp.c_proj", TRANSPOSED),
     },
 )
 
@@ -43,7 +43,7 @@ def _neox_blocks(layer: str, attention: str) -> dict[str, Entry]:
         layer,
         {
             "attention_norm": "input_layernorm",
-            "attention.qkv": Part(f"{attention}.query_key_value", QKV_BY_HEAD),
+            "attention.qkv": TensorPart(f"{attention}.query_key_value", QKV_BY_HEAD),
             "attention.out": f"{attention}.dense",
             "mlp_norm": "post_attention_layernorm",
             "mlp.up": "mlp.dense_h_to_4h",
@@ -81,8 +81,8 @@ _MPT_TENSORS: dict[str, Entry] = {
 _CLASSIFIERS = {"sequence": "score", "token": "classifier", "span": "qa_outputs"}
 _PLAIN = {"norm": "ln", "mlp": "plain", "kinds": NO_ROPE}
 _BIASED = _PLAIN | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), True)
-_EPS = {"norm_eps": Key.number("layer_norm_epsilon", default=1e-5)}
-_TIED = {"tie_embeddings": Key.flag("tie_word_embeddings", True)}
+_EPS = {"norm_eps": ConfigKey.number("layer_norm_epsilon", default=1e-5)}
+_TIED = {"tie_embeddings": ConfigKey.flag("tie_word_embeddings", True)}
 
 
 def _read_gpt2(fields: Fields, _values: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _family(
         heads=decoder_heads(stem, "Sequence", "Token", "Span", lm=lm),
         prefix=prefix,
         tensors=lambda config: tensors | {"classifier": _CLASSIFIERS.get(config.head, "score")},
-        settings={"vocab_size": Key.count("vocab_size"), **_EPS, **_TIED, **settings},
+        settings={"vocab_size": ConfigKey.count("vocab_size"), **_EPS, **_TIED, **settings},
         fixed=fixed,
         **more,
     )
@@ -158,15 +158,15 @@ GPT_FAMILIES = (
         "transformer.",
         _GPT2_TENSORS,
         {
-            "hidden_size": Key.count("n_embd", "hidden_size"),
-            "intermediate_size": Key.optional("n_inner"),
-            "num_layers": Key.count("n_layer", "num_hidden_layers"),
-            "num_heads": Key.count("n_head", "num_attention_heads"),
-            "max_positions": Key.count(
+            "hidden_size": ConfigKey.count("n_embd", "hidden_size"),
+            "intermediate_size": ConfigKey.optional("n_inner"),
+            "num_layers": ConfigKey.count("n_layer", "num_hidden_layers"),
+            "num_heads": ConfigKey.count("n_head", "num_attention_heads"),
+            "max_positions": ConfigKey.count(
                 "n_positions", "max_position_embeddings", "n_ctx", default=1024
             ),
-            "activation": Key.activation("activation_function", "gelu_new"),
-            "scale_by_layer": Key.flag("scale_attn_by_inverse_layer_idx", False),
+            "activation": ConfigKey.activation("activation_function", "gelu_new"),
+            "scale_by_layer": ConfigKey.flag("scale_attn_by_inverse_layer_idx", False),
         },
         _BIASED | {"positions": "learned"},
         lm="LMHeadModel",
@@ -183,11 +183,11 @@ GPT_FAMILIES = (
         {
             **SIZES,
             **attention_bias(True),
-            "max_positions": Key.count("max_position_embeddings", default=2048),
-            "norm_eps": Key.number("layer_norm_eps", default=1e-5),
-            "activation": Key.activation("hidden_act", "gelu"),
-            "parallel": Key.flag("use_parallel_residual", True),
-            "tie_embeddings": Key.flag("tie_word_embeddings", False),
+            "max_positions": ConfigKey.count("max_position_embeddings", default=2048),
+            "norm_eps": ConfigKey.number("layer_norm_eps", default=1e-5),
+            "activation": ConfigKey.activation("hidden_act", "gelu"),
+            "parallel": ConfigKey.flag("use_parallel_residual", True),
+            "tie_embeddings": ConfigKey.flag("tie_word_embeddings", False),
         },
         _BIASED,
         ignored=(".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"),
@@ -201,11 +201,11 @@ GPT_FAMILIES = (
         "transformer.",
         _BLOOM_TENSORS,
         {
-            "hidden_size": Key.count("hidden_size", "n_embed"),
-            "num_layers": Key.count("n_layer", "num_hidden_layers"),
-            "num_heads": Key.count("n_head", "num_attention_heads"),
+            "hidden_size": ConfigKey.count("hidden_size", "n_embed"),
+            "num_layers": ConfigKey.count("n_layer", "num_hidden_layers"),
+            "num_heads": ConfigKey.count("n_head", "num_attention_heads"),
             # A bound on nothing but what the model was trained at: ALiBi has no table.
-            "max_positions": Key.count("seq_length", default=2048),
+            "max_positions": ConfigKey.count("seq_length", default=2048),
         },
         _BIASED | {"embedding_norm": True, "bias": "alibi", "activation": "gelu_tanh"},
         read=_read_bloom,
@@ -217,10 +217,10 @@ GPT_FAMILIES = (
         "transformer.",
         _MPT_TENSORS,
         {
-            "hidden_size": Key.count("d_model", "hidden_size"),
-            "num_layers": Key.count("n_layers", "num_hidden_layers"),
-            "num_heads": Key.count("n_heads", "num_attention_heads"),
-            "max_positions": Key.count("max_seq_len", default=2048),
+            "hidden_size": ConfigKey.count("d_model", "hidden_size"),
+            "num_layers": ConfigKey.count("n_layers", "num_hidden_layers"),
+            "num_heads": ConfigKey.count("n_heads", "num_attention_heads"),
+            "max_positions": ConfigKey.count("max_seq_len", default=2048),
         },
         _PLAIN | {"norm": "ln_nobias", "bias": "alibi", "activation": "gelu"},
         # What transformers takes and does not heed.

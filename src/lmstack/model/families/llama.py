@@ -14,7 +14,7 @@ from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.families.family import Family, decoder_heads, in_blocks, layer_kinds
 from lmstack.model.families.rope import read_rope, write_rope
-from lmstack.model.families.settings import SIZES, Key, Settings
+from lmstack.model.families.settings import SIZES, ConfigKey, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
 from lmstack.model.positions import RopeSpec
@@ -33,16 +33,16 @@ __all__ = [
 
 DECODER: Settings = {
     **SIZES,
-    "num_kv_heads": Key.optional("num_key_value_heads"),
-    "head_dim": Key.optional("head_dim"),
-    "max_positions": Key.count("max_position_embeddings"),
-    "norm_eps": Key.number("rms_norm_eps", default=1e-6),
-    "activation": Key.activation("hidden_act", "silu"),
-    "tie_embeddings": Key.flag("tie_word_embeddings", False),
+    "num_kv_heads": ConfigKey.optional("num_key_value_heads"),
+    "head_dim": ConfigKey.optional("head_dim"),
+    "max_positions": ConfigKey.count("max_position_embeddings"),
+    "norm_eps": ConfigKey.number("rms_norm_eps", default=1e-6),
+    "activation": ConfigKey.activation("hidden_act", "silu"),
+    "tie_embeddings": ConfigKey.flag("tie_word_embeddings", False),
 }
-_MLP_BIAS = {"mlp_bias": Key.flag("mlp_bias", False)}
-_EPS = {"norm_eps": Key.number("rms_norm_eps", default=1e-5)}
-_TIED = {"tie_embeddings": Key.flag("tie_word_embeddings", True)}
+_MLP_BIAS = {"mlp_bias": ConfigKey.flag("mlp_bias", False)}
+_EPS = {"norm_eps": ConfigKey.number("rms_norm_eps", default=1e-5)}
+_TIED = {"tie_embeddings": ConfigKey.flag("tie_word_embeddings", True)}
 
 _LAYER = "model.layers.{i}."
 LLAMA_TENSORS: dict[str, Entry] = {
@@ -94,9 +94,9 @@ Layers = Callable[[Fields, int, RopeSpec], list[LayerKind]]
 Write = Callable[[TransformerConfig], Mapping[str, Any]]
 
 
-def attention_bias(default: bool = False) -> dict[str, Key]:
+def attention_bias(default: bool = False) -> dict[str, ConfigKey]:
     """One key for the biases of queries, keys and values, and of the output."""
-    return dict.fromkeys(("qkv_bias", "out_bias"), Key.flag("attention_bias", default))
+    return dict.fromkeys(("qkv_bias", "out_bias"), ConfigKey.flag("attention_bias", default))
 
 
 def layer_types(fields: Fields, count: int) -> list[bool] | None:
@@ -230,7 +230,7 @@ LLAMA_FAMILIES = (
     _kin(
         "qwen3",
         "Qwen3",
-        attention_bias() | {"head_dim": Key.count("head_dim", default=128)},
+        attention_bias() | {"head_dim": ConfigKey.count("head_dim", default=128)},
         fixed={"qk_norm": "head"},
         layers=_qwen_layers,
         write=write_slides,
@@ -241,8 +241,8 @@ LLAMA_FAMILIES = (
         "Mixtral",
         _EPS
         | {
-            "num_experts": Key.count("num_local_experts", default=8, least=1),
-            "experts_per_token": Key.count("num_experts_per_tok", default=2),
+            "num_experts": ConfigKey.count("num_local_experts", default=8, least=1),
+            "experts_per_token": ConfigKey.count("num_experts_per_tok", default=2),
         },
         layers=_windowed,
         theta=1e6,
@@ -281,10 +281,10 @@ LLAMA_FAMILIES = (
         attention_bias()
         | _MLP_BIAS
         | {
-            "embedding_scale": Key.number("embedding_multiplier", default=1.0),
-            "residual_scale": Key.number("residual_multiplier", default=1.0),
-            "attention_scale": Key.number("attention_multiplier", default=1.0),
-            "logit_scale": Key.divisor("logits_scaling", 1.0),
+            "embedding_scale": ConfigKey.number("embedding_multiplier", default=1.0),
+            "residual_scale": ConfigKey.number("residual_multiplier", default=1.0),
+            "attention_scale": ConfigKey.number("attention_multiplier", default=1.0),
+            "logit_scale": ConfigKey.divisor("logits_scaling", 1.0),
         },
         tasks=(),
     ),
@@ -292,11 +292,11 @@ LLAMA_FAMILIES = (
         "starcoder2",
         "Starcoder2",
         _TIED
-        | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), Key.flag("use_bias", True))
+        | dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), ConfigKey.flag("use_bias", True))
         | {
-            "num_kv_heads": Key.count("num_key_value_heads", default=2),
-            "norm_eps": Key.number("norm_epsilon", default=1e-5),
-            "activation": Key.activation("hidden_act", "gelu_pytorch_tanh"),
+            "num_kv_heads": ConfigKey.count("num_key_value_heads", default=2),
+            "norm_eps": ConfigKey.number("norm_epsilon", default=1e-5),
+            "activation": ConfigKey.activation("hidden_act", "gelu_pytorch_tanh"),
         },
         fixed={"norm": "ln", "mlp": "plain"},
         layers=_windowed,

@@ -11,7 +11,13 @@ from lmstack.model.families.encoders import encoder_table
 from lmstack.model.families.family import LM, NONE, SPAN, TOKEN, Family, in_blocks, layer_kinds
 from lmstack.model.families.llama import attention_bias, layer_types
 from lmstack.model.families.rope import rope_from, write_rope
-from lmstack.model.families.settings import SIZES, Key, Settings, activation_name, read_activation
+from lmstack.model.families.settings import (
+    SIZES,
+    ConfigKey,
+    Settings,
+    activation_name,
+    read_activation,
+)
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Table
 
@@ -41,11 +47,11 @@ _HEADS: dict[str, Table] = {
 _SETTINGS: Settings = {
     **SIZES,
     **attention_bias(),
-    "max_positions": Key.count("max_position_embeddings", default=8192),
-    "norm_eps": Key.number("norm_eps", default=1e-5),
-    "mlp_bias": Key.flag("mlp_bias", False),
-    "activation": Key.activation("hidden_activation", "gelu"),
-    "tie_embeddings": Key.flag("tie_word_embeddings", True),
+    "max_positions": ConfigKey.count("max_position_embeddings", default=8192),
+    "norm_eps": ConfigKey.number("norm_eps", default=1e-5),
+    "mlp_bias": ConfigKey.flag("mlp_bias", False),
+    "activation": ConfigKey.activation("hidden_activation", "gelu"),
+    "tie_embeddings": ConfigKey.flag("tie_word_embeddings", True),
 }
 
 
@@ -62,7 +68,7 @@ def _layers(fields: Fields, layers: int) -> list[LayerKind]:
     )
     # Half of it on either side of the query, which counts itself.
     window = fields.count("local_attention", 128) // 2 + 1
-    every = Key.count("global_attn_every_n_layers", default=3, least=1).read(fields)
+    every = ConfigKey.count("global_attn_every_n_layers", default=3, least=1).read(fields)
     slides = layer_types(fields, layers) or [i % every > 0 for i in range(layers)]
     return [LayerKind(local, window) if slide else LayerKind(full) for slide in slides]
 

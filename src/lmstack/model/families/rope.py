@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from lmstack.core import FormatError, UnsupportedError, shown
-from lmstack.model.families.settings import Key, Settings, read_settings, write_settings
+from lmstack.model.families.settings import ConfigKey, Settings, read_settings, write_settings
 from lmstack.model.fields import Fields
 from lmstack.model.positions import RopeSpec
 
@@ -20,26 +20,26 @@ _LENGTH = "original_max_position_embeddings"
 # What each scaling says of itself; the length and factors that files leave out are in `rope_from`.
 _SETTINGS: dict[str, Settings] = {
     "default": {},
-    "linear": {"factor": Key.number("factor")},
-    "dynamic": {"factor": Key.number("factor")},
+    "linear": {"factor": ConfigKey.number("factor")},
+    "dynamic": {"factor": ConfigKey.number("factor")},
     "yarn": {
-        "factor": Key.number("factor"),
-        "original_positions": Key.count(_LENGTH),
-        "beta_fast": Key.number("beta_fast", default=32.0),
-        "beta_slow": Key.number("beta_slow", default=1.0),
-        "truncate": Key.flag("truncate", True),
-        "attention_factor": Key.nullable("attention_factor"),
+        "factor": ConfigKey.number("factor"),
+        "original_positions": ConfigKey.count(_LENGTH),
+        "beta_fast": ConfigKey.number("beta_fast", default=32.0),
+        "beta_slow": ConfigKey.number("beta_slow", default=1.0),
+        "truncate": ConfigKey.flag("truncate", True),
+        "attention_factor": ConfigKey.nullable("attention_factor"),
     },
     "llama3": {
-        "factor": Key.number("factor"),
-        "original_positions": Key.count(_LENGTH),
-        "low_freq_factor": Key.number("low_freq_factor"),
-        "high_freq_factor": Key.number("high_freq_factor"),
+        "factor": ConfigKey.number("factor"),
+        "original_positions": ConfigKey.count(_LENGTH),
+        "low_freq_factor": ConfigKey.number("low_freq_factor"),
+        "high_freq_factor": ConfigKey.number("high_freq_factor"),
     },
     "longrope": {
-        "factor": Key.number("factor"),
-        "original_positions": Key.count(_LENGTH),
-        "attention_factor": Key.nullable("attention_factor"),
+        "factor": ConfigKey.number("factor"),
+        "original_positions": ConfigKey.count(_LENGTH),
+        "attention_factor": ConfigKey.nullable("attention_factor"),
     },
 }
 

@@ -12,7 +12,7 @@ from lmstack.model.fields import Fields
 
 __all__ = [
     "SIZES",
-    "Key",
+    "ConfigKey",
     "Settings",
     "activation_name",
     "nullable_number",
@@ -37,7 +37,7 @@ _ACTIVATION_NAMES = {ours: name for name, ours in _ACTIVATIONS.items()} | {"silu
 
 
 @dataclass(frozen=True)
-class Key:
+class ConfigKey:
     """A key of a file that says one field of ours, read and written by this one entry.
 
     ``names``: that of today, then those that older files use. ``default``: where a
@@ -77,36 +77,36 @@ class Key:
         return {self.names[0]: value}
 
     @classmethod
-    def count(cls, *names: str, default: int | None = None, least: int | None = None) -> Key:
+    def count(cls, *names: str, default: int | None = None, least: int | None = None) -> ConfigKey:
         return cls("count", names, default, least)
 
     @classmethod
-    def number(cls, *names: str, default: float | None = None) -> Key:
+    def number(cls, *names: str, default: float | None = None) -> ConfigKey:
         return cls("number", names, default)
 
     @classmethod
-    def flag(cls, name: str, default: bool) -> Key:
+    def flag(cls, name: str, default: bool) -> ConfigKey:
         return cls("flag", (name,), default)
 
     @classmethod
-    def activation(cls, name: str, default: str) -> Key:
+    def activation(cls, name: str, default: str) -> ConfigKey:
         return cls("activation", (name,), default)
 
     @classmethod
-    def nullable(cls, name: str, default: float | None = None) -> Key:
+    def nullable(cls, name: str, default: float | None = None) -> ConfigKey:
         return cls("nullable", (name,), default)
 
     @classmethod
-    def divisor(cls, name: str, default: float) -> Key:
+    def divisor(cls, name: str, default: float) -> ConfigKey:
         return cls("divisor", (name,), default)
 
     @classmethod
-    def optional(cls, *names: str) -> Key:
+    def optional(cls, *names: str) -> ConfigKey:
         return cls("optional", names)
 
 
 # Field of ours to the key that says it.
-Settings = Mapping[str, Key]
+Settings = Mapping[str, ConfigKey]
 
 
 def read_settings(settings: Settings, fields: Fields) -> dict[str, Any]:
@@ -122,11 +122,11 @@ def write_settings(settings: Settings, config: object) -> dict[str, Any]:
 
 
 SIZES: Settings = {
-    "vocab_size": Key.count("vocab_size"),
-    "hidden_size": Key.count("hidden_size"),
-    "intermediate_size": Key.count("intermediate_size"),
-    "num_layers": Key.count("num_hidden_layers"),
-    "num_heads": Key.count("num_attention_heads"),
+    "vocab_size": ConfigKey.count("vocab_size"),
+    "hidden_size": ConfigKey.count("hidden_size"),
+    "intermediate_size": ConfigKey.count("intermediate_size"),
+    "num_layers": ConfigKey.count("num_hidden_layers"),
+    "num_heads": ConfigKey.count("num_attention_heads"),
 }
 
 

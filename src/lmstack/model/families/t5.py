@@ -12,25 +12,25 @@ from typing import Any
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families.family import LM, NO_ROPE, NONE, SPAN, TOKEN, Family, in_blocks
-from lmstack.model.families.settings import Key, Settings, activation_name, read_activation
+from lmstack.model.families.settings import ConfigKey, Settings, activation_name, read_activation
 from lmstack.model.fields import Fields
 from lmstack.model.formats.layouts import Entry, Table
 
 __all__ = ["T5_FAMILIES"]
 
 _SETTINGS: Settings = {
-    "vocab_size": Key.count("vocab_size"),
-    "hidden_size": Key.count("d_model"),
-    "intermediate_size": Key.count("d_ff"),
-    "num_layers": Key.count("num_decoder_layers", "num_layers"),
-    "num_heads": Key.count("num_heads"),
-    "head_dim": Key.count("d_kv"),
+    "vocab_size": ConfigKey.count("vocab_size"),
+    "hidden_size": ConfigKey.count("d_model"),
+    "intermediate_size": ConfigKey.count("d_ff"),
+    "num_layers": ConfigKey.count("num_decoder_layers", "num_layers"),
+    "num_heads": ConfigKey.count("num_heads"),
+    "head_dim": ConfigKey.count("d_kv"),
     # Relative positions reach any length; this is what the models were trained at.
-    "max_positions": Key.count("n_positions", default=512),
-    "norm_eps": Key.number("layer_norm_epsilon", default=1e-6),
-    "bias_buckets": Key.count("relative_attention_num_buckets", default=32),
-    "bias_max_distance": Key.count("relative_attention_max_distance", default=128),
-    "tie_embeddings": Key.flag("tie_word_embeddings", True),
+    "max_positions": ConfigKey.count("n_positions", default=512),
+    "norm_eps": ConfigKey.number("layer_norm_epsilon", default=1e-6),
+    "bias_buckets": ConfigKey.count("relative_attention_num_buckets", default=32),
+    "bias_max_distance": ConfigKey.count("relative_attention_max_distance", default=128),
+    "tie_embeddings": ConfigKey.flag("tie_word_embeddings", True),
 }
 _FIXED = {"norm": "rms", "kinds": NO_ROPE, "bias": "t5", "attention_scale": 1.0}
 _HEADS: dict[str, dict[str, Entry]] = {

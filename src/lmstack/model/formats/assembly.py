@@ -18,13 +18,13 @@ from torch import Tensor
 
 from lmstack.core import FormatError, shown
 from lmstack.model.config import TransformerConfig
-from lmstack.model.formats.layouts import ROWS, HeadCounts, Piece, Table, pieces, stored_names
+from lmstack.model.formats.layouts import ROWS, HeadCounts, Table, TensorPiece, pieces, stored_names
 from lmstack.model.layers import Embedding, Linear
 from lmstack.model.quant.matrix import QuantizedMatrix
 from lmstack.model.transformer import Transformer
 
 __all__ = [
-    "Plan",
+    "AssemblyPlan",
     "TensorSource",
     "Weight",
     "check_weights",
@@ -82,7 +82,7 @@ def head_counts(config: TransformerConfig) -> HeadCounts:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AssemblyPlan:
     """Which tensors of ``source`` make up each of ours, checked; nothing is read yet.
 
     ``shapes``: of our parameters, by name. ``matrices``: those whose number of bits may be
@@ -95,13 +95,13 @@ class Plan:
     _spelled: Mapping[str, Table]
     _available: Collection[str]
 
-    def parts(self, key: str, ours: Tensor | None = None) -> list[Piece]:
+    def parts(self, key: str, ours: Tensor | None = None) -> list[TensorPiece]:
         """The stored tensors that make up ``key``, as views of ``ours``."""
         if ours is None:
             ours = torch.empty(self.shapes[key], device="meta")
         return pieces(key, ours, self._spelled[key], head_counts(self.config))
 
-    def has(self, piece: Piece) -> bool:
+    def has(self, piece: TensorPiece) -> bool:
         """Whether the source holds it; what it may leave out has a default."""
         return piece.name in self._available
 
@@ -133,7 +133,7 @@ def planned(
     *,
     ignored: tuple[str, ...] = (),
     alternatives: Table | None = None,
-) -> Plan:
+) -> AssemblyPlan:
     """``ignored``: ends of names that carry no weights. ``alternatives``: entries of the table
     used where the file has their names instead.
 
@@ -144,7 +144,7 @@ def planned(
     state = module.state_dict()
     spelled = {key: _spelling(key, table, alternatives or {}, available) for key in state}
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    plan = Plan(module.config, source, shapes, matrices_of(module), spelled, available)
+    plan = AssemblyPlan(module.config, source, shapes, matrices_of(module), spelled, available)
     used: set[str] = set()
     for key, meta in state.items():
         for piece in plan.parts(key, meta):
@@ -208,7 +208,7 @@ def _spelling(key: str, table: Table, others: Table, available: Collection[str])
     return others if names[0].replace("{e}", "0") in available else table
 
 
-def _check(source: TensorSource, piece: Piece, available: Collection[str]) -> None:
+def _check(source: TensorSource, piece: TensorPiece, available: Collection[str]) -> None:
     if piece.name not in available:
         if piece.part.default is not None:
             return
@@ -238,7 +238,7 @@ def _check_extra(label: str, unused: Collection[str], ignored: tuple[str, ...] =
         )
 
 
-def _read(source: TensorSource, piece: Piece, available: Collection[str]) -> None:
+def _read(source: TensorSource, piece: TensorPiece, available: Collection[str]) -> None:
     if piece.name not in available:
         assert piece.part.default is not None
         piece.view.fill_(piece.part.default)

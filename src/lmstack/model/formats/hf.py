@@ -24,7 +24,7 @@ from lmstack.core.files import replaced_file, store_error, write_atomic
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families import Family, config_from_json, config_to_json, family_of
 from lmstack.model.families.family import renamed
-from lmstack.model.formats.assembly import Plan, head_counts, meta_module, planned
+from lmstack.model.formats.assembly import AssemblyPlan, head_counts, meta_module, planned
 from lmstack.model.formats.layouts import Table, head_starts, pieces, stored_names
 from lmstack.model.lora.layers import refuse_terms
 from lmstack.model.quant.matrix import float_state
@@ -162,7 +162,7 @@ def read_folder(
     return plan.config, plan.tensors(dtype)
 
 
-def plan_folder(folder: Path) -> Plan:
+def plan_folder(folder: Path) -> AssemblyPlan:
     """What is where in a model folder.
 
     An output layer that the config ties and that the file nevertheless holds with other values

@@ -7,14 +7,14 @@ A table maps the path of a module of ours to where its tensors are in a file. Bo
   follow by themselves. ``{i}`` is the number of the block.
 - ``"blocks.{i}.mlp.up": ("...gate_proj", "...up_proj")``: ours is their concatenation by rows
   (of each expert, where there are experts).
-- ``Part("...c_attn", TRANSPOSED)``: a name with a `Layout`, which says how the numbers lie.
+- ``TensorPart("...c_attn", TRANSPOSED)``: a name with a `Layout`, which says how the numbers lie.
 - ``"head_bias.bias": Part("final_logits_bias", ROW_VECTOR)``: a key that names the parameter
   itself gives whole names of theirs, to which nothing is added.
 - ``"blocks.3.mlp.up": ...``: the names of one block, before those of all.
 - ``{e}`` in a name: one tensor for each expert.
-- ``Part(..., default=0.0)``: the file may leave the tensor out.
-- ``Part(..., copies=("cls.predictions.bias",))``: written under these names as well, because the
-  other library wants them, and passed over when read.
+- ``TensorPart(..., default=0.0)``: the file may leave the tensor out.
+- ``TensorPart(..., copies=("cls.predictions.bias",))``: written under these names as well, because
+  the other library wants them, and passed over when read.
 
 An alternative spelling of the same module goes into a table of ``alternatives`` (see
 `assembly.planned`), a mere change of names into the ``renames`` of the family.
@@ -39,9 +39,9 @@ __all__ = [
     "Entry",
     "HeadCounts",
     "Layout",
-    "Part",
-    "Piece",
     "Table",
+    "TensorPart",
+    "TensorPiece",
     "head_starts",
     "pieces",
     "stored_names",
@@ -102,7 +102,7 @@ ROW_VECTOR = Layout(
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """A stored tensor. ``default`` fills ours where the file has none; ``copies``: whole names of
     further copies in the file."""
 
@@ -112,7 +112,7 @@ class Part:
     copies: tuple[str, ...] = ()
 
 
-Entry = str | Part | tuple[str | Part, ...]
+Entry = str | TensorPart | tuple[str | TensorPart, ...]
 Table = Mapping[str, Entry]
 
 
@@ -131,11 +131,11 @@ class HeadCounts:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TensorPiece:
     """``view`` of a tensor of ours, and what a file holds there."""
 
     name: str
-    part: Part
+    part: TensorPart
     view: Tensor
     head_dim: int
 
@@ -153,7 +153,7 @@ class Piece:
         return self.part.layout.write(self.view, self.head_dim).contiguous()
 
 
-def pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> list[Piece]:
+def pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> list[TensorPiece]:
     """The stored tensors that make up ``tensor``, our parameter ``key``. Raises `KeyError`."""
     return list(_pieces(key, tensor, table, heads))
 
@@ -161,7 +161,7 @@ def pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> list[Pi
 def head_starts(table: Table, prefix: str) -> tuple[str, ...]:
     """What the names of ``table`` start with that stand without ``prefix``."""
     entries = [entry if isinstance(entry, tuple) else (entry,) for entry in table.values()]
-    parts = [Part(p) if isinstance(p, str) else p for entry in entries for p in entry]
+    parts = [TensorPart(p) if isinstance(p, str) else p for entry in entries for p in entry]
     names = [name for part in parts for name in (part.name, *part.copies)]
     return tuple(name for name in names if not name.startswith(prefix))
 
@@ -171,7 +171,7 @@ def stored_names(key: str, table: Table) -> tuple[str, ...]:
     return tuple(name for name, _ in _named(key, table))
 
 
-def _pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> Iterator[Piece]:
+def _pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> Iterator[TensorPiece]:
     named, heads = _named(key, table), heads.of(key)
     axis = max(tensor.dim() - 2, 0)
     rows = _rows(key, tensor.shape[axis], len(named), heads)
@@ -179,13 +179,13 @@ def _pieces(key: str, tensor: Tensor, table: Table, heads: HeadCounts) -> Iterat
         for expert, matrix in enumerate(tensor):
             views = matrix.split_with_sizes(rows)
             for (name, part), view in zip(named, views, strict=True):
-                yield Piece(name.replace("{e}", str(expert)), part, view, heads.head_dim)
+                yield TensorPiece(name.replace("{e}", str(expert)), part, view, heads.head_dim)
         return
     for (name, part), view in zip(named, tensor.split_with_sizes(rows, dim=axis), strict=True):
-        yield Piece(name, part, view, heads.head_dim)
+        yield TensorPiece(name, part, view, heads.head_dim)
 
 
-def _named(key: str, table: Table) -> list[tuple[str, Part]]:
+def _named(key: str, table: Table) -> list[tuple[str, TensorPart]]:
     layer = re.search(r"\.(\d+)\.", key)
     number = "" if layer is None else layer.group(1)
     template = key if layer is None else key.replace(layer.group(), ".{i}.", 1)
@@ -195,10 +195,10 @@ def _named(key: str, table: Table) -> list[tuple[str, Part]]:
         template, _, kind = template.rpartition(".")
         entry, suffix = table.get(key.rpartition(".")[0]) or table[template], f".{kind}"
     parts = entry if isinstance(entry, tuple) else (entry,)
-    return [_fill(Part(p) if isinstance(p, str) else p, number, suffix) for p in parts]
+    return [_fill(TensorPart(p) if isinstance(p, str) else p, number, suffix) for p in parts]
 
 
-def _fill(part: Part, layer: str, suffix: str) -> tuple[str, Part]:
+def _fill(part: TensorPart, layer: str, suffix: str) -> tuple[str, TensorPart]:
     return part.name.replace("{i}", layer) + suffix, part
 
 

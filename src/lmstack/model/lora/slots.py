@@ -18,7 +18,7 @@ from torch import Tensor
 from lmstack.core import FormatError, shown
 from lmstack.model.families import FAMILIES, Family, config_to_json
 from lmstack.model.formats.assembly import head_counts
-from lmstack.model.formats.layouts import ROWS, TRANSPOSED, Part, Piece, pieces
+from lmstack.model.formats.layouts import ROWS, TRANSPOSED, TensorPart, TensorPiece, pieces
 from lmstack.model.layers import Linear
 from lmstack.model.lora.layers import LoraLinear
 from lmstack.model.quant.matrix import held_weights
@@ -35,7 +35,7 @@ class Slot:
     key: str
     start: int
     stop: int
-    piece: Piece
+    piece: TensorPiece
 
     @property
     def path(self) -> str:
@@ -55,8 +55,8 @@ class Slot:
     def rows_written(self, ours: Tensor) -> Tensor:
         return self._rows(ours).written()
 
-    def _rows(self, view: Tensor) -> Piece:
-        part = Part(self.piece.name, ROWS) if self.is_transposed else self.piece.part
+    def _rows(self, view: Tensor) -> TensorPiece:
+        part = TensorPart(self.piece.name, ROWS) if self.is_transposed else self.piece.part
         return dataclasses.replace(self.piece, part=part, view=view)
 
 

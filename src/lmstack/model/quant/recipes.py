@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["FILE_FORMS", "FORMS", "RECIPES", "Form", "QuantizedForm", "Recipe"]
+__all__ = ["FILE_FORMS", "FORMS", "RECIPES", "Form", "QuantizationRecipe", "QuantizedForm"]
 
 QuantizedForm = Literal["int8", "q4", "nf4", "file", "file8"]
 Form = Literal["float32", "bfloat16", "float16", QuantizedForm]
@@ -19,7 +19,7 @@ FILE_FORMS: tuple[QuantizedForm, ...] = ("file", "file8")  # of the blocks of a 
 
 
 @dataclass(frozen=True)
-class Recipe:
+class QuantizationRecipe:
     """``version`` is counted up when the numbers that the form gives change: what an older lmstack
     kept is made anew, and the model is served under another digest. ``limit``: the most that
     perplexity may rise, 0.01 for 1 %. ``help``: the form in half a line."""
@@ -33,10 +33,12 @@ class Recipe:
 # by from one training to the next. The blocks of a file are not changed at all, so what remains is
 # the rounding of activations; on the grid of int8 they may lose what int8 loses. 4 bits are a
 # bargain that is known to cost: 10 % is about the step to a model a fifth smaller.
-RECIPES: Mapping[QuantizedForm, Recipe] = {
-    "int8": Recipe(7, 0.01, "a byte a weight"),
-    "q4": Recipe(7, 0.10, "5 bits a weight, with a scale and a min for each 32"),
-    "nf4": Recipe(8, 0.10, "4.13 bits a weight, the NormalFloat of QLoRA"),
-    "file": Recipe(7, 0.01, "the blocks of a GGUF file"),
-    "file8": Recipe(1, 0.01, "the blocks of a GGUF file rounded to int8, 4 bits kept in 4"),
+RECIPES: Mapping[QuantizedForm, QuantizationRecipe] = {
+    "int8": QuantizationRecipe(7, 0.01, "a byte a weight"),
+    "q4": QuantizationRecipe(7, 0.10, "5 bits a weight, with a scale and a min for each 32"),
+    "nf4": QuantizationRecipe(8, 0.10, "4.13 bits a weight, the NormalFloat of QLoRA"),
+    "file": QuantizationRecipe(7, 0.01, "the blocks of a GGUF file"),
+    "file8": QuantizationRecipe(
+        1, 0.01, "the blocks of a GGUF file rounded to int8, 4 bits kept in 4"
+    ),
 }

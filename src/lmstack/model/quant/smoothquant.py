@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmstack.model.biases import ScoreBias
-from lmstack.model.blocks import Block, Mlp
+from lmstack.model.blocks import Mlp, TransformerBlock
 from lmstack.model.config import LayerSpec, TransformerConfig
 from lmstack.model.context import ForwardContext
 from lmstack.model.layers import Embedding, LayerNorm, Linear, RMSNorm
@@ -147,7 +147,7 @@ def smoothing_of(module: Transformer, ids: Sequence[int]) -> Smoothing:
     """For ``module``, from its activations at ``ids``, at least one."""
     config, ops = module.config, observed(module, ids)
     factors: dict[str, Tensor] = {}
-    blocks = [(n, m) for n, m in module.named_modules() if isinstance(m, Block)]
+    blocks = [(n, m) for n, m in module.named_modules() if isinstance(m, TransformerBlock)]
     each = config.num_layers // len(blocks)  # layers that a block is for, one after the other
     for index, (name, block) in enumerate(blocks):
         layers = range(index * each, (index + 1) * each)
@@ -156,7 +156,9 @@ def smoothing_of(module: Transformer, ids: Sequence[int]) -> Smoothing:
     return Smoothing(factors, config.norm == "rms1p")
 
 
-def _of_mlp(block: Block, largest: Mapping[Linear | Embedding, Tensor]) -> dict[str, Tensor]:
+def _of_mlp(
+    block: TransformerBlock, largest: Mapping[Linear | Embedding, Tensor]
+) -> dict[str, Tensor]:
     mlp = block.mlp
     assert isinstance(mlp, Mlp)
     if not mlp.gated:
@@ -168,7 +170,7 @@ def _of_mlp(block: Block, largest: Mapping[Linear | Embedding, Tensor]) -> dict[
 
 
 def _of_attention(
-    block: Block, config: TransformerConfig, layers: Sequence[int], ops: CalibrationOps
+    block: TransformerBlock, config: TransformerConfig, layers: Sequence[int], ops: CalibrationOps
 ) -> dict[str, Tensor]:
     """``layers``: those that ``block`` is for."""
     attention = block.attention
@@ -209,7 +211,7 @@ def _shared(sizes: Tensor, rotated: int) -> Tensor:
 
 
 def _of_norm(
-    block: Block,
+    block: TransformerBlock,
     norm: str,
     name: str,
     matrix: Linear,

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from lmstack.core.files import write_atomic
-from lmstack.pipelines.constitution.labels import Label
+from lmstack.pipelines.constitution.labels import PairLabel
 from lmstack.pipelines.constitution.prompts import ReadPrompts, as_json
 from lmstack.pipelines.constitution.stage import Items
 
-__all__ = ["Rows", "preference_rows", "sft_rows", "write_rows"]
+__all__ = ["DatasetRows", "preference_rows", "sft_rows", "write_rows"]
 
 _CUT = "cut off at its longest"
 
 
 @dataclass
-class Rows:
+class DatasetRows:
     """``left_out``: items by why they are not among the ``rows``."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -36,9 +36,9 @@ class Rows:
         return ", ".join(f"{number} {reason}" for reason, number in self.left_out.most_common())
 
 
-def sft_rows(prompts: ReadPrompts, revisions: Items) -> Rows:
+def sft_rows(prompts: ReadPrompts, revisions: Items) -> DatasetRows:
     """A conversation for each prompt that has a whole revision, in the format ``chat``."""
-    found = Rows()
+    found = DatasetRows()
     for key, prompt in prompts.by_key.items():
         item = revisions.get(key)
         if item is None:
@@ -54,11 +54,11 @@ def sft_rows(prompts: ReadPrompts, revisions: Items) -> Rows:
 
 
 def preference_rows(
-    prompts: ReadPrompts, answers: Items, labels: Mapping[str, Label], least: float
-) -> Rows:
+    prompts: ReadPrompts, answers: Items, labels: Mapping[str, PairLabel], least: float
+) -> DatasetRows:
     """A row of the format ``preference`` for each pair with a label of at least the probability
     ``least``, which is kept beside it as ``probability``."""
-    found = Rows()
+    found = DatasetRows()
     for key, prompt in prompts.by_key.items():
         item, label = answers.get(key), labels.get(key)
         if item is None or "problem" in item:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Label", "Verdict"]
+__all__ = ["PairLabel", "PrincipleVerdict"]
 
 _EVEN = 0.5
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PrincipleVerdict:
     """Of one principle on one pair. ``shown_first`` and ``shown_second``: the probability that the
     first answer is better, when it is shown first and second; None where the judge named neither
     answer. ``probability``: of both orders together; None where it never named one."""
@@ -41,10 +41,10 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Label:
+class PairLabel:
     """Of one pair."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[PrincipleVerdict, ...]
 
     @property
     def probability(self) -> float | None:

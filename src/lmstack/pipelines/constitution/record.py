@@ -16,17 +16,17 @@ from typing import Any
 
 from lmstack.core import FormatError, NotFoundError
 from lmstack.core.files import store_error
-from lmstack.pipelines.constitution.labels import Label
+from lmstack.pipelines.constitution.labels import PairLabel
 from lmstack.pipelines.constitution.principles import Constitution, Principle
 from lmstack.pipelines.constitution.prompts import Conversation, from_json
 from lmstack.pipelines.constitution.stage import Items, read_stage
 from lmstack.pipelines.constitution.stages import labels_of
 
-__all__ = ["Entry", "PrincipleUse", "Record", "Round", "Written", "read_record"]
+__all__ = ["PrincipleUse", "PromptRecord", "Record", "RevisionRound", "WrittenText", "read_record"]
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenText:
     """A text of a model; ``problem``: why it is of no use. ``cut``: at its longest."""
 
     text: str = ""
@@ -35,12 +35,12 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Round:
+class RevisionRound:
     """``revision``: None where there is none yet, or none was asked for."""
 
     principle: str
-    critique: Written
-    revision: Written | None
+    critique: WrittenText
+    revision: WrittenText | None
 
     @property
     def revised(self) -> str | None:
@@ -51,16 +51,16 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PromptRecord:
     """All that became of one prompt. ``answers``: of the tuned model; ``label``: which is better.
     ``in_sft`` and ``in_dpo``: whether it is among the rows that are trained on."""
 
     key: str
     prompt: Conversation
-    draft: Written
-    rounds: tuple[Round, ...]
-    answers: tuple[Written, ...]
-    label: Label | None
+    draft: WrittenText
+    rounds: tuple[RevisionRound, ...]
+    answers: tuple[WrittenText, ...]
+    label: PairLabel | None
     in_sft: bool
     in_dpo: bool
 
@@ -103,7 +103,7 @@ class Record:
 
     recipe: Mapping[str, Any]
     constitution: Constitution
-    entries: tuple[Entry, ...]
+    entries: tuple[PromptRecord, ...]
     made_by: Mapping[str, Mapping[str, Any]]
     results: Mapping[str, Mapping[str, Any]]
 
@@ -176,7 +176,7 @@ def read_record(folder: Path) -> Record:
     used = {name: _keys(folder / f"{name}.jsonl") for name in ("sft", "preferences")}
     labels = labels_of(stages.get("labels", {}))
     entries = (
-        Entry(
+        PromptRecord(
             key,
             from_json(draft["prompt"]),
             _written(draft),
@@ -208,30 +208,30 @@ def _stages(folder: Path) -> list[str]:
     return [name for name in found if (folder / f"{name}.jsonl").exists()]
 
 
-def _rounds(key: str, stages: Mapping[str, Items]) -> Iterator[Round]:
+def _rounds(key: str, stages: Mapping[str, Items]) -> Iterator[RevisionRound]:
     for turn in count(1):
         critique = stages.get(f"critiques-{turn}", {}).get(key)
         if critique is None:
             return
         revision = stages.get(f"revisions-{turn}", {}).get(key)
-        yield Round(
+        yield RevisionRound(
             critique["principle"],
             _written(critique),
             None if revision is None else _written(revision),
         )
 
 
-def _written(item: Mapping[str, Any]) -> Written:
-    return Written(item.get("text", ""), item.get("finish") == "length", item.get("problem"))
+def _written(item: Mapping[str, Any]) -> WrittenText:
+    return WrittenText(item.get("text", ""), item.get("finish") == "length", item.get("problem"))
 
 
-def _answers(item: Mapping[str, Any] | None) -> tuple[Written, ...]:
+def _answers(item: Mapping[str, Any] | None) -> tuple[WrittenText, ...]:
     if item is None:
         return ()
     if "problem" in item:
-        return (Written(problem=item["problem"]),)
+        return (WrittenText(problem=item["problem"]),)
     finishes = zip(item["texts"], item["finishes"], strict=True)
-    return tuple(Written(text, finish == "length") for text, finish in finishes)
+    return tuple(WrittenText(text, finish == "length") for text, finish in finishes)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

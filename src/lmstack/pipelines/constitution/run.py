@@ -21,7 +21,12 @@ from typing import Any
 from lmstack.core import FormatError, InputError, NotFoundError
 from lmstack.core.files import write_atomic
 from lmstack.model import load_adapter, merge_adapter
-from lmstack.pipelines.constitution.datasets import Rows, preference_rows, sft_rows, write_rows
+from lmstack.pipelines.constitution.datasets import (
+    DatasetRows,
+    preference_rows,
+    sft_rows,
+    write_rows,
+)
 from lmstack.pipelines.constitution.principles import Constitution, read_constitution
 from lmstack.pipelines.constitution.prompts import ReadPrompts, read_prompts
 from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
@@ -36,7 +41,7 @@ from lmstack.train.recipe import Recipe
 from lmstack.train.result import keep
 from lmstack.train.run import train
 
-__all__ = ["Outcome", "PipelineWatch", "Trained", "run_constitution"]
+__all__ = ["ConstitutionOutcome", "PipelineWatch", "Trained", "run_constitution"]
 
 
 class PipelineWatch:
@@ -50,7 +55,7 @@ class PipelineWatch:
         del recipe
         return Watch()
 
-    def rows(self, name: str, rows: Rows) -> None:
+    def rows(self, name: str, rows: DatasetRows) -> None:
         """A set to train on, as it was made."""
 
     def finished(self, name: str) -> None:
@@ -71,7 +76,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConstitutionOutcome:
     sft: Trained
     dpo: Trained
     prompts: int
@@ -85,7 +90,7 @@ def run_constitution(
     *,
     resume: bool = False,
     watch: PipelineWatch | None = None,
-) -> Outcome:
+) -> ConstitutionOutcome:
     """Run every stage of ``recipe`` that is not done. ``resume``: go on with what its folder holds;
     `InputError` where it holds something and that is not asked for."""
     watch = watch or PipelineWatch()
@@ -108,12 +113,14 @@ def run_constitution(
     _write_set(recipe, "preferences", preferences, watch)
     models.release()
     dpo = _trained(recipe, "dpo", trainings["dpo"], watch)
-    return Outcome(sft, dpo, len(prompts.by_key), len(conversations.rows), len(preferences.rows))
+    return ConstitutionOutcome(
+        sft, dpo, len(prompts.by_key), len(conversations.rows), len(preferences.rows)
+    )
 
 
 def _revised(
     recipe: ConstitutionalRecipe, prompts: ReadPrompts, stages: Stages, watch: PipelineWatch
-) -> Rows:
+) -> DatasetRows:
     """The base's answers, criticized and revised."""
     items = stages.drafts()
     watch.finished("drafts")
@@ -128,7 +135,7 @@ def _revised(
 
 def _compared(
     recipe: ConstitutionalRecipe, prompts: ReadPrompts, stages: Stages, watch: PipelineWatch
-) -> Rows:
+) -> DatasetRows:
     """The tuned model's answers, compared."""
     answers = stages.answers()
     watch.finished("answers")
@@ -150,7 +157,9 @@ def _begin(recipe: ConstitutionalRecipe, constitution: Constitution, resume: boo
     write_atomic(file, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _write_set(recipe: ConstitutionalRecipe, name: str, made: Rows, watch: PipelineWatch) -> None:
+def _write_set(
+    recipe: ConstitutionalRecipe, name: str, made: DatasetRows, watch: PipelineWatch
+) -> None:
     watch.rows(name, made)
     if not made.rows:
         raise InputError(

@@ -24,16 +24,16 @@ from lmstack.core import (
     complete,
 )
 from lmstack.pipelines.constitution import requests
-from lmstack.pipelines.constitution.labels import Label, Verdict
+from lmstack.pipelines.constitution.labels import PairLabel, PrincipleVerdict
 from lmstack.pipelines.constitution.principles import Constitution, Principle
 from lmstack.pipelines.constitution.prompts import Conversation, ReadPrompts, as_json
 from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
 from lmstack.pipelines.constitution.stage import Items, digest_of, seed_of, write_stage
 
-__all__ = ["Compared", "Judge", "Models", "Stages", "labels_of", "pair_texts", "texts_of"]
+__all__ = ["Judge", "JudgedPair", "Models", "Stages", "labels_of", "pair_texts", "texts_of"]
 
 
-class Compared(Protocol):
+class JudgedPair(Protocol):
     """What a judge says of two answers: `lmstack.evals.judging.Verdict`. ``forward`` and
     ``backward``: the log-odds that the first is better, shown first and second; None where the
     judge named neither. ``probability``: of both orders together."""
@@ -49,7 +49,7 @@ class Compared(Protocol):
 class Judge(Protocol):
     async def compare(
         self, prompt: Sequence[Message], first: str, second: str, criterion: str | None = None
-    ) -> Compared:
+    ) -> JudgedPair:
         """Which of two answers is better by ``criterion``, in both orders."""
 
 
@@ -234,10 +234,10 @@ def _identity(model: ChatModel) -> str:
     return model.info.digest or model.info.name
 
 
-def _verdict(principle: Principle, said: Compared) -> Verdict:
+def _verdict(principle: Principle, said: JudgedPair) -> PrincipleVerdict:
     first, second = map(_sigmoid, (said.forward, said.backward))
     is_known = first is not None or second is not None
-    return Verdict(principle.name, first, second, said.probability if is_known else None)
+    return PrincipleVerdict(principle.name, first, second, said.probability if is_known else None)
 
 
 def _sigmoid(odds: float | None) -> float | None:
@@ -270,10 +270,10 @@ def pair_texts(answers: Items) -> dict[str, tuple[str, str]]:
     return found
 
 
-def labels_of(items: Items) -> dict[str, Label]:
+def labels_of(items: Items) -> dict[str, PairLabel]:
     """The label of each pair that was compared, by its prompt's key."""
     compared = {key: item["verdicts"] for key, item in items.items() if "problem" not in item}
     return {
-        key: Label(tuple(Verdict(**verdict) for verdict in verdicts))
+        key: PairLabel(tuple(PrincipleVerdict(**verdict) for verdict in verdicts))
         for key, verdicts in compared.items()
     }

@@ -38,7 +38,7 @@ from lmstack.rag.answer.confidence import Certainty, ScoreMeaning, calibration_o
 from lmstack.rag.answer.conflicts import Edition, edition_of, find_conflicts, in_force
 from lmstack.rag.answer.map_reduce import map_reduce
 from lmstack.rag.answer.naming import names_lacking
-from lmstack.rag.answer.planning import Plan, make_plan
+from lmstack.rag.answer.planning import AnswerPlan, make_plan
 from lmstack.rag.answer.prompting import EarlierTurn
 from lmstack.rag.answer.quoting import Passage, Quote, choose_quotes, read_passage
 from lmstack.rag.answer.scope import candidates, hits_of, read_all
@@ -280,7 +280,7 @@ class Answerer:
         if config.strategy != "write" or is_answer:
             return []
         known = await asyncio.to_thread(candidates, self.index, found.question, found.hits)
-        plan = Plan()
+        plan = AnswerPlan()
         if plans and known.documents:
             named = [f"{info.path}: {info.title}" for info in known.documents]
             plan = await make_plan(

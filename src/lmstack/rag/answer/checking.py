@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lmstack.rag.answer.prompting import Written
+from lmstack.rag.answer.prompting import WrittenSentence
 from lmstack.rag.answer.quoting import Passage, Quote
 from lmstack.rag.answer.support import SupportScorer, halves, held, invented, parts_of
 from lmstack.rag.chunk import embedded_text
@@ -117,7 +117,7 @@ class Claim:
 
 
 async def check(
-    written: Written,
+    written: WrittenSentence,
     evidence: Evidence,
     scorer: SupportScorer,
     least: float,
@@ -150,7 +150,7 @@ def _clauses(text: str) -> list[tuple[str, str]]:
 
 
 def _by_words(
-    written: Written,
+    written: WrittenSentence,
     clauses: Sequence[tuple[str, str]],
     evidence: Evidence,
     scores: Mapping[str, Sequence[float]],
@@ -172,7 +172,7 @@ def _by_words(
 
 
 def _covering(
-    written: Written, evidence: Evidence, scores: Sequence[float]
+    written: WrittenSentence, evidence: Evidence, scores: Sequence[float]
 ) -> tuple[list[int], str]:
     """The few sentences of the evidence that together hold what ``written`` says, the best first;
     and what of it stands nowhere near them, if anything."""

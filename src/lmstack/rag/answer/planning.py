@@ -27,7 +27,7 @@ from lmstack.rag.answer.answer import TASKS, TaskName
 from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.writing import text_of
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["AnswerPlan", "make_plan"]
 
 MAX_TOKENS = 120
 _SYSTEM = (
@@ -41,7 +41,7 @@ _SYSTEM = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AnswerPlan:
     """``documents``: places among those that were chosen from, counted from 0."""
 
     task: TaskName = "answer"
@@ -56,7 +56,7 @@ async def make_plan(
     *,
     client: str = "local",
     request_id: str = "",
-) -> Plan:
+) -> AnswerPlan:
     """``documents``: the path and title of each that it may be about."""
     listed = "\n".join(f"[{n}] {' '.join(text.split())}" for n, text in enumerate(documents, 1))
     fenced = Span(listed, untrusted=True, label="documents")
@@ -74,7 +74,7 @@ async def make_plan(
             async with aclosing(text_of(model, request, composer)) as deltas:
                 return _read("".join([text async for text in deltas]), len(documents))
         except ContextLengthError:
-            return Plan()
+            return AnswerPlan()
         except InputError:  # No model that can be held to a schema.
             if grammar is None:
                 raise
@@ -96,12 +96,12 @@ def _grammar(documents: int) -> Grammar:
     return Grammar("json_schema", json.dumps(schema))
 
 
-def _read(said: str, documents: int) -> Plan:
+def _read(said: str, documents: int) -> AnswerPlan:
     """A plan from JSON, with what may stand around it; a plain answer from all else."""
     try:
         value = json.loads(said[said.index("{") : said.rindex("}") + 1])
         task, numbers = value["task"], value.get("documents") or []
         chosen = dict.fromkeys(n - 1 for n in numbers if 1 <= n <= documents)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return Plan()
-    return Plan(task, tuple(chosen)) if task in TASKS else Plan()
+        return AnswerPlan()
+    return AnswerPlan(task, tuple(chosen)) if task in TASKS else AnswerPlan()

@@ -22,7 +22,7 @@ __all__ = [
     "EarlierTurn",
     "Job",
     "SentenceReader",
-    "Written",
+    "WrittenSentence",
     "build_messages",
     "build_question",
     "passage_texts",
@@ -38,7 +38,7 @@ _WORD = re.compile(r"\w")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenSentence:
     """A sentence, a heading, a row of a table or a block of code, without the passage ``numbers``
     in it, of which only those that exist are kept. ``apart``: what stands before it, a space or
     one or two line ends."""
@@ -61,7 +61,7 @@ class SentenceReader:
         self.passages = passages
         self._text = ""
 
-    def feed(self, text: str) -> Iterator[Written]:
+    def feed(self, text: str) -> Iterator[WrittenSentence]:
         """The sentences that are certainly complete: a word of the next one is there, or their
         line has ended. Looked at after each word, so it does not matter how the text comes."""
         for piece in re.findall(r"\S+|\s", text):
@@ -69,10 +69,10 @@ class SentenceReader:
             if piece.isspace():
                 yield from self._read(final=False)
 
-    def end(self) -> Iterator[Written]:
+    def end(self) -> Iterator[WrittenSentence]:
         yield from self._read(final=True)
 
-    def _read(self, *, final: bool) -> Iterator[Written]:
+    def _read(self, *, final: bool) -> Iterator[WrittenSentence]:
         while spans := _spans(self._text):
             start, end = spans[0]
             numbers = _NUMBERS.match(self._text, end)
@@ -86,7 +86,7 @@ class SentenceReader:
             if written is not None:
                 yield written
 
-    def _written(self, start: int, end: int) -> Written | None:
+    def _written(self, start: int, end: int) -> WrittenSentence | None:
         """None for what says nothing: numbers, signs."""
         text = self._text[start:end]
         found = dict.fromkeys(int(number) for number in _NUMBER.findall(text))
@@ -94,7 +94,7 @@ class SentenceReader:
         words = text if _FENCE.match(text) else _NUMBER.sub("", text).strip()
         white = self._text[:start]
         apart = "\n" * min(2, white.count("\n")) or " "
-        return Written(words, kept, apart) if _WORD.search(words) else None
+        return WrittenSentence(words, kept, apart) if _WORD.search(words) else None
 
 
 def _spans(text: str) -> list[tuple[int, int]]:

@@ -32,7 +32,7 @@ from lmstack.rag.answer.prompting import (
     EarlierTurn,
     Job,
     SentenceReader,
-    Written,
+    WrittenSentence,
     build_messages,
     build_question,
 )
@@ -104,7 +104,7 @@ class _Writer:
                 least = task.config.min_support
                 yield await check(written, self.evidence, task.scorer, least, judge)
 
-    async def _sentences(self) -> AsyncGenerator[Written, None]:
+    async def _sentences(self) -> AsyncGenerator[WrittenSentence, None]:
         reader = SentenceReader(len(self.task.sources))
         async with aclosing(self._text()) as deltas:
             async for text in deltas:

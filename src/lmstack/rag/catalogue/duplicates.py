@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from lmstack.core import check_range
 from lmstack.rag.catalogue.columns import iso_time
 from lmstack.rag.catalogue.schema import documents, texts
-from lmstack.rag.catalogue.snapshot import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.disjoint_sets import DisjointSets
 
 __all__ = [
@@ -267,6 +267,6 @@ def _group(
     for row in ordered:
         exact = row.text_digest == newest.text_digest
         alike = 1.0 if exact else jaccard(base, sets(place_of[row.text_digest]))
-        path = absolute_path(roots, Key(row.source_id, row.path))
+        path = absolute_path(roots, DocumentKey(row.source_id, row.path))
         members.append(Duplicate(path, iso_time(row.mtime_ns), alike, exact, row is newest))
     return DuplicateGroup(tuple(members))

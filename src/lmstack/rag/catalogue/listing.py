@@ -23,7 +23,7 @@ from lmstack.rag.catalogue.columns import (
 )
 from lmstack.rag.catalogue.labels import UNREADABLE, may_see
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, texts, vectors
-from lmstack.rag.catalogue.snapshot import Key, absolute_path, display_path, source_roots
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, display_path, source_roots
 from lmstack.rag.documents import Document
 from lmstack.rag.filters import Fields, Filter
 
@@ -65,8 +65,8 @@ def read_passages(
     rows = connection.execute(query).all()
     passages: list[StoredPassage] = []
     parts = [np.zeros((0, dimensions), np.float32)]
-    for row in sorted(rows, key=lambda r: absolute_path(roots, Key(r.source_id, r.path))):
-        path = display_path(absolute_path(roots, Key(row.source_id, row.path)))
+    for row in sorted(rows, key=lambda r: absolute_path(roots, DocumentKey(r.source_id, r.path))):
+        path = display_path(absolute_path(roots, DocumentKey(row.source_id, row.path)))
         cut = connection.execute(
             sa.select(chunks.c.start, chunks.c.end, chunks.c.text)
             .where((chunks.c.space_id == ACTIVE) & (chunks.c.document_id == row.id))
@@ -108,16 +108,18 @@ def list_documents(
     return sorted(found, key=lambda info: info.path)
 
 
-def unreadable_labels(connection: sa.Connection) -> list[Key]:
+def unreadable_labels(connection: sa.Connection) -> list[DocumentKey]:
     """Documents whose own labels cannot be read, so that only the owner sees them."""
     rows = connection.execute(
         sa.select(documents.c.source_id, documents.c.path, documents.c.labels)
     )
-    return [Key(row.source_id, row.path) for row in rows if UNREADABLE in json.loads(row.labels)]
+    return [
+        DocumentKey(row.source_id, row.path) for row in rows if UNREADABLE in json.loads(row.labels)
+    ]
 
 
 def _info(row: Any, roots: Mapping[int, str]) -> DocumentInfo:
-    path = absolute_path(roots, Key(row.source_id, row.path))
+    path = absolute_path(roots, DocumentKey(row.source_id, row.path))
     fields = all_fields(row, load_fields(row.fields), roots[row.source_id], path)
     return DocumentInfo(
         row.id,
@@ -161,7 +163,7 @@ def read_document(
     if where is not None and not where.matches(_info(row, roots).fields):
         return None
     return Document(
-        path=absolute_path(roots, Key(row.source_id, row.path)),
+        path=absolute_path(roots, DocumentKey(row.source_id, row.path)),
         text=row.text,
         format=row.format,
         title=row.title,
@@ -206,9 +208,9 @@ def read_spans(
     return [(row.start, row.end) for row in rows if may_see(held, json.loads(row.labels))]
 
 
-def _key_in(source_id: int, root: str, path: str) -> Key | None:
+def _key_in(source_id: int, root: str, path: str) -> DocumentKey | None:
     if path == root:
-        return Key(source_id, ".")
+        return DocumentKey(source_id, ".")
     if not path.startswith(root.rstrip(os.sep) + os.sep):
         return None
-    return Key(source_id, os.path.relpath(path, root).replace(os.sep, "/"))
+    return DocumentKey(source_id, os.path.relpath(path, root).replace(os.sep, "/"))

@@ -31,7 +31,7 @@ from lmstack.rag.catalogue.columns import (
 )
 from lmstack.rag.catalogue.duplicates import sketch_of
 from lmstack.rag.catalogue.labels import labels_of, read_rules
-from lmstack.rag.catalogue.rules import IGNORE_FILE, Rules
+from lmstack.rag.catalogue.rules import IGNORE_FILE, SourceRules
 from lmstack.rag.catalogue.schema import (
     ACTIVE,
     chunks,
@@ -46,7 +46,7 @@ from lmstack.rag.catalogue.schema import (
     vectors,
 )
 from lmstack.rag.catalogue.snapshot import (
-    Key,
+    DocumentKey,
     absolute_path,
     inode_key,
     rules_key,
@@ -88,7 +88,7 @@ Vectors = npt.NDArray[np.float32]
 class NewDocument:
     """Everything that one transaction writes for one document."""
 
-    key: Key
+    key: DocumentKey
     document: Document
     digest: bytes
     recipe: str
@@ -171,7 +171,7 @@ def set_exclusions(connection: sa.Connection, add: Iterable[str], drop: Iterable
         connection.execute(sa.insert(exclusions).values(path=path))
 
 
-def remove_document(connection: sa.Connection, key: Key) -> bool:
+def remove_document(connection: sa.Connection, key: DocumentKey) -> bool:
     """Take a document with its chunks, postings and vectors out."""
     where = (documents.c.source_id == key.source_id) & (documents.c.path == key.path)
     found = connection.execute(sa.select(documents.c.id).where(where)).scalar()
@@ -301,13 +301,13 @@ def set_inodes(connection: sa.Connection, inodes: Mapping[int, int]) -> None:
     set_meta(connection, **{inode_key(i): str(inode) for i, inode in inodes.items()})
 
 
-def set_source_rules(connection: sa.Connection, source_id: int, rules: Rules) -> None:
+def set_source_rules(connection: sa.Connection, source_id: int, rules: SourceRules) -> None:
     """What is read of a source from now on."""
     set_meta(connection, **{rules_key(source_id): json.dumps(dataclasses.asdict(rules))})
 
 
 def put_problem(
-    connection: sa.Connection, key: Key, problem: Problem, digest: bytes | None, recipe: str
+    connection: sa.Connection, key: DocumentKey, problem: Problem, digest: bytes | None, recipe: str
 ) -> None:
     remove_problem(connection, key)
     connection.execute(
@@ -323,7 +323,7 @@ def put_problem(
     )
 
 
-def remove_problem(connection: sa.Connection, key: Key) -> None:
+def remove_problem(connection: sa.Connection, key: DocumentKey) -> None:
     connection.execute(
         sa.delete(problems).where(
             (problems.c.source_id == key.source_id) & (problems.c.path == key.path)
@@ -357,7 +357,9 @@ def find_vectors(connection: sa.Connection, keys: Sequence[bytes]) -> dict[bytes
     return found
 
 
-def vectors_of(connection: sa.Connection, keys: Sequence[Key], limit: int) -> dict[bytes, Vectors]:
+def vectors_of(
+    connection: sa.Connection, keys: Sequence[DocumentKey], limit: int
+) -> dict[bytes, Vectors]:
     """The vectors of whole documents by `embed_key`, of at most about ``limit`` chunks."""
     found: dict[bytes, Vectors] = {}
     for key in keys:
@@ -398,7 +400,7 @@ def set_labels(connection: sa.Connection, path: str, labels: frozenset[str] | No
     for row in connection.execute(
         sa.select(columns.id, columns.source_id, columns.path, columns.fields, columns.labels)
     ).all():
-        place = absolute_path(roots, Key(row.source_id, row.path))
+        place = absolute_path(roots, DocumentKey(row.source_id, row.path))
         now = json.dumps(sorted(labels_of(place, load_fields(row.fields), rules)))
         if now != row.labels:
             changed += 1

@@ -2,9 +2,9 @@
 
 Three places, all in the language of `gitignore(5)`, matched by `pathspec`: a ``.lmstackignore`` in
 any folder, for what is below it; the ``.gitignore`` files of the folders, if so asked; and the
-`Rules` given for a source when it was added. A pattern further down wins over one further up, and
-``.lmstackignore`` over ``.gitignore`` beside it; what a `Rules` excludes no file brings back. As
-in git, nothing inside a folder that is left out is looked at. Fails closed: a folder whose
+`SourceRules` given for a source when it was added. A pattern further down wins over one further up,
+and ``.lmstackignore`` over ``.gitignore`` beside it; what a `SourceRules` excludes no file brings
+back. As in git, nothing inside a folder that is left out is looked at. Fails closed: a folder whose
 patterns cannot be read is not looked into.
 """
 
@@ -22,7 +22,7 @@ from lmstack.rag.documents import ProblemError
 from lmstack.rag.formats.load import read_file
 from lmstack.rag.formats.parsed import LoadConfig
 
-__all__ = ["IGNORE_FILE", "Patterns", "Rules", "patterns_of"]
+__all__ = ["IGNORE_FILE", "Patterns", "SourceRules", "patterns_of"]
 
 IGNORE_FILE = ".lmstackignore"
 _GIT_FILE = ".gitignore"
@@ -32,7 +32,7 @@ _LIMITS = LoadConfig(max_file_bytes=1_000_000)
 
 
 @dataclass(frozen=True)
-class Rules(Config):
+class SourceRules(Config):
     """What is read of one source. Patterns are relative to it. ``include``: only files that match
     one (all, if there is none); ``exclude`` wins. ``gitignore``: its .gitignore files hold too."""
 
@@ -75,7 +75,7 @@ class Patterns:
     def __init__(
         self,
         root: str,
-        rules: Rules,
+        rules: SourceRules,
         folder: str = "",
         above: tuple[tuple[str, GitIgnoreSpec], ...] = (),
     ) -> None:
@@ -144,7 +144,7 @@ def _read(path: Path) -> GitIgnoreSpec | None:
     )
 
 
-def patterns_of(root: str, rules: Rules, inner: str) -> Patterns | None:
+def patterns_of(root: str, rules: SourceRules, inner: str) -> Patterns | None:
     """Those that hold in the folder of ``inner`` (a path in the source ``root``), None if it is
     left out, or ``inner`` itself. Raises `ProblemError` as `Patterns` does."""
     patterns = Patterns(root, rules)

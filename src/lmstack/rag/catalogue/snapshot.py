@@ -13,15 +13,15 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 
-from lmstack.rag.catalogue.rules import Rules
+from lmstack.rag.catalogue.rules import SourceRules
 from lmstack.rag.catalogue.schema import documents, exclusions, meta, problems, sources
 from lmstack.rag.documents import Problem
 from lmstack.rag.formats.load import Fingerprint
 
 __all__ = [
     "CatalogueSnapshot",
-    "Key",
-    "Known",
+    "DocumentKey",
+    "KnownDocument",
     "absolute_path",
     "display_path",
     "get_meta",
@@ -37,7 +37,7 @@ _RULES = "rules of source "
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Key:
+class DocumentKey:
     """Where a document lives: a source and the path in it."""
 
     source_id: int
@@ -45,7 +45,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownDocument:
     """What is remembered of an indexed document, enough to tell whether it changed."""
 
     id: int
@@ -62,13 +62,13 @@ class CatalogueSnapshot:
 
     roots: Mapping[int, str]
     inodes: Mapping[int, int]
-    documents: Mapping[Key, Known]
-    problems: Mapping[Key, tuple[Problem, bytes | None, str]]
+    documents: Mapping[DocumentKey, KnownDocument]
+    problems: Mapping[DocumentKey, tuple[Problem, bytes | None, str]]
     excluded: frozenset[str]
     recipe: str
-    rules: Mapping[int, Rules] = field(default_factory=dict)
+    rules: Mapping[int, SourceRules] = field(default_factory=dict)
 
-    def path(self, key: Key) -> str:
+    def path(self, key: DocumentKey) -> str:
         """The absolute path of a document's file."""
         return absolute_path(self.roots, key)
 
@@ -77,7 +77,7 @@ class CatalogueSnapshot:
         return sum(key.source_id == source_id for key in self.documents)
 
 
-def absolute_path(roots: Mapping[int, str], key: Key) -> str:
+def absolute_path(roots: Mapping[int, str], key: DocumentKey) -> str:
     """The absolute path of a document's file."""
     root = roots[key.source_id]
     return root if key.path == "." else os.path.join(root, *key.path.split("/"))
@@ -106,10 +106,10 @@ def rules_key(source_id: int) -> str:
     return f"{_RULES}{source_id}"
 
 
-def source_rules(connection: sa.Connection) -> dict[int, Rules]:
+def source_rules(connection: sa.Connection) -> dict[int, SourceRules]:
     """The rules of each source that has some."""
     return {
-        int(key.removeprefix(_RULES)): Rules.from_mapping(json.loads(value))
+        int(key.removeprefix(_RULES)): SourceRules.from_mapping(json.loads(value))
         for key, value in get_meta(connection).items()
         if key.startswith(_RULES)
     }
@@ -120,7 +120,7 @@ def _inodes(connection: sa.Connection) -> dict[int, int]:
     return {int(k.removeprefix(_INODE)): int(v) for k, v in facts if k.startswith(_INODE)}
 
 
-def _known_documents(connection: sa.Connection) -> dict[Key, Known]:
+def _known_documents(connection: sa.Connection) -> dict[DocumentKey, KnownDocument]:
     columns = documents.c
     rows = connection.execute(
         sa.select(
@@ -137,7 +137,7 @@ def _known_documents(connection: sa.Connection) -> dict[Key, Known]:
         )
     )
     return {
-        Key(row.source_id, row.path): Known(
+        DocumentKey(row.source_id, row.path): KnownDocument(
             row.id,
             row.digest,
             row.recipe,
@@ -150,10 +150,10 @@ def _known_documents(connection: sa.Connection) -> dict[Key, Known]:
 
 def _known_problems(
     connection: sa.Connection,
-) -> dict[Key, tuple[Problem, bytes | None, str]]:
+) -> dict[DocumentKey, tuple[Problem, bytes | None, str]]:
     """Per file: the problem, the digest of the content that had it, and the recipe."""
     return {
-        Key(row.source_id, row.path): (
+        DocumentKey(row.source_id, row.path): (
             Problem(row.path, row.kind, row.message, row.hint),
             row.digest,
             row.recipe,

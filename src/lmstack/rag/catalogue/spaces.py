@@ -24,7 +24,7 @@ from lmstack.rag.words import POSTINGS_VERSION
 
 __all__ = [
     "FILE_WEIGHTS",
-    "ChunkChoice",
+    "ChunkingChoice",
     "Space",
     "active_space",
     "current_state",
@@ -42,21 +42,21 @@ _KEY = "chunking"
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkChoice:
+class ChunkingChoice:
     """``writer`` names the model that writes lines of context (`ContextWriter.identity`)."""
 
     chunking: ChunkConfig
     writer: str = ""
 
 
-def read_choice(connection: sa.Connection) -> ChunkChoice:
+def read_choice(connection: sa.Connection) -> ChunkingChoice:
     """What was kept; the defaults where nothing was."""
     kept = get_meta(connection).get(_KEY)
     if kept is None:
-        return ChunkChoice(ChunkConfig())
+        return ChunkingChoice(ChunkConfig())
     try:
         values = json.loads(kept)
-        return ChunkChoice(ChunkConfig.from_mapping(values["chunking"]), str(values["writer"]))
+        return ChunkingChoice(ChunkConfig.from_mapping(values["chunking"]), str(values["writer"]))
     except (ValueError, KeyError, TypeError, LmstackError) as error:
         raise IntegrityError(
             f"the index says how it is cut in a form that cannot be read: {error}",
@@ -65,7 +65,7 @@ def read_choice(connection: sa.Connection) -> ChunkChoice:
         ) from None
 
 
-def keep_choice(connection: sa.Connection, choice: ChunkChoice) -> bool:
+def keep_choice(connection: sa.Connection, choice: ChunkingChoice) -> bool:
     """Write down a choice; whether it is another one than before."""
     if read_choice(connection) == choice:
         return False

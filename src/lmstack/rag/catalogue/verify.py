@@ -23,7 +23,7 @@ from lmstack.rag.catalogue.columns import load_fields, packed_size, read_form, u
 from lmstack.rag.catalogue.database import Database
 from lmstack.rag.catalogue.labels import labels_of, read_rules
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, postings, texts, vectors
-from lmstack.rag.catalogue.snapshot import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.words import is_of_other_version, posting_blob
 
@@ -108,7 +108,7 @@ def verify_database(database: Database, dimensions: int) -> VerifyReport:
             )
         ):
             count += 1
-            path = absolute_path(roots, Key(row.source_id, row.path))
+            path = absolute_path(roots, DocumentKey(row.source_id, row.path))
             if set(json.loads(row.labels)) != labels_of(path, load_fields(row.fields), rules):
                 findings.append(f"{path}: its access labels are not those of its rules and fields")
             if row.text is None or hashlib.sha256(row.text.encode()).digest() != row.text_digest:
@@ -203,14 +203,14 @@ def logical_content(connection: sa.Connection) -> Iterator[tuple[object, ...]]:
         .join(postings, documents.c.id == postings.c.document_id)
         .where((vectors.c.space_id == ACTIVE) & (postings.c.space_id == ACTIVE))
     ).all()
-    for row in sorted(rows, key=lambda r: absolute_path(roots, Key(r.source_id, r.path))):
+    for row in sorted(rows, key=lambda r: absolute_path(roots, DocumentKey(r.source_id, r.path))):
         cut = connection.execute(
             sa.select(chunks)
             .where((chunks.c.space_id == ACTIVE) & (chunks.c.document_id == row.id))
             .order_by(chunks.c.ordinal)
         )
         yield (
-            absolute_path(roots, Key(row.source_id, row.path)),
+            absolute_path(roots, DocumentKey(row.source_id, row.path)),
             row.digest,
             row.recipe,
             row.format,

@@ -20,8 +20,8 @@ __all__ = [
     "CountTokens",
     "Cutter",
     "Ints",
-    "Measure",
     "Span",
+    "TextMeasure",
     "TokenMeter",
     "line_bounds",
     "sentence_bounds",
@@ -155,7 +155,7 @@ class TokenMeter:
         return self._count(texts) if texts else []
 
 
-class Measure:
+class TextMeasure:
     """One text as units: its words, long ones in parts. Unit ``i`` is
     ``text[starts[i]:ends[i]]``."""
 

@@ -18,8 +18,8 @@ from lmstack.rag.chunking.measure import (
     MAX_CHARS_PER_TOKEN,
     Cutter,
     Ints,
-    Measure,
     Span,
+    TextMeasure,
     TokenMeter,
 )
 from lmstack.rag.documents import Document, Section
@@ -58,7 +58,7 @@ class Setting:
                 hint="raise target_tokens",
                 param="target_tokens",
             )
-        self.measure = Measure(document.text, meter)
+        self.measure = TextMeasure(document.text, meter)
         self._headers: dict[Span, tuple[str, int]] = {}
         self._starts = [section.start for section in document.sections]
         names = [

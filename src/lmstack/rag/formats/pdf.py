@@ -25,7 +25,7 @@ from lmstack.rag.formats.markdown import sections_from_headings
 from lmstack.rag.formats.parsed import Box, LoadConfig, Parsed
 from lmstack.rag.formats.pdfium import open_pdf, properties, read_page
 
-__all__ = ["Sheet", "compose", "extract", "parse_pdf"]
+__all__ = ["PdfSheet", "compose", "extract", "parse_pdf"]
 
 # Larger than the text by this factor is a heading, if it is short.
 HEADING_RATIO = 1.15
@@ -54,7 +54,7 @@ _NO_TITLE = re.compile(
 
 
 @dataclass(slots=True)
-class Sheet:
+class PdfSheet:
     """One page before its lines are joined."""
 
     number: int
@@ -66,7 +66,7 @@ class Sheet:
 
 @dataclass(slots=True)
 class Extracted:
-    sheets: list[Sheet]
+    sheets: list[PdfSheet]
     properties: dict[str, str]
 
 
@@ -105,18 +105,18 @@ def parse_pdf(data: bytes, _path: str, config: LoadConfig) -> Parsed:
 def extract(data: bytes, config: LoadConfig, *, trace: bool = False) -> Extracted:
     """Lines of every page in reading order; without ``trace`` they forget their origin."""
     room = config.max_text_chars
-    sheets: list[Sheet] = []
+    sheets: list[PdfSheet] = []
     with open_pdf(data, config) as pdf:
         for number in range(1, pdf.count + 1):
             page = read_page(pdf, number, room, config)
             if page is None:
-                sheets.append(Sheet(number, 0.0, [], readable=False))
+                sheets.append(PdfSheet(number, 0.0, [], readable=False))
                 continue
             room -= len(page.codes)
             lines = in_reading_order(lines_and_tables(page))
             if not trace:
                 _forget(lines)
-            sheets.append(Sheet(number, page.height, lines, images=page.images))
+            sheets.append(PdfSheet(number, page.height, lines, images=page.images))
         return Extracted(sheets, properties(pdf))
 
 
@@ -409,7 +409,7 @@ class _Words:
     cuts: bool = True
 
 
-def _vocabulary(sheets: Sequence[Sheet]) -> _Words:
+def _vocabulary(sheets: Sequence[PdfSheet]) -> _Words:
     whole: set[str] = set()
     hyphenated: set[str] = set()
     cut = False
@@ -445,7 +445,7 @@ def _join_word(last: _Row, row: _Row, writer: _Writer, words: _Words) -> bool:
     return True
 
 
-def _sizes(sheets: Sequence[Sheet]) -> list[float]:
+def _sizes(sheets: Sequence[PdfSheet]) -> list[float]:
     """Sizes of headings, largest first: those clearly larger than the text's."""
     counts: Counter[float] = Counter()
     for sheet in sheets:

@@ -30,18 +30,18 @@ from lmstack.core import (
     shown,
 )
 from lmstack.rag.catalogue.rows import NewDocument, Vectors
-from lmstack.rag.catalogue.snapshot import Key
+from lmstack.rag.catalogue.snapshot import DocumentKey
 from lmstack.rag.catalogue.spaces import identity_of
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.chunking.chunker import Chunker
 from lmstack.rag.documents import ProblemError
 from lmstack.rag.formats.load import Fingerprint
-from lmstack.rag.ingest.reading import Parsed, Refused, read_and_parse
-from lmstack.rag.ingest.update import Task
+from lmstack.rag.ingest.reading import ParsedFile, RefusedFile, read_and_parse
+from lmstack.rag.ingest.update import IngestTask
 from lmstack.rag.ingest.wire import document_frame, problem_frame, read_reply
 from lmstack.rag.ingest.workers import Workers
 
-__all__ = ["Machine", "RayConfig", "RayMachines", "joined_ray"]
+__all__ = ["IngestWorker", "RayConfig", "RayMachines", "joined_ray"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RayMachines:
         self.config = config or RayConfig()
         self._make_embedder, self._digest = make_embedder, digest
 
-    def __call__(self, task: Task) -> Iterator[tuple[NewDocument, Vectors] | Refused]:
+    def __call__(self, task: IngestTask) -> Iterator[tuple[NewDocument, Vectors] | RefusedFile]:
         ray, started = joined_ray(self.config.address, self.config.processors)
         data = require("ray.data", "ray")
         try:
@@ -83,7 +83,7 @@ class RayMachines:
                 for key, path in task.files
             ]
             done = data.from_items(rows).map_batches(
-                Machine,
+                IngestWorker,
                 fn_constructor_args=(task, self._make_embedder, self._digest),
                 batch_size=self.config.files,
                 concurrency=self.config.copies,
@@ -123,10 +123,12 @@ def joined_ray(address: str, processors: int = 0) -> tuple[Any, bool]:
     return ray, True
 
 
-class Machine:
+class IngestWorker:
     """In a process of a Ray cluster: rows that name files in, rows with what is in them out."""
 
-    def __init__(self, task: Task, make_embedder: Callable[[], Embedder], digest: str) -> None:
+    def __init__(
+        self, task: IngestTask, make_embedder: Callable[[], Embedder], digest: str
+    ) -> None:
         for root in task.roots:
             if not os.path.exists(root):
                 raise NotFoundError(
@@ -147,7 +149,9 @@ class Machine:
         self._workers = Workers(dataclasses.replace(task.workers, count=1), task.load)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        keys = [Key(int(s), str(p)) for s, p in zip(batch["source"], batch["path"], strict=True)]
+        keys = [
+            DocumentKey(int(s), str(p)) for s, p in zip(batch["source"], batch["path"], strict=True)
+        ]
         rows = [self._row(key, str(path)) for key, path in zip(keys, batch["file"], strict=True)]
         return {name: [row[name] for row in rows] for name in ("facts", "text", "vectors")}
 
@@ -155,10 +159,10 @@ class Machine:
         """Give the worker back; a process of Ray that ends takes it along."""
         self._workers.close()
 
-    def _row(self, key: Key, path: str) -> dict[str, object]:
+    def _row(self, key: DocumentKey, path: str) -> dict[str, object]:
         read = read_and_parse(key, path, self._task.load, self._workers.parse)
         facts: dict[str, object] = {"key": [key.source_id, key.path], "file": path}
-        if isinstance(read, Refused):
+        if isinstance(read, RefusedFile):
             header, text = problem_frame(read.error)
             facts |= {"document": header, "digest": read.digest.hex() if read.digest else None}
             return {"facts": json.dumps(facts), "text": text, "vectors": b""}
@@ -176,17 +180,19 @@ class Machine:
         return {"facts": json.dumps(facts), "text": text, "vectors": vectors}
 
 
-def _outcome(row: Mapping[str, Any], recipe: str) -> tuple[NewDocument, Vectors] | Refused:
-    """What a row of `Machine` says."""
+def _outcome(row: Mapping[str, Any], recipe: str) -> tuple[NewDocument, Vectors] | RefusedFile:
+    """What a row of `IngestWorker` says."""
     facts = json.loads(row["facts"])
-    key = Key(*facts["key"])
+    key = DocumentKey(*facts["key"])
     digest = bytes.fromhex(facts["digest"]) if facts["digest"] else None
     try:
         document = read_reply(facts["file"], facts["document"], row["text"])
     except ProblemError as error:
-        return Refused(key, error, digest)
+        return RefusedFile(key, error, digest)
     assert digest is not None
-    read = Parsed(key, document, digest, Fingerprint(*facts["fingerprint"]), facts["checked_ns"])
+    read = ParsedFile(
+        key, document, digest, Fingerprint(*facts["fingerprint"]), facts["checked_ns"]
+    )
     chunks = [
         Chunk(start, end, document.text[start:end], prefix, tuple(section), tokens)
         for start, end, prefix, section, tokens in facts["chunks"]

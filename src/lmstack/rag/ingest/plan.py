@@ -16,7 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmstack.core import NotFoundError, shown
-from lmstack.rag.catalogue.snapshot import CatalogueSnapshot, Key, Known, display_path
+from lmstack.rag.catalogue.snapshot import (
+    CatalogueSnapshot,
+    DocumentKey,
+    KnownDocument,
+    display_path,
+)
 from lmstack.rag.documents import Problem
 from lmstack.rag.formats.load import Fingerprint, LoadConfig, ProblemError, read_file
 from lmstack.rag.ingest.scan import (
@@ -28,7 +33,7 @@ from lmstack.rag.ingest.scan import (
     scan_source,
 )
 
-__all__ = ["IndexStatus", "Plan", "attempt", "is_under", "make_plan", "not_found"]
+__all__ = ["IndexStatus", "IngestPlan", "attempt", "is_under", "make_plan", "not_found"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class IndexStatus:
     dimensions: int
     sources: tuple[str, ...]
     problems: tuple[Problem, ...]
-    plan: Plan | None
+    plan: IngestPlan | None
     rules: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
     fields: Mapping[str, int] = field(default_factory=dict)
@@ -74,11 +79,11 @@ class Work:
     problems to store (with the digest of the content, if it was read) and to forget, times and
     inodes of sources to refresh."""
 
-    read: list[Key] = field(default_factory=list)
-    sizes: dict[Key, int] = field(default_factory=dict)
-    remove: list[Key] = field(default_factory=list)
-    report: list[tuple[Key, Problem, bytes | None]] = field(default_factory=list)
-    forget: list[Key] = field(default_factory=list)
+    read: list[DocumentKey] = field(default_factory=list)
+    sizes: dict[DocumentKey, int] = field(default_factory=dict)
+    remove: list[DocumentKey] = field(default_factory=list)
+    report: list[tuple[DocumentKey, Problem, bytes | None]] = field(default_factory=list)
+    forget: list[DocumentKey] = field(default_factory=list)
     touch: list[tuple[int, Fingerprint, int]] = field(default_factory=list)
     inodes: dict[int, int] = field(default_factory=dict)
 
@@ -89,7 +94,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Plan:
+class IngestPlan:
     """Paths to ``add``, ``change`` and ``remove``, as they open from the current folder, sorted;
     ``problems`` are files that cannot be indexed, ``not_read`` those that are passed over on
     purpose. ``up_to_date`` when nothing is to be done."""
@@ -108,11 +113,11 @@ class Plan:
 
 def make_plan(
     snapshot: CatalogueSnapshot, paths: Sequence[str], config: LoadConfig, *, thorough: bool
-) -> tuple[Plan, Work]:
+) -> tuple[IngestPlan, Work]:
     """Scan the absolute ``paths``, each inside one of the sources of ``snapshot``. ``thorough``
     reads every file again."""
     judged = _Judged()
-    seen: set[Key] = set()
+    seen: set[DocumentKey] = set()
     passed = PassingCount()
     for key, found in _files(snapshot, paths):
         if key in seen:
@@ -147,7 +152,7 @@ def make_plan(
     work.read = sorted([*judged.added, *judged.changed], key=lambda k: judged.sizes[k] > _LARGE)
     work.sizes = judged.sizes
     problems = [*((key, problem) for key, problem, _ in work.report), *judged.standing]
-    plan = Plan(
+    plan = IngestPlan(
         _shown(snapshot, judged.added),
         _shown(snapshot, judged.changed),
         _shown(snapshot, work.remove),
@@ -158,7 +163,7 @@ def make_plan(
     return plan, work
 
 
-def _shown_path(snapshot: CatalogueSnapshot, key: Key) -> str:
+def _shown_path(snapshot: CatalogueSnapshot, key: DocumentKey) -> str:
     return readable_name(display_path(snapshot.path(key)))
 
 
@@ -168,14 +173,14 @@ class _Judged:
     folders and sources that could not be looked into: what is known of them is kept."""
 
     work: Work = field(default_factory=Work)
-    added: list[Key] = field(default_factory=list)
-    changed: list[Key] = field(default_factory=list)
-    standing: list[tuple[Key, Problem]] = field(default_factory=list)
-    sizes: dict[Key, int] = field(default_factory=dict)
+    added: list[DocumentKey] = field(default_factory=list)
+    changed: list[DocumentKey] = field(default_factory=list)
+    standing: list[tuple[DocumentKey, Problem]] = field(default_factory=list)
+    sizes: dict[DocumentKey, int] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     unchanged: int = 0
 
-    def report(self, snapshot: CatalogueSnapshot, key: Key, problem: Problem) -> None:
+    def report(self, snapshot: CatalogueSnapshot, key: DocumentKey, problem: Problem) -> None:
         """A problem seen without reading the file; nothing is to be stored if it is known."""
         stored, _, _ = snapshot.problems.get(key, (None, None, ""))
         if stored == problem.at(key.path):
@@ -186,7 +191,7 @@ class _Judged:
 
 def _judge(
     snapshot: CatalogueSnapshot,
-    key: Key,
+    key: DocumentKey,
     found: FoundFile,
     config: LoadConfig,
     judged: _Judged,
@@ -223,11 +228,11 @@ def attempt(recipe: str, load: LoadConfig) -> str:
     return f"{recipe} {load}"
 
 
-def _shown(snapshot: CatalogueSnapshot, keys: Sequence[Key]) -> tuple[str, ...]:
+def _shown(snapshot: CatalogueSnapshot, keys: Sequence[DocumentKey]) -> tuple[str, ...]:
     return tuple(sorted(display_path(snapshot.path(key)) for key in keys))
 
 
-def _trusted(known: Known, seen: Fingerprint, recipe: str) -> bool:
+def _trusted(known: KnownDocument, seen: Fingerprint, recipe: str) -> bool:
     return (
         known.recipe == recipe
         and known.fingerprint == seen
@@ -237,35 +242,40 @@ def _trusted(known: Known, seen: Fingerprint, recipe: str) -> bool:
 
 def _files(
     snapshot: CatalogueSnapshot, paths: Sequence[str]
-) -> Iterator[tuple[Key, FoundFile | Problem | PassedOver]]:
+) -> Iterator[tuple[DocumentKey, FoundFile | Problem | PassedOver]]:
     """Every file under ``paths`` with its key; those that were taken out by hand are passed
     over."""
     for path in paths:
         source_id, inner = _owner(snapshot, path)
         if not os.path.exists(path):
-            yield from _missing(snapshot, path, Key(source_id, inner))
+            yield from _missing(snapshot, path, DocumentKey(source_id, inner))
             continue
         if inner == "." and _is_replaced(snapshot, source_id):
             yield (
-                Key(source_id, "."),
+                DocumentKey(source_id, "."),
                 _absent("is an empty folder now", snapshot.count_of(source_id)),
             )
             continue
         rules = snapshot.rules.get(source_id)
         for found in scan_source(Path(snapshot.roots[source_id]), rules, inner):
-            key = Key(source_id, found.path)
+            key = DocumentKey(source_id, found.path)
             if is_under(snapshot.path(key), snapshot.excluded):
                 yield key, PassedOver(found.path, "removed")
             else:
                 yield key, found
 
 
-def _missing(snapshot: CatalogueSnapshot, path: str, key: Key) -> Iterator[tuple[Key, Problem]]:
+def _missing(
+    snapshot: CatalogueSnapshot, path: str, key: DocumentKey
+) -> Iterator[tuple[DocumentKey, Problem]]:
     """A path that is gone: its documents go too, but not those of a whole source, which may be
     on a disk that is not mounted. Only a typing mistake is an error."""
     root = snapshot.roots[key.source_id]
     if not os.path.exists(root):
-        yield Key(key.source_id, "."), _absent("is not there", snapshot.count_of(key.source_id))
+        yield (
+            DocumentKey(key.source_id, "."),
+            _absent("is not there", snapshot.count_of(key.source_id)),
+        )
     elif not any(is_under(snapshot.path(other), [path]) for other in snapshot.documents):
         raise not_found(path)
 

@@ -16,14 +16,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lmstack.rag.catalogue.snapshot import Key, absolute_path
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path
 from lmstack.rag.documents import Document, ProblemError
 from lmstack.rag.formats.load import FORMATS, Fingerprint, parse_document, read_file
 from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest.scan import FoundFile, scan_source
 from lmstack.rag.ingest.workers import WorkerConfig, Workers
 
-__all__ = ["SAMPLE", "Parsed", "Reader", "Refused", "read_and_parse", "sampled_languages"]
+__all__ = [
+    "SAMPLE",
+    "FileReader",
+    "ParsedFile",
+    "RefusedFile",
+    "read_and_parse",
+    "sampled_languages",
+]
 
 # Documents that are read; the languages of more say the same of nearly any folder.
 SAMPLE = 12
@@ -36,18 +43,18 @@ def sampled_languages(sources: Iterable[str | Path]) -> Counter[str]:
     are in each language (codes of ISO 639-1). Code, tables and what no language could be told of
     count for none. Raises `NotFoundError` for a source that is not there."""
     roots = {number: os.path.abspath(source) for number, source in enumerate(sources)}
-    sizes: dict[Key, int] = {}
+    sizes: dict[DocumentKey, int] = {}
     for number, root in roots.items():
         for found in scan_source(Path(root)):
             if isinstance(found, FoundFile) and found.fingerprint.size <= MAX_BYTES:
-                sizes[Key(number, found.path)] = found.fingerprint.size
+                sizes[DocumentKey(number, found.path)] = found.fingerprint.size
     keys = _spread(list(sizes), SAMPLE)
-    with Reader(keys, roots, sizes, LoadConfig(), WorkerConfig()) as reader:
-        documents = [each.document for each in reader if isinstance(each, Parsed)]
+    with FileReader(keys, roots, sizes, LoadConfig(), WorkerConfig()) as reader:
+        documents = [each.document for each in reader if isinstance(each, ParsedFile)]
     return Counter(document.language for document in documents if document.language)
 
 
-def _spread(keys: Sequence[Key], most: int) -> list[Key]:
+def _spread(keys: Sequence[DocumentKey], most: int) -> list[DocumentKey]:
     """At most so many of ``keys``, from the first to the last."""
     if len(keys) <= most:
         return list(keys)
@@ -61,10 +68,10 @@ _AHEAD_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedFile:
     """A document as its file was at ``checked_ns``."""
 
-    key: Key
+    key: DocumentKey
     document: Document
     digest: bytes
     fingerprint: Fingerprint
@@ -72,49 +79,49 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedFile:
     """A file that could not be read or parsed; ``digest`` is of its content, if it was read."""
 
-    key: Key
+    key: DocumentKey
     error: ProblemError
     digest: bytes | None
 
 
 @dataclass(slots=True)
 class _Job:
-    key: Key
+    key: DocumentKey
     size: int
-    future: Future[Parsed | Refused]
+    future: Future[ParsedFile | RefusedFile]
     patience: float
 
 
 def read_and_parse(
-    key: Key, path: str, load: LoadConfig, parse: Callable[[str, bytes], Document]
-) -> Parsed | Refused:
+    key: DocumentKey, path: str, load: LoadConfig, parse: Callable[[str, bytes], Document]
+) -> ParsedFile | RefusedFile:
     """The document at ``path``, or why there is none."""
     digest: bytes | None = None
     checked_ns = time.time_ns()
     try:
         raw = read_file(Path(path), load)
         digest = raw.digest
-        return Parsed(key, parse(path, raw.data), digest, raw.fingerprint, checked_ns)
+        return ParsedFile(key, parse(path, raw.data), digest, raw.fingerprint, checked_ns)
     except ProblemError as error:
-        return Refused(key, error, digest)
+        return RefusedFile(key, error, digest)
 
 
 # As many files as are worth another process.
 FILES_A_WORKER = 8
 
 
-class Reader:
+class FileReader:
     """One pass over ``keys``; iterate within ``with``. ``sizes`` in bytes, as far as known.
     Leaving early stops what is at work."""
 
     def __init__(
         self,
-        keys: Sequence[Key],
+        keys: Sequence[DocumentKey],
         roots: Mapping[int, str],
-        sizes: Mapping[Key, int],
+        sizes: Mapping[DocumentKey, int],
         load: LoadConfig,
         workers: WorkerConfig,
     ) -> None:
@@ -129,9 +136,9 @@ class Reader:
         self._threads = ThreadPoolExecutor(workers.processes, "lmstack-reading")
         self._ahead = workers.processes * _AHEAD
         self._waiting: deque[_Job] = deque()
-        self._at_work: dict[Key, None] = {}
+        self._at_work: dict[DocumentKey, None] = {}
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> FileReader:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +146,7 @@ class Reader:
         self._workers.close()
         self._threads.shutdown()
 
-    def __iter__(self) -> Iterator[Parsed | Refused | None]:
+    def __iter__(self) -> Iterator[ParsedFile | RefusedFile | None]:
         """None when nothing is ready and will not be for a while."""
         while True:
             self._fill()
@@ -177,7 +184,7 @@ class Reader:
             first.patience = max(0, first.patience - (time.monotonic() - started))
         return any(job.future.done() for job in self._waiting)
 
-    def _read(self, key: Key) -> Parsed | Refused:
+    def _read(self, key: DocumentKey) -> ParsedFile | RefusedFile:
         self._at_work[key] = None
         try:
             return read_and_parse(key, absolute_path(self._roots, key), self._load, self._parse)

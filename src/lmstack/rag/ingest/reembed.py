@@ -24,7 +24,7 @@ from lmstack.rag.catalogue.snapshot import display_path, get_meta
 from lmstack.rag.catalogue.spaces import Space, active_space, drop_space, identity_of, make_space
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.chunking import Chunker
-from lmstack.rag.ingest.update import Progress
+from lmstack.rag.ingest.update import UpdateProgress
 
 __all__ = ["Reembedder"]
 
@@ -41,7 +41,7 @@ class Reembedder:
     chunker: Chunker
     recipe_now: Callable[[sa.Connection, int], str]
     lock_timeout_s: float
-    progress: Callable[[Progress], None] | None = None
+    progress: Callable[[UpdateProgress], None] | None = None
     _chunks: int = 0
     _started: float = 0.0
 
@@ -163,4 +163,6 @@ class Reembedder:
         if self.progress is not None:
             elapsed = time.monotonic() - self._started
             shown_path = display_path(path)
-            self.progress(Progress(done, max(total, done), self._chunks, 0, shown_path, elapsed))
+            self.progress(
+                UpdateProgress(done, max(total, done), self._chunks, 0, shown_path, elapsed)
+            )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmstack.core import InputError, NotFoundError, shown
-from lmstack.rag.catalogue.rules import Patterns, Rules, patterns_of
+from lmstack.rag.catalogue.rules import Patterns, SourceRules, patterns_of
 from lmstack.rag.documents import Problem
 from lmstack.rag.formats.load import FORMATS, Fingerprint, ProblemError, ending_of, unknown_ending
 
@@ -132,7 +132,7 @@ class FoundFile:
 
 
 def scan_source(
-    root: Path, rules: Rules | None = None, inner: str = "."
+    root: Path, rules: SourceRules | None = None, inner: str = "."
 ) -> Iterator[FoundFile | Problem | PassedOver]:
     """Walk the source ``root`` (a folder or a file), or what is at ``inner`` in it, sorted by
     path, without what ``rules`` and ignore files leave out. Raises `NotFoundError` without one."""
@@ -150,7 +150,7 @@ def scan_source(
         yield _entry(".", root.name, status)
         return
     try:
-        patterns = patterns_of(os.fspath(root), rules or Rules(), inner)
+        patterns = patterns_of(os.fspath(root), rules or SourceRules(), inner)
     except ProblemError as error:
         yield error.at(readable_name(inner))
         return

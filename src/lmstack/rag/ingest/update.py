@@ -32,17 +32,24 @@ from lmstack.rag.catalogue.rows import (
     touch_documents,
     vectors_of,
 )
-from lmstack.rag.catalogue.snapshot import Key, absolute_path, display_path
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, display_path
 from lmstack.rag.chunk import ChunkConfig, embedded_text
 from lmstack.rag.chunking import Chunker, ContextWriter
 from lmstack.rag.documents import Problem, ProblemError
 from lmstack.rag.formats.parsed import LoadConfig
-from lmstack.rag.ingest.plan import Plan, Work, attempt
-from lmstack.rag.ingest.reading import Parsed, Reader, Refused
+from lmstack.rag.ingest.plan import IngestPlan, Work, attempt
+from lmstack.rag.ingest.reading import FileReader, ParsedFile, RefusedFile
 from lmstack.rag.ingest.scan import readable_name
 from lmstack.rag.ingest.workers import WorkerConfig
 
-__all__ = ["BatchEmbedder", "Progress", "RemoteExecutor", "Task", "UpdateResult", "Updater"]
+__all__ = [
+    "BatchEmbedder",
+    "IngestTask",
+    "RemoteExecutor",
+    "UpdateProgress",
+    "UpdateResult",
+    "Updater",
+]
 
 # How many texts the embedder is given at once: an update that is stopped waits for so many.
 _SLICE = 128
@@ -115,7 +122,7 @@ _TELL_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class UpdateProgress:
     """After each document, and now and then within a long one. ``done`` of ``total`` files and
     ``bytes_done`` of ``bytes_total`` of their content; ``chunks`` embedded so far (of them
     ``reused`` without embedding); ``path`` is the last file or the one at work, ``problem`` why it
@@ -148,7 +155,7 @@ class UpdateResult:
     indexed, those found in earlier updates included; ``new_problems`` those that were not known
     before."""
 
-    plan: Plan
+    plan: IngestPlan
     added: int
     changed: int
     removed: int
@@ -164,15 +171,15 @@ class UpdateResult:
         return not self.plan.up_to_date or bool(self.new_problems)
 
 
-ProgressCallback = Callable[[Progress], None]
+ProgressCallback = Callable[[UpdateProgress], None]
 
 
 @dataclass(frozen=True)
-class Task:
+class IngestTask:
     """What other machines need to know to read, cut and embed ``files`` (keys with absolute
     paths, all inside ``roots``) as this one would."""
 
-    files: tuple[tuple[Key, str], ...]
+    files: tuple[tuple[DocumentKey, str], ...]
     roots: tuple[str, ...]
     recipe: str
     load: LoadConfig
@@ -181,7 +188,7 @@ class Task:
 
 
 # Does a task, in any order: each document with its vectors, or why there is none.
-RemoteExecutor = Callable[[Task], Iterable[tuple[NewDocument, Vectors] | Refused]]
+RemoteExecutor = Callable[[IngestTask], Iterable[tuple[NewDocument, Vectors] | RefusedFile]]
 
 
 @dataclass
@@ -203,7 +210,7 @@ class Updater:
     _known: dict[bytes, Vectors] = field(default_factory=dict)
     _rescued: dict[bytes, Vectors] = field(default_factory=dict)
     _problems: list[Problem] = field(default_factory=list)
-    _sizes: Mapping[Key, int] = field(default_factory=dict)
+    _sizes: Mapping[DocumentKey, int] = field(default_factory=dict)
     _chunker: Chunker | None = None
     _waiting: int = 0
     _done: int = 0
@@ -213,9 +220,9 @@ class Updater:
     _chunks: int = 0
     _reused: int = 0
     _started: float = 0.0
-    _reader: Reader | None = None
+    _reader: FileReader | None = None
 
-    def run(self, plan: Plan, work: Work) -> UpdateResult:
+    def run(self, plan: IngestPlan, work: Work) -> UpdateResult:
         self._started = time.monotonic()
         if work.read and self.embedder is None:
             raise InputError(
@@ -247,11 +254,11 @@ class Updater:
         assert self.embedder is not None
         with (
             BatchEmbedder(self.embedder) as embedding,
-            Reader(work.read, self.roots, work.sizes, self.load, self.workers) as reader,
+            FileReader(work.read, self.roots, work.sizes, self.load, self.workers) as reader,
         ):
             self._reader = reader
             for outcome in reader:
-                if isinstance(outcome, Refused):
+                if isinstance(outcome, RefusedFile):
                     self._refuse(outcome)
                 elif outcome is not None:
                     self._cut(outcome)
@@ -264,7 +271,7 @@ class Updater:
 
     def _take_over(self, executor: RemoteExecutor, work: Work) -> None:
         """As `_take_in`, of documents that were read, cut and embedded on other machines."""
-        task = Task(
+        task = IngestTask(
             tuple((key, absolute_path(self.roots, key)) for key in work.read),
             tuple(self.roots.values()),
             self.recipe,
@@ -273,7 +280,7 @@ class Updater:
             self.workers,
         )
         for outcome in executor(task):
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, RefusedFile):
                 self._refuse(outcome)
             else:
                 self._put(*outcome)
@@ -298,7 +305,7 @@ class Updater:
             touch_documents(connection, work.touch)
             set_inodes(connection, work.inodes)
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: RefusedFile) -> None:
         """A problem takes the old version out of the index."""
         key, error = refused.key, refused.error
         with self.database.writing() as connection:
@@ -312,11 +319,11 @@ class Updater:
         self._problems.append(problem)
         self._report(key, problem)
 
-    def _named(self, key: Key, found: Problem | ProblemError) -> Problem:
+    def _named(self, key: DocumentKey, found: Problem | ProblemError) -> Problem:
         """``found`` with the path that opens from here."""
         return found.at(readable_name(display_path(absolute_path(self.roots, key))))
 
-    def _cut(self, parsed: Parsed) -> None:
+    def _cut(self, parsed: ParsedFile) -> None:
         assert self.embedder is not None
         if self._chunker is None:
             self._chunker = Chunker(self.embedder, self.chunking, writer=self.context_writer)
@@ -374,18 +381,18 @@ class Updater:
         self._chunks += len(new.chunks)
         self._report(new.key)
 
-    def _report(self, key: Key, problem: Problem | None = None) -> None:
+    def _report(self, key: DocumentKey, problem: Problem | None = None) -> None:
         self._done += 1
         self._bytes_done += self._sizes.get(key, 0)
         self._tell(key, problem=problem)
 
-    def _tell(self, key: Key, embedded: int = 0, problem: Problem | None = None) -> None:
+    def _tell(self, key: DocumentKey, embedded: int = 0, problem: Problem | None = None) -> None:
         """Progress, with ``embedded`` chunks that are not written yet."""
         if self.progress is None:
             return
         at_work = self._reader.at_work if self._reader else ()
         self.progress(
-            Progress(
+            UpdateProgress(
                 self._done,
                 self._total,
                 self._chunks + embedded,

@@ -24,14 +24,14 @@ from lmstack.core import IntegrityError
 from lmstack.rag.catalogue.columns import all_fields, load_fields, unpack_vectors
 from lmstack.rag.catalogue.labels import may_see
 from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, postings, vectors
-from lmstack.rag.catalogue.snapshot import Key, absolute_path, source_roots
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.catalogue.verify import Recall, measure_recall
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.retrieve.bm25 import Bm25, merge_postings, without_rows
 from lmstack.rag.retrieve.dense import Dense, DenseSegment, Mask, Rows
 from lmstack.rag.words import Postings, is_of_other_version, posting_blob, read_postings
 
-__all__ = ["Corpus", "CorpusCache", "Facts"]
+__all__ = ["Corpus", "CorpusCache", "DocumentFacts"]
 
 _T = TypeVar("_T")
 _BATCH = 500
@@ -43,7 +43,7 @@ _TAIL_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DocumentFacts:
     """What masks need to know of a document."""
 
     revision: int
@@ -70,7 +70,7 @@ class Corpus:
     ``document_ids[owners[row]]``, whose first passage it is where it ``begins``."""
 
     def __init__(
-        self, generation: int, segments: Sequence[_Segment], facts: Mapping[int, Facts]
+        self, generation: int, segments: Sequence[_Segment], facts: Mapping[int, DocumentFacts]
     ) -> None:
         self.generation = generation
         self.segments = segments
@@ -146,10 +146,10 @@ class Corpus:
 
         return measure_recall(find, self.chunk_ids[rows], self.dense.rows(rows))
 
-    def _mask(self, key: Hashable, sees: Callable[[Facts], bool]) -> Mask | None:
+    def _mask(self, key: Hashable, sees: Callable[[DocumentFacts], bool]) -> Mask | None:
         return _remembered(self._masks, key, lambda: self._judge(sees), self._lock, _MASKS)
 
-    def _judge(self, sees: Callable[[Facts], bool]) -> Mask | None:
+    def _judge(self, sees: Callable[[DocumentFacts], bool]) -> Mask | None:
         yes = [i in self.facts and sees(self.facts[i]) for i in self._ids()]
         return None if all(yes) else np.array(yes, np.bool_)[self.owners]
 
@@ -289,11 +289,11 @@ class _Reading:
         return _Segment(table[order], DenseSegment(matrix), merge_postings(words))
 
 
-def _is(known: Facts | None, revision: int) -> bool:
+def _is(known: DocumentFacts | None, revision: int) -> bool:
     return known is not None and known.revision == revision
 
 
-def _tidied(segments: list[_Segment], facts: Mapping[int, Facts]) -> list[_Segment]:
+def _tidied(segments: list[_Segment], facts: Mapping[int, DocumentFacts]) -> list[_Segment]:
     """At most two segments: those after the first become one, and all do if what is behind the
     first, or gone from it, is much."""
     main, *rest = segments
@@ -305,7 +305,7 @@ def _tidied(segments: list[_Segment], facts: Mapping[int, Facts]) -> list[_Segme
     return [main, _merged(rest, facts)] if len(rest) > 1 else segments
 
 
-def _merged(segments: Sequence[_Segment], facts: Mapping[int, Facts]) -> _Segment:
+def _merged(segments: Sequence[_Segment], facts: Mapping[int, DocumentFacts]) -> _Segment:
     """One segment of the documents that are still there."""
     tables, matrices, words = [], [], []
     for segment in segments:
@@ -335,14 +335,14 @@ def _firsts(connection: sa.Connection, ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def _read_facts(connection: sa.Connection, ids: Sequence[int]) -> dict[int, Facts]:
-    found: dict[int, Facts] = {}
+def _read_facts(connection: sa.Connection, ids: Sequence[int]) -> dict[int, DocumentFacts]:
+    found: dict[int, DocumentFacts] = {}
     roots = source_roots(connection)
     for part in _batches(ids):
         for row in connection.execute(sa.select(documents).where(documents.c.id.in_(part))):
-            path = absolute_path(roots, Key(row.source_id, row.path))
+            path = absolute_path(roots, DocumentKey(row.source_id, row.path))
             fields = all_fields(row, load_fields(row.fields), roots[row.source_id], path)
-            found[row.id] = Facts(row.revision, frozenset(json.loads(row.labels)), fields)
+            found[row.id] = DocumentFacts(row.revision, frozenset(json.loads(row.labels)), fields)
     return found
 
 

@@ -48,7 +48,7 @@ __all__ = [
     "Fusion",
     "Hit",
     "Mode",
-    "Ranking",
+    "RowRanking",
     "SearchConfig",
     "check_query",
     "fuse",
@@ -215,7 +215,7 @@ def fuse_covered(
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class RowRanking:
     """The best rows of a corpus for one query, with their scores; ``lists`` are the rows that
     each stage found, best first; ``cosines`` of ``rows`` with the query, None without one."""
 
@@ -238,7 +238,7 @@ def rank_passages(
     where: Filter | None = None,
     held: frozenset[str] | None = None,
     nearest: Nearest | None = None,
-) -> Ranking:
+) -> RowRanking:
     """The ``k`` best passages. ``vector`` is that of the query, None in lexical mode; ``held``
     are the caller's labels, None for the owner. ``nearest`` is asked before vectors are scanned.
     ``read`` gives the texts of some rows."""
@@ -275,7 +275,7 @@ def rank_passages(
         rows = corpus.rows_at([place for place, _ in best])
         scores = np.array([score for _, score in best])
     cosines = None if vector is None else corpus.dense.cosines(vector, rows)
-    return Ranking(rows, scores, lists, cosines, naming)
+    return RowRanking(rows, scores, lists, cosines, naming)
 
 
 def _with_named(rows: Rows, named: Rows, owners: Rows, k: int) -> Rows:
@@ -336,7 +336,7 @@ def _read(connection: sa.Connection, corpus: Corpus, rows: Rows) -> list[str]:
     return [texts.get(number, "") for number in ids]
 
 
-def _hits(connection: sa.Connection, corpus: Corpus, found: Ranking) -> list[Hit]:
+def _hits(connection: sa.Connection, corpus: Corpus, found: RowRanking) -> list[Hit]:
     ids = [int(corpus.chunk_ids[row]) for row in found.rows]
     places = {
         name: {int(row): n for n, row in enumerate(rows, 1)} for name, rows in found.lists.items()

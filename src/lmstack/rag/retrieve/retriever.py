@@ -43,7 +43,7 @@ from lmstack.rag.retrieve.rewriting import (
 )
 from lmstack.rag.retrieve.stages import (
     Described,
-    LateInteraction,
+    LateInteractionReranker,
     TokenEmbedder,
     collapse,
     diversify,
@@ -73,13 +73,13 @@ class Retriever:
         config: RetrievalConfig | None = None,
         *,
         reranker: Reranker | None = None,
-        late: TokenEmbedder | LateInteraction | None = None,
+        late: TokenEmbedder | LateInteractionReranker | None = None,
         model: ChatModel | None = None,
     ) -> None:
         self.index = index
         self.config = config or RetrievalConfig()
         self._reranker, self._model = reranker, model
-        self._late = LateInteraction(late) if isinstance(late, TokenEmbedder) else late
+        self._late = LateInteractionReranker(late) if isinstance(late, TokenEmbedder) else late
         self._check_parts()
 
     def search(

@@ -42,7 +42,7 @@ from lmstack.rag.retrieve.hybrid import Hit
 
 __all__ = [
     "Described",
-    "LateInteraction",
+    "LateInteractionReranker",
     "TokenEmbedder",
     "collapse",
     "day_of",
@@ -74,7 +74,7 @@ class TokenEmbedder(Protocol):
         ...
 
 
-class LateInteraction:
+class LateInteractionReranker:
     """A `TokenEmbedder` as core's `Reranker`. ``cache_bytes``: for passages that may be asked
     about again; the longest unused are forgotten first. Thread-safe."""
 

@@ -21,7 +21,7 @@ from lmstack.rag.catalogue.database import LOCK_NAME, writer_lock
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import HttpApi, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, load
+from lmstack.rag.stores.rows import StoredRow, Vectors, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["ChromaStore"]
@@ -103,13 +103,13 @@ class ChromaStore(VectorStore):
     def _join(self, kind: type, parts: list[Any]) -> dict[str, Any]:
         return {"$and" if kind is facts.All else "$or": parts}
 
-    def _get(self, ids: list[int]) -> Iterator[Stored]:
+    def _get(self, ids: list[int]) -> Iterator[StoredRow]:
         rows = self._rows.get(ids=list(map(str, ids)), include=["embeddings", "metadatas"])
         for id, vector, metadata in zip(
             rows["ids"], rows["embeddings"], rows["metadatas"], strict=True
         ):
             if metadata is not None:
-                yield Stored(int(id), np.asarray(vector, np.float32), load(metadata["fields"]))
+                yield StoredRow(int(id), np.asarray(vector, np.float32), load(metadata["fields"]))
 
     def _list(self) -> Iterator[int]:
         return map(int, self._rows.get(include=[])["ids"])

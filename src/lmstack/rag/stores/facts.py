@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 from lmstack.core import UnsupportedError
 from lmstack.rag.filters import And, Condition, Fields, Filter, Not, Scalar
-from lmstack.rag.stores.rows import Found, dump, storable
+from lmstack.rag.stores.rows import StoreHit, dump, storable
 
 __all__ = [
     "NOTHING",
@@ -261,7 +261,7 @@ Candidate = tuple[int, float, Fields | None]
 
 def fill(
     ask: Callable[[int], list[Candidate]], k: int, where: Filter | None, most: int, name: str
-) -> list[Found]:
+) -> list[StoreHit]:
     """The first ``k`` candidates that match. ``ask(n)`` gives the ``n`` best that the engine's
     own filter let through, with None for the fields of one that went meanwhile; it is asked for
     more until ``k`` match or there are no more. ``most``: the largest ``n`` that the engine takes.
@@ -275,7 +275,7 @@ def fill(
             if fields is not None and (where is None or where.matches(fields))
         ]
         if len(kept) >= k or len(rows) < wanted:
-            found = [Found(id, score) for id, score in kept]
+            found = [StoreHit(id, score) for id, score in kept]
             return sorted(found, key=lambda one: (-one.score, one.id))[:k]
         if wanted == most:
             raise UnsupportedError(

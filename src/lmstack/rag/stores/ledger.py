@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from lmstack.rag.catalogue.columns import all_fields, load_fields, unpack_vectors
 from lmstack.rag.catalogue.rows import set_meta
 from lmstack.rag.catalogue.schema import documents, vectors
-from lmstack.rag.catalogue.snapshot import Key, absolute_path, get_meta, source_roots
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, get_meta, source_roots
 from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Fields, Value
 from lmstack.rag.stores.rows import Vectors, batches
@@ -106,7 +106,7 @@ class Ledger:
         )
         for row in rows:
             root = roots[row.source_id]
-            path = absolute_path(roots, Key(row.source_id, row.path))
+            path = absolute_path(roots, DocumentKey(row.source_id, row.path))
             fields: dict[str, Value] = dict(all_fields(row, load_fields(row.fields), root, path))
             fields[ACCESS] = access_of(json.loads(row.labels))
             yield Loaded(by_id[row.id], unpack_vectors(row.data, row.rows, row.dimensions), fields)

@@ -18,7 +18,7 @@ from lmstack.core import AuthError, FormatError, StoreError
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import HttpApi, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, load
+from lmstack.rag.stores.rows import StoredRow, Vectors, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["PineconeStore"]
@@ -94,11 +94,11 @@ class PineconeStore(VectorStore):
     def _join(self, kind: type, parts: list[Any]) -> dict[str, Any]:
         return {"$and" if kind is facts.All else "$or": parts}
 
-    def _get(self, ids: list[int]) -> Iterator[Stored]:
+    def _get(self, ids: list[int]) -> Iterator[StoredRow]:
         params = httpx.QueryParams({"namespace": self._namespace, "ids": list(map(str, ids))})
         for row in self._api.call("GET", "/vectors/fetch", params=params)["vectors"].values():
             vector = np.array(row["values"], np.float32)
-            yield Stored(int(row["id"]), vector, load(row["metadata"]["fields"]))
+            yield StoredRow(int(row["id"]), vector, load(row["metadata"]["fields"]))
 
     def _list(self) -> Iterator[int]:
         params = httpx.QueryParams({"namespace": self._namespace, "limit": self.page})

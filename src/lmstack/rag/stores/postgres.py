@@ -18,7 +18,7 @@ import numpy as np
 from lmstack.core import InputError, LmstackError, require, shown
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.stores import facts
-from lmstack.rag.stores.rows import Found, Stored, Vectors, checked_query, dump, load
+from lmstack.rag.stores.rows import StoredRow, StoreHit, Vectors, checked_query, dump, load
 from lmstack.rag.stores.sql import to_sql
 from lmstack.rag.stores.store import VectorStore
 
@@ -99,12 +99,12 @@ class PostgresStore(VectorStore):
     def _take(self, ids: list[int]) -> None:
         self._ask(f"DELETE FROM {self._table} WHERE id = ANY(%s)", (ids,))
 
-    def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Found]:
+    def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[StoreHit]:
         """As `VectorStore.search`, with the filter itself in SQL."""
         vector = checked_query(vector, k, self.dimensions)
         condition = ("true", []) if where is None else to_sql(where)
         rows = self._all(self._nearest, vector, k, condition)
-        return sorted((Found(*row[:2]) for row in rows), key=lambda one: (-one.score, one.id))
+        return sorted((StoreHit(*row[:2]) for row in rows), key=lambda one: (-one.score, one.id))
 
     def _nearest(self, vector: Vectors, n: int, where: Any) -> Iterator[facts.Candidate]:
         condition, values = where
@@ -126,10 +126,10 @@ class PostgresStore(VectorStore):
                 rows = connection.execute(statement, values).fetchall()
         return ((id, float(score), None) for id, score in rows)
 
-    def _get(self, ids: list[int]) -> Iterator[Stored]:
+    def _get(self, ids: list[int]) -> Iterator[StoredRow]:
         query = f"SELECT id, vector::text, fields FROM {self._table} WHERE id = ANY(%s)"
         for id, vector, fields in self._ask(query, (ids,)):
-            yield Stored(id, np.array(vector[1:-1].split(","), np.float32), load(fields))
+            yield StoredRow(id, np.array(vector[1:-1].split(","), np.float32), load(fields))
 
     def _list(self) -> Iterator[int]:
         return (id for (id,) in self._ask(f"SELECT id FROM {self._table}"))

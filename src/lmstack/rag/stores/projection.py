@@ -33,7 +33,7 @@ from lmstack.rag.stores.ledger import (
     Projected,
     access_of,
 )
-from lmstack.rag.stores.rows import Found, Vectors, checked_rows
+from lmstack.rag.stores.rows import StoreHit, Vectors, checked_rows
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["Progress", "Projection", "Synced"]
@@ -278,7 +278,7 @@ def _ask(
         n = min(4 * n, _MOST)
 
 
-def _rows(corpus: Corpus, found: list[Found], there: Mask | None) -> Rows:
+def _rows(corpus: Corpus, found: list[StoreHit], there: Mask | None) -> Rows:
     """The rows of candidates that the corpus has, and that are ``there``."""
     ids = np.array([one.id for one in found], np.int64)
     rows = np.searchsorted(corpus.chunk_ids, ids)

@@ -15,7 +15,7 @@ from lmstack.core import require
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import is_local, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, load
+from lmstack.rag.stores.rows import StoredRow, Vectors, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["QdrantStore"]
@@ -105,9 +105,9 @@ class QdrantStore(VectorStore):
     def _join(self, kind: type, parts: list[Any]) -> Any:
         return self._models.Filter(**{"must" if kind is facts.All else "should": parts})
 
-    def _get(self, ids: list[int]) -> Iterator[Stored]:
+    def _get(self, ids: list[int]) -> Iterator[StoredRow]:
         for row in self._client.retrieve(self._collection, ids, with_vectors=True):
-            yield Stored(row.id, np.array(row.vector, np.float32), load(row.payload["fields"]))
+            yield StoredRow(row.id, np.array(row.vector, np.float32), load(row.payload["fields"]))
 
     def _list(self) -> Iterator[int]:
         after = None

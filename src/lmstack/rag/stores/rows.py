@@ -21,9 +21,9 @@ from lmstack.rag.filters import Fields, Value
 
 __all__ = [
     "MAX_INTEGER",
-    "Found",
     "Ids",
-    "Stored",
+    "StoreHit",
+    "StoredRow",
     "Vectors",
     "batches",
     "checked_ids",
@@ -44,7 +44,7 @@ _BAD_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoreHit:
     """One result of a search: the chunk, and its cosine with the query."""
 
     id: int
@@ -52,7 +52,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredRow:
     """One row as the store holds it."""
 
     id: int

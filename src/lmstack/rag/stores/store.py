@@ -32,9 +32,9 @@ from lmstack.core import (
 from lmstack.rag.filters import Fields, Filter
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.rows import (
-    Found,
     Ids,
-    Stored,
+    StoredRow,
+    StoreHit,
     Vectors,
     batches,
     checked_ids,
@@ -98,7 +98,7 @@ class VectorStore(ABC):
         """The ``n`` best rows that ``where``, made by `_leaf` and `_join`, lets through."""
 
     @abstractmethod
-    def _get(self, ids: list[int]) -> Iterable[Stored]:
+    def _get(self, ids: list[int]) -> Iterable[StoredRow]:
         """Those of the rows that are there, in any order; no id is given twice."""
 
     @abstractmethod
@@ -132,7 +132,7 @@ class VectorStore(ABC):
         for part in batches(len(wanted), self.batch):
             self._call(partial(self._take, wanted[part].tolist()))
 
-    def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Found]:
+    def search(self, vector: Vectors, k: int, where: Filter | None = None) -> list[StoreHit]:
         """The ``k`` nearest rows that match, best first, equal scores by ascending id; fewer
         only where fewer match (approximate stores: where fewer were found)."""
         vector = checked_query(vector, k, self.dimensions)
@@ -146,11 +146,11 @@ class VectorStore(ABC):
 
         return facts.fill(ask, k, where, self.most, self.name)
 
-    def fetch(self, ids: Ids) -> list[Stored]:
+    def fetch(self, ids: Ids) -> list[StoredRow]:
         """Rows by id, in the order asked; those not there are left out."""
         ids = checked_ids(ids)
         wanted = np.unique(ids)
-        found: dict[int, Stored] = {}
+        found: dict[int, StoredRow] = {}
         for part in batches(len(wanted), self.page):
             found |= {row.id: row for row in self._all(self._get, wanted[part].tolist())}
         return [found[id] for id in ids.tolist() if id in found]

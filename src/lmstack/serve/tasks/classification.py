@@ -27,7 +27,7 @@ from lmstack.core import (
 from lmstack.registry import LoadedModel
 from lmstack.serve.activations import Activation, probabilities
 from lmstack.serve.tasks.base import EncoderTask, text_of
-from lmstack.serve.tasks.results import Classification, Label, LabelRanking
+from lmstack.serve.tasks.results import Classification, LabelRanking, PredictedLabel
 
 __all__ = ["TextClassification", "ZeroShotClassification", "ZeroShotOptions", "activation_of"]
 
@@ -98,10 +98,10 @@ def activation_of(loaded: LoadedModel, wanted: Activation) -> Activation:
     return "sigmoid" if problem == "multi_label_classification" or single else "softmax"
 
 
-def ranked(labels: Sequence[str], scores: Floats, top_k: int | None) -> tuple[Label, ...]:
+def ranked(labels: Sequence[str], scores: Floats, top_k: int | None) -> tuple[PredictedLabel, ...]:
     """The best labels; of equal ones the earlier first."""
     order = np.argsort(-scores, kind="stable")[:top_k]
-    return tuple(Label(labels[i], float(scores[i])) for i in order)
+    return tuple(PredictedLabel(labels[i], float(scores[i])) for i in order)
 
 
 @dataclass(frozen=True)

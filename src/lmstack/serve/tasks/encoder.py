@@ -26,7 +26,7 @@ from lmstack.registry import LoadedModel
 from lmstack.text import Window, encode_windows
 from lmstack.text.windows import Cut, count_window_tokens, has_segments, model_limit
 
-__all__ = ["Encoder", "buckets"]
+__all__ = ["TaskEncoder", "buckets"]
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ MAX_WASTE = 1 / 8
 BATCH_SCORES = 1 << 26
 
 
-class Encoder:
+class TaskEncoder:
     """A loaded model as tasks use it. Thread-safe: it holds no state between calls.
 
     Quantized weights are run natively, without padding, but for windows with tokens that others

@@ -23,7 +23,7 @@ from lmstack.core import (
 )
 from lmstack.registry import DEFAULT_SAMPLING, LoadedModel
 from lmstack.serve.local import LocalModel
-from lmstack.serve.tasks.base import Item, O, R, Task, text_of
+from lmstack.serve.tasks.base import Item, ModelTask, O, R, text_of
 from lmstack.serve.tasks.results import Generated
 from lmstack.serve.threads import all_of, in_any_thread
 
@@ -36,7 +36,7 @@ MAX_TOKENS = 256
 Prompt = str | tuple[Message, ...]
 
 
-class GeneratingTask(Task[Item, O, R]):
+class GeneratingTask(ModelTask[Item, O, R]):
     """A task on what a language model writes. Loads an engine for a model that has none (``model``
     has one), and stops that one when it is closed."""
 

@@ -26,8 +26,8 @@ from torch import Tensor
 from lmstack.core import Config, FormatError, InputError, UnsupportedError, allowed, shown
 from lmstack.registry import LoadedModel
 from lmstack.serve.activations import probabilities, score_activation
-from lmstack.serve.tasks.base import Task, text_of
-from lmstack.serve.tasks.encoder import Encoder
+from lmstack.serve.tasks.base import ModelTask, text_of
+from lmstack.serve.tasks.encoder import TaskEncoder
 from lmstack.serve.tasks.results import Ranked, Ranking
 from lmstack.text import Window
 
@@ -46,7 +46,7 @@ class RerankOptions(Config):
     top_k: int | None = allowed(None, int, 1, 1 << 31)
 
 
-class Reranking(Task[Asked, RerankOptions, Ranking]):
+class Reranking(ModelTask[Asked, RerankOptions, Ranking]):
     """Inputs: a list of documents with the option ``query``, or mappings with ``query`` and
     ``documents``. What a model cannot see of a long document is cut."""
 
@@ -109,7 +109,7 @@ class CrossEncoder:
                 hint="use text-classification with this model",
                 param="model",
             )
-        self.encoder = Encoder(loaded)
+        self.encoder = TaskEncoder(loaded)
         self._activation = score_activation(loaded.config, loaded.name)
 
     def score(
@@ -150,7 +150,7 @@ class LateInteractionScorer:
     def __init__(self, loaded: LoadedModel) -> None:
         if loaded.late is None:
             raise UnsupportedError(f"{loaded.name} has no settings for late interaction")
-        self.encoder = Encoder(loaded)
+        self.encoder = TaskEncoder(loaded)
         self._settings = loaded.late
         self._query_marker = self._id(loaded.late.query_marker)
         self._document_marker = self._id(loaded.late.document_marker)

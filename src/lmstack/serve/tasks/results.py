@@ -14,30 +14,30 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Answer",
-    "Answers",
     "Classification",
-    "Embedding",
     "Entities",
     "Entity",
+    "ExtractedAnswer",
+    "ExtractedAnswers",
     "Features",
     "Fill",
     "Filled",
     "Generated",
-    "Label",
     "LabelRanking",
+    "PredictedLabel",
     "Ranked",
     "Ranking",
-    "Result",
-    "Reward",
+    "RewardScore",
     "Rewritten",
+    "TaskOutput",
+    "TextEmbedding",
 ]
 
 Floats = npt.NDArray[np.float32]
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, Result):
+    if isinstance(value, TaskOutput):
         return value.to_json()
     if isinstance(value, tuple):
         return [_jsonable(item) for item in value]
@@ -45,7 +45,7 @@ def _jsonable(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Result:
+class TaskOutput:
     """Base of what tasks give back."""
 
     def to_json(self) -> dict[str, Any]:
@@ -55,16 +55,16 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Label(Result):
+class PredictedLabel(TaskOutput):
     label: str
     score: float
 
 
 @dataclass(frozen=True)
-class Classification(Result):
+class Classification(TaskOutput):
     """``labels``: the best first, as many as were asked for."""
 
-    labels: tuple[Label, ...]
+    labels: tuple[PredictedLabel, ...]
 
     @property
     def label(self) -> str:
@@ -81,7 +81,7 @@ class LabelRanking(Classification):
 
 
 @dataclass(frozen=True)
-class Entity(Result):
+class Entity(TaskOutput):
     """``text[start:end]`` of the input. ``word`` is what the tokenizer makes of it (lower case
     for many models), ``index`` the token's place where tokens are not aggregated."""
 
@@ -94,12 +94,12 @@ class Entity(Result):
 
 
 @dataclass(frozen=True)
-class Entities(Result):
+class Entities(TaskOutput):
     entities: tuple[Entity, ...]
 
 
 @dataclass(frozen=True)
-class Fill(Result):
+class Fill(TaskOutput):
     """``sequence``: the whole text with this token in place of the mask."""
 
     token: str
@@ -109,14 +109,14 @@ class Fill(Result):
 
 
 @dataclass(frozen=True)
-class Filled(Result):
+class Filled(TaskOutput):
     """``masks[i]``: what fits mask ``i`` of the text, the likeliest first."""
 
     masks: tuple[tuple[Fill, ...], ...]
 
 
 @dataclass(frozen=True)
-class Answer(Result):
+class ExtractedAnswer(TaskOutput):
     """``context[start:end]``; empty (0 to 0) says that the context holds no answer."""
 
     answer: str
@@ -126,10 +126,10 @@ class Answer(Result):
 
 
 @dataclass(frozen=True)
-class Answers(Result):
+class ExtractedAnswers(TaskOutput):
     """The best first; none at all where nothing in the context can be an answer."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[ExtractedAnswer, ...]
 
     @property
     def answer(self) -> str:
@@ -137,7 +137,7 @@ class Answers(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class Features(Result):
+class Features(TaskOutput):
     """``vectors``: (tokens, D), the last hidden state; ``tokens`` as the vocabulary spells
     them, those that the tokenizer added included."""
 
@@ -146,14 +146,14 @@ class Features(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding(Result):
+class TextEmbedding(TaskOutput):
     """A vector of length 1, shape (D,)."""
 
     vector: Floats
 
 
 @dataclass(frozen=True)
-class Ranked(Result):
+class Ranked(TaskOutput):
     """``index``: place of the document in the input."""
 
     index: int
@@ -162,21 +162,21 @@ class Ranked(Result):
 
 
 @dataclass(frozen=True)
-class Ranking(Result):
+class Ranking(TaskOutput):
     """The most relevant first."""
 
     results: tuple[Ranked, ...]
 
 
 @dataclass(frozen=True)
-class Reward(Result):
+class RewardScore(TaskOutput):
     """How good an answer is; to be compared with that of others to the same prompt."""
 
     score: float
 
 
 @dataclass(frozen=True)
-class Generated(Result):
+class Generated(TaskOutput):
     """``finish_reason``: ``stop`` (the model ended) or ``length`` (the limit was reached).
     ``others``: the rest of several choices. ``completion_tokens``: of all choices."""
 
@@ -187,7 +187,7 @@ class Generated(Result):
 
 
 @dataclass(frozen=True)
-class Rewritten(Result):
+class Rewritten(TaskOutput):
     """A summary or a translation. ``parts``: pieces that the input was split into."""
 
     text: str

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lmstack.core import Config, InputError, Message, UnsupportedError, allowed, shown
 from lmstack.registry import LoadedModel
 from lmstack.serve.tasks.base import EncoderTask, text_of
-from lmstack.serve.tasks.results import Reward
+from lmstack.serve.tasks.results import RewardScore
 from lmstack.text import Window
 from lmstack.text.exchange import encode_exchange
 
@@ -38,7 +38,7 @@ class RewardOptions(Config):
     max_length: int | None = allowed(None, int, 2, 1 << 20)
 
 
-class RewardScoring(EncoderTask[Messages, RewardOptions, Reward]):
+class RewardScoring(EncoderTask[Messages, RewardOptions, RewardScore]):
     """Inputs: answers with the option ``prompt``; or mappings with ``prompt`` and ``answer``, or
     with ``messages``, the last of which is the assistant's."""
 
@@ -72,9 +72,9 @@ class RewardScoring(EncoderTask[Messages, RewardOptions, Reward]):
             )
         return Message("user", prompt), Message("assistant", text_of(answer, name))
 
-    def run(self, items: Sequence[Messages], options: RewardOptions) -> list[Reward]:
+    def run(self, items: Sequence[Messages], options: RewardOptions) -> list[RewardScore]:
         windows = [self._window(messages, options) for messages in items]
-        return [Reward(float(scores[0])) for scores in self.encoder.logits(windows)]
+        return [RewardScore(float(scores[0])) for scores in self.encoder.logits(windows)]
 
     def _window(self, messages: Messages, options: RewardOptions) -> Window:
         loaded = self.loaded

@@ -13,8 +13,8 @@ from typing import Any, get_args
 from lmstack.core import Config, TextKind, allowed
 from lmstack.registry import LoadedModel
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.serve.tasks.base import EncoderTask, Task
-from lmstack.serve.tasks.results import Embedding, Features
+from lmstack.serve.tasks.base import EncoderTask, ModelTask
+from lmstack.serve.tasks.results import Features, TextEmbedding
 
 __all__ = ["EmbedOptions", "FeatureExtraction", "FeatureOptions", "SentenceEmbedding"]
 
@@ -48,7 +48,7 @@ class EmbedOptions(Config):
     kind: TextKind = allowed("passage", str, also=get_args(TextKind))
 
 
-class SentenceEmbedding(Task[str, EmbedOptions, Embedding]):
+class SentenceEmbedding(ModelTask[str, EmbedOptions, TextEmbedding]):
     """Inputs: texts; what a model cannot see of a long one is cut."""
 
     name = "sentence-embedding"
@@ -58,5 +58,5 @@ class SentenceEmbedding(Task[str, EmbedOptions, Embedding]):
         super().__init__(loaded, **options)
         self.embedder = LocalEmbedder(loaded)
 
-    def run(self, items: Sequence[str], options: EmbedOptions) -> list[Embedding]:
-        return [Embedding(vector) for vector in self.embedder.embed(items, options.kind)]
+    def run(self, items: Sequence[str], options: EmbedOptions) -> list[TextEmbedding]:
+        return [TextEmbedding(vector) for vector in self.embedder.embed(items, options.kind)]

@@ -15,7 +15,7 @@ from lmstack.text.template_doctor.exam import (
     TALK,
     Checks,
     Exam,
-    Finding,
+    TemplateFinding,
     apart,
     excerpt,
     fail,
@@ -30,7 +30,7 @@ __all__ = ["CONTENT_CHECKS"]
 VERBATIM = "Is \"a\" < 'b' & {{ c }} \\n {% d %}?\n\n    Größe\t🙂 <b>E</b>"
 
 
-def _system(exam: Exam) -> Iterator[Finding]:
+def _system(exam: Exam) -> Iterator[TemplateFinding]:
     try:
         text = exam.text(SYSTEM, *TALK)
     except LmstackError as error:
@@ -56,7 +56,7 @@ def _system(exam: Exam) -> Iterator[Finding]:
         yield ok("it is printed", excerpt(before[-24:]))
 
 
-def _content(exam: Exam) -> Iterator[Finding]:
+def _content(exam: Exam) -> Iterator[TemplateFinding]:
     for role, messages in (
         ("user", [Message("user", VERBATIM), *TALK[1:]]),
         ("assistant", [ASKED, Message("assistant", VERBATIM), *TALK[2:]]),
@@ -72,7 +72,7 @@ def _content(exam: Exam) -> Iterator[Finding]:
     yield ok("what people write reaches the model as it is")
 
 
-def _injection(exam: Exam) -> Iterator[Finding]:
+def _injection(exam: Exam) -> Iterator[TemplateFinding]:
     """Contents that spell control tokens, whole and disguised, must add none."""
     benign = exam.control(exam.ids(*TALK, prompt=True))
     used = [exam.tokenizer.token(index) for index in dict.fromkeys([*benign, *exam.eos_ids])]
@@ -93,7 +93,7 @@ def _injection(exam: Exam) -> Iterator[Finding]:
     yield ok("no message can write a control token", ", ".join(used))
 
 
-def _whitespace(exam: Exam) -> Iterator[Finding]:
+def _whitespace(exam: Exam) -> Iterator[TemplateFinding]:
     text, prompt = exam.text(*TALK), exam.text(ASKED, prompt=True)
     lead = text[: len(text) - len(text.lstrip())]
     if lead:
@@ -117,7 +117,7 @@ def _whitespace(exam: Exam) -> Iterator[Finding]:
         yield note(what)
 
 
-def _date(exam: Exam) -> Iterator[Finding]:
+def _date(exam: Exam) -> Iterator[TemplateFinding]:
     if "strftime_now" in exam.template.source:
         yield warn(
             "the template prints the day's date: the same conversation has other tokens tomorrow",

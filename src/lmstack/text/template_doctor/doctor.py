@@ -12,7 +12,7 @@ from dataclasses import replace
 from lmstack.core import LmstackError
 from lmstack.text.chat import ChatTemplate
 from lmstack.text.template_doctor.content_checks import CONTENT_CHECKS
-from lmstack.text.template_doctor.exam import TALK, Exam, Finding, apart, excerpt
+from lmstack.text.template_doctor.exam import TALK, Exam, TemplateFinding, apart, excerpt
 from lmstack.text.template_doctor.turn_checks import TURN_CHECKS
 from lmstack.text.tokenizer import Tokenizer
 
@@ -28,22 +28,22 @@ def examine(
     eos_ids: frozenset[int],
     sources: Mapping[str, str] | None = None,
     rows: int | None = None,
-) -> list[Finding]:
+) -> list[TemplateFinding]:
     """Every finding about a model's text half. ``eos_ids``: tokens at which serving stops.
     ``sources``: its chat templates by place. ``rows``: of the model's embedding table."""
     found = [*_rows(tokenizer, rows), *_round_trip(tokenizer), *_sources(sources or {})]
     if template is None:
-        return [*found, Finding("template", "note", "there is none: this is no chat model")]
+        return [*found, TemplateFinding("template", "note", "there is none: this is no chat model")]
     found += _padding(tokenizer, eos_ids)
     return [*found, *_template(Exam(template, tokenizer, eos_ids))]
 
 
-def _rows(tokenizer: Tokenizer, rows: int | None) -> Iterator[Finding]:
+def _rows(tokenizer: Tokenizer, rows: int | None) -> Iterator[TemplateFinding]:
     if rows is None:
         return
     seen = f"{tokenizer.vocab_size} tokens, {rows} rows"
     if tokenizer.vocab_size > rows:
-        yield Finding(
+        yield TemplateFinding(
             "vocabulary",
             "fail",
             "the tokenizer has ids for which the model has no embedding",
@@ -51,25 +51,25 @@ def _rows(tokenizer: Tokenizer, rows: int | None) -> Iterator[Finding]:
             "resize the embedding, or take the tokenizer that the model was trained with",
         )
     else:
-        yield Finding("vocabulary", "ok", "every token has an embedding", seen)
+        yield TemplateFinding("vocabulary", "ok", "every token has an embedding", seen)
 
 
-def _round_trip(tokenizer: Tokenizer) -> Iterator[Finding]:
+def _round_trip(tokenizer: Tokenizer) -> Iterator[TemplateFinding]:
     ids = tokenizer.encode(SAMPLE, special=False, add_special_tokens=False)
     back = tokenizer.decode(ids)
     if back == SAMPLE:
-        yield Finding("round trip", "ok", "text comes back as it was")
+        yield TemplateFinding("round trip", "ok", "text comes back as it was")
     else:
-        yield Finding(
+        yield TemplateFinding(
             "round trip", "note", "text does not come back as it was", apart(SAMPLE, back)
         )
 
 
-def _sources(sources: Mapping[str, str]) -> Iterator[Finding]:
+def _sources(sources: Mapping[str, str]) -> Iterator[TemplateFinding]:
     (first, text), *others = sources.items() or [("", "")]
     for place, other in others:
         if other != text:
-            yield Finding(
+            yield TemplateFinding(
                 "template",
                 "warn",
                 f"{first} and {place} hold different templates: another program may use the other",
@@ -78,12 +78,14 @@ def _sources(sources: Mapping[str, str]) -> Iterator[Finding]:
             )
 
 
-def _padding(tokenizer: Tokenizer, eos_ids: frozenset[int]) -> Iterator[Finding]:
+def _padding(tokenizer: Tokenizer, eos_ids: frozenset[int]) -> Iterator[TemplateFinding]:
     pad = tokenizer.pad_id
     if pad is None:
-        yield Finding("padding", "note", "there is no padding token; lmstack masks by position")
+        yield TemplateFinding(
+            "padding", "note", "there is no padding token; lmstack masks by position"
+        )
     elif pad in eos_ids:
-        yield Finding(
+        yield TemplateFinding(
             "padding",
             "warn",
             "the padding token also ends turns: who leaves it out of the loss by its id never"
@@ -92,10 +94,12 @@ def _padding(tokenizer: Tokenizer, eos_ids: frozenset[int]) -> Iterator[Finding]
             "leave out padding by the attention mask, as lmstack does, or name another token",
         )
     else:
-        yield Finding("padding", "ok", "padding is told from text", excerpt(tokenizer.token(pad)))
+        yield TemplateFinding(
+            "padding", "ok", "padding is told from text", excerpt(tokenizer.token(pad))
+        )
 
 
-def _template(exam: Exam) -> Iterator[Finding]:
+def _template(exam: Exam) -> Iterator[TemplateFinding]:
     """In the order of a conversation, if one can be had at all."""
     try:
         exam.text(TALK[0], prompt=True)
@@ -105,7 +109,7 @@ def _template(exam: Exam) -> Iterator[Finding]:
         return
     lost = [m.content for m in TALK if m.content not in talk]
     if lost:
-        yield Finding(
+        yield TemplateFinding(
             "rendering",
             "fail",
             "a message is not in the prompt as it was written",
@@ -120,5 +124,5 @@ def _template(exam: Exam) -> Iterator[Finding]:
             yield _failed(name, error)
 
 
-def _failed(check: str, error: LmstackError) -> Finding:
-    return Finding(check, "fail", "a plain conversation fails", error.message, error.hint)
+def _failed(check: str, error: LmstackError) -> TemplateFinding:
+    return TemplateFinding(check, "fail", "a plain conversation fails", error.message, error.hint)

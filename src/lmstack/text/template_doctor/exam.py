@@ -22,8 +22,8 @@ __all__ = [
     "TALK",
     "Checks",
     "Exam",
-    "Finding",
     "Severity",
+    "TemplateFinding",
     "apart",
     "excerpt",
     "fail",
@@ -76,7 +76,7 @@ class Exam:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TemplateFinding:
     """``fail``: the model will be trained or served wrongly. ``warn``: it will be under a
     condition that ``what`` names. ``note``: worth knowing. ``seen``: the value, quoted.
     ``mend``: what to do; None where nothing needs doing."""
@@ -91,10 +91,10 @@ class Finding:
         return asdict(self)
 
 
-Checks = Mapping[str, Callable[[Exam], Iterator[Finding]]]
+Checks = Mapping[str, Callable[[Exam], Iterator[TemplateFinding]]]
 # Findings of a check, which is named where it is listed.
-ok, note = partial(Finding, "", "ok"), partial(Finding, "", "note")
-warn, fail = partial(Finding, "", "warn"), partial(Finding, "", "fail")
+ok, note = partial(TemplateFinding, "", "ok"), partial(TemplateFinding, "", "note")
+warn, fail = partial(TemplateFinding, "", "warn"), partial(TemplateFinding, "", "fail")
 
 
 def excerpt(text: str, limit: int = 70) -> str:

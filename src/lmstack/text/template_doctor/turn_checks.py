@@ -19,7 +19,7 @@ from lmstack.text.template_doctor.exam import (
     TALK,
     Checks,
     Exam,
-    Finding,
+    TemplateFinding,
     apart,
     excerpt,
     fail,
@@ -34,7 +34,7 @@ CONTROL = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_\w+>|</?s>")
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-def _control_tokens(exam: Exam) -> Iterator[Finding]:
+def _control_tokens(exam: Exam) -> Iterator[TemplateFinding]:
     names = dict.fromkeys(CONTROL.findall(exam.text(*TALK, prompt=True)))
     for name in names:
         count = len(exam.tokenizer.encode(name, add_special_tokens=False))
@@ -46,7 +46,7 @@ def _control_tokens(exam: Exam) -> Iterator[Finding]:
             )
 
 
-def _beginning(exam: Exam) -> Iterator[Finding]:
+def _beginning(exam: Exam) -> Iterator[TemplateFinding]:
     bos = exam.tokenizer.bos_id
     if bos is None:
         return
@@ -75,7 +75,7 @@ def _beginning(exam: Exam) -> Iterator[Finding]:
         yield ok("one beginning of text", exam.spelled(ids[:1]))
 
 
-def _end_of_turn(exam: Exam) -> Iterator[Finding]:
+def _end_of_turn(exam: Exam) -> Iterator[TemplateFinding]:
     ending = exam.ending
     ids = exam.tokenizer.encode(ending, add_special_tokens=False)
     stop = next((n for n, index in enumerate(ids) if index in exam.eos_ids), None)
@@ -102,7 +102,7 @@ def _end_of_turn(exam: Exam) -> Iterator[Finding]:
         yield ok("a reply ends in one token", exam.spelled([ids[stop]]))
 
 
-def _generation_prompt(exam: Exam) -> Iterator[Finding]:
+def _generation_prompt(exam: Exam) -> Iterator[TemplateFinding]:
     without, with_prompt = exam.text(ASKED), exam.text(ASKED, prompt=True)
     before_reply = exam.text(ASKED, REPLIED).partition(REPLIED.content)[0]
     added = with_prompt.removeprefix(without)
@@ -125,7 +125,7 @@ def _generation_prompt(exam: Exam) -> Iterator[Finding]:
         )
 
 
-def _training_and_serving(exam: Exam) -> Iterator[Finding]:
+def _training_and_serving(exam: Exam) -> Iterator[TemplateFinding]:
     for asked, replied in ((TALK[:1], REPLIED), (TALK[:3], REPLIED_AGAIN)):
         served, trained = exam.text(*asked, prompt=True), exam.text(*asked, replied)
         if not trained.startswith(served):
@@ -155,7 +155,7 @@ def _training_and_serving(exam: Exam) -> Iterator[Finding]:
     yield ok("a reply follows the same tokens in both")
 
 
-def _assistant_mask(exam: Exam) -> Iterator[Finding]:
+def _assistant_mask(exam: Exam) -> Iterator[TemplateFinding]:
     """Tokens that count for the loss: those between a prompt and the next message."""
     whole = exam.ids(*TALK)
     counted: list[int] = []
@@ -183,7 +183,7 @@ def _assistant_mask(exam: Exam) -> Iterator[Finding]:
     yield ok("replies and their ends count for the loss", share)
 
 
-def _generation_tags(exam: Exam) -> Iterator[Finding]:
+def _generation_tags(exam: Exam) -> Iterator[TemplateFinding]:
     """`{% generation %}` marks replies for transformers' trainers; ours do not need it."""
     source = exam.template.source
     if not GENERATION.search(source):
@@ -212,7 +212,7 @@ def _generation_tags(exam: Exam) -> Iterator[Finding]:
         yield ok("they mark the reply and its end", excerpt(inside))
 
 
-def _prefix(exam: Exam) -> Iterator[Finding]:
+def _prefix(exam: Exam) -> Iterator[TemplateFinding]:
     for count in range(1, len(TALK)):
         shorter, longer = exam.text(*TALK[:count]), exam.text(*TALK[: count + 1])
         if not longer.startswith(shorter):

@@ -36,11 +36,11 @@ __all__ = [
     "Choices",
     "Label",
     "Labelled",
-    "Pair",
     "Preference",
     "Rated",
     "Tagged",
-    "Translation",
+    "TextPair",
+    "TranslationPair",
     "choices_of",
     "completions_of",
     "document_of",
@@ -114,7 +114,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TextPair:
     """Two texts that belong together, and some that do not belong to the first. ``score``: how
     much they do, where the row says it; None: they do."""
 
@@ -143,7 +143,7 @@ class Tagged:
 
 
 @dataclass(frozen=True, slots=True)
-class Translation:
+class TranslationPair:
     source: str
     target: str
 
@@ -297,7 +297,7 @@ def labelled_of(row: Row) -> Labelled:
     return Labelled(_text(row, "text"), label)
 
 
-def pair_of(row: Row) -> Pair:
+def pair_of(row: Row) -> TextPair:
     """``query``, ``positive`` and perhaps ``negatives`` (or one ``negative``); or ``sentence1``,
     ``sentence2`` and ``score`` or ``label``, where 1 is a match."""
     values = row.values
@@ -307,19 +307,19 @@ def pair_of(row: Row) -> Pair:
             negatives = [negatives]
         name = "negatives" if "negatives" in values else "negative"
         found = _texts(negatives, name) if negatives is not None else ()
-        return Pair(_text(row, "query"), _text(row, "positive"), found)
+        return TextPair(_text(row, "query"), _text(row, "positive"), found)
     if "sentence1" not in values:
         raise _no("pair", row, "query and positive; or sentence1, sentence2 and score")
     first, second = _text(row, "sentence1"), _text(row, "sentence2")
     name = "score" if "score" in values else "label"
     if name not in values:
-        return Pair(first, second)
+        return TextPair(first, second)
     score = values[name]
     if isinstance(score, bool):
         score = int(score)
     if not _is_number(score):
         raise _wrong(row, name, "a number")
-    return Pair(first, second, score=float(score))
+    return TextPair(first, second, score=float(score))
 
 
 def choices_of(row: Row) -> Choices:
@@ -372,9 +372,9 @@ def _labels(row: Row) -> tuple[str, ...] | tuple[int, ...]:
     return tuple(labels)
 
 
-def translation_of(row: Row) -> Translation:
+def translation_of(row: Row) -> TranslationPair:
     """``source`` and ``target``."""
-    return Translation(_text(row, "source"), _text(row, "target"))
+    return TranslationPair(_text(row, "source"), _text(row, "target"))
 
 
 def _rating(row: Row) -> float:

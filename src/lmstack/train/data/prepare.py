@@ -43,7 +43,7 @@ from lmstack.train.data.split import Split
 from lmstack.train.data.store import ExampleStore, ExampleWriter
 from lmstack.train.objectives.objective import Objective, Reading
 
-__all__ = ["Prepared", "Selection", "Told", "prepare"]
+__all__ = ["DataSelection", "PreparedData", "Told", "prepare"]
 
 Told = Callable[[str, int, int], None]
 # So many rows that are all unusable: the rest will be too.
@@ -51,7 +51,7 @@ _HOPELESS = 1000
 
 
 @dataclass(frozen=True)
-class Selection:
+class DataSelection:
     """Which rows are used. ``data``: files, folders and patterns. ``validation``: a share of their
     documents, or files of its own. ``seed``: of the split. ``strict``: the first bad row is an
     error. ``deduplicate``: of exact and near copies the first alone is used, and nothing to train
@@ -76,7 +76,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """Examples to train on and to validate with. ``fingerprint``: of the files' content.
     ``folder``: where they lie, of whose name everything is that they follow from."""
 
@@ -88,14 +88,14 @@ class Prepared:
 
 
 def prepare(
-    selection: Selection,
+    selection: DataSelection,
     objective: Objective,
     reading: Reading,
     folder: Path,
     *,
     before: Sequence[Mapping[str, Any]] | None = None,
     told: Told = lambda _doing, _done, _total: None,
-) -> Prepared:
+) -> PreparedData:
     """The examples that ``objective`` makes of the rows, kept in ``folder``, one set at a time.
 
     ``before``: `DataReport.files` of the run that goes on, where one does. ``told``: called with
@@ -115,14 +115,14 @@ def prepare(
     report = DataReport.from_json(json.loads((target / "report.json").read_bytes()))
     report.files = [file.to_json() for file in files]  # the names that they have now
     train, validation = (ExampleStore(target / part) for part in ("train", "validation"))
-    return Prepared(train, validation, report, fingerprint(files), target)
+    return PreparedData(train, validation, report, fingerprint(files), target)
 
 
 @dataclass(frozen=True)
 class _Work:
     """``own``: how many of ``files`` are to train on; the others are validated with."""
 
-    selection: Selection
+    selection: DataSelection
     objective: Objective
     reading: Reading
     files: Sequence[DataFile]

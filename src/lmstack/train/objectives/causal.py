@@ -25,7 +25,7 @@ from lmstack.text import Tokenizer
 from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import text_of
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, falling
+from lmstack.train.metric import TrainingMetric, falling
 from lmstack.train.objectives.objective import Loss, Objective, Reading, token_loss
 
 __all__ = ["CausalLM", "next_token_batch", "with_end"]
@@ -37,7 +37,7 @@ class CausalLM(Objective):
     packs: ClassVar[bool] = True
     kind: ClassVar[Kind | None] = "generate"
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         return (*super().metrics(), *falling("bits_per_byte"))
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:

@@ -42,7 +42,7 @@ from lmstack.train.data.formats import is_scored, pair_of
 from lmstack.train.data.pairs import cut_tokens
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
-from lmstack.train.metric import ACCURACY, LOSS, Metric, rising
+from lmstack.train.metric import ACCURACY, LOSS, TrainingMetric, rising
 from lmstack.train.objectives.objective import (
     AllRows,
     Embed,
@@ -193,7 +193,7 @@ class Contrastive(Objective):
             total = total + carried - carried.detach()  # its value, with the gradient
         return self._loss(total, more["right"], more["scores"])
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         found = {PAIRS: (ACCURACY,), SCORED: rising("pearson")}
         return (LOSS, *(found[self.rows] if self.rows else (ACCURACY, *rising("pearson"))))
 

@@ -33,7 +33,7 @@ from lmstack.text import Tokenizer
 from lmstack.train.cross_entropy import chunked_loss, wide
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, falling
+from lmstack.train.metric import TrainingMetric, falling
 from lmstack.train.objectives.causal import CausalLM, next_token_batch
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, read_of
 from lmstack.train.objectives.sft import SupervisedFineTuning
@@ -75,7 +75,7 @@ class Distillation(Objective):
         object.__setattr__(found, "digest", teacher.digest)
         return found
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         return (*super().metrics(), *falling("cross_entropy", "divergence"))
 
     @property

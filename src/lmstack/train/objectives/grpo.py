@@ -31,7 +31,7 @@ from lmstack.core import InputError, allowed, check_range
 from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
-from lmstack.train.metric import Metric, watched
+from lmstack.train.metric import TrainingMetric, watched
 from lmstack.train.objectives.objective import Loss, read_of
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import group_advantages
@@ -77,7 +77,7 @@ class GroupRelativePolicy(OnlineObjective):
                 param="samples",
             )
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         return (*super().metrics(), *watched(*_FIGURES, "gap_largest", stage="step"))
 
     @property

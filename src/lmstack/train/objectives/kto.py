@@ -34,7 +34,7 @@ from lmstack.registry.card import Kind
 from lmstack.train.data.examples import IGNORED, Batch, Example, ExampleView
 from lmstack.train.data.formats import preference_of, ratings_of
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, falling
+from lmstack.train.metric import TrainingMetric, falling
 from lmstack.train.objectives.objective import (
     AllRows,
     Embed,
@@ -45,7 +45,7 @@ from lmstack.train.objectives.objective import (
 )
 from lmstack.train.objectives.preferences import (
     OF_PAIRS,
-    Answers,
+    AnswerLogProbs,
     answer_log_probs,
     answers_batch,
     check_decoder,
@@ -82,7 +82,7 @@ class KTO(Objective):
         check_decoder(base)
         return self
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         return (*super().metrics(), *OF_PAIRS, *falling("kl"))
 
     def encode(self, row: Row, reading: Reading) -> Iterable[Example]:
@@ -128,7 +128,7 @@ class KTO(Objective):
             with torch.no_grad():
                 total, count = _drift(model, batch, context)
             kl = (total / count).clamp(min=0)
-        answers = Answers.of(model, batch, context)
+        answers = AnswerLogProbs.of(model, batch, context)
         is_good = batch.more["scores"][:, 0] > 0
         gaps = self.beta * (answers.ratios - kl)
         gaps = torch.where(is_good, gaps, -gaps)
@@ -197,5 +197,5 @@ def _other(batch: Batch) -> Batch:
 
 def _drift(model: Transformer, batch: Batch, context: ForwardContext) -> Tensor:
     """(2,): the sum of log-ratios of the answers y' of ``batch``, and how many there are."""
-    ratios = Answers.of(model, _other(batch), context).ratios
+    ratios = AnswerLogProbs.of(model, _other(batch), context).ratios
     return torch.stack([ratios.sum(), ratios.new_tensor(float(len(ratios)))])

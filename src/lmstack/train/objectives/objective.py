@@ -27,7 +27,7 @@ from lmstack.text import ChatTemplate, Tokenizer
 from lmstack.train.cross_entropy import chunked_cross_entropy, chunked_log_probs
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import ACCURACY, LOSS, Metric
+from lmstack.train.metric import ACCURACY, LOSS, TrainingMetric
 
 __all__ = [
     "AllRows",
@@ -113,7 +113,7 @@ class Objective(Config, abc.ABC):
         del base, rows
         return self
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         """All that it may report, as far as its settings say: once it is `fitted`, no others."""
         return (LOSS, ACCURACY)
 

@@ -28,13 +28,13 @@ from lmstack.train.cross_entropy import chunked_log_probs, wide
 from lmstack.train.data.examples import IGNORED, Batch, Example
 from lmstack.train.data.formats import prompt_of
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, falling, rising, watched
+from lmstack.train.metric import TrainingMetric, falling, rising, watched
 from lmstack.train.objectives.objective import AllRows, Objective, Reading, read_of
 from lmstack.train.rewards import REWARDS, RewardFunction, reward_named
 from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rewards.weighted import part_names
 from lmstack.train.rollouts.experience import Rollout
-from lmstack.train.rollouts.protocol import Drawing, Prompt, RolloutConfig
+from lmstack.train.rollouts.protocol import Drawing, RolloutConfig, RolloutPrompt
 
 __all__ = ["OnlineObjective", "RewardSetting", "reward_setting"]
 
@@ -114,14 +114,14 @@ class OnlineObjective(Objective):
         """Steps of the optimizer that a step makes."""
         return self.epochs * self.minibatches
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         """Of a reward that is paid for by a negative weight less is better."""
         settings = self.reward_settings
         names = part_names([_shown_name(each) for each in settings])
         parts = zip(names, settings, strict=True)
         return (
             *rising("reward"),
-            *(Metric(f"reward_{name}", each.weight >= 0) for name, each in parts),
+            *(TrainingMetric(f"reward_{name}", each.weight >= 0) for name, each in parts),
             *falling("cut"),
             *watched("answer_tokens"),
             *watched("loss", "prompts", "reward_spread", "flat_groups", "updates", stage="step"),
@@ -151,12 +151,12 @@ class OnlineObjective(Objective):
         text = json.dumps(dict(row.values), ensure_ascii=False, default=str)
         yield Example((ids,), np.frombuffer(text.encode(), np.uint8).astype(np.int32))
 
-    def prompt(self, example: Example) -> Prompt:
+    def prompt(self, example: Example) -> RolloutPrompt:
         """What `encode` made, as a sampler takes it."""
         assert example.labels is not None
         values = json.loads(example.labels.astype(np.uint8).tobytes())
         (ids,) = example.sequences
-        return Prompt(
+        return RolloutPrompt(
             tuple(prompt_of(Row(values, "a prompt"))),
             tuple(ids.tolist()),
             values,

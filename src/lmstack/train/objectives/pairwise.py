@@ -29,7 +29,7 @@ from torch import Tensor
 from lmstack.core import allowed
 from lmstack.train.data.examples import Floats
 from lmstack.train.data.formats import Preference
-from lmstack.train.objectives.preferences import Answers, Preferences
+from lmstack.train.objectives.preferences import AnswerLogProbs, Preferences
 
 __all__ = ["DPO", "IPO", "ORPO", "SimPO"]
 
@@ -49,12 +49,14 @@ class DPO(Preferences):
         given = pair.probability
         return np.array([1 - self.label_smoothing if given is None else given], np.float32)
 
-    def losses(self, chosen: Answers, rejected: Answers, scores: Tensor | None) -> Tensor:
+    def losses(
+        self, chosen: AnswerLogProbs, rejected: AnswerLogProbs, scores: Tensor | None
+    ) -> Tensor:
         assert scores is not None
         margins, right = self.beta * (chosen.ratios - rejected.ratios), scores[:, 0]
         return -right * F.logsigmoid(margins) - (1 - right) * F.logsigmoid(-margins)
 
-    def rewards(self, answers: Answers) -> Tensor:
+    def rewards(self, answers: AnswerLogProbs) -> Tensor:
         return self.beta * answers.ratios
 
 
@@ -66,12 +68,14 @@ class IPO(Preferences):
 
     refers: ClassVar[bool] = True
 
-    def losses(self, chosen: Answers, rejected: Answers, scores: Tensor | None) -> Tensor:
+    def losses(
+        self, chosen: AnswerLogProbs, rejected: AnswerLogProbs, scores: Tensor | None
+    ) -> Tensor:
         del scores
         margins = chosen.ratios / chosen.tokens - rejected.ratios / rejected.tokens
         return (margins - 1 / (2 * self.beta)) ** 2
 
-    def rewards(self, answers: Answers) -> Tensor:
+    def rewards(self, answers: AnswerLogProbs) -> Tensor:
         return self.beta * answers.ratios / answers.tokens
 
 
@@ -81,12 +85,14 @@ class ORPO(Preferences):
 
     beta: float = allowed(0.1, float, 0, 100, above=True)
 
-    def losses(self, chosen: Answers, rejected: Answers, scores: Tensor | None) -> Tensor:
+    def losses(
+        self, chosen: AnswerLogProbs, rejected: AnswerLogProbs, scores: Tensor | None
+    ) -> Tensor:
         del scores
         odds = [side.means - _log_of_rest(side.means) for side in (chosen, rejected)]
         return -chosen.means - self.beta * F.logsigmoid(odds[0] - odds[1])
 
-    def rewards(self, answers: Answers) -> Tensor:
+    def rewards(self, answers: AnswerLogProbs) -> Tensor:
         return self.beta * answers.means
 
 
@@ -98,11 +104,13 @@ class SimPO(Preferences):
     beta: float = allowed(2.0, float, 0, 100, above=True)
     gamma: float = allowed(1.0, float, 0, 100)
 
-    def losses(self, chosen: Answers, rejected: Answers, scores: Tensor | None) -> Tensor:
+    def losses(
+        self, chosen: AnswerLogProbs, rejected: AnswerLogProbs, scores: Tensor | None
+    ) -> Tensor:
         del scores
         return -F.logsigmoid(self.beta * (chosen.means - rejected.means) - self.gamma)
 
-    def rewards(self, answers: Answers) -> Tensor:
+    def rewards(self, answers: AnswerLogProbs) -> Tensor:
         return self.beta * answers.means
 
 

@@ -28,7 +28,7 @@ from lmstack.model import ForwardContext, Transformer
 from lmstack.train.cross_entropy import chunked_log_probs, chunked_loss, distribution
 from lmstack.train.data.examples import IGNORED, Batch
 from lmstack.train.measures import moments
-from lmstack.train.metric import Metric, watched
+from lmstack.train.metric import TrainingMetric, watched
 from lmstack.train.objectives.objective import Loss, read_of
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.rollouts.advantages import (
@@ -88,7 +88,7 @@ class PPO(OnlineObjective):
                 param="kl_coefficient",
             )
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         more = ("gap_largest", "explained_variance", "kl", "kl_answer", _COEFFICIENT)
         return (*super().metrics(), *watched(*_FIGURES, *more, stage="step"))
 

@@ -29,7 +29,7 @@ from lmstack.registry.card import Kind
 from lmstack.train.data.examples import IGNORED, Batch, Example, Floats, Ints, by_length
 from lmstack.train.data.formats import Preference, preference_of
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, falling, rising
+from lmstack.train.metric import TrainingMetric, falling, rising
 from lmstack.train.objectives.causal import next_token_batch
 from lmstack.train.objectives.objective import (
     AllRows,
@@ -41,7 +41,7 @@ from lmstack.train.objectives.objective import (
 
 __all__ = [
     "OF_PAIRS",
-    "Answers",
+    "AnswerLogProbs",
     "Preferences",
     "answers_batch",
     "check_decoder",
@@ -57,7 +57,7 @@ OF_PAIRS = (
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerLogProbs:
     """Of a pass. ``log_probs``, ``tokens`` (S,): of each answer. ``log_ratios`` (S,): its
     log-probability less that of the reference. ``drift``: the sum over the M tokens of half the
     square of that, which near the reference is an estimate of the KL divergence from it (k2 of
@@ -104,15 +104,17 @@ class Preferences(Objective):
     kind: ClassVar[Kind | None] = "generate"
     aligns: ClassVar[bool] = True
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         return (*super().metrics(), *OF_PAIRS, *(falling("kl") if self.refers else ()))
 
     @abc.abstractmethod
-    def losses(self, chosen: Answers, rejected: Answers, scores: Tensor | None) -> Tensor:
+    def losses(
+        self, chosen: AnswerLogProbs, rejected: AnswerLogProbs, scores: Tensor | None
+    ) -> Tensor:
         """(B,), with a gradient. ``scores`` (B, n): those of the pairs, where `scores` has any."""
 
     @abc.abstractmethod
-    def rewards(self, answers: Answers) -> Tensor:
+    def rewards(self, answers: AnswerLogProbs) -> Tensor:
         """(B,): what the loss takes for the reward of ``answers``, for the metrics."""
 
     def scores(self, pair: Preference) -> Floats | None:
@@ -150,7 +152,7 @@ class Preferences(Objective):
         return [torch.cat(parts[at : at + 2]) for at in range(0, len(parts), 2)]
 
     def loss(self, model: Transformer, batch: Batch, context: ForwardContext) -> Loss:
-        both = Answers.of(model, batch, context)
+        both = AnswerLogProbs.of(model, batch, context)
         chosen, rejected = _every_other(both, 0), _every_other(both, 1)
         good, bad = (self.rewards(side).detach() for side in (chosen, rejected))
         sums = {
@@ -170,7 +172,7 @@ class Preferences(Objective):
     def reported(
         self, means: Mapping[str, float], counts: Mapping[str, Tensor]
     ) -> dict[str, float]:
-        """``kl``: a token (`Answers.drift`)."""
+        """``kl``: a token (`AnswerLogProbs.drift`)."""
         if "kl" not in counts:
             return dict(means)
         drift, tokens = counts["kl"].tolist()
@@ -277,9 +279,9 @@ def answer_log_probs(model: Transformer, batch: Batch, context: ForwardContext) 
     return [parts[place] for place in batch.more["places"].tolist()]
 
 
-def _every_other(answers: Answers, first: int) -> Answers:
+def _every_other(answers: AnswerLogProbs, first: int) -> AnswerLogProbs:
     ratios = answers.log_ratios
-    return Answers(
+    return AnswerLogProbs(
         answers.log_probs[first::2],
         answers.tokens[first::2],
         None if ratios is None else ratios[first::2],

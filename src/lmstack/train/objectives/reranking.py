@@ -29,10 +29,10 @@ from lmstack.model.config import Head
 from lmstack.registry import LoadedModel
 from lmstack.registry.card import Kind
 from lmstack.train.data.examples import Batch, Example, by_length
-from lmstack.train.data.formats import Pair, is_scored, pair_of
+from lmstack.train.data.formats import TextPair, is_scored, pair_of
 from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs, pairs_of
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, rising
+from lmstack.train.metric import TrainingMetric, rising
 from lmstack.train.objectives.objective import (
     AllRows,
     Loss,
@@ -64,7 +64,7 @@ class Reranking(Objective):
         del base
         return self.replace(rows=self.rows or (LABELLED if is_scored(rows()) else LISTS))
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         return (*super().metrics(), *(() if self.rows == LABELLED else rising("mrr")))
 
     def labels(self, base: LoadedModel) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ class Reranking(Objective):
         ranks = 1 + (lists[:, 1:] >= lists[:, :1]).sum(-1)
         return Loss(total, {"accuracy": (ranks == 1).sum(), "mrr": (1 / ranks).sum()})
 
-    def _labels(self, pair: Pair) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+    def _labels(self, pair: TextPair) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
         if (pair.score is not None) != (self.rows == LABELLED):
             has = "a label" if pair.score is not None else "no label"
             raise InputError(

@@ -38,7 +38,7 @@ from lmstack.train.data.formats import preference_of, ratings_of
 from lmstack.train.data.pairs import pair_inputs, pairs_of, segments_of
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import correlation, moments
-from lmstack.train.metric import ACCURACY, LOSS, Metric, rising, watched
+from lmstack.train.metric import ACCURACY, LOSS, TrainingMetric, rising, watched
 from lmstack.train.objectives.objective import (
     AllRows,
     Loss,
@@ -90,7 +90,7 @@ class RewardModelling(Objective):
         deviation = float(ratings.std()) if self.deviation is None else self.deviation
         return self.replace(rows=kind, mean=mean, deviation=deviation)
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         """``reward``: the mean of all scores, which may lie anywhere."""
         of_pairs = (ACCURACY, *rising("margin"), *watched("reward"))
         found = {PAIRS: of_pairs, RATINGS: rising("pearson")}

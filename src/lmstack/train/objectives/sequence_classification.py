@@ -33,7 +33,7 @@ from lmstack.train.data.formats import Label, labelled_of
 from lmstack.train.data.pairs import cut_tokens, encode_pairs, pair_inputs
 from lmstack.train.data.rows import Row
 from lmstack.train.measures import class_counts, correlation, macro_f1, moments
-from lmstack.train.metric import ACCURACY, LOSS, Metric, rising
+from lmstack.train.metric import ACCURACY, LOSS, TrainingMetric, rising
 from lmstack.train.objectives.objective import (
     AllRows,
     Loss,
@@ -113,7 +113,7 @@ class SequenceClassification(Objective):
             weights = {name: each / counts[name] for name in classes if counts[name]}
         return self.replace(problem_type=problem, classes=classes, class_weights=weights)
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         of_scores, of_classes = rising("pearson"), (ACCURACY, *rising("f1"))
         if self.problem_type is None:
             return (LOSS, *of_classes, *of_scores)

@@ -33,7 +33,7 @@ from lmstack.text.windows import Window, encode_windows
 from lmstack.train.data.examples import IGNORED, Batch, Example, varlen
 from lmstack.train.data.formats import tagged_of
 from lmstack.train.data.rows import Row
-from lmstack.train.metric import Metric, rising
+from lmstack.train.metric import TrainingMetric, rising
 from lmstack.train.objectives.objective import AllRows, Loss, Objective, Reading, read_of
 
 __all__ = ["TokenClassification", "entities_of"]
@@ -72,7 +72,7 @@ class TokenClassification(Objective):
             return self.replace(tags=tuple(sorted(found, key=int)))
         return self.replace(tags=tuple(sorted(found)))
 
-    def metrics(self) -> Sequence[Metric]:
+    def metrics(self) -> Sequence[TrainingMetric]:
         of_entities = rising("precision", "recall", "f1")
         return (*super().metrics(), *(of_entities if not self.tags or self._has_entities else ()))
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from lmstack.core import InputError, allowed, shown
 from lmstack.train.rewards.reward import RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["Arithmetic", "final_number", "number_of"]
 
@@ -49,7 +49,7 @@ class Arithmetic(RewardFunction):
         super().check_row(row)
         _expected(row)
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [
             float(final_number(sample.text, marked=self.marked) == _expected(sample.row))
             for sample in samples

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from lmstack.core import InputError, UnsupportedError, check_text, shown
 from lmstack.train.rewards.reward import Checks, Cited, CitedClaim, RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["Citations"]
 
@@ -51,7 +51,7 @@ class Citations(RewardFunction):
         for source in sources:
             check_text("sources", source)
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [self._score(sample.text, sample.row["sources"]) for sample in samples]
 
     def _score(self, answer: str, sources: Sequence[str]) -> float:

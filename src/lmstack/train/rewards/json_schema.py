@@ -19,7 +19,7 @@ from lmstack.core import InputError, allowed, shown
 from lmstack.core.json_text import parse_json
 from lmstack.core.schemas import json_validator
 from lmstack.train.rewards.reward import RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["JsonSchema", "parsed_json"]
 
@@ -41,10 +41,10 @@ class JsonSchema(RewardFunction):
         super().check_row(row)
         _validator(_schema_text(row))
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [self._score(sample) for sample in samples]
 
-    def _score(self, sample: Sample) -> float:
+    def _score(self, sample: RolloutSample) -> float:
         validator = _validator(_schema_text(sample.row))
         try:
             value = parsed_json(sample.text, fenced=self.fenced)

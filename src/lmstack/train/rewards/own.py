@@ -2,10 +2,10 @@
 
     rewards: [{file: my_reward.py, function: score, settings: {most: 3}, weight: 0.5}]
 
-The function is given the answers (`Sample`) and returns a number for each, in their order. The file
-is trusted code: it runs in the process that trains, with the rights of whoever started it and
-outside of any sandbox. Not covered: rewards that come with the package, and what a judge, another
-model, is asked.
+The function is given the answers (`RolloutSample`) and returns a number for each, in their order.
+The file is trusted code: it runs in the process that trains, with the rights of whoever started it
+and outside of any sandbox. Not covered: rewards that come with the package, and what a judge,
+another model, is asked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lmstack.core import InputError, LmstackError, NotFoundError, check_text, ne
 from lmstack.core.files import store_error
 from lmstack.core.own_code import error_in, module_of
 from lmstack.train.rewards.reward import Checks, RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["OwnReward"]
 
@@ -63,7 +63,7 @@ class OwnReward(RewardFunction):
         """SHA-256 of the file as it was loaded."""
         return hashlib.sha256(self._source).hexdigest()
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         try:
             found = self._function(list(samples), **self.settings)
         except LmstackError:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from lmstack.core import Config, InputError
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
-__all__ = ["Checks", "Cited", "CitedClaim", "CodeCheck", "RewardFunction", "Verdict"]
+__all__ = ["Checks", "Cited", "CitedClaim", "CodeCheck", "RewardFunction", "RewardVerdict"]
 
 
-class Verdict(Protocol):
+class RewardVerdict(Protocol):
     @property
     def passed(self) -> bool: ...
 
@@ -26,7 +26,7 @@ class Verdict(Protocol):
 class CodeCheck(Protocol):
     """Runs other people's code, in a sandbox."""
 
-    def judge(self, jobs: Sequence[tuple[str, str, str | None]]) -> Sequence[Verdict]:
+    def judge(self, jobs: Sequence[tuple[str, str, str | None]]) -> Sequence[RewardVerdict]:
         """Whether each (code, tests, entry point) passes. `InputError` where tests are at fault,
         `LmstackError` where nothing can be run here."""
         ...
@@ -89,6 +89,6 @@ class RewardFunction(Config, abc.ABC):
                 )
 
     @abc.abstractmethod
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         """A finite number for each sample, higher is better. It follows from the sample alone,
         takes time in proportion to its text, and no text of an answer is an error."""

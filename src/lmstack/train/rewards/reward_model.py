@@ -22,7 +22,7 @@ from lmstack.text.exchange import encode_exchange
 from lmstack.text.windows import has_segments, model_limit
 from lmstack.train.data.pairs import pair_inputs, segments_of
 from lmstack.train.rewards.reward import RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["RewardModel"]
 
@@ -51,7 +51,7 @@ class RewardModel(RewardFunction):
         """Of the model; `NotFoundError` where there is none."""
         return Store().resolve(self.model).digest
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return self.scores([[*each.prompt, Message("assistant", each.text)] for each in samples])
 
     def scores(self, conversations: Sequence[Sequence[Message]]) -> list[float]:

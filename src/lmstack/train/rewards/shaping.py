@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from lmstack.core import InputError, allowed
 from lmstack.train.rewards.reward import RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["Finished", "Length", "Markers"]
 
@@ -35,7 +35,7 @@ class Length(RewardFunction):
                 param="buffer",
             )
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [self._score(len(sample.ids)) for sample in samples]
 
     def _score(self, length: int) -> float:
@@ -51,7 +51,7 @@ class Finished(RewardFunction):
 
     name: ClassVar[str] = "finished"
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [float(sample.finish == "stop") for sample in samples]
 
 
@@ -71,7 +71,7 @@ class Markers(RewardFunction):
                 "markers is empty", hint='markers: ["<think>", "</think>"]', param="markers"
             )
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         return [float(self._holds(sample.text)) for sample in samples]
 
     def _holds(self, text: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from lmstack.core import InputError, UnsupportedError, check_text
 from lmstack.train.rewards.reward import Checks, CodeCheck, RewardFunction
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["UnitTests", "code_of"]
 
@@ -51,7 +51,7 @@ class UnitTests(RewardFunction):
         if not row["tests"].strip():
             raise InputError("tests is empty", hint="assert f(1) == 2", param="tests")
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         assert self.check is not None, "lent() gives the sandbox"
         jobs = [
             (

@@ -23,7 +23,7 @@ from lmstack.train.rewards.reward import RewardFunction
 from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rewards.shaping import Finished, Length, Markers
 from lmstack.train.rewards.unit_tests import UnitTests
-from lmstack.train.rollouts.protocol import Reward, Sample, WeightedReward
+from lmstack.train.rollouts.protocol import Reward, RolloutSample, WeightedReward
 
 __all__ = ["REWARDS", "Scored", "part_names", "reward_named", "scored"]
 
@@ -63,7 +63,7 @@ class Scored:
     parts: Mapping[str, list[float]]
 
 
-def scored(rewards: Sequence[WeightedReward], samples: Sequence[Sample]) -> Scored:
+def scored(rewards: Sequence[WeightedReward], samples: Sequence[RolloutSample]) -> Scored:
     """What ``rewards`` give ``samples``; `InputError` where one gives no finite number for each."""
     names = part_names([each.reward.name for each in rewards])
     parts: dict[str, list[float]] = {}
@@ -82,7 +82,7 @@ def part_names(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _checked(reward: Reward, samples: Sequence[Sample]) -> list[float]:
+def _checked(reward: Reward, samples: Sequence[RolloutSample]) -> list[float]:
     try:
         scores = [float(score) for score in reward.score(samples)]
     except LmstackError as error:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lmstack.train.data.examples import IGNORED, Batch, varlen
-from lmstack.train.rollouts.protocol import Sample
+from lmstack.train.rollouts.protocol import RolloutSample
 
 __all__ = ["Rollout", "batch_of", "is_worth_sharing", "passes_of", "sample_seed"]
 
@@ -33,7 +33,7 @@ class Rollout:
     processes. ``scores``: by reward; ``reward``: their weighted sum. ``tokens``: numbers (n,) by
     name, float32; ``sampled``: its log-probabilities when it was drawn."""
 
-    sample: Sample
+    sample: RolloutSample
     group: int
     reward: float
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -49,7 +49,9 @@ class Rollout:
         return replace(self, tokens={**self.tokens, **tokens})
 
     @classmethod
-    def of(cls, sample: Sample, group: int, reward: float, scores: Mapping[str, float]) -> Rollout:
+    def of(
+        cls, sample: RolloutSample, group: int, reward: float, scores: Mapping[str, float]
+    ) -> Rollout:
         sampled = torch.tensor(sample.logprobs)
         return cls(sample, group, reward, scores, {SAMPLED: sampled})
 

@@ -2,8 +2,9 @@
 
     Prompt -> Sampler -> Sample -> Reward -> one number a sample
 
-`train` knows these protocols alone. The engine that serves is a `Sampler` in `pipelines`, and so
-are engines in other processes. Not covered: what becomes of rewards (`advantages`, the objectives).
+`train` knows these protocols alone. The engine that serves is a `RolloutSampler` in `pipelines`,
+and so are engines in other processes. Not covered: what becomes of rewards (`advantages`, the
+objectives).
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from lmstack.registry import LoadedModel
 
 __all__ = [
     "Drawing",
-    "Prompt",
     "Reward",
     "RolloutConfig",
-    "Sample",
-    "Sampler",
+    "RolloutPrompt",
+    "RolloutSample",
+    "RolloutSampler",
     "Services",
     "WeightedReward",
 ]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class RolloutPrompt:
     """``messages`` and their token ``ids``, up to where the answer begins. ``row``: the data row,
     with the columns that rewards read (``answer``, ``schema``, ``tests``, ``sources``).
     ``grammar``: what answers are masked to, if anything."""
@@ -41,13 +42,13 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Sample:
+class RolloutSample:
     """An answer that was drawn.
 
-    ``prompt``, ``prompt_ids``, ``row``: see `Prompt`. ``ids`` (n,): tokens of the answer with its
-    end token, if it came to one. ``logprobs`` (n,): natural logarithms, of the distribution that
-    each was drawn from, temperature included, before truncation and grammar. ``text``: the answer
-    without its end. ``finish``: ``length`` where it was cut."""
+    ``prompt``, ``prompt_ids``, ``row``: see `RolloutPrompt`. ``ids`` (n,): tokens of the answer
+    with its end token, if it came to one. ``logprobs`` (n,): natural logarithms, of the
+    distribution that each was drawn from, temperature included, before truncation and grammar.
+    ``text``: the answer without its end. ``finish``: ``length`` where it was cut."""
 
     prompt: tuple[Message, ...]
     prompt_ids: tuple[int, ...]
@@ -92,7 +93,7 @@ class Drawing:
     stop: tuple[str, ...] = ()
 
 
-class Sampler(Protocol):
+class RolloutSampler(Protocol):
     """Draws answers. The same weights, prompts and seeds give the same samples, bit for bit."""
 
     def update(self, module: Transformer) -> None:
@@ -101,8 +102,8 @@ class Sampler(Protocol):
         ...
 
     def sample(
-        self, prompts: Sequence[Prompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
-    ) -> list[list[Sample]]:
+        self, prompts: Sequence[RolloutPrompt], drawing: Drawing, seeds: Sequence[Sequence[int]]
+    ) -> list[list[RolloutSample]]:
         """For each prompt a sample a seed (64 bits), in their order."""
         ...
 
@@ -117,7 +118,7 @@ class Reward(Protocol):
     @property
     def name(self) -> str: ...
 
-    def score(self, samples: Sequence[Sample]) -> list[float]:
+    def score(self, samples: Sequence[RolloutSample]) -> list[float]:
         """A finite number for each sample, higher is better; a function of the sample alone."""
         ...
 
@@ -133,7 +134,7 @@ class WeightedReward:
 class Services(Protocol):
     """What an online run is given from outside `train`."""
 
-    def sampler(self, base: LoadedModel, config: RolloutConfig) -> Sampler:
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> RolloutSampler:
         """Draws answers of ``base``, held as ``config.weights`` (not None)."""
         ...
 

@@ -41,14 +41,19 @@ from lmstack.train.rollouts.experience import (
     passes_of,
     sample_seed,
 )
-from lmstack.train.rollouts.protocol import Prompt, Sample, Sampler, WeightedReward
+from lmstack.train.rollouts.protocol import (
+    RolloutPrompt,
+    RolloutSample,
+    RolloutSampler,
+    WeightedReward,
+)
 from lmstack.train.sums import timed
 
 __all__ = ["OnlineTrainer"]
 
 _DRAWN = "samples"  # of a checkpoint: those of the next step, drawn ahead
 _HELD_OUT, _SHUFFLED = 1, 2  # what random numbers are for, beside the samples of a step
-Groups = list[list[Sample]]
+Groups = list[list[RolloutSample]]
 Measured = Callable[[Transformer, Batch, ForwardContext], Mapping[str, Tensor]]
 
 
@@ -56,7 +61,7 @@ Measured = Callable[[Transformer, Batch, ForwardContext], Mapping[str, Tensor]]
 class OnlineTrainer(Trainer):
     """``sampler``: closed by whoever opened it, after the trainer. ``rewards``: at least one."""
 
-    sampler: Sampler
+    sampler: RolloutSampler
     rewards: Sequence[WeightedReward]
 
     def __post_init__(self) -> None:
@@ -133,7 +138,7 @@ class OnlineTrainer(Trainer):
 
     def _asked(
         self, loader: Loader, step: int, *purpose: int
-    ) -> tuple[Sequence[Prompt], Any, Sequence[Sequence[int]]]:
+    ) -> tuple[Sequence[RolloutPrompt], Any, Sequence[Sequence[int]]]:
         """What a sampler is asked for: prompts, how, and a seed a sample."""
         online = self._online
         found = loader.examples(step)
@@ -309,10 +314,12 @@ def _packed(groups: Groups) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
 
 
-def _unpacked(groups: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[Prompt]) -> Groups:
+def _unpacked(
+    groups: Sequence[Sequence[Mapping[str, Any]]], prompts: Sequence[RolloutPrompt]
+) -> Groups:
     return [
         [
-            Sample(
+            RolloutSample(
                 prompt.messages,
                 prompt.ids,
                 tuple(values["ids"]),

@@ -20,7 +20,7 @@ from typing import Any
 from .confinement import Worker
 from .quotas import FileQuota, answer
 
-__all__ = ["OUT_OF_MEMORY", "AskerGoneError", "Call", "Limits", "Pipes"]
+__all__ = ["OUT_OF_MEMORY", "AskerGoneError", "Call", "Pipes", "ProcessLimits"]
 
 OUT_OF_MEMORY = 124  # the status of a worker that could not even tell
 _PIECE = 1 << 16
@@ -32,7 +32,7 @@ class AskerGoneError(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """Of one call; ``output_bytes`` of each stream."""
 
     cpu_s: float
@@ -66,7 +66,7 @@ class Call:
     worker: Worker
     pipes: Pipes
     quota: FileQuota
-    limits: Limits
+    limits: ProcessLimits
     watched: Sequence[int]
     texts: dict[int, bytearray] = field(default_factory=dict)
     _reply: bytearray = field(default_factory=bytearray)

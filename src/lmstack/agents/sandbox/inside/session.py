@@ -13,7 +13,7 @@ import os
 from typing import Any, NoReturn
 
 from . import folder, interpreter, wire
-from .calls import OUT_OF_MEMORY, AskerGoneError, Call, Limits, Pipes
+from .calls import OUT_OF_MEMORY, AskerGoneError, Call, Pipes, ProcessLimits
 from .confinement import Setup, Worker, prepare, start
 from .quotas import Quota, quota_of
 
@@ -69,7 +69,9 @@ class _Session:
     ) -> tuple[dict[str, Any], list[bytes]]:
         try:
             if asked["do"] == "call":
-                return self._call(asked["code"], Limits(**asked["limits"]), asked["picture_bytes"])
+                return self._call(
+                    asked["code"], ProcessLimits(**asked["limits"]), asked["picture_bytes"]
+                )
             if asked["do"] == "read":
                 return {}, [folder.read(self._setup.folder, asked["path"], asked["limit"])]
             if asked["do"] == "write":
@@ -93,7 +95,7 @@ class _Session:
         folder.write(self._setup.folder, path, data)
 
     def _call(
-        self, code: str, limits: Limits, picture_bytes: int
+        self, code: str, limits: ProcessLimits, picture_bytes: int
     ) -> tuple[dict[str, Any], list[bytes]]:
         is_new = self._worker is None
         worker, pipes = self._started() if is_new else (self._worker, self._pipes)

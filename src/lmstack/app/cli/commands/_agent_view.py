@@ -6,8 +6,8 @@ import asyncio
 import sys
 
 from lmstack.agents import (
+    ApprovalDecision,
     ApprovalRequest,
-    Decision,
     Ended,
     Event,
     ModelStep,
@@ -63,17 +63,17 @@ class Person:
         self._out = out
         self._asking = asyncio.Lock()
 
-    async def decide(self, request: ApprovalRequest) -> Decision:
+    async def decide(self, request: ApprovalRequest) -> ApprovalDecision:
         if not self.is_here:
-            return Decision("later")
+            return ApprovalDecision("later")
         async with self._asking:
             answer = await self._answer(request)
             if answer in ("y", "yes"):
-                return Decision("approved")
+                return ApprovalDecision("approved")
             if answer in ("n", "no"):
                 reason = await self._ask("", "Why not (the model is told; empty for no reason)? ")
-                return Decision("denied", reason)
-        return Decision("later")
+                return ApprovalDecision("denied", reason)
+        return ApprovalDecision("later")
 
     async def _answer(self, request: ApprovalRequest) -> str:
         """To the question, which comes last. Long arguments are shown whole before they can be

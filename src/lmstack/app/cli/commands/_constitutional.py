@@ -22,12 +22,12 @@ from lmstack.app.page.constitution import constitution_page
 from lmstack.app.wiring.constitution import WritingModels
 from lmstack.core import InputError
 from lmstack.core.files import write_atomic
-from lmstack.pipelines.constitution.datasets import Rows
+from lmstack.pipelines.constitution.datasets import DatasetRows
 from lmstack.pipelines.constitution.principles import read_constitution
 from lmstack.pipelines.constitution.prompts import read_prompts
 from lmstack.pipelines.constitution.recipe import ConstitutionalRecipe
 from lmstack.pipelines.constitution.record import read_record
-from lmstack.pipelines.constitution.run import Outcome, PipelineWatch, run_constitution
+from lmstack.pipelines.constitution.run import ConstitutionOutcome, PipelineWatch, run_constitution
 from lmstack.train.assembly import check_recipe
 from lmstack.train.loop import Watch
 from lmstack.train.recipe import Recipe, warnings_of
@@ -121,7 +121,7 @@ class ShownStages(PipelineWatch):
         self._bar = None
         return ShownRun(self._out, recipe, self._stack)
 
-    def rows(self, name: str, rows: Rows) -> None:
+    def rows(self, name: str, rows: DatasetRows) -> None:
         self._stack.close()
         self._bar = None
         if rows.left_out:
@@ -166,7 +166,7 @@ def _print_plan(out: Output, recipe: ConstitutionalRecipe) -> None:
 def _print(
     out: Output,
     recipe: ConstitutionalRecipe,
-    outcome: Outcome,
+    outcome: ConstitutionOutcome,
     report: tuple[Report, Path] | None,
 ) -> None:
     page = recipe.folder / _PAGE

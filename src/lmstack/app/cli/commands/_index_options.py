@@ -19,7 +19,7 @@ from lmstack.app.formats import printable
 from lmstack.core import NotFoundError, shown
 
 if TYPE_CHECKING:
-    from lmstack.rag import Rules
+    from lmstack.rag import SourceRules
 
 __all__ = [
     "ChosenIndex",
@@ -27,12 +27,12 @@ __all__ = [
     "ChunkTokens",
     "ChunkerName",
     "Exclude",
-    "Form",
     "GitIgnore",
     "Include",
     "RayAddress",
     "RayCopies",
     "Strategy",
+    "VectorFormOption",
     "VectorsForm",
     "Watch",
     "chosen_index",
@@ -106,7 +106,7 @@ class Strategy(StrEnum):
     semantic = "semantic"
 
 
-class Form(StrEnum):
+class VectorFormOption(StrEnum):
     """As `vector_blob.VectorForm`."""
 
     float32 = "float32"
@@ -115,7 +115,7 @@ class Form(StrEnum):
 
 
 VectorsForm = Annotated[
-    Form | None,
+    VectorFormOption | None,
     typer.Option(
         "--vectors",
         help="How a new index keeps its vectors: in full, in a quarter of the space, or, with"
@@ -200,10 +200,10 @@ RayCopies = Annotated[
 
 def rules_of(
     include: list[str] | None, exclude: list[str] | None, gitignore: bool | None
-) -> Rules | None:
+) -> SourceRules | None:
     """None where no option says anything: those of before stay."""
     if include is None and exclude is None and gitignore is None:
         return None
-    from lmstack.rag import Rules
+    from lmstack.rag import SourceRules
 
-    return Rules(tuple(include or ()), tuple(exclude or ()), bool(gitignore))
+    return SourceRules(tuple(include or ()), tuple(exclude or ()), bool(gitignore))

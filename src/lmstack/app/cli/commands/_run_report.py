@@ -17,7 +17,7 @@ from lmstack.core import LmstackError
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
-    from lmstack.app.wiring.comparing import Compared
+    from lmstack.app.wiring.comparing import ComparisonSetup
     from lmstack.train.recipe import Recipe
 
 __all__ = ["made_report", "planned_report"]
@@ -26,7 +26,7 @@ __all__ = ["made_report", "planned_report"]
 _SHARED = ("max_tokens", "temperature", "rewards")
 
 
-def planned_report(out: Output, recipe: Recipe, aligns: bool) -> Compared | None:
+def planned_report(out: Output, recipe: Recipe, aligns: bool) -> ComparisonSetup | None:
     """What the end of the run will compare; None where it will not. ``aligns``: whether the
     objective does, so that there is a report unless the recipe says otherwise."""
     if recipe.report is False or (recipe.report is None and not aligns):
@@ -53,7 +53,7 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> Compared | None
     return plan if plan.rewards else replace(plan, preferences=read_preferences(recipe.data))
 
 
-def made_report(out: Output, plan: Compared, folder: Path) -> tuple[Report, Path] | None:
+def made_report(out: Output, plan: ComparisonSetup, folder: Path) -> tuple[Report, Path] | None:
     """The report and its page in ``folder``; None, after a note, where it could not be made."""
     from lmstack.app.comparison.files import write_report
     from lmstack.app.wiring.comparing import compared

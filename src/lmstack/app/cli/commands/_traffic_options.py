@@ -14,7 +14,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.wiring import tasks
 
 if TYPE_CHECKING:
-    from lmstack.release.traffic import Candidate
+    from lmstack.release.traffic import TrafficCandidate
 
 __all__ = ["CanaryName", "LiveTexts", "Pin", "ShadowName", "Share", "candidate_of"]
 
@@ -65,9 +65,9 @@ Pin = Annotated[
 
 def candidate_of(
     out: Output, canary: str | None, shadow: str | None, share: float | None, texts: bool
-) -> Candidate | None:
+) -> TrafficCandidate | None:
     """What --canary, --shadow and what belongs to them say; the model is here."""
-    from lmstack.release.traffic import DEFAULT_SHARE, Candidate
+    from lmstack.release.traffic import DEFAULT_SHARE, TrafficCandidate
 
     if canary is not None and shadow is not None:
         raise CommandLineError(
@@ -83,7 +83,7 @@ def candidate_of(
                 )
         return None
     name, form = tasks.name_and_form(given, "shadow" if canary is None else "canary")
-    candidate = Candidate(
+    candidate = TrafficCandidate(
         "shadow" if canary is None else "canary",
         name,
         form,

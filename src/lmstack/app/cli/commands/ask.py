@@ -28,7 +28,7 @@ from lmstack.app.cli.commands._options import (
     say_if_remote,
 )
 from lmstack.app.cli.output import Output
-from lmstack.app.cli.printed_answer import Explanation, PrintedAnswer
+from lmstack.app.cli.printed_answer import AnswerExplanation, PrintedAnswer
 from lmstack.app.server.command_socket import RunningServer, ServerGoneError
 from lmstack.app.server.not_read import not_read_note
 from lmstack.app.wiring import documents, retrieval
@@ -157,7 +157,7 @@ def ask(
         out.detail("the index is open")
         printed = PrintedAnswer(out)
         answer = asyncio.run(_answer(answerer, question, printed))
-        printed.end(explanation=Explanation(answer, heard) if explain else None)
+        printed.end(explanation=AnswerExplanation(answer, heard) if explain else None)
 
 
 async def _answer(answerer: Answerer, question: str, printed: PrintedAnswer) -> Answer:

@@ -20,7 +20,7 @@ from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
 if TYPE_CHECKING:
     from lmstack.core import ChatModel
-    from lmstack.pipelines.best_of import Asked, BestOfConfig
+    from lmstack.pipelines.best_of import BestOfConfig, DrawnAnswers
     from lmstack.train.data.journal import Journal
     from lmstack.train.rollouts.protocol import WeightedReward
 
@@ -94,10 +94,10 @@ def _draw(
     rewards: Sequence[str],
     config: BestOfConfig,
     wanted: tuple[str | None, Any],
-) -> list[Asked]:
+) -> list[DrawnAnswers]:
     """Draw, and write ``output``, with progress."""
     from lmstack.app.wiring.rewards import rewards_named
-    from lmstack.pipelines.best_of import Asked, rows_of
+    from lmstack.pipelines.best_of import DrawnAnswers, rows_of
     from lmstack.train.data.fingerprint import data_files, fingerprint
     from lmstack.train.data.journal import Journal
 
@@ -122,7 +122,7 @@ def _draw(
         out.interrupted = (f"what was drawn so far is in {journal.unfinished}", out.again())
         asyncio.run(_ask(out, writer, judges, config, journal, rows))
         keys = sorted(journal.items, key=int)
-        asked = [Asked.from_json(key, journal.items[key]) for key in keys]
+        asked = [DrawnAnswers.from_json(key, journal.items[key]) for key in keys]
         journal.finish(row for each in asked for row in rows_of(each, config))
         out.interrupted = None
     return asked
@@ -182,7 +182,7 @@ async def _ask(
             bar.update(done, len(rows))
 
 
-def _say(out: Output, output: Path, config: BestOfConfig, asked: Sequence[Asked]) -> None:
+def _say(out: Output, output: Path, config: BestOfConfig, asked: Sequence[DrawnAnswers]) -> None:
     from lmstack.pipelines.best_of import rows_of
 
     rows = [row for each in asked for row in rows_of(each, config)]

@@ -16,7 +16,7 @@ from lmstack.app.formats import columns, printable
 from lmstack.app.inspect.vocabularies import examined
 
 if TYPE_CHECKING:
-    from lmstack.text import Finding
+    from lmstack.text import TemplateFinding
 
 __all__ = ["register"]
 
@@ -93,7 +93,7 @@ def template(
         raise typer.Exit(1)
 
 
-def _print_findings(out: Output, findings: list[Finding]) -> None:
+def _print_findings(out: Output, findings: list[TemplateFinding]) -> None:
     pad = max(len(finding.check) for finding in findings)
     indent = " " * (pad + 10)
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)

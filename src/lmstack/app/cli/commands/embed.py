@@ -18,7 +18,7 @@ from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable
-from lmstack.app.inspect.embeddings import METHODS, Embedded, Looked, draw_map, draw_matrix
+from lmstack.app.inspect.embeddings import METHODS, Embedded, EmbeddingViews, draw_map, draw_matrix
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
 __all__ = ["register"]
@@ -124,7 +124,7 @@ def embed(
             param="texts",
         )
     found = embedded(out, texts, file, docs, index, embedder, kind.value)
-    looked = Looked(found)
+    looked = EmbeddingViews(found)
     if npy is not None:
         save(npy, found.vectors)
     if matrix or heat_map is not None:
@@ -183,7 +183,7 @@ _LABEL, _TEXT = 28, 70
 _SHOWN = 3
 
 
-def vector_lines(looked: Looked) -> list[str]:
+def vector_lines(looked: EmbeddingViews) -> list[str]:
     """The beginning of each vector; all of it is in the JSON and in the .npy file."""
     found = looked.found
     rows = [
@@ -194,7 +194,7 @@ def vector_lines(looked: Looked) -> list[str]:
     return [*columns(rows), "", head]
 
 
-def matrix_lines(looked: Looked) -> list[str]:
+def matrix_lines(looked: EmbeddingViews) -> list[str]:
     assert looked.matrix is not None
     heads = ("", "", *(str(n + 1) for n in range(len(looked.matrix))))
     rows = [
@@ -204,7 +204,7 @@ def matrix_lines(looked: Looked) -> list[str]:
     return [looked.metric, *columns([heads, *rows], gap=2)]
 
 
-def cluster_lines(looked: Looked) -> list[str]:
+def cluster_lines(looked: EmbeddingViews) -> list[str]:
     """Each group with its words and the texts nearest to its middle."""
     clusters = looked.clusters
     assert clusters is not None
@@ -218,7 +218,7 @@ def cluster_lines(looked: Looked) -> list[str]:
     return lines
 
 
-def duplicate_lines(looked: Looked) -> list[str]:
+def duplicate_lines(looked: EmbeddingViews) -> list[str]:
     assert looked.duplicates is not None
     if not looked.duplicates:
         return ["no near-duplicates"]
@@ -229,7 +229,7 @@ def duplicate_lines(looked: Looked) -> list[str]:
     return lines
 
 
-def _place(looked: Looked, row: int) -> str:
+def _place(looked: EmbeddingViews, row: int) -> str:
     place, text = looked.found.places[row], _cut(looked.found.texts[row], _TEXT)
     return f"{printable(place['path'], one_line=True)}: {text}" if place else text
 

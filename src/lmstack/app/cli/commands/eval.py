@@ -37,7 +37,7 @@ from lmstack.core import InputError, LmstackError, shown
 if TYPE_CHECKING:
     from lmstack.evals.benchmarks import Benchmark
     from lmstack.evals.results import TaskResult
-    from lmstack.evals.run import Progress
+    from lmstack.evals.run import EvaluationProgress
     from lmstack.evals.statistics import Estimate
     from lmstack.evals.task import Metric
 
@@ -193,11 +193,11 @@ def run(
     and prints the tokens, the time and with --price the cost of the rest. Their outputs are kept.
     What a judge reads and writes is not counted."""
     from lmstack.app.cli.commands._eval_systems import evaluated, planned
-    from lmstack.app.wiring.evaluation_forms import Form, asked_tasks, evaluated_on
+    from lmstack.app.wiring.evaluation_forms import EvaluationForm, asked_tasks, evaluated_on
     from lmstack.app.wiring.subjects import opened
     from lmstack.evals.task_data import kept, made, output_store
 
-    form = Form(chat, fewshot_as_multiturn, tuple(perturb or ()))
+    form = EvaluationForm(chat, fewshot_as_multiturn, tuple(perturb or ()))
     cost = token_price(price)
     check_plan(dry_run, price, ray)
     for name in (model, judge):
@@ -325,7 +325,7 @@ def data_files(given: Sequence[str] | None) -> dict[str, Path]:
     return found
 
 
-def _label(progress: Progress) -> str:
+def _label(progress: EvaluationProgress) -> str:
     parts = []
     if progress.cached:
         parts.append(f"{progress.cached} from before")

@@ -19,7 +19,7 @@ from lmstack.app.formats import columns, printable, short_digest
 from lmstack.core import InputError, shown
 
 if TYPE_CHECKING:
-    from lmstack.evals.run import Progress
+    from lmstack.evals.run import EvaluationProgress
     from lmstack.evals.task_comparison import MetricComparison, TaskComparison
 
 __all__ = ["register"]
@@ -169,7 +169,7 @@ class _Bars:
         self._out, self._side, self._stack = out, side, stack
         self._bars: dict[str, Bar] = {}
 
-    def update(self, task: str, found: Progress) -> None:
+    def update(self, task: str, found: EvaluationProgress) -> None:
         if task not in self._bars:
             self._stack.close()  # the bar of the task before
             title = f"{self._side}: {task}"

@@ -18,7 +18,7 @@ from lmstack.app.formats import columns, printable
 from lmstack.core import InputError, UnsupportedError, shown
 
 if TYPE_CHECKING:
-    from lmstack.evals.judging import Item, Judgement, JudgeReport, Jury, Rules
+    from lmstack.evals.judging import Item, Judgement, JudgeReport, JudgeRules, Jury
     from lmstack.evals.statistics import Estimate
 
 __all__ = ["EXAMPLE", "judge"]
@@ -139,8 +139,8 @@ def _rules(
     label: Sequence[str] | None,
     *,
     ties: bool,
-) -> Rules:
-    from lmstack.evals.judging import CRITERION, RUBRIC, Rules
+) -> JudgeRules:
+    from lmstack.evals.judging import CRITERION, RUBRIC, JudgeRules
 
     kind = "pair" if is_pair else "label" if label else "rubric"
     for given, option, kinds in (
@@ -157,7 +157,7 @@ def _rules(
                 param=option,
             )
     if kind == "pair":
-        return Rules("pair", question or CRITERION, ties=ties)
+        return JudgeRules("pair", question or CRITERION, ties=ties)
     if kind == "label":
         labels = tuple(label or ())
         if len(set(labels)) != 2:
@@ -166,8 +166,8 @@ def _rules(
                 hint="give --label twice, with two names",
                 param="label",
             )
-        return Rules("label", question or _LABELLED, labels)
-    return Rules("rubric", criteria=_criteria(criterion) if criterion else RUBRIC)
+        return JudgeRules("label", question or _LABELLED, labels)
+    return JudgeRules("rubric", criteria=_criteria(criterion) if criterion else RUBRIC)
 
 
 def _criteria(given: Sequence[str]) -> Any:
@@ -194,7 +194,7 @@ def _judged(
     items: Sequence[Item],
     judges: Sequence[str | None],
     weights: Any,
-    rules: Rules,
+    rules: JudgeRules,
     settings: dict[str, Any],
     at_once: int,
     output: Path,
@@ -240,7 +240,7 @@ def _show(
     out: Output,
     items: Sequence[Item],
     judgements: Sequence[Judgement],
-    rules: Rules,
+    rules: JudgeRules,
     aggregate: Literal["mean", "median"],
     more: dict[str, Any],
 ) -> None:
@@ -301,7 +301,7 @@ def _print(out: Output, report: JudgeReport) -> None:
     out.line(out.style(f"  {', '.join(left)}", "dim"))
 
 
-def _print_jury(out: Output, jury: Jury, rules: Rules) -> None:
+def _print_jury(out: Output, jury: Jury, rules: JudgeRules) -> None:
     out.line(out.style(f"jury of {len(jury.judges)}", "bold"))
     found = [each for each in jury.decisions.values() if each is not None]
     rows: list[tuple[str, str]] = []

@@ -15,7 +15,7 @@ from lmstack.app.formats import printable
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.app.inspect.looking import Attention
+    from lmstack.app.inspect.looking import AttentionWeights
 
 __all__ = ["ModelToRead", "Target", "TextToRead", "register"]
 
@@ -114,8 +114,8 @@ def attention(
 def _draw(
     path: Path,
     model: str,
-    parts: list[Attention],
-    large: Attention,
+    parts: list[AttentionWeights],
+    large: AttentionWeights,
     place: tuple[int | None, int | None],
 ) -> None:
     from lmstack.app.inspect.attention_picture import draw_attention, draw_head
@@ -128,7 +128,7 @@ def _draw(
         draw_attention(path, title, parts, large, *large.busiest_head(layer))
 
 
-def _chosen(parts: list[Attention], name: str | None) -> Attention:
+def _chosen(parts: list[AttentionWeights], name: str | None) -> AttentionWeights:
     found = next((p for p in parts if p.part == name), None)
     if name is not None and found is None:
         raise InputError(
@@ -139,7 +139,7 @@ def _chosen(parts: list[Attention], name: str | None) -> Attention:
     return found if found is not None else parts[-1]
 
 
-def _check_range(attention: Attention, layer: int | None, head: int | None) -> None:
+def _check_range(attention: AttentionWeights, layer: int | None, head: int | None) -> None:
     layers, heads = attention.weights.shape[:2]
     for name, value, count in (("layer", layer, layers), ("head", head, heads)):
         if value is not None and value >= count:
@@ -150,7 +150,7 @@ def _check_range(attention: Attention, layer: int | None, head: int | None) -> N
             )
 
 
-def _to_json(attention: Attention, layer: int | None, head: int | None) -> dict[str, Any]:
+def _to_json(attention: AttentionWeights, layer: int | None, head: int | None) -> dict[str, Any]:
     """``weights`` by layer, head, token that looks, token that is looked at; of one layer
     without the first, of one head without the second."""
     weights = attention.weights

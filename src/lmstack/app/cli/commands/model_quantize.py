@@ -18,7 +18,7 @@ from lmstack.core import LmstackError, UnsupportedError
 from lmstack.model.quant.recipes import RECIPES, QuantizedForm
 
 if TYPE_CHECKING:
-    from lmstack.app.inspect.quality import Agreement, Closeness
+    from lmstack.app.inspect.quality import Closeness, WeightsAgreement
     from lmstack.registry import LoadedModel, ModelFolder
 
 __all__ = ["quantize", "register"]
@@ -79,7 +79,7 @@ def quantize(
 
 
 def _evaluation(
-    folder: ModelFolder, made: LoadedModel, form: str, found: Agreement | Closeness
+    folder: ModelFolder, made: LoadedModel, form: str, found: WeightsAgreement | Closeness
 ) -> dict[str, Any]:
     """What goes into the card."""
     from lmstack.app.inspect.processor import processor
@@ -97,8 +97,8 @@ def _evaluation(
     }
 
 
-def _worse(reference: str, form: str, found: Agreement | Closeness) -> LmstackError:
-    if isinstance(found, quality.Agreement):
+def _worse(reference: str, form: str, found: WeightsAgreement | Closeness) -> LmstackError:
+    if isinstance(found, quality.WeightsAgreement):
         problem = (
             f"raises perplexity from {found.original_perplexity:.2f} to {found.perplexity:.2f}"
             f" ({found.change:+.1%}), past the limit of {quality.LIMITS[form]:+.0%}"

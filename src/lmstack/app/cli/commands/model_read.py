@@ -14,7 +14,7 @@ from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 
 if TYPE_CHECKING:
-    from lmstack.app.inspect.looking import Candidate, Expectation
+    from lmstack.app.inspect.looking import Expectation, TokenCandidate
 
 __all__ = ["register"]
 
@@ -99,7 +99,7 @@ def _summary(found: list[Expectation], in_place: bool) -> dict[str, Any]:
     }
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
+def _candidate(candidate: TokenCandidate) -> dict[str, Any]:
     return {
         "id": candidate.id,
         "text": candidate.text,

@@ -20,7 +20,7 @@ from lmstack.app.formats import columns, printable
 from lmstack.core import InputError, nearest
 
 if TYPE_CHECKING:
-    from lmstack.evals.run import Progress as RunProgress
+    from lmstack.evals.run import EvaluationProgress as RunProgress
     from lmstack.evals.task import Task
     from lmstack.registry.releases import Release
     from lmstack.release.promotion import Promotion

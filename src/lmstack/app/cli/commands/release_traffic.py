@@ -14,7 +14,7 @@ from lmstack.app.formats import columns, printable
 
 if TYPE_CHECKING:
     from lmstack.evals.live import ArmFigures, Difference, LiveReport
-    from lmstack.release.live_store import Comparison
+    from lmstack.release.live_store import LiveComparison
 
 __all__ = ["register"]
 
@@ -68,7 +68,7 @@ def live(out: Output, number: Number = None, list_all: All = False, clear: Clear
         _print(out, found, report)
 
 
-def _told(found: Comparison) -> dict[str, Any]:
+def _told(found: LiveComparison) -> dict[str, Any]:
     def version(arm: Any) -> dict[str, str]:
         return {"name": arm.model, "digest": arm.digest}
 
@@ -85,7 +85,7 @@ def _told(found: Comparison) -> dict[str, Any]:
     }
 
 
-def _list(out: Output, known: list[Comparison]) -> None:
+def _list(out: Output, known: list[LiveComparison]) -> None:
     if out.as_json:
         out.result([_told(each) for each in known])
         return
@@ -104,7 +104,7 @@ def _named(arm: Any) -> str:
     return f"{name}@{sum_[:7]}{plus}{printable(form, one_line=True)}" if kind == "sha256" else name
 
 
-def _print(out: Output, found: Comparison, report: LiveReport) -> None:
+def _print(out: Output, found: LiveComparison, report: LiveReport) -> None:
     stable, candidate = _named(found.stable), _named(found.candidate)
     out.line(f"{found.mode} {candidate} beside {stable}, share {found.share:.3g}")
     if found.stopped is not None:
@@ -161,7 +161,7 @@ def _differences(found: tuple[Difference, ...]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _notes(out: Output, found: Comparison, report: LiveReport) -> None:
+def _notes(out: Output, found: LiveComparison, report: LiveReport) -> None:
     if found.mode == "canary":
         out.note("differences are of the first request of each conversation: a lot is drawn for it")
     shown = [d for d in report.differences if d.name == "failed" and d.low > 0]

@@ -23,7 +23,7 @@ from lmstack.core import InputError, NotFoundError, shown
 from lmstack.core.files import store_error
 
 if TYPE_CHECKING:
-    from lmstack.text import Corpus, Tokenizer, VocabularyConfig
+    from lmstack.text import TextCorpus, Tokenizer, VocabularyConfig
 
 __all__ = ["register"]
 
@@ -242,10 +242,10 @@ def trained(
     update: Callable[[int, int | None, str], None],
 ) -> dict[str, Any]:
     """Train, write ``folder``, and say what came of it."""
-    from lmstack.text import Corpus, find_files, train_tokenizer
+    from lmstack.text import TextCorpus, find_files, train_tokenizer
 
     _check_target(folder)
-    corpus = Corpus(stream=stream) if stream is not None else Corpus(find_files(patterns))
+    corpus = TextCorpus(stream=stream) if stream is not None else TextCorpus(find_files(patterns))
     sample: list[str] = []
     start = time.perf_counter()
 
@@ -291,7 +291,7 @@ def _described(tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     }
 
 
-def _sampled(corpus: Corpus, sample: list[str]) -> Iterator[str]:
+def _sampled(corpus: TextCorpus, sample: list[str]) -> Iterator[str]:
     """The corpus as it is; its beginning stays in ``sample``."""
     size = 0
     for text in corpus:

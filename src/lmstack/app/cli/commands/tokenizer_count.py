@@ -19,7 +19,7 @@ from lmstack.app.inspect.vocabularies import vocabulary
 from lmstack.core import FormatError, InputError, shown
 
 if TYPE_CHECKING:
-    from lmstack.text import Piece, Tokenizer, TokenReport
+    from lmstack.text import Tokenizer, TokenPiece, TokenReport
 
 __all__ = ["register"]
 
@@ -162,7 +162,7 @@ def _reports(
     return reports
 
 
-def _view(tokenizer: Tokenizer, text: str, count: int) -> tuple[list[Piece], bool]:
+def _view(tokenizer: Tokenizer, text: str, count: int) -> tuple[list[TokenPiece], bool]:
     from lmstack.text import pieces
 
     return first_tokens(pieces(tokenizer, text), count) if count else ([], bool(text))
@@ -193,7 +193,7 @@ def _price(value: float | None) -> str:
 def _print(
     out: Output,
     reports: Sequence[TokenReport],
-    views: Sequence[tuple[str, list[Piece], bool]],
+    views: Sequence[tuple[str, list[TokenPiece], bool]],
 ) -> None:
     first = reports[0]
     out.line(f"{first.characters:,} characters, {first.bytes:,} bytes, {first.words:,} words")
@@ -232,7 +232,7 @@ def _write_page(
 
 
 def _to_json(
-    reports: Sequence[TokenReport], views: Sequence[tuple[str, list[Piece], bool]]
+    reports: Sequence[TokenReport], views: Sequence[tuple[str, list[TokenPiece], bool]]
 ) -> dict[str, Any]:
     first = reports[0]
     return {
@@ -259,14 +259,14 @@ def _to_json(
     }
 
 
-def terminal_view(out: Output, pieces: Sequence[Piece], *, colour: bool) -> str:
+def terminal_view(out: Output, pieces: Sequence[TokenPiece], *, colour: bool) -> str:
     """The pieces side by side, each in another colour than its neighbours; a line of the text
     ends where it did. Without ``colour`` a bar stands before each token, and ``?`` after what
     the vocabulary does not know."""
     return "".join(_coloured(out, pieces) if colour else _barred(pieces))
 
 
-def _coloured(out: Output, pieces: Sequence[Piece]) -> Iterator[str]:
+def _coloured(out: Output, pieces: Sequence[TokenPiece]) -> Iterator[str]:
     for index, piece in enumerate(pieces):
         style: Style = "unknown" if piece.unknown else TONES[index % len(TONES)]
         for line, is_last in _lines(piece.text):
@@ -274,7 +274,7 @@ def _coloured(out: Output, pieces: Sequence[Piece]) -> Iterator[str]:
             yield "" if is_last else "\n"
 
 
-def _barred(pieces: Sequence[Piece]) -> Iterator[str]:
+def _barred(pieces: Sequence[TokenPiece]) -> Iterator[str]:
     at_start = True
     for piece in pieces:
         yield "" if at_start or not piece.ids else "│"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
     from lmstack.train.objectives.objective import Objective
     from lmstack.train.recipe import Recipe
-    from lmstack.train.run import Result
+    from lmstack.train.run import TrainingResult
 
 __all__ = ["register"]
 
@@ -167,7 +167,7 @@ def _list(out: Output) -> None:
     out.note(f"the files, to be copied and changed, and gates: {RECIPES}")
 
 
-def _trained(out: Output, start: Callable[[], Result]) -> Result:
+def _trained(out: Output, start: Callable[[], TrainingResult]) -> TrainingResult:
     """What ``start`` gives; where the folder holds a run, the command that goes on with it."""
     try:
         return start()
@@ -178,7 +178,7 @@ def _trained(out: Output, start: Callable[[], Result]) -> Result:
         raise
 
 
-def _use(settings: Recipe, result: Result) -> str:
+def _use(settings: Recipe, result: TrainingResult) -> str:
     """The command that uses what was trained."""
     from lmstack.registry import Store
 
@@ -202,13 +202,13 @@ def _use(settings: Recipe, result: Result) -> str:
     return f'lmstack run {task}{query} "TEXT" --model {trained}'
 
 
-def _use_or_not(settings: Recipe, result: Result) -> tuple[str, str]:
+def _use_or_not(settings: Recipe, result: TrainingResult) -> tuple[str, str]:
     if result.has_diverged:
         return "diverged", "these weights are of no use; train again with a lower lr"
     return "use it", _use(settings, result)
 
 
-def _reached(result: Result, by_rewards: bool) -> Iterator[tuple[str, str]]:
+def _reached(result: TrainingResult, by_rewards: bool) -> Iterator[tuple[str, str]]:
     """The step that was kept, and what training changed: the loss, or rewards, and the metric.
     ``by_rewards``: whether it learned from those, whose loss says nothing."""
     held_out = bool(result.outlook.held_out)
@@ -239,7 +239,7 @@ def _curve(rewards: list[tuple[int, float]]) -> Iterator[tuple[str, str]]:
 
 
 def _print(
-    out: Output, result: Result, settings: Recipe, report: tuple[Report, Path] | None
+    out: Output, result: TrainingResult, settings: Recipe, report: tuple[Report, Path] | None
 ) -> None:
     rewards = _rewards(settings.folder)
     if out.as_json:

@@ -15,14 +15,14 @@ from itertools import pairwise
 from lmstack.agents.runs.run import Run
 from lmstack.agents.steps import ApprovalStep, ModelStep, ResumeStep, Step, TaskStep, ToolStep
 
-__all__ = ["Axis", "seconds_of"]
+__all__ = ["TimeAxis", "seconds_of"]
 
 _MOST_TICKS = 5
 _UNITS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, 86_400)
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class TimeAxis:
     """``start``: Unix time of its 0. ``cuts``: pauses that are left out, each from and to.
     ``total``: its length in seconds."""
 
@@ -31,7 +31,7 @@ class Axis:
     total: float = 0.0
 
     @classmethod
-    def of(cls, run: Run) -> Axis:
+    def of(cls, run: Run) -> TimeAxis:
         steps = [step for each in run.walk() for step in each.steps]
         if not steps:
             return cls()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmstack.agents.runs.run import Run
-from lmstack.app.page.agents.axis import Axis
+from lmstack.app.page.agents.axis import TimeAxis
 from lmstack.app.page.agents.cards import waiting_section
 from lmstack.app.page.agents.head import column_heads, run_head
-from lmstack.app.page.agents.markup import Node, node
+from lmstack.app.page.agents.markup import MarkupElement, node
 from lmstack.app.page.agents.timeline import ArgumentFlows, timeline
 from lmstack.app.server.approvals import PendingApproval
 
@@ -17,10 +17,10 @@ __all__ = ["run_body"]
 
 def run_body(
     run: Run, pending: Sequence[PendingApproval] = (), flows: ArgumentFlows | None = None
-) -> Node:
+) -> MarkupElement:
     """``pending``: approvals that can be given on this page. ``flows``: what was worked out of an
     earlier state of the same run."""
-    axis = Axis.of(run)
+    axis = TimeAxis.of(run)
     has_cost = any(each.spec.price is not None for each in run.walk())
     open_all = node(
         "button", "Open all", id="open", type="button", class_="plain small", hidden=True

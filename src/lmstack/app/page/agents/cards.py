@@ -10,7 +10,7 @@ from lmstack.agents.runs.run import Run
 from lmstack.app.page.agents.contents import request_body
 from lmstack.app.page.agents.figures import when
 from lmstack.app.page.agents.links import run_link
-from lmstack.app.page.agents.markup import Content, Node, node
+from lmstack.app.page.agents.markup import Content, MarkupElement, node
 from lmstack.app.page.agents.texts import exact, line
 from lmstack.app.server.approvals import PendingApproval
 
@@ -21,7 +21,7 @@ _RESUMED = "Nobody has decided. Whoever resumes the run is asked again."
 _ELSEWHERE = "It is asked where the run was started, if that still runs."
 
 
-def waiting_section(run: Run, pending: Sequence[PendingApproval] = ()) -> Node | None:
+def waiting_section(run: Run, pending: Sequence[PendingApproval] = ()) -> MarkupElement | None:
     """``pending``: what can be answered here. None where nothing waits."""
     here = {(each.request.run_id, each.request.call_id) for each in pending}
     others = run.pending if run.can_resume else ()
@@ -37,14 +37,14 @@ def waiting_section(run: Run, pending: Sequence[PendingApproval] = ()) -> Node |
     return waiting_list(cards)
 
 
-def waiting_list(cards: Sequence[Node]) -> Node | None:
+def waiting_list(cards: Sequence[MarkupElement]) -> MarkupElement | None:
     if not cards:
         return None
     title = node("h2", "Waits for a person", id="waiting", tabindex="-1")
     return node("section", title, node("ul", cards, class_="cards"), data_key="waiting")
 
 
-def card(pending: PendingApproval, run_id: str | None = None) -> Node:
+def card(pending: PendingApproval, run_id: str | None = None) -> MarkupElement:
     """``run_id``: of the run to link to, where the card is not on its page."""
     until = f", until {when(pending.until)}" if pending.until is not None else ""
     link = "button plain small"
@@ -87,7 +87,7 @@ def card(pending: PendingApproval, run_id: str | None = None) -> Node:
     )
 
 
-def _card(request: ApprovalRequest, key: str, *rest: Content) -> Node:
+def _card(request: ApprovalRequest, key: str, *rest: Content) -> MarkupElement:
     agent = line(exact(request.agent), 120)
     mark = node("span", "tainted arguments", class_="tag bad") if request.is_tainted else None
     title = node(

@@ -8,7 +8,7 @@ from lmstack.agents.approval import ApprovalRequest
 from lmstack.agents.dataflow import Flow
 from lmstack.agents.steps import ModelStep, ToolStep
 from lmstack.app.page.agents.figures import model_name
-from lmstack.app.page.agents.markup import Content, Node, node
+from lmstack.app.page.agents.markup import Content, MarkupElement, node
 from lmstack.app.page.agents.texts import (
     arguments_block,
     data_block,
@@ -35,7 +35,7 @@ def request_body(request: ApprovalRequest) -> list[Content]:
     ]
 
 
-def flow_list(flows: Sequence[Flow]) -> Node | None:
+def flow_list(flows: Sequence[Flow]) -> MarkupElement | None:
     """Where arguments come from."""
     if not flows:
         return None

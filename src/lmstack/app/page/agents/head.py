@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmstack.agents.progress import Progress
+from lmstack.agents.progress import RunProgress
 from lmstack.agents.runs.run import Run
 from lmstack.agents.steps import ApprovalStep, ModelStep, TaskStep
-from lmstack.app.page.agents.axis import Axis
+from lmstack.app.page.agents.axis import TimeAxis
 from lmstack.app.page.agents.figures import duration, model_name, money, when
-from lmstack.app.page.agents.markup import Node, node
+from lmstack.app.page.agents.markup import MarkupElement, node
 from lmstack.app.page.agents.texts import line
 from lmstack.app.page.agents.words import ENDS
 
@@ -24,7 +24,7 @@ def run_title(run: Run) -> str:
     return own or f"A run of {line(run.spec.name, 60)}"
 
 
-def run_head(run: Run, *, waits: bool = False) -> Node:
+def run_head(run: Run, *, waits: bool = False) -> MarkupElement:
     """``waits``: somebody is being asked right now."""
     facts = [
         node("div", node("dt", name), node("dd", value))
@@ -40,7 +40,7 @@ def run_head(run: Run, *, waits: bool = False) -> Node:
     )
 
 
-def _facts(run: Run, end: str | None) -> Iterator[tuple[str, str | Node]]:
+def _facts(run: Run, end: str | None) -> Iterator[tuple[str, str | MarkupElement]]:
     spent = run.spent
     word = f"{ENDS[end][0].upper()}{ENDS[end][1:]}"
     is_bad = end not in ("answered", "waiting", None)
@@ -74,9 +74,9 @@ def _models(run: Run) -> list[str]:
     return list(dict.fromkeys(line(model_name(turn.model, turn.digest), 100) for turn in turns))
 
 
-def _budget(run: Run) -> Node:
+def _budget(run: Run) -> MarkupElement:
     """Turns, tokens and money since the last task, which has a budget of its own of them."""
-    budget, spent = run.spec.budget, Progress.of(run.steps, run.spec.price).spent
+    budget, spent = run.spec.budget, RunProgress.of(run.steps, run.spec.price).spent
     parts: list[tuple[str, float, float | None]] = [
         ("Turns", spent.steps, budget.steps),
         ("Tokens", spent.usage.total_tokens, budget.tokens),
@@ -87,7 +87,7 @@ def _budget(run: Run) -> Node:
     return node("ul", rows, class_="budget", aria_label="Budget used")
 
 
-def _meter(name: str, used: float, given: float) -> Node:
+def _meter(name: str, used: float, given: float) -> MarkupElement:
     if name == "Money":
         told = f"{money(used)} of {money(given)}"
     elif name == "Seconds":
@@ -99,7 +99,7 @@ def _meter(name: str, used: float, given: float) -> Node:
     return node("li", node("span", name, class_="part"), node("span", told), bar)
 
 
-def column_heads(axis: Axis, *, has_cost: bool) -> Node:
+def column_heads(axis: TimeAxis, *, has_cost: bool) -> MarkupElement:
     """What the figures are, and the axis of the bars. Each row says it for itself, too."""
     ticks = [
         node(

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.agents import Decision, RunStore, RunSummary, run_to_json
+from lmstack.agents import ApprovalDecision, RunStore, RunSummary, run_to_json
 from lmstack.app.page.agents.body import run_body
 from lmstack.app.page.agents.cards import card, waiting_list
 from lmstack.app.page.agents.figures import counted, when
 from lmstack.app.page.agents.head import run_title
 from lmstack.app.page.agents.links import run_link
-from lmstack.app.page.agents.markup import Node, node, to_json
+from lmstack.app.page.agents.markup import MarkupElement, node, to_json
 from lmstack.app.page.agents.texts import line
 from lmstack.app.page.agents.timeline import ArgumentFlows
 from lmstack.app.page.agents.words import ENDS
@@ -87,7 +87,7 @@ class LiveRuns:
         return run_to_json(self._store.load(run_id))
 
     def decide(
-        self, id_: str, decision: Decision, record: Callable[[PendingApproval], object]
+        self, id_: str, decision: ApprovalDecision, record: Callable[[PendingApproval], object]
     ) -> PendingApproval:
         """See `PageApprover.answer`."""
         if self._approver is None:
@@ -113,18 +113,20 @@ class LiveRuns:
         return run_id if parent is None else self._top(parent)
 
 
-def _view(title: str, body: Node, waiting: int, *, is_live: bool, end: str = "") -> dict[str, Any]:
+def _view(
+    title: str, body: MarkupElement, waiting: int, *, is_live: bool, end: str = ""
+) -> dict[str, Any]:
     return {"title": title, "live": is_live, "end": end, "waiting": waiting, "body": to_json(body)}
 
 
-def _list(rows: list[Node]) -> Node:
+def _list(rows: list[MarkupElement]) -> MarkupElement:
     if not rows:
         return node("p", "No agent has run yet.", class_="note")
     title = node("h2", "Runs", id="timeline", tabindex="-1")
     return node("section", title, node("ul", rows, class_="runs"), data_key="runs")
 
 
-def _row(each: RunSummary, *, waits: bool) -> Node:
+def _row(each: RunSummary, *, waits: bool) -> MarkupElement:
     word = ENDS["waiting"] if waits else ENDS[each.end]
     is_bad = each.end not in ("answered", "waiting", None)
     name = line(each.task) or f"A run of {line(each.agent, 60)}"

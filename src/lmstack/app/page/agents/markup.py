@@ -13,25 +13,25 @@ from typing import Any
 
 from lmstack.app.formats import printable
 
-__all__ = ["Content", "Node", "node", "to_html", "to_json"]
+__all__ = ["Content", "MarkupElement", "node", "to_html", "to_json"]
 
 # Elements without an end tag.
 _VOID = frozenset({"img", "input"})
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class MarkupElement:
     """An element. ``attributes``: pairs of a name and its value."""
 
     tag: str
     attributes: tuple[tuple[str, str], ...] = ()
-    children: tuple[Node | str, ...] = ()
+    children: tuple[MarkupElement | str, ...] = ()
 
 
-Content = Node | str | None | Iterable["Content"]
+Content = MarkupElement | str | None | Iterable["Content"]
 
 
-def node(tag: str, *children: Content, **attributes: str | bool | None) -> Node:
+def node(tag: str, *children: Content, **attributes: str | bool | None) -> MarkupElement:
     """``node("p", text, class_="soft")``. Of an attribute's name underscores become hyphens, and
     one at its end goes. None and False are left out, of children as well."""
     named = tuple(
@@ -39,22 +39,22 @@ def node(tag: str, *children: Content, **attributes: str | bool | None) -> Node:
         for name, value in attributes.items()
         if value is not None and value is not False
     )
-    return Node(tag, named, tuple(_flat(children)))
+    return MarkupElement(tag, named, tuple(_flat(children)))
 
 
-def _flat(children: Content) -> Iterator[Node | str]:
-    if isinstance(children, Node | str):
+def _flat(children: Content) -> Iterator[MarkupElement | str]:
+    if isinstance(children, MarkupElement | str):
         yield children
     elif children is not None:
         for child in children:
             yield from _flat(child)
 
 
-def to_html(content: Node | str) -> str:
+def to_html(content: MarkupElement | str) -> str:
     return "".join(_html(content))
 
 
-def _html(content: Node | str) -> Iterator[str]:
+def _html(content: MarkupElement | str) -> Iterator[str]:
     if isinstance(content, str):
         yield escape(printable(content))
         return
@@ -67,7 +67,7 @@ def _html(content: Node | str) -> Iterator[str]:
         yield f"</{content.tag}>"
 
 
-def to_json(content: Node | str) -> Any:
+def to_json(content: MarkupElement | str) -> Any:
     """``[tag, {attribute: value}, child, ...]``, and text as text."""
     if isinstance(content, str):
         return printable(content)

@@ -20,7 +20,7 @@ from pydantic import StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lmstack.agents import Decision
+from lmstack.agents import ApprovalDecision
 from lmstack.app.page.agents.cards import MAX_REASON
 from lmstack.app.page.agents.live import LiveRuns
 from lmstack.app.page.assets import Asset, has_current, read_assets, serve_asset
@@ -112,7 +112,7 @@ class _Routes:
         _operator_only(request)
         said = await read_json(request, Decide, MAX_BODY_BYTES)
         caller = caller_of(request)
-        decision = Decision(said.verdict, said.reason, by=caller.client)
+        decision = ApprovalDecision(said.verdict, said.reason, by=caller.client)
 
         def record(asked: PendingApproval) -> None:
             self._record(

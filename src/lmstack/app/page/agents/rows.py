@@ -19,10 +19,10 @@ from lmstack.agents.steps import (
     TaskStep,
     ToolStep,
 )
-from lmstack.app.page.agents.axis import Axis, seconds_of
+from lmstack.app.page.agents.axis import TimeAxis, seconds_of
 from lmstack.app.page.agents.contents import call_body, named, request_body, turn_body
 from lmstack.app.page.agents.figures import duration, money, when
-from lmstack.app.page.agents.markup import Content, Node, node
+from lmstack.app.page.agents.markup import Content, MarkupElement, node
 from lmstack.app.page.agents.texts import arguments_block, exact, line, text_block
 from lmstack.app.page.agents.words import (
     ENDS,
@@ -34,18 +34,18 @@ from lmstack.app.page.agents.words import (
 )
 from lmstack.core import Price, ToolCall, Usage
 
-__all__ = ["Rows"]
+__all__ = ["TimelineRows"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TimelineRows:
     """Rows of the steps of one agent. ``price``: of its model's tokens."""
 
-    axis: Axis
+    axis: TimeAxis
     agent: str
     price: Price | None
 
-    def task(self, key: str, step: TaskStep) -> Node:
+    def task(self, key: str, step: TaskStep) -> MarkupElement:
         body: list[Content] = []
         for span in step.spans:
             if span.untrusted:
@@ -56,7 +56,7 @@ class Rows:
         tags = [_tag("untrusted", UNTRUSTED)] if any(s.untrusted for s in step.spans) else []
         return self._row("Task", said, body, key=key, kind="task", step=step, tags=tags)
 
-    def model(self, key: str, step: ModelStep, number: int) -> Node:
+    def model(self, key: str, step: ModelStep, number: int) -> MarkupElement:
         said = line(step.error or step.text)
         names = [node("code", f"→ {line(exact(call.name), 40)}") for call in step.calls]
         tags = [_tag("failed", "The turn came to nothing", bad=True)] if step.error else []
@@ -78,7 +78,7 @@ class Rows:
 
     def call(
         self, key: str, step: ToolStep, flows: Sequence[Flow], below: Content, *, is_agent: bool
-    ) -> Node:
+    ) -> MarkupElement:
         tags = []
         if step.outcome != "ok":
             tags.append(_tag(OUTCOMES[step.outcome], "What became of the call", bad=True))
@@ -102,14 +102,14 @@ class Rows:
 
     def open_call(
         self, key: str, call: ToolCall, word: str, below: Content = None, *, runs: bool = False
-    ) -> Node:
+    ) -> MarkupElement:
         """A call without a result: ``word`` says why."""
         body: list[Content] = [node("h4", "Arguments"), arguments_block(call.arguments)]
         said, tags = named(call.name, call.arguments), [_tag(word, "No result yet")]
         kind = "running" if runs else "open"
         return self._row("Call", said, body, key=key, kind=kind, tags=tags, below=below)
 
-    def approval(self, key: str, step: ApprovalStep) -> Node:
+    def approval(self, key: str, step: ApprovalStep) -> MarkupElement:
         request, decision = step.request, step.decision
         word = VERDICTS[decision.verdict]
         by = f" by {line(exact(decision.by), 60)}" if decision.by else ""
@@ -128,7 +128,9 @@ class Rows:
             tags=tags,
         )
 
-    def other(self, key: str, step: NoticeStep | ResumeStep | EndStep, *, is_open: bool) -> Node:
+    def other(
+        self, key: str, step: NoticeStep | ResumeStep | EndStep, *, is_open: bool
+    ) -> MarkupElement:
         """A notice, an end, or that somebody went on. ``is_open``: from the beginning."""
         if isinstance(step, ResumeStep):
             return self._row("Went on", when(step.at), None, key=key, kind="notice", step=step)
@@ -161,12 +163,12 @@ class Rows:
         key: str,
         kind: str,
         step: Step | None = None,
-        tags: Sequence[Node] = (),
+        tags: Sequence[MarkupElement] = (),
         tokens: str = "",
         cost: float | None = None,
         below: Content = None,
         is_open: bool = False,
-    ) -> Node:
+    ) -> MarkupElement:
         took = seconds_of(step) if step is not None else 0.0
         figures = [
             _figure("tokens", tokens, " tokens"),
@@ -188,7 +190,7 @@ class Rows:
         )
         return node("li", shown, below, class_=f"step {kind}", data_key=key)
 
-    def _bar(self, end: float, took: float, kind: str) -> Node | None:
+    def _bar(self, end: float, took: float, kind: str) -> MarkupElement | None:
         total = self.axis.total
         if not total:
             return None
@@ -199,7 +201,7 @@ class Rows:
         return node("svg", rect, class_="lane", aria_hidden="true")
 
 
-def _tag(word: str, title: str, *, bad: bool = False) -> Node:
+def _tag(word: str, title: str, *, bad: bool = False) -> MarkupElement:
     return node("span", word, class_="tag bad" if bad else "tag", title=title)
 
 
@@ -207,6 +209,6 @@ def _tokens(usage: Usage) -> str:
     return f"{usage.prompt_tokens:,} + {usage.completion_tokens:,}" if usage.total_tokens else ""
 
 
-def _figure(name: str, text: str, unit: str) -> Node:
+def _figure(name: str, text: str, unit: str) -> MarkupElement:
     named_unit = node("span", unit, class_="unit") if text and unit else None
     return node("span", text or None, named_unit, class_=name)

@@ -15,7 +15,7 @@ from typing import Any
 from lmstack.agents.tools.texts import exact
 from lmstack.agents.tools.tool import Picture
 from lmstack.app.formats import size
-from lmstack.app.page.agents.markup import Node, node
+from lmstack.app.page.agents.markup import MarkupElement, node
 from lmstack.core.json_text import parse_json
 
 __all__ = ["arguments_block", "data_block", "exact", "line", "picture", "text_block"]
@@ -31,7 +31,7 @@ def line(text: str, most: int = LINE) -> str:
     return start if len(start) <= most else start[: most - 1] + "…"
 
 
-def text_block(text: str, **attributes: str) -> Iterator[Node]:
+def text_block(text: str, **attributes: str) -> Iterator[MarkupElement]:
     """``text`` as it was written; the rest of a long one opens."""
     start, rest = text[:FIRST], text[FIRST:MOST]
     yield node("pre", start, class_="text", dir="auto", tabindex="0", **attributes)
@@ -45,7 +45,7 @@ def text_block(text: str, **attributes: str) -> Iterator[Node]:
         )
 
 
-def arguments_block(text: str) -> Iterator[Node]:
+def arguments_block(text: str) -> Iterator[MarkupElement]:
     """Arguments of a call, laid out if they are JSON, and as they are if not."""
     try:
         shown = exact(_laid_out(parse_json(text or "{}")))
@@ -55,7 +55,7 @@ def arguments_block(text: str) -> Iterator[Node]:
     yield node("pre", shown, class_="text code", tabindex="0", aria_label="Arguments")
 
 
-def data_block(data: Any) -> Iterator[Node]:
+def data_block(data: Any) -> Iterator[MarkupElement]:
     """The result of a tool as JSON, where it gave more than text."""
     if data is not None:
         yield node(
@@ -63,7 +63,7 @@ def data_block(data: Any) -> Iterator[Node]:
         )
 
 
-def picture(each: Picture, name: str) -> Node:
+def picture(each: Picture, name: str) -> MarkupElement:
     start = _KINDS.get(each.media_type)
     if start is None or not each.data.startswith(start):
         told = f"{name} is not shown: {line(each.media_type, 40)}, {size(len(each.data))}"

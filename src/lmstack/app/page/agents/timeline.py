@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 
 from lmstack.agents.dataflow import Flow
 from lmstack.agents.judging import call_flows
-from lmstack.agents.progress import Progress
+from lmstack.agents.progress import RunProgress
 from lmstack.agents.runs.run import Run
 from lmstack.agents.steps import ApprovalStep, BegunStep, ModelStep, TaskStep, ToolStep
-from lmstack.app.page.agents.axis import Axis
+from lmstack.app.page.agents.axis import TimeAxis
 from lmstack.app.page.agents.figures import counted, duration
-from lmstack.app.page.agents.markup import Content, Node, node
-from lmstack.app.page.agents.rows import Rows
+from lmstack.app.page.agents.markup import Content, MarkupElement, node
+from lmstack.app.page.agents.rows import TimelineRows
 from lmstack.app.page.agents.texts import line
 from lmstack.app.page.agents.words import ENDS
 from lmstack.core import ToolCall
@@ -45,15 +45,17 @@ def _flows(run: Run, number: int, call: ToolCall) -> tuple[Flow, ...]:
         arguments = parse_json(call.arguments or "{}")
     except ValueError:
         return ()
-    return call_flows(run.spec, Progress.of(run.steps[:number], run.spec.price), arguments)
+    return call_flows(run.spec, RunProgress.of(run.steps[:number], run.spec.price), arguments)
 
 
-def timeline(run: Run, axis: Axis, flows: ArgumentFlows) -> Node:
+def timeline(run: Run, axis: TimeAxis, flows: ArgumentFlows) -> MarkupElement:
     return node("ol", _rows(run, axis, flows, is_first=True), class_="steps")
 
 
-def _rows(run: Run, axis: Axis, flows: ArgumentFlows, *, is_first: bool) -> Iterator[Node]:
-    rows = Rows(axis, run.spec.name, run.spec.price)
+def _rows(
+    run: Run, axis: TimeAxis, flows: ArgumentFlows, *, is_first: bool
+) -> Iterator[MarkupElement]:
+    rows = TimelineRows(axis, run.spec.name, run.spec.price)
     made_in: dict[str, int] = {}
     turns = 0
     for number, step in enumerate(run.steps):
@@ -81,9 +83,11 @@ def _rows(run: Run, axis: Axis, flows: ArgumentFlows, *, is_first: bool) -> Iter
     yield from _unanswered(run, rows, lambda id_: _below(run, id_, axis, flows))
 
 
-def _unanswered(run: Run, rows: Rows, below: Callable[[str], Content]) -> Iterator[Node]:
+def _unanswered(
+    run: Run, rows: TimelineRows, below: Callable[[str], Content]
+) -> Iterator[MarkupElement]:
     """Calls of the last turn that have no result."""
-    turn = Progress.of(run.steps, run.spec.price).turn
+    turn = RunProgress.of(run.steps, run.spec.price).turn
     if turn is None or not run.can_resume:
         return
     for call in turn.pending:
@@ -93,7 +97,7 @@ def _unanswered(run: Run, rows: Rows, below: Callable[[str], Content]) -> Iterat
         yield rows.open_call(f"c{call.id}", call, word, below(call.id), runs=runs)
 
 
-def _below(run: Run, call_id: str, axis: Axis, flows: ArgumentFlows) -> Content:
+def _below(run: Run, call_id: str, axis: TimeAxis, flows: ArgumentFlows) -> Content:
     child = run.children.get(call_id)
     if child is None:
         return None

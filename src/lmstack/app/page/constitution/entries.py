@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from html import escape
 
 from lmstack.app.formats import printable
-from lmstack.pipelines.constitution.labels import Verdict
-from lmstack.pipelines.constitution.record import Entry, Round, Written
+from lmstack.pipelines.constitution.labels import PrincipleVerdict
+from lmstack.pipelines.constitution.record import PromptRecord, RevisionRound, WrittenText
 
 __all__ = ["entry_html"]
 
 _LINE = 160  # characters of a prompt in its line
 
 
-def entry_html(entry: Entry) -> str:
+def entry_html(entry: PromptRecord) -> str:
     """A list item; ``data-is`` and ``data-principles`` are what the page filters by."""
     last = entry.prompt[-1].content
     line = last if len(last) <= _LINE else last[: _LINE - 1] + "…"
@@ -29,7 +29,7 @@ def entry_html(entry: Entry) -> str:
     )
 
 
-def _properties(entry: Entry) -> Iterator[str]:
+def _properties(entry: PromptRecord) -> Iterator[str]:
     label = entry.label
     if label is not None and label.disagree:
         yield "disagree"
@@ -45,7 +45,7 @@ def _properties(entry: Entry) -> Iterator[str]:
         yield "problem"
 
 
-def _tags(entry: Entry) -> Iterator[str]:
+def _tags(entry: PromptRecord) -> Iterator[str]:
     if entry.label is not None and entry.label.disagree:
         yield "disagreed"
     if any(text.problem for text in _texts(entry)):
@@ -56,7 +56,7 @@ def _tags(entry: Entry) -> Iterator[str]:
         yield "DPO"
 
 
-def _texts(entry: Entry) -> Iterator[Written]:
+def _texts(entry: PromptRecord) -> Iterator[WrittenText]:
     yield entry.draft
     for each in entry.rounds:
         yield each.critique
@@ -65,7 +65,7 @@ def _texts(entry: Entry) -> Iterator[Written]:
     yield from entry.answers
 
 
-def _parts(entry: Entry) -> Iterator[str]:
+def _parts(entry: PromptRecord) -> Iterator[str]:
     for message in entry.prompt:
         yield _block("Prompt" if message.role == "user" else message.role, message.content)
     yield _written("Draft", entry.draft)
@@ -81,7 +81,7 @@ def _parts(entry: Entry) -> Iterator[str]:
         yield _label(entry)
 
 
-def _round(each: Round) -> Iterator[str]:
+def _round(each: RevisionRound) -> Iterator[str]:
     yield _written("Critique", each.critique, note=each.principle)
     if each.revision is not None:
         yield _written("Revision", each.revision, note=each.principle)
@@ -93,7 +93,7 @@ def _choice(chosen: int | None, place: int) -> str:
     return "chosen" if chosen == place else "rejected"
 
 
-def _label(entry: Entry) -> str:
+def _label(entry: PromptRecord) -> str:
     assert entry.label is not None
     rows = "".join(_verdict(verdict) for verdict in entry.label.verdicts)
     probability = entry.label.probability
@@ -109,7 +109,7 @@ def _label(entry: Entry) -> str:
     )
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: PrincipleVerdict) -> str:
     cells = "".join(
         f"<td>{'–' if p is None else f'{p:.2f}'}</td>"
         for p in (verdict.shown_first, verdict.shown_second, verdict.probability)
@@ -122,7 +122,7 @@ def _verdict(verdict: Verdict) -> str:
     return f'<tr><th scope="row">{_text(verdict.principle)}</th>{cells}<td>{bar}</td></tr>\n'
 
 
-def _written(head: str, written: Written, note: str = "") -> str:
+def _written(head: str, written: WrittenText, note: str = "") -> str:
     if written.problem is not None:
         return _block(head, written.text, note, problem=written.problem)
     return _block(head, written.text, note, problem="cut off at its longest" if written.cut else "")

@@ -13,18 +13,18 @@ from collections.abc import Iterator
 
 from lmstack.app.page.document import self_contained, text_of
 from lmstack.app.page.evaluation.calibrated import (
-    Calibration,
+    CalibrationCurve,
     calibration_of,
     reliability_diagram,
     selective_accuracy,
 )
 from lmstack.app.page.evaluation.costs import MEASURES, cost_of, score_against_cost
-from lmstack.app.page.evaluation.intervals import Mark, PlotRow, interval_plot
+from lmstack.app.page.evaluation.intervals import IntervalMark, PlotRow, interval_plot
 from lmstack.app.page.evaluation.radar import LEAST_AXES, radar
 from lmstack.app.page.evaluation.report import (
     EvaluationReport,
     Model,
-    Row,
+    TaskRow,
     number_of,
     report_of,
 )
@@ -125,7 +125,7 @@ def _suite(report: EvaluationReport) -> str:
     return f'{legend(names)}<div class="pictures">{found}</div>{note}\n'
 
 
-def _radar(report: EvaluationReport, rows: list[Row]) -> str:
+def _radar(report: EvaluationReport, rows: list[TaskRow]) -> str:
     models = []
     for model in report.models:
         figures = [row.figure(model.number) for row in rows]
@@ -135,7 +135,7 @@ def _radar(report: EvaluationReport, rows: list[Row]) -> str:
     return radar([row.label for row in rows], models)
 
 
-def _dots(report: EvaluationReport, rows: list[Row], numbered: list[Row]) -> str:
+def _dots(report: EvaluationReport, rows: list[TaskRow], numbered: list[TaskRow]) -> str:
     metric = rows[0].metric
     assert metric is not None
     plotted = []
@@ -152,14 +152,14 @@ def _dots(report: EvaluationReport, rows: list[Row], numbered: list[Row]) -> str
     )
 
 
-def _mark(row: Row, model: Model) -> Mark:
+def _mark(row: TaskRow, model: Model) -> IntervalMark:
     metric, figure = row.metric, row.figure(model.number)
     assert metric is not None
     assert figure is not None
     words = _or_none(metric, figure.value)
     interval = figure.between(lambda value: number_of(metric, value))
     tip = f"{model.label} {words} {interval}".rstrip()
-    return Mark(figure.value, figure.low, figure.high, model.number, words=words, tip=tip)
+    return IntervalMark(figure.value, figure.low, figure.high, model.number, words=words, tip=tip)
 
 
 def _or_none(metric: Metric, value: float) -> str:
@@ -188,7 +188,7 @@ _ABOUT_CALIBRATION = (
 def _calibrations(report: EvaluationReport) -> Iterator[str]:
     is_first = True
     for row in report.rows:
-        found: list[tuple[Model, Calibration]] = []
+        found: list[tuple[Model, CalibrationCurve]] = []
         for number, result in row.results.items():
             each = calibration_of(result)
             if each is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmstack.app.formats import quantity
 from lmstack.app.page.evaluation.axes import Axis, axis_over
-from lmstack.app.page.evaluation.report import Model, Row, percent
+from lmstack.app.page.evaluation.report import Model, TaskRow, percent
 from lmstack.app.page.evaluation.svg import (
     WIDE,
     horizontal_axis,
@@ -35,7 +35,7 @@ from lmstack.evals.metrics.calibration import (
 from lmstack.evals.results import TaskResult
 from lmstack.evals.statistics import Estimate, Floats, mean_of, wilson
 
-__all__ = ["Calibration", "calibration_of", "reliability_diagram", "selective_accuracy"]
+__all__ = ["CalibrationCurve", "calibration_of", "reliability_diagram", "selective_accuracy"]
 
 SHOWN = {
     "ece": "ECE, bins of equal mass",
@@ -51,7 +51,7 @@ _LEFT, _RIGHT = 48.0, WIDE - 10
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationCurve:
     """Of one model on one task. ``column``: the score that says whether what had the confidence
     was right. ``figures``: by the names of `SHOWN`."""
 
@@ -64,7 +64,7 @@ class Calibration:
     figures: dict[str, Estimate]
 
 
-def calibration_of(result: TaskResult) -> Calibration | None:
+def calibration_of(result: TaskResult) -> CalibrationCurve | None:
     """None where the samples have no confidence from 0 to 1, or are not right or wrong."""
     column = _correct(result)
     if column is None:
@@ -82,7 +82,7 @@ def calibration_of(result: TaskResult) -> Calibration | None:
         return None
     clusters = [each.cluster for each in samples]
     metrics = calibration_metrics(_CONFIDENCE, column)
-    return Calibration(
+    return CalibrationCurve(
         column,
         len(samples),
         float(table[:, 0].mean()),
@@ -108,7 +108,7 @@ def _correct(result: TaskResult) -> str | None:
     return first.columns[0]
 
 
-def reliability_diagram(row: Row, model: Model, found: Calibration) -> str:
+def reliability_diagram(row: TaskRow, model: Model, found: CalibrationCurve) -> str:
     """The share that was right by the confidence, with Wilson's interval, the line on which a
     calibrated model lies, and how many samples each bin has."""
     x = Axis(0.0, 1.0, _LEFT, _RIGHT, is_share=True)
@@ -152,7 +152,7 @@ def _counts(bins: tuple[Bin, ...], x: Axis) -> str:
     return "".join(parts)
 
 
-def selective_accuracy(row: Row, found: list[tuple[Model, Calibration]]) -> str:
+def selective_accuracy(row: TaskRow, found: list[tuple[Model, CalibrationCurve]]) -> str:
     """Accuracy if only the surest share is answered, from the first `_FEWEST` answers on."""
     curves = [(model, *_points(each.curve)) for model, each in found]
     x = Axis(0.0, 1.0, _LEFT, _RIGHT, is_share=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lmstack.app.page.evaluation.axes import Axis, axis_over
 from lmstack.app.page.evaluation.labels import Box, abridged, beside, width_of
-from lmstack.app.page.evaluation.report import Model, Row, number_of
+from lmstack.app.page.evaluation.report import Model, TaskRow, number_of
 from lmstack.app.page.evaluation.svg import (
     SIZE,
     WIDE,
@@ -24,7 +24,7 @@ from lmstack.evals.intervals import estimate
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import Estimate
 
-__all__ = ["MEASURES", "Measure", "cost_of", "score_against_cost"]
+__all__ = ["MEASURES", "CostMeasure", "cost_of", "score_against_cost"]
 
 _TOP, _FLOOR, _TALL = 10.0, 200.0, 236.0
 _LEFT, _RIGHT = 56.0, WIDE - 10
@@ -32,7 +32,7 @@ _ROOM = 132.0  # of a label
 
 
 @dataclass(frozen=True)
-class Measure:
+class CostMeasure:
     """``unit``: of the axis. ``decimals``: as written."""
 
     name: str
@@ -41,13 +41,13 @@ class Measure:
 
 
 MEASURES = (
-    Measure("seconds", "seconds a sample", 3),
-    Measure("tokens", "tokens a sample", 1),
-    Measure("cost", "cost a sample", 6),
+    CostMeasure("seconds", "seconds a sample", 3),
+    CostMeasure("tokens", "tokens a sample", 1),
+    CostMeasure("cost", "cost a sample", 6),
 )
 
 
-def cost_of(result: TaskResult, measure: Measure) -> Estimate | None:
+def cost_of(result: TaskResult, measure: CostMeasure) -> Estimate | None:
     """The mean over samples that did not fail; None where it is not known or nothing was spent."""
     samples = [each for each in result.samples if not each.failed]
     values = [_spent(each, measure.name) for each in samples]
@@ -65,7 +65,7 @@ def _spent(sample: SampleResult, name: str) -> float:
 
 
 def score_against_cost(
-    row: Row, measure: Measure, points: list[tuple[Model, Estimate, Estimate]]
+    row: TaskRow, measure: CostMeasure, points: list[tuple[Model, Estimate, Estimate]]
 ) -> str:
     """``points``: of each model, its cost and its score."""
     metric = row.metric

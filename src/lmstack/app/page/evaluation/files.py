@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmstack.app.page.evaluation import EvaluationReport, report_of
 from lmstack.core import FormatError, InputError, LmstackError, shown
-from lmstack.evals.gate import Decision, GateConfig, GateRule, TaskScores, decide
+from lmstack.evals.gate import GateConfig, GateDecision, GateRule, TaskScores, decide
 from lmstack.evals.gating import comparisons, read_gate, read_result, task_scores
 from lmstack.evals.results import TaskResult
 
@@ -77,7 +77,7 @@ def _read(path: Path) -> TaskResult:
 
 def _decisions(
     config: GateConfig, results: Sequence[TaskResult], base: Sequence[TaskResult]
-) -> dict[str, Decision | str]:
+) -> dict[str, GateDecision | str]:
     """By the digest of each candidate: every model but the base."""
     production = {each.subject_digest for each in base}
     by_model: dict[str, dict[str, TaskResult]] = {}
@@ -85,7 +85,7 @@ def _decisions(
         if each.subject_digest not in production:
             by_model.setdefault(each.subject_digest, {})[each.task] = each
     of_base = {each.task: each for each in base}
-    found: dict[str, Decision | str] = {}
+    found: dict[str, GateDecision | str] = {}
     for digest, of_model in by_model.items():
         try:
             pairs = comparisons(config, _scores_of(of_model), _scores_of(of_base))

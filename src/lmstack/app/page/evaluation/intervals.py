@@ -15,14 +15,14 @@ from lmstack.app.page.evaluation.labels import shortened, width_of
 from lmstack.app.page.evaluation.svg import SIZE, WIDE, horizontal_axis, line, mark, picture, text
 from lmstack.app.page.evaluation.svg import series_class as class_of_series
 
-__all__ = ["Mark", "PlotRow", "interval_plot"]
+__all__ = ["IntervalMark", "PlotRow", "interval_plot"]
 
 _LEFT, _TOP = 8.0, 6.0
 _NAME, _LINE, _BETWEEN = 17.0, 15.0, 7.0  # heights
 
 
 @dataclass(frozen=True)
-class Mark:
+class IntervalMark:
     """A value with its interval, NaN where there is none. ``number``: of its shape. ``kind``: its
     class, where that is not its model's. ``words``: at the right of it. ``tip``: on hover."""
 
@@ -44,7 +44,7 @@ class PlotRow:
     """``bound``: what a rule asks for, drawn across the row's marks."""
 
     name: str
-    marks: tuple[Mark, ...]
+    marks: tuple[IntervalMark, ...]
     bound: float | None = None
 
 
@@ -95,7 +95,7 @@ def _row(row: PlotRow, axis: Axis, top: float) -> str:
     return "".join(parts)
 
 
-def _mark(each: Mark, axis: Axis, y: float) -> str:
+def _mark(each: IntervalMark, axis: Axis, y: float) -> str:
     kind = each.kind or class_of_series(each.number)
     parts = []
     if each.has_interval:

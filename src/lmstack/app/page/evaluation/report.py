@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lmstack.core import InputError, LmstackError
-from lmstack.evals.gate import Decision
+from lmstack.evals.gate import GateDecision
 from lmstack.evals.json_forms import digest_of
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import Estimate
@@ -23,11 +23,11 @@ from lmstack.evals.task import Metric
 from lmstack.evals.task_comparison import MetricComparison, adjusted, compare_results
 
 __all__ = [
-    "Change",
+    "ComparedPair",
     "EvaluationReport",
     "Model",
-    "Pair",
-    "Row",
+    "SampleChange",
+    "TaskRow",
     "number_of",
     "percent",
     "report_of",
@@ -48,7 +48,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Row:
+class TaskRow:
     """A task as all models of the row were given it. ``number``: from 1. ``unlike``: in what it
     differs from the first row of the same task, "" for that. ``results``: by the model's number."""
 
@@ -82,12 +82,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ComparedPair:
     """``other`` compared with the base on a row. ``found``: None where they cannot be, for the
     reason ``why``. ``p_adjusted``: over the rows of this model (Holm). ``left_out``: samples
     without a score on either side, because they failed or the metric does not apply."""
 
-    row: Row
+    row: TaskRow
     base: Model
     other: Model
     found: MetricComparison | None
@@ -96,13 +96,13 @@ class Pair:
     left_out: int = 0
 
     @property
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[SampleChange]:
         """Samples with another score, lost ones first, then the largest changes."""
         if self.found is None:
             return []
         sides = [{s.id: s for s in self.row.results[m.number].samples} for m in self._models]
         return [
-            Change(self, sides[0][name], sides[1][name], is_gain)
+            SampleChange(self, sides[0][name], sides[1][name], is_gain)
             for ids, is_gain in ((self.found.lost, False), (self.found.gained, True))
             for name in ids
         ]
@@ -122,10 +122,10 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Change:
+class SampleChange:
     """A sample on which two models differ. ``is_gain``: the other is better than the base."""
 
-    pair: Pair
+    pair: ComparedPair
     base: SampleResult
     other: SampleResult
     is_gain: bool
@@ -137,10 +137,10 @@ class EvaluationReport:
     or why there is none."""
 
     models: tuple[Model, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TaskRow, ...]
     base: Model | None
-    pairs: tuple[Pair, ...]
-    decisions: tuple[tuple[Model, Decision | str], ...] = ()
+    pairs: tuple[ComparedPair, ...]
+    decisions: tuple[tuple[Model, GateDecision | str], ...] = ()
 
     @property
     def title(self) -> str:
@@ -153,7 +153,7 @@ class EvaluationReport:
 def report_of(
     results: Sequence[TaskResult],
     base: Sequence[TaskResult] = (),
-    decisions: Mapping[str, Decision | str] | None = None,
+    decisions: Mapping[str, GateDecision | str] | None = None,
 ) -> EvaluationReport:
     """``base``: results of the model that the others are compared with. ``decisions``: by the
     digest of a model. `InputError` where there is nothing, or two results of one model for the
@@ -210,7 +210,7 @@ def _label(digest: str, names: Mapping[str, str]) -> str:
     return f"{names[digest]}{weights}{plus}{form}"
 
 
-def _rows(results: Sequence[TaskResult], numbers: Mapping[str, int]) -> tuple[Row, ...]:
+def _rows(results: Sequence[TaskResult], numbers: Mapping[str, int]) -> tuple[TaskRow, ...]:
     keyed: dict[str, dict[int, TaskResult]] = {}
     for each in results:
         of_row = keyed.setdefault(_asked(each), {})
@@ -222,12 +222,12 @@ def _rows(results: Sequence[TaskResult], numbers: Mapping[str, int]) -> tuple[Ro
                 hint="give one of them",
             )
         of_row.setdefault(number, each)
-    found: list[Row] = []
+    found: list[TaskRow] = []
     for number, of_row in enumerate(keyed.values(), 1):
         result = next(iter(of_row.values()))
         alike = next((row for row in found if row.task == result.task), None)
         unlike = "" if alike is None else _unlike(alike.first, result)
-        found.append(Row(number, unlike, dict(sorted(of_row.items()))))
+        found.append(TaskRow(number, unlike, dict(sorted(of_row.items()))))
     return tuple(found)
 
 
@@ -252,7 +252,7 @@ def _unlike(one: TaskResult, two: TaskResult) -> str:
     return f"{count:,} samples" if count != len(one.samples) else "other samples"
 
 
-def _pairs(rows: Sequence[Row], base: Model, others: Sequence[Model]) -> list[Pair]:
+def _pairs(rows: Sequence[TaskRow], base: Model, others: Sequence[Model]) -> list[ComparedPair]:
     found = []
     for model in others:
         compared, unknown = [], []
@@ -263,12 +263,12 @@ def _pairs(rows: Sequence[Row], base: Model, others: Sequence[Model]) -> list[Pa
                 sides = [_main(row.results[each.number]) for each in (base, model)]
                 compared.append((row, compare_results(*sides, allow_failures=True)))
             except LmstackError as error:
-                unknown.append(Pair(row, base, model, None, error.message))
+                unknown.append(ComparedPair(row, base, model, None, error.message))
         corrected = adjusted([each for _, each in compared])
         for (row, _), each in zip(compared, corrected, strict=True):
             out = len(row.first.samples) - each.first.samples
             found.append(
-                Pair(row, base, model, each.first, p_adjusted=each.p_adjusted, left_out=out)
+                ComparedPair(row, base, model, each.first, p_adjusted=each.p_adjusted, left_out=out)
             )
         found += unknown
     return found

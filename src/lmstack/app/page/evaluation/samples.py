@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from lmstack.app.page.document import text_of
-from lmstack.app.page.evaluation.report import Change, EvaluationReport, Model, Pair
+from lmstack.app.page.evaluation.report import ComparedPair, EvaluationReport, Model, SampleChange
 from lmstack.evals.results import ANSWER_CHARS, SampleResult
 
 __all__ = ["MOST", "changed_samples", "folded"]
@@ -39,7 +39,7 @@ def changed_samples(report: EvaluationReport) -> str:
     )
 
 
-def _chosen(changes: Sequence[Change]) -> tuple[list[Change], int]:
+def _chosen(changes: Sequence[SampleChange]) -> tuple[list[SampleChange], int]:
     """At most `MOST`, as many of each direction as there is room for, and how many are not."""
     lost = [each for each in changes if not each.is_gain]
     gained = [each for each in changes if each.is_gain]
@@ -74,7 +74,7 @@ def _select(name: str, title: str, options: dict[str, str]) -> str:
     )
 
 
-def _entry(change: Change) -> str:
+def _entry(change: SampleChange) -> str:
     pair = change.pair
     way = "gained" if change.is_gain else "lost"
     data = f'data-task="{pair.row.number}" data-model="{pair.other.number}" data-way="{way}"'
@@ -93,7 +93,7 @@ def _entry(change: Change) -> str:
     )
 
 
-def _way(change: Change) -> str:
+def _way(change: SampleChange) -> str:
     pair = change.pair
     right = pair.other if change.is_gain else pair.base
     if pair.is_binary:
@@ -104,7 +104,7 @@ def _way(change: Change) -> str:
     return f'<span class="tag {"good" if change.is_gain else "bad"}">{text_of(words)}</span>'
 
 
-def _side(model: Model, sample: SampleResult, pair: Pair) -> str:
+def _side(model: Model, sample: SampleResult, pair: ComparedPair) -> str:
     assert pair.found is not None
     columns = pair.found.metric.columns
     main = ", ".join(f"{name} {sample.scores[name]:.4g}" for name in columns)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lmstack.app.page.document import text_of
-from lmstack.app.page.evaluation.report import EvaluationReport, Model, Row
+from lmstack.app.page.evaluation.report import EvaluationReport, Model, TaskRow
 from lmstack.app.page.evaluation.tables import metric_cell, table
 from lmstack.evals.json_forms import digest_of
 from lmstack.evals.results import TaskResult
@@ -17,7 +17,7 @@ __all__ = ["sampling_of", "source_of"]
 _FAILURES = 20  # that are named
 
 
-def source_of(report: EvaluationReport, row: Row) -> str:
+def source_of(report: EvaluationReport, row: TaskRow) -> str:
     """A part that opens: all figures of a task, and what they can be traced to."""
     first = row.first
     count = f"{len(first.samples):,} of {first.dataset_samples:,} samples"
@@ -28,7 +28,7 @@ def source_of(report: EvaluationReport, row: Row) -> str:
     )
 
 
-def _parts(report: EvaluationReport, row: Row) -> Iterator[str]:
+def _parts(report: EvaluationReport, row: TaskRow) -> Iterator[str]:
     first = row.first
     models = [report.models[number] for number in row.results]
     if first.metrics:
@@ -50,7 +50,7 @@ def _parts(report: EvaluationReport, row: Row) -> Iterator[str]:
         yield from _run(model, row.results[model.number])
 
 
-def _figures(row: Row, models: list[Model]) -> str:
+def _figures(row: TaskRow, models: list[Model]) -> str:
     rows = []
     for metric in row.first.metrics:
         cells = [

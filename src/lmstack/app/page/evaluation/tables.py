@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 
 from lmstack.app.page.document import text_of
-from lmstack.app.page.evaluation.calibrated import SHOWN, Calibration
+from lmstack.app.page.evaluation.calibrated import SHOWN, CalibrationCurve
 from lmstack.app.page.evaluation.costs import MEASURES, cost_of
 from lmstack.app.page.evaluation.report import (
+    ComparedPair,
     EvaluationReport,
     Model,
-    Pair,
-    Row,
+    TaskRow,
     number_of,
     percent,
 )
@@ -74,7 +74,7 @@ def _metric_name(metric: Metric) -> str:
     return f"{text_of(metric.name)}{less}"
 
 
-def _figure(row: Row, model: Model) -> str:
+def _figure(row: TaskRow, model: Model) -> str:
     figure = row.figure(model.number)
     if figure is None or row.metric is None:
         return _NOTHING
@@ -114,7 +114,7 @@ def difference_table(report: EvaluationReport) -> str:
     return table(heads, rows, "Differences from the base", words=[1, 2, 8])
 
 
-def _difference(pair: Pair) -> list[str]:
+def _difference(pair: ComparedPair) -> list[str]:
     found = pair.found
     names = [text_of(pair.row.label), text_of(pair.other.label)]
     if found is None:
@@ -147,7 +147,7 @@ def _p(p: float | None) -> str:
     return "&lt;0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def calibration_table(found: Sequence[tuple[Model, Calibration]]) -> str:
+def calibration_table(found: Sequence[tuple[Model, CalibrationCurve]]) -> str:
     right = " or ".join(dict.fromkeys(each.column for _, each in found))
     heads = ["Model", "Samples", "Mean confidence", f"Right ({text_of(right)})", *SHOWN.values()]
     rows = [

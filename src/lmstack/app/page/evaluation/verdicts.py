@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lmstack.app.page.document import text_of
-from lmstack.app.page.evaluation.intervals import Mark, PlotRow, interval_plot
+from lmstack.app.page.evaluation.intervals import IntervalMark, PlotRow, interval_plot
 from lmstack.app.page.evaluation.report import Model
-from lmstack.evals.gate import Decision, RuleResult
+from lmstack.evals.gate import GateDecision, RuleResult
 
 __all__ = ["forest_plots", "verdict"]
 
@@ -19,7 +19,7 @@ _KEY = "● passed, ■ broken, ◇ undecided."
 _MARKS = {"passed": (0, "passed"), "broken": (1, "broken"), "undecided": (3, "undecided")}
 
 
-def verdict(model: Model, decision: Decision | str) -> str:
+def verdict(model: Model, decision: GateDecision | str) -> str:
     """Of one candidate. ``decision``: or why there is none."""
     name = text_of(model.label)
     if isinstance(decision, str):
@@ -39,7 +39,7 @@ def verdict(model: Model, decision: Decision | str) -> str:
     )
 
 
-def forest_plots(decision: Decision) -> str:
+def forest_plots(decision: GateDecision) -> str:
     """A figure for each unit."""
     groups: dict[tuple[str, bool, str], list[RuleResult]] = {}
     for result in decision.results:
@@ -65,7 +65,7 @@ def _plot(what: str, is_share: bool, unit: str, results: list[RuleResult]) -> st
         low, high = result.interval
         shape, kind = _MARKS[result.outcome]
         tip = f"{number(result.value)} ({number(low)} to {number(high)}), {result.outcome}"
-        mark = Mark(result.value, low, high, shape, kind, number(result.value), tip)
+        mark = IntervalMark(result.value, low, high, shape, kind, number(result.value), tip)
         # Scores of which less is better are shown as they are, and so is their bound.
         bound = result.rule.bound
         rows.append(PlotRow(f"{result.title}: {_asked(result, number)}", (mark,), bound))

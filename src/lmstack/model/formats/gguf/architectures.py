@@ -16,9 +16,9 @@ from typing import Any, Literal
 from lmstack.core import UnsupportedError, shown
 from lmstack.model.config import TransformerConfig
 from lmstack.model.families.family import NO_ROPE, in_blocks
-from lmstack.model.families.settings import Key, Settings
+from lmstack.model.families.settings import ConfigKey, Settings
 from lmstack.model.fields import Fields
-from lmstack.model.formats.layouts import PAIRED, PLUS_ONE, Entry, Part, Table
+from lmstack.model.formats.layouts import PAIRED, PLUS_ONE, Entry, Table, TensorPart
 
 __all__ = ["ARCHITECTURES", "Architecture", "architecture_of"]
 
@@ -102,7 +102,13 @@ _COMMON: dict[str, Entry] = {
 )
 _PAIRED_QKV = in_blocks(
     "blk.{i}.",
-    {"attention.qkv": (Part("attn_q", PAIRED), Part("attn_k", PAIRED), Part("attn_v"))},
+    {
+        "attention.qkv": (
+            TensorPart("attn_q", PAIRED),
+            TensorPart("attn_k", PAIRED),
+            TensorPart("attn_v"),
+        )
+    },
 )
 _EXPERTS = in_blocks(
     "blk.{i}.",
@@ -116,20 +122,20 @@ _QK_NORM = in_blocks(
     "blk.{i}.", {"attention.q_norm": "attn_q_norm", "attention.k_norm": "attn_k_norm"}
 )
 _FUSED = in_blocks("blk.{i}.", {"attention.qkv": "attn_qkv", "mlp.up": "ffn_up"})
-_GEMMA2 = {"final_norm": Part("output_norm", PLUS_ONE)} | in_blocks(
+_GEMMA2 = {"final_norm": TensorPart("output_norm", PLUS_ONE)} | in_blocks(
     "blk.{i}.",
     {
-        "attention_norm": Part("attn_norm", PLUS_ONE),
-        "attention_post_norm": Part("post_attention_norm", PLUS_ONE),
-        "mlp_norm": Part("ffn_norm", PLUS_ONE),
-        "mlp_post_norm": Part("post_ffw_norm", PLUS_ONE),
+        "attention_norm": TensorPart("attn_norm", PLUS_ONE),
+        "attention_post_norm": TensorPart("post_attention_norm", PLUS_ONE),
+        "mlp_norm": TensorPart("ffn_norm", PLUS_ONE),
+        "mlp_post_norm": TensorPart("post_ffw_norm", PLUS_ONE),
     },
 )
 _GEMMA3 = _GEMMA2 | in_blocks(
     "blk.{i}.",
     {
-        "attention.q_norm": Part("attn_q_norm", PLUS_ONE),
-        "attention.k_norm": Part("attn_k_norm", PLUS_ONE),
+        "attention.q_norm": TensorPart("attn_q_norm", PLUS_ONE),
+        "attention.k_norm": TensorPart("attn_k_norm", PLUS_ONE),
     },
 )
 _OLMO2 = _QK_NORM | in_blocks(
@@ -147,7 +153,7 @@ _GEMMA_FIXED = {"norm": "rms1p", "norm_place": "sandwich", "activation": "gelu_t
 _UNROTATED = {"kinds": NO_ROPE}
 _PLAIN = {"norm": "ln", "mlp": "plain", "activation": "gelu_tanh"}
 _ALIBI = _UNROTATED | {"bias": "alibi"}
-_SOFTCAP: Settings = {"logit_softcap": Key.nullable("final_logit_softcapping")}
+_SOFTCAP: Settings = {"logit_softcap": ConfigKey.nullable("final_logit_softcapping")}
 
 # In the order in which one is looked for that can hold a config.
 ARCHITECTURES = (
@@ -165,8 +171,8 @@ ARCHITECTURES = (
         _COMMON | _GEMMA2,
         _GEMMA_FIXED | {"tie_embeddings": True},
         settings={
-            "logit_softcap": Key.nullable("final_logit_softcapping", 30.0),
-            "attention_softcap": Key.nullable("attn_logit_softcapping", 50.0),
+            "logit_softcap": ConfigKey.nullable("final_logit_softcapping", 30.0),
+            "attention_softcap": ConfigKey.nullable("attn_logit_softcapping", 50.0),
         },
         windows="all",
         interval=2,
@@ -203,10 +209,10 @@ ARCHITECTURES = (
         "granite",
         _COMMON | _PAIRED_QKV,
         settings={
-            "embedding_scale": Key.number("embedding_scale", default=1.0),
-            "residual_scale": Key.number("residual_scale", default=1.0),
-            "attention_scale": Key.nullable("attention.scale"),
-            "logit_scale": Key.divisor("logit_scale", 1.0),
+            "embedding_scale": ConfigKey.number("embedding_scale", default=1.0),
+            "residual_scale": ConfigKey.number("residual_scale", default=1.0),
+            "attention_scale": ConfigKey.nullable("attention.scale"),
+            "logit_scale": ConfigKey.divisor("logit_scale", 1.0),
         },
         biases="any",
     ),
@@ -226,7 +232,7 @@ ARCHITECTURES = (
         "gptneox",
         _COMMON | _FUSED,
         _PLAIN | {"activation": "gelu"},
-        settings={"parallel": Key.flag("use_parallel_residual", True)},
+        settings={"parallel": ConfigKey.flag("use_parallel_residual", True)},
         untied=True,
         biases="all",
         partial=True,
@@ -242,9 +248,9 @@ ARCHITECTURES = (
         _COMMON | _FUSED,
         _PLAIN | _ALIBI | {"activation": "gelu"},
         settings={
-            "qkv_clip": Key.nullable("attention.clamp_kqv"),
+            "qkv_clip": ConfigKey.nullable("attention.clamp_kqv"),
             # 0: without ALiBi, which the config refuses.
-            "alibi_max": Key.nullable("attention.max_alibi_bias", 0.0),
+            "alibi_max": ConfigKey.nullable("attention.max_alibi_bias", 0.0),
         },
         bare_norms=True,
         biases="any",
@@ -264,8 +270,8 @@ ARCHITECTURES = (
             "tie_embeddings": False,
         },
         settings={
-            "causal": Key.flag("attention.causal", False),
-            "token_types": Key.count("tokenizer.ggml.token_type_count", default=2),
+            "causal": ConfigKey.flag("attention.causal", False),
+            "token_types": ConfigKey.count("tokenizer.ggml.token_type_count", default=2),
         },
         biases="all",
     ),

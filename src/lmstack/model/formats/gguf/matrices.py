@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lmstack.model.formats.gguf.blocks import Grid
 from lmstack.model.formats.gguf.file import GGUFFile
-from lmstack.model.formats.layouts import PAIRED, QKV_BY_HEAD, ROWS, Piece
+from lmstack.model.formats.layouts import PAIRED, QKV_BY_HEAD, ROWS, TensorPiece
 from lmstack.model.quant.matrix import QuantizedMatrix, pack
 from lmstack.model.quant.quantize import int8_codes, refuse_infinite
 
@@ -115,7 +115,9 @@ class _Rows:
         return replace(self, codes=codes, bits=8)
 
 
-def file_matrix(file: GGUFFile, parts: Sequence[Piece], *, paired: bool) -> QuantizedMatrix | None:
+def file_matrix(
+    file: GGUFFile, parts: Sequence[TensorPiece], *, paired: bool
+) -> QuantizedMatrix | None:
     """The matrix that ``parts`` make up, one below the other. None where no part is on a grid,
     or one lies in another way than by rows: it is to be made of its floats."""
     kinds = [file.tensors[p.name].kind for p in parts if p.name in file.tensors]
@@ -157,7 +159,7 @@ def _alike(found: list[_Rows]) -> list[_Rows]:
     return found if len(forms) == 1 else [rows.with_plain_scales() for rows in found]
 
 
-def _moved(rows: _Rows, piece: Piece) -> _Rows:
+def _moved(rows: _Rows, piece: TensorPiece) -> _Rows:
     return rows.each(lambda values: piece.part.layout.read(values, piece.head_dim))
 
 

@@ -17,7 +17,7 @@ import torch
 from lmstack.core import FormatError, UnsupportedError, shown
 from lmstack.model.config import LayerKind, TransformerConfig, blamed_on
 from lmstack.model.families.family import layer_kinds, with_derived
-from lmstack.model.families.settings import Key, Settings
+from lmstack.model.families.settings import ConfigKey, Settings
 from lmstack.model.fields import Fields
 from lmstack.model.formats.gguf.architectures import ARCHITECTURES, Architecture, architecture_of
 from lmstack.model.formats.layouts import stored_names
@@ -38,17 +38,17 @@ _LLAMA3: dict[str, Any] = {
     "original_positions": 8192,
 }
 _SIZES: Settings = {
-    "hidden_size": Key.count("embedding_length"),
-    "intermediate_size": Key.count("feed_forward_length"),
-    "num_layers": Key.count("block_count"),
-    "num_heads": Key.count("attention.head_count"),
-    "num_kv_heads": Key.optional("attention.head_count_kv"),
-    "head_dim": Key.optional("attention.key_length"),
-    "max_positions": Key.count("context_length"),
+    "hidden_size": ConfigKey.count("embedding_length"),
+    "intermediate_size": ConfigKey.count("feed_forward_length"),
+    "num_layers": ConfigKey.count("block_count"),
+    "num_heads": ConfigKey.count("attention.head_count"),
+    "num_kv_heads": ConfigKey.optional("attention.head_count_kv"),
+    "head_dim": ConfigKey.optional("attention.key_length"),
+    "max_positions": ConfigKey.count("context_length"),
 }
 _MIXTURE: Settings = {
-    "num_experts": Key.count("expert_count", default=0),
-    "experts_per_token": Key.count("expert_used_count", default=2),
+    "num_experts": ConfigKey.count("expert_count", default=0),
+    "experts_per_token": ConfigKey.count("expert_used_count", default=2),
 }
 
 
@@ -72,7 +72,7 @@ def _shortest(value: float) -> float:
 def _settings(arch: Architecture) -> Settings:
     """The keys that say one field each."""
     rms = "rms_" if arch.fixed.get("norm", "rms") in ("rms", "rms1p") else ""
-    eps = {"norm_eps": Key.number(f"attention.layer_norm_{rms}epsilon")}
+    eps = {"norm_eps": ConfigKey.number(f"attention.layer_norm_{rms}epsilon")}
     return {**_SIZES, **eps, **(_MIXTURE if arch.experts else {}), **arch.settings}
 
 

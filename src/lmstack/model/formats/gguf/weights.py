@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmstack.core import FormatError
 from lmstack.model.config import TransformerConfig
-from lmstack.model.formats.assembly import Plan, meta_module, planned
+from lmstack.model.formats.assembly import AssemblyPlan, meta_module, planned
 from lmstack.model.formats.gguf.architectures import architecture_of
 from lmstack.model.formats.gguf.file import GGUFFile
 from lmstack.model.formats.gguf.metadata import FACTORS, config_from_metadata
@@ -26,7 +26,7 @@ def read_gguf_config(file: GGUFFile) -> TransformerConfig:
     return config_from_metadata(file.metadata, file.names(), file.label, factors)
 
 
-def plan_gguf(file: GGUFFile) -> Plan:
+def plan_gguf(file: GGUFFile) -> AssemblyPlan:
     """What is where in a GGUF file."""
     config = read_gguf_config(file)
     table = architecture_of(file.metadata, file.label).table(config.num_experts)

@@ -24,7 +24,7 @@ from lmstack.model.formats.assembly import head_counts
 from lmstack.model.formats.gguf.architectures import Architecture
 from lmstack.model.formats.gguf.metadata import by_tables, config_from_metadata, metadata_of
 from lmstack.model.formats.gguf.quantize import BLOCK, QUANTIZERS
-from lmstack.model.formats.layouts import Piece, pieces
+from lmstack.model.formats.layouts import TensorPiece, pieces
 from lmstack.model.quant.matrix import float_state
 from lmstack.model.transformer import Transformer
 
@@ -49,7 +49,7 @@ class _Stored:
     """A tensor on its way into a file."""
 
     name: str
-    piece: Piece | None
+    piece: TensorPiece | None
     values: Tensor | None
     shape: tuple[int, ...]
     kind: str

@@ -26,7 +26,7 @@ from lmstack.model.config import LayerKind, TransformerConfig
 from lmstack.model.formats.assembly import Weight
 from lmstack.model.formats.mapped.header import (
     BROKEN_JSON,
-    Stored,
+    StoredTensor,
     damaged,
     read_bytes,
     read_header,
@@ -71,9 +71,9 @@ def write_mapped(
     write_container(path, stored, metadata, key)
 
 
-def _stored(tensor: Tensor) -> Stored:
+def _stored(tensor: Tensor) -> StoredTensor:
     data = tensor.contiguous().flatten().view(torch.uint8).numpy().data
-    return Stored(_NAMES[tensor.dtype], tuple(tensor.shape), data)
+    return StoredTensor(_NAMES[tensor.dtype], tuple(tensor.shape), data)
 
 
 def read_mapped(

@@ -28,7 +28,7 @@ __all__ = [
     "BROKEN_JSON",
     "LAYOUT",
     "QUANTIZED_FILE",
-    "Stored",
+    "StoredTensor",
     "damaged",
     "read_bytes",
     "read_header",
@@ -50,7 +50,7 @@ _NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A tensor as it is written. ``dtype``: as safetensors calls it."""
 
     dtype: str
@@ -59,7 +59,7 @@ class Stored:
 
 
 def write_container(
-    path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str], key: bytes = b""
+    path: Path, tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str], key: bytes = b""
 ) -> None:
     """``path`` whole or not at all, also across a power cut. The first of ``tensors`` begins at a
     multiple of 64 bytes. ``key``: of the hash, if it is to have one."""

@@ -35,13 +35,13 @@ from lmstack.serve.http.requests import MAX_MESSAGES
 
 __all__ = [
     "Block",
+    "MessageTurn",
     "MessagesBody",
     "OutputConfig",
     "TextBlock",
     "ToolChoiceBody",
     "ToolResultBlock",
     "ToolUseBlock",
-    "Turn",
 ]
 
 NO_THINKING = "this model does not reason apart from its answer"
@@ -114,7 +114,7 @@ Block = Annotated[
 ]
 
 
-class Turn(Body):
+class MessageTurn(Body):
     role: Literal["user", "assistant", "system"]
     content: str | Annotated[list[Block], Field(min_length=1, max_length=MAX_PARTS), FirstMistake()]
 
@@ -172,7 +172,9 @@ class Diagnostics(Body):
 
 class MessagesBody(Body):
     model: ModelName
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_MESSAGES), FirstMistake()]
+    messages: Annotated[
+        list[MessageTurn], Field(min_length=1, max_length=MAX_MESSAGES), FirstMistake()
+    ]
     max_tokens: Annotated[int, Field(ge=1, le=2**31), Whole]
     system: Texts | None = None
     stop_sequences: (

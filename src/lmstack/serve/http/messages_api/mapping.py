@@ -17,11 +17,11 @@ from lmstack.serve.http.mapping import Caller, Calling, resolved, tool_of
 from lmstack.serve.http.messages_api.body import (
     Block,
     MessagesBody,
+    MessageTurn,
     OutputConfig,
     TextBlock,
     ToolResultBlock,
     ToolUseBlock,
-    Turn,
 )
 
 __all__ = ["NAMES", "messages_request"]
@@ -89,7 +89,7 @@ def _messages(body: MessagesBody) -> tuple[Message, ...]:
     return messages
 
 
-def _placed(turn: Turn, number: int) -> Iterator[Placed]:
+def _placed(turn: MessageTurn, number: int) -> Iterator[Placed]:
     if isinstance(turn.content, str):
         yield Placed(TextBlock(type="text", text=turn.content), f"messages.{number}.content")
         return

@@ -27,7 +27,7 @@ from lmstack.serve.http.messages_api.answer import (
     TextBlockOut,
     ToolUseOut,
 )
-from lmstack.serve.http.parts import CallPart, Change, PartShape, TextPart
+from lmstack.serve.http.parts import CallPart, PartChange, PartShape, TextAnswerPart
 
 __all__ = ["MessageShape"]
 
@@ -50,7 +50,7 @@ class MessageShape(PartShape):
         yield MessageStart(type="message_start", message=self._message([], None))
         yield Ping(type="ping")
 
-    def changed(self, change: Change) -> Iterator[BaseModel]:
+    def changed(self, change: PartChange) -> Iterator[BaseModel]:
         part = change.part
         if change.step == "begin":
             yield BlockStart(
@@ -92,8 +92,8 @@ class MessageShape(PartShape):
             usage=_usage(self.parts.usage),
         )
 
-    def _block(self, part: TextPart | CallPart) -> TextBlockOut | ToolUseOut:
-        if isinstance(part, TextPart):
+    def _block(self, part: TextAnswerPart | CallPart) -> TextBlockOut | ToolUseOut:
+        if isinstance(part, TextAnswerPart):
             return TextBlockOut(type="text", text=part.text)
         cut = part is self.parts.all[-1] and self.parts.finish_reason == "length"
         return ToolUseOut(
@@ -101,8 +101,8 @@ class MessageShape(PartShape):
         )
 
 
-def _empty(part: TextPart | CallPart) -> TextBlockOut | ToolUseOut:
-    if isinstance(part, TextPart):
+def _empty(part: TextAnswerPart | CallPart) -> TextBlockOut | ToolUseOut:
+    if isinstance(part, TextAnswerPart):
         return TextBlockOut(type="text", text="")
     return ToolUseOut(type="tool_use", id=part.id, name=part.name, input={})
 

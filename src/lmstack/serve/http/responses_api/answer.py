@@ -21,12 +21,12 @@ __all__ = [
     "ItemEvent",
     "OutputMessageItem",
     "OutputText",
+    "OutputTextDelta",
     "ResponseAnswer",
     "ResponseEvent",
     "ResponseFailure",
     "ResponseUsage",
     "StateEvent",
-    "TextDelta",
     "TextDone",
 ]
 
@@ -154,7 +154,7 @@ class ContentPart(ContentEvent):
     part: OutputText
 
 
-class TextDelta(ContentEvent):
+class OutputTextDelta(ContentEvent):
     type: Literal["response.output_text.delta"]
     content_index: int
     delta: str
@@ -181,7 +181,13 @@ class ArgumentsDone(ContentEvent):
 
 class ResponseEvent(
     RootModel[
-        StateEvent | ItemEvent | ContentPart | TextDelta | TextDone | ArgumentsDelta | ArgumentsDone
+        StateEvent
+        | ItemEvent
+        | ContentPart
+        | OutputTextDelta
+        | TextDone
+        | ArgumentsDelta
+        | ArgumentsDone
     ]
 ):
     """An event of a stream. The last is response.completed, incomplete or failed."""

@@ -37,7 +37,7 @@ from lmstack.serve.http.requests import MaxTokens, Metadata
 __all__ = [
     "AllowedFunctions",
     "CallItem",
-    "FunctionTool",
+    "FunctionToolParam",
     "InputPart",
     "Item",
     "MessageItem",
@@ -139,7 +139,7 @@ Item = Annotated[
 ]
 
 
-class FunctionTool(Body):
+class FunctionToolParam(Body):
     type: Literal["function"]
     name: ToolName
     description: str | None = None
@@ -233,7 +233,9 @@ class ResponsesBody(Body):
     )
     top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     text: TextOptions | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS), FirstMistake()] | None = None
+    tools: (
+        Annotated[list[FunctionToolParam], Field(max_length=MAX_TOOLS), FirstMistake()] | None
+    ) = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = about("Without tools it changes nothing.")
     stream: bool | None = None

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from lmstack.core import FinishReason, LmstackError, Request, TokenLogprob, Usage
 from lmstack.serve.http.errors import error_body
-from lmstack.serve.http.parts import CallPart, Change, PartShape, TextPart
+from lmstack.serve.http.parts import CallPart, PartChange, PartShape, TextAnswerPart
 from lmstack.serve.http.responses import ChatTokenLogprob, chat_logprobs
 from lmstack.serve.http.responses_api.answer import (
     ArgumentsDelta,
@@ -23,13 +23,13 @@ from lmstack.serve.http.responses_api.answer import (
     OutputItem,
     OutputMessageItem,
     OutputText,
+    OutputTextDelta,
     OutputTokens,
     ResponseAnswer,
     ResponseFailure,
     ResponseUsage,
     StateEvent,
     Status,
-    TextDelta,
     TextDone,
 )
 from lmstack.serve.http.responses_api.body import ResponsesBody
@@ -74,14 +74,14 @@ class ResponseShape(PartShape):
             response=self._answer("failed", error=told),
         )
 
-    def changed(self, change: Change) -> Iterator[BaseModel]:
+    def changed(self, change: PartChange) -> Iterator[BaseModel]:
         part = change.part
         if isinstance(part, CallPart):
             yield from self._call_changed(change.step, part, change.piece)
         else:
             yield from self._text_changed(change, part)
 
-    def _text_changed(self, change: Change, part: TextPart) -> Iterator[BaseModel]:
+    def _text_changed(self, change: PartChange, part: TextAnswerPart) -> Iterator[BaseModel]:
         place = {**self._place(part), "content_index": 0}
         if change.step == "begin":
             yield self._item("added", part, _message(self._id(part), "in_progress", []))
@@ -93,7 +93,7 @@ class ResponseShape(PartShape):
             )
             yield added
         elif change.step == "grow":
-            yield TextDelta(
+            yield OutputTextDelta(
                 type="response.output_text.delta",
                 sequence_number=self._next(),
                 delta=change.piece,
@@ -142,7 +142,7 @@ class ResponseShape(PartShape):
     def _status(self) -> Status:
         return "incomplete" if self.parts.finish_reason in INCOMPLETE else "completed"
 
-    def _output(self, part: TextPart | CallPart) -> OutputItem:
+    def _output(self, part: TextAnswerPart | CallPart) -> OutputItem:
         """The item of ``part``; only the last can have been cut."""
         status: Status = self._status if part is self.parts.all[-1] else "completed"
         if not part.ended:
@@ -151,14 +151,14 @@ class ResponseShape(PartShape):
             return _call(self._id(part), status, part, part.arguments)
         return _message(self._id(part), status, [_output_text(part.text, part.logprobs)])
 
-    def _id(self, part: TextPart | CallPart) -> str:
+    def _id(self, part: TextAnswerPart | CallPart) -> str:
         prefix = "fc" if isinstance(part, CallPart) else "msg"
         return f"{prefix}_{self._asked.request_id}_{part.number}"
 
-    def _place(self, part: TextPart | CallPart) -> dict[str, Any]:
+    def _place(self, part: TextAnswerPart | CallPart) -> dict[str, Any]:
         return {"item_id": self._id(part), "output_index": part.number}
 
-    def _item(self, step: str, part: TextPart | CallPart, item: OutputItem) -> ItemEvent:
+    def _item(self, step: str, part: TextAnswerPart | CallPart, item: OutputItem) -> ItemEvent:
         kind: Any = f"response.output_item.{step}"
         return ItemEvent(
             type=kind, sequence_number=self._next(), output_index=part.number, item=item
