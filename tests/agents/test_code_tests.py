@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.agents.hostile_code import ENTRY_POINT, RIGHT, SPOOFS, TESTS
 from tests.errors import about
 
-from lmstack.agents.sandbox import CodeTests, Sandbox, SandboxConfig, TestsVerdict
+from lmstack.agents.sandbox import CodeTests, Sandbox, SandboxConfig, CodeTestVerdict
 from lmstack.agents.sandbox.bubblewrap import Bubblewrap
 from lmstack.agents.sandbox.inside import wire
 from lmstack.agents.sandbox.sandbox import IsolationName
@@ -23,7 +23,7 @@ def judge(sandbox: Sandbox) -> CodeTests:
 def test_right_code_passes_and_no_spoof_does(judge: CodeTests) -> None:
     codes = [RIGHT, *SPOOFS.values()]
     verdicts = judge.judge([(code, TESTS, ENTRY_POINT) for code in codes])
-    assert verdicts[0] == TestsVerdict(True)
+    assert verdicts[0] == CodeTestVerdict(True)
     passed = [name for name, verdict in zip(SPOOFS, verdicts[1:], strict=True) if verdict.passed]
     assert passed == []
     assert all(verdict.reason for verdict in verdicts[1:])
@@ -32,10 +32,10 @@ def test_right_code_passes_and_no_spoof_does(judge: CodeTests) -> None:
 def test_code_that_does_not_end_fails(isolation: IsolationName) -> None:
     judge = CodeTests(Sandbox(SandboxConfig(cpu_s=1, wall_s=30), isolation=isolation))
     (verdict,) = judge.judge([("def add(a, b):\n    while True: pass", TESTS, ENTRY_POINT)])
-    assert verdict == TestsVerdict(False, "the answer's process ended, or sent what is no value")
+    assert verdict == CodeTestVerdict(False, "the answer's process ended, or sent what is no value")
     judge = CodeTests(Sandbox(SandboxConfig(wall_s=1), isolation=isolation))
     (verdict,) = judge.judge([("import time\ntime.sleep(100)", TESTS, ENTRY_POINT)])
-    assert verdict == TestsVerdict(False, "over the time, 1 s")
+    assert verdict == CodeTestVerdict(False, "over the time, 1 s")
 
 
 def test_tests_as_assertions_and_as_functions_are_run(judge: CodeTests) -> None:

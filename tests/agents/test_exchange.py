@@ -17,7 +17,7 @@ from lmstack.agents.sandbox import (
     CodeTests,
     Sandbox,
     SandboxConfig,
-    TestsVerdict,
+    CodeTestVerdict,
     code_tests,
     exchange,
     execution,
@@ -218,14 +218,14 @@ def test_a_judge_that_says_nothing_or_too_much_has_ended(
 @pytest.mark.parametrize(
     ("told", "verdict"),
     [
-        ({"nonce": "n", "calls": 1}, TestsVerdict(True)),
-        ({"nonce": "m", "calls": 1}, TestsVerdict(False, "the tests did not return")),
-        ({"failed": "so"}, TestsVerdict(False, "so")),
-        ({"failed": 3, "nonce": "m"}, TestsVerdict(False, "3")),
-        (None, TestsVerdict(False, "it ended")),
+        ({"nonce": "n", "calls": 1}, CodeTestVerdict(True)),
+        ({"nonce": "m", "calls": 1}, CodeTestVerdict(False, "the tests did not return")),
+        ({"failed": "so"}, CodeTestVerdict(False, "so")),
+        ({"failed": 3, "nonce": "m"}, CodeTestVerdict(False, "3")),
+        (None, CodeTestVerdict(False, "it ended")),
     ],
 )
-def test_a_verdict_is_of_the_nonce(told: Any, verdict: TestsVerdict) -> None:
+def test_a_verdict_is_of_the_nonce(told: Any, verdict: CodeTestVerdict) -> None:
     asked: list[float] = []
     answers = [{"started": True}, told]
 

@@ -134,7 +134,7 @@ def test_each_scorer_of_likelihoods_names_its_figures() -> None:
     means = [(name, "higher", False) for name in ("gold_probability", "margin")]
     bits = (GOLD_BITS.name, "lower", False)
     assert names == {
-        "MultipleChoice": [*shares, *means, bits],
+        "MultipleChoiceScorer": [*shares, *means, bits],
         "NextToken": [shares[0], means[0], ("letters_missing", "lower", False), means[1]],
         "Mc1": [("mc1", "higher", True)],
         "Mc2": [("mc2", "higher", False)],

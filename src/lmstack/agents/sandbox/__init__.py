@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmstack.agents.sandbox.code_tests import CodeTests, TestsVerdict
+from lmstack.agents.sandbox.code_tests import CodeTests, CodeTestVerdict
 from lmstack.agents.sandbox.config import SandboxConfig
 from lmstack.agents.sandbox.execution import CodeError, Execution, FolderFile
 from lmstack.agents.sandbox.processes import Ran
@@ -18,5 +18,5 @@ __all__ = [
     "Sandbox",
     "SandboxConfig",
     "SandboxSession",
-    "TestsVerdict",
+    "CodeTestVerdict",
 ]

@@ -27,7 +27,7 @@ from typing import Any
 from lmstack.agents.sandbox.sandbox import Sandbox
 from lmstack.core import EngineError, InputError
 
-__all__ = ["CodeTests", "TestsVerdict"]
+__all__ = ["CodeTests", "CodeTestVerdict"]
 
 _START_S = 60.0  # for an interpreter to start, on a machine that has much else to do
 _PIECE = 1 << 12
@@ -35,7 +35,7 @@ _MAX_LINE = 1 << 16
 
 
 @dataclass(frozen=True)
-class TestsVerdict:
+class CodeTestVerdict:
     """``reason``: of a failure, in the tests' words; empty where it passed."""
 
     passed: bool
@@ -48,7 +48,7 @@ class CodeTests:
     def __init__(self, sandbox: Sandbox | None = None) -> None:
         self.sandbox = Sandbox() if sandbox is None else sandbox
 
-    def judge(self, jobs: Sequence[tuple[str, str, str | None]]) -> list[TestsVerdict]:
+    def judge(self, jobs: Sequence[tuple[str, str, str | None]]) -> list[CodeTestVerdict]:
         """The verdict on each (code, tests, entry point). ``tests``: a module of Python that
         raises where the code is wrong; its functions ``test_...`` are called, and ``check`` with
         the function that the entry point names. `InputError` where the tests are at fault: no
@@ -57,7 +57,7 @@ class CodeTests:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(lambda job: self._judged(*job), jobs))
 
-    def _judged(self, code: str, tests: str, entry_point: str | None) -> TestsVerdict:
+    def _judged(self, code: str, tests: str, entry_point: str | None) -> CodeTestVerdict:
         nonce = secrets.token_hex(16)
         job = json.dumps({"nonce": nonce, "entry_point": entry_point}).encode()
         calls, values, told = os.pipe(), os.pipe(), os.pipe()
@@ -80,7 +80,7 @@ class CodeTests:
     ) -> AbstractContextManager[Any]:
         return self.sandbox.started(role, [str(fd) for fd in fds], files, fds=fds)
 
-    def _verdict(self, lines: _Lines, nonce: str) -> TestsVerdict:
+    def _verdict(self, lines: _Lines, nonce: str) -> CodeTestVerdict:
         if lines.next(_START_S) != {"started": True}:
             raise EngineError(
                 f"a sandbox did not start in {_START_S:g} s",
@@ -88,7 +88,7 @@ class CodeTests:
             )
         told = lines.next(self.sandbox.config.wall_s)
         if told is None:
-            return TestsVerdict(False, lines.end)
+            return CodeTestVerdict(False, lines.end)
         if "unfit" in told:
             raise InputError(
                 f"the tests cannot be used: {told['unfit']}",
@@ -96,14 +96,14 @@ class CodeTests:
                 param="tests",
             )
         if told.get("nonce") != nonce:
-            return TestsVerdict(False, str(told.get("failed", "the tests did not return")))
+            return CodeTestVerdict(False, str(told.get("failed", "the tests did not return")))
         if not told.get("calls"):
             raise InputError(
                 "the tests never call the code, so any code would pass",
                 hint="assert what its functions return",
                 param="tests",
             )
-        return TestsVerdict(True)
+        return CodeTestVerdict(True)
 
 
 class _Lines:
