@@ -39,7 +39,7 @@ from serving_models import quiet_environment
 from spine import HERE
 from spine_sides import Recorder
 
-from lmstack.app.wiring.embedders import DEFAULT_EMBEDDER, embedder_named
+from lmstack.app.wiring.retrieval import DEFAULT_EMBEDDER, embedder_named
 from lmstack.rag import Index
 from lmstack.registry import Store
 

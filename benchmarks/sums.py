@@ -28,7 +28,7 @@ import torch
 from recording import add_options, result_file
 from spine import processor
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.registry import load
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, train

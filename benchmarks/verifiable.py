@@ -26,7 +26,7 @@ import recording
 import verifiable_data
 from machine import machine
 
-from lmstack.app.wiring.rollouts import OnlineServices, reward_for
+from lmstack.app.wiring.training import OnlineServices, reward_for
 from lmstack.evals.statistics import wilson
 from lmstack.model import load_adapter
 from lmstack.registry import load

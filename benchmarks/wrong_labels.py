@@ -32,7 +32,7 @@ import sums
 import torch
 from machine import machine
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.evals.statistics import paired
 from lmstack.registry import load
 from lmstack.train import Recipe, train

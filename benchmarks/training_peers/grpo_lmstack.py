@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from memory import peak_bytes
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.train import Recipe
 from lmstack.train.loop import Watch
 from lmstack.train.run import train

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.agents.hostile_code import ENTRY_POINT, RIGHT, SPOOFS, TESTS
 from tests.errors import about
 
-from lmstack.agents.sandbox import CodeTests, Sandbox, SandboxConfig, CodeTestVerdict
+from lmstack.agents.sandbox import CodeTests, CodeTestVerdict, Sandbox, SandboxConfig
 from lmstack.agents.sandbox.bubblewrap import Bubblewrap
 from lmstack.agents.sandbox.inside import wire
 from lmstack.agents.sandbox.sandbox import IsolationName

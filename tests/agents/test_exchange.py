@@ -15,9 +15,9 @@ from tests.errors import about
 
 from lmstack.agents.sandbox import (
     CodeTests,
+    CodeTestVerdict,
     Sandbox,
     SandboxConfig,
-    CodeTestVerdict,
     code_tests,
     exchange,
     execution,

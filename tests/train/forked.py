@@ -137,7 +137,7 @@ def serve() -> None:
     # What the package would load when it is first asked for, by name.
     import lmstack.app.cli.commands._shown_run
     import lmstack.app.inspect.training_picture
-    import lmstack.app.wiring.rollouts
+    import lmstack.app.wiring.training
     import lmstack.engine.engine
     import lmstack.pipelines.engine_sampler
     import lmstack.serve.local

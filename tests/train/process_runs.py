@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.train import read_recipe, throughput, train
 from lmstack.train.loop import Watch
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.text import VocabularyConfig, train_tokenizer
 from lmstack.train import Recipe, read_recipe
 from lmstack.train import train as run_recipe

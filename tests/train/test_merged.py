@@ -14,9 +14,9 @@ from tests.oracles import peft
 from tests.train.bases import base_folder, recipe_for, write_rows
 from tests.train.test_reward import PAIRS, TEMPLATE
 
-from lmstack.app.wiring.embedders import embedder_named
-from lmstack.app.wiring.rewards import reward_for
+from lmstack.app.wiring.retrieval import embedder_named
 from lmstack.app.wiring.tasks import load_also, open_task
+from lmstack.app.wiring.training import reward_for
 from lmstack.core import Message, UnsupportedError
 from lmstack.model import load_adapter
 from lmstack.registry import Store, load

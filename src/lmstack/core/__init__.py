@@ -46,6 +46,7 @@ from lmstack.core.types import (
     Tool,
     ToolCall,
     ToolCallDelta,
+    close_model,
     complete,
     complete_sync,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "check_schema",
     "check_text",
     "check_whole",
+    "close_model",
     "complete",
     "complete_sync",
     "nearest",

@@ -43,6 +43,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "close_model",
     "complete",
     "complete_sync",
 ]
@@ -294,6 +295,13 @@ class ChatModel(Protocol):
     def stream(self, request: Request) -> AsyncIterator[Delta]:
         """Generate. Errors about the request are raised before the first event. Closing the
         iterator early (``aclose``) cancels the request and frees what it held."""
+
+
+def close_model(model: ChatModel) -> None:
+    """Free a model that holds threads or memory; others have nothing to free."""
+    close = getattr(model, "close", None)
+    if close is not None:
+        close()
 
 
 @runtime_checkable

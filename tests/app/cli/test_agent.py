@@ -18,11 +18,12 @@ from tests.word_reranker import WordReranker
 
 from lmstack.agents import ApprovalDecision, ApprovalRequest, Flow
 from lmstack.agents.mcp import Offer
+from lmstack.agents.toolkit import mcp_server_of
 from lmstack.app import wiring
 from lmstack.app.cli.commands import _agent_view
 from lmstack.app.cli.output import Output
 from lmstack.app.wiring import retrieval
-from lmstack.app.wiring.agents import mcp_server_of, run_store
+from lmstack.app.wiring.agents import run_store
 from lmstack.core import InputError, Message, ScriptedModel, ToolCall
 
 if TYPE_CHECKING:

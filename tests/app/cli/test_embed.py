@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmstack.app import wiring
-from lmstack.app.wiring.embedders import embedder_named, shaped_name
+from lmstack.app.wiring.retrieval import embedder_named, shaped_name
 from lmstack.core import AuthError, InputError
 
 if TYPE_CHECKING:

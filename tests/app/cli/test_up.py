@@ -10,7 +10,7 @@ from lmstack.app import wiring
 from lmstack.app.cli.commands._served_folder import served_folder
 from lmstack.app.cli.commands.up import adapter_folders, engine_settings
 from lmstack.app.cli.failure import CommandLineError
-from lmstack.app.wiring.adapters import Adapters
+from lmstack.app.wiring.tasks import Adapters
 from lmstack.core import InputError
 
 

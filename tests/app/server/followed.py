@@ -14,8 +14,9 @@ import pytest
 from tests.serve.conftest import running
 
 from lmstack.app import wiring
+from lmstack.app.server import following
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import following, retrieval
+from lmstack.app.wiring import retrieval
 
 __all__ = [
     "LONG",

@@ -36,9 +36,9 @@ from tests.app.server.followed import (
 from tests.app.tiny_releases import TinyRelease, move_to, tiny_releases
 
 from lmstack.app import wiring
+from lmstack.app.server import following
 from lmstack.app.server.command_socket import find_server
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import following
 from lmstack.core.files import write_atomic
 from lmstack.engine import memory
 from lmstack.registry.aliases import Aliases

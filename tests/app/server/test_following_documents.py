@@ -16,10 +16,10 @@ from tests.scripted_versions import digest_of, version
 from tests.serve.conftest import running
 
 from lmstack.app import wiring
+from lmstack.app.server import following
+from lmstack.app.server.following import Followed, Follower
 from lmstack.app.server.serve import Service
-from lmstack.app.wiring import following
 from lmstack.app.wiring.build import build_service
-from lmstack.app.wiring.following import Followed, Follower
 from lmstack.core import Delta, Request, ScriptedModel
 from lmstack.registry.aliases import Aliases
 from lmstack.safety import AuditLog

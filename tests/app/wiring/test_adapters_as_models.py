@@ -15,7 +15,7 @@ from tests.train.runs import prepare_folder, recipe, train
 import lmstack
 from lmstack.app import wiring
 from lmstack.app.wiring.tasks import load_also, open_task
-from lmstack.core import InputError, IntegrityError, UnsupportedError
+from lmstack.core import InputError, IntegrityError, UnsupportedError, close_model
 from lmstack.model import load_adapter
 from lmstack.model.lora.folder import adapter_digest
 from lmstack.registry import Store, load
@@ -100,7 +100,7 @@ def test_an_adapter_alone_answers_as_beside_its_base(folder: Path) -> None:
     for opened in (wiring.generator("chat"), wiring.lazy_generator("chat").load()):
         assert opened.generate("cat 3", **given) == expected
         assert opened.info.digest == digest
-        wiring.close(opened)
+        close_model(opened)
     assert wiring.lazy_generator("chat").info.name == "chat"
     with open_task("text-generation", "chat", {}) as task:
         assert task("cat 3", **given).text == expected
@@ -130,7 +130,7 @@ def test_a_base_that_is_another_model_by_now_is_refused_unless_it_is_named(folde
     train(recipe(folder, "other", steps=2, output="base"))
     with pytest.raises(IntegrityError, match="was trained beside sha256:"):
         wiring.generator("chat")
-    wiring.close(wiring.generator("base", adapter="chat"))
+    close_model(wiring.generator("base", adapter="chat"))
 
 
 def test_an_adapter_that_names_no_base_says_how_to_name_one(folder: Path) -> None:
@@ -139,7 +139,7 @@ def test_an_adapter_that_names_no_base_says_how_to_name_one(folder: Path) -> Non
     Path("nameless/adapter_config.json").write_text(
         json.dumps({**config, "base_model_name_or_path": None})
     )
-    wiring.close(wiring.generator("./nameless"))  # training.json knows
+    close_model(wiring.generator("./nameless"))  # training.json knows
     Path("nameless/training.json").unlink()
     with pytest.raises(InputError, match="does not say which model it adapts") as raised:
         wiring.generator("./nameless")
@@ -159,7 +159,7 @@ def test_a_base_is_found_by_the_repository_that_peft_names(folder: Path) -> None
     )
     opened = wiring.generator("./theirs")
     assert opened.info.parent == "base"
-    wiring.close(opened)
+    close_model(opened)
 
 
 def test_an_adapter_is_evaluated_compared_and_recorded(run: Run, folder: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from tests.app.conftest import HashEmbedder, Run
 
 from lmstack.app import wiring
-from lmstack.app.wiring import embedders
-from lmstack.app.wiring.embedders import DEFAULT_EMBEDDER, MULTILINGUAL, embedder_for
+from lmstack.app.wiring import retrieval
+from lmstack.app.wiring.retrieval import DEFAULT_EMBEDDER, MULTILINGUAL, embedder_for
 
 GERMAN = "Briefe werden zehn Jahre lang aufbewahrt und danach verbrannt, so wie es Vorschrift ist."
 
@@ -18,9 +18,9 @@ GERMAN = "Briefe werden zehn Jahre lang aufbewahrt und danach verbrannt, so wie 
 def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the models that are in the store."""
     names = {DEFAULT_EMBEDDER, MULTILINGUAL}
-    found = embedders._folder
+    found = retrieval._folder
     monkeypatch.setattr(
-        embedders, "_folder", lambda name: object() if name in names else found(name)
+        retrieval, "_folder", lambda name: object() if name in names else found(name)
     )
     return names
 

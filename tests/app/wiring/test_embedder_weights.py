@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lmstack.app import wiring
-from lmstack.app.wiring.embedders import embedder_named, name_for_index, shaped_name
+from lmstack.app.wiring.retrieval import embedder_named, name_for_index, shaped_name
 from lmstack.core import InputError
 from lmstack.rag import Index
 from lmstack.registry import ModelFolder

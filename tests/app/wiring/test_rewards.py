@@ -12,8 +12,8 @@ from tests.sandboxes import made_or_skipped
 from tests.train.rewards.drawn import drawn
 
 from lmstack.agents.sandbox import landlocked
-from lmstack.app.wiring import rewards
-from lmstack.app.wiring.rewards import reward_for
+from lmstack.app.wiring import training
+from lmstack.app.wiring.training import reward_for
 from lmstack.core import ExtraMissingError, InputError, ModelInfo
 from lmstack.pipelines.citation_check import CitationCheck
 from lmstack.train.rewards.citations import Citations
@@ -78,7 +78,7 @@ def test_without_a_sandbox_the_run_ends_before_it_begins(monkeypatch: pytest.Mon
 def test_nothing_is_loaded_for_a_reward_that_needs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rewards, "embedder_named", None)
+    monkeypatch.setattr(training, "embedder_named", None)
     assert reward_for("arithmetic", {}).score([drawn("4", answer=4)]) == [1.0]
     with pytest.raises(InputError, match="no reward 'arithmetics'"):
         reward_for("arithmetics", {})

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.train import runs
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.registry import LoadedModel
 from lmstack.train import Recipe, train
 from lmstack.train.rollouts.protocol import Reward, RolloutConfig, RolloutSample, RolloutSampler

@@ -16,7 +16,7 @@ from tests.errors import about
 from tests.train import runs
 from tests.train.rollouts import letters
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.core import UnsupportedError
 from lmstack.train import read_recipe, train
 from lmstack.train.assembly import assemble

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lmstack.app.wiring.rollouts import OnlineServices
+from lmstack.app.wiring.training import OnlineServices
 from lmstack.core import Message
 from lmstack.registry import ModelFolder, load
 from lmstack.train.cross_entropy import distribution

@@ -11,6 +11,7 @@ from lmstack.agents.sandbox.session import SandboxSession
 
 __all__ = [
     "CodeError",
+    "CodeTestVerdict",
     "CodeTests",
     "Execution",
     "FolderFile",
@@ -18,5 +19,4 @@ __all__ = [
     "Sandbox",
     "SandboxConfig",
     "SandboxSession",
-    "CodeTestVerdict",
 ]

@@ -27,7 +27,7 @@ from typing import Any
 from lmstack.agents.sandbox.sandbox import Sandbox
 from lmstack.core import EngineError, InputError
 
-__all__ = ["CodeTests", "CodeTestVerdict"]
+__all__ = ["CodeTestVerdict", "CodeTests"]
 
 _START_S = 60.0  # for an interpreter to start, on a machine that has much else to do
 _PIECE = 1 << 12

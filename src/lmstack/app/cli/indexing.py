@@ -18,7 +18,7 @@ from lmstack.app.cli.output import Output, Progress
 from lmstack.app.formats import count, printable, seconds, size
 from lmstack.app.server.not_read import not_read_note, not_read_text, nothing_to_read
 from lmstack.app.wiring import documents
-from lmstack.app.wiring.embedders import is_remote_embedder
+from lmstack.app.wiring.retrieval import is_remote_embedder
 from lmstack.core import LmstackError
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ import lmstack
 from lmstack.app.inspect.checks import Check, machine_checks, network_checks, store_checks
 from lmstack.app.server.command_socket import socket_path
 from lmstack.app.wiring import retrieval, tasks
-from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.defaults import PURPOSES, SMALL_MODEL, all_here, default_model, needed
-from lmstack.app.wiring.embedders import (
+from lmstack.app.wiring.retrieval import (
     DEFAULT_EMBEDDER,
     embedder_for,
     embedder_named,
@@ -28,6 +27,7 @@ from lmstack.app.wiring.embedders import (
     name_for_index,
     shaped_name,
 )
+from lmstack.app.wiring.tasks import Adapters
 from lmstack.core import (
     ChatModel,
     Embedder,
@@ -35,6 +35,7 @@ from lmstack.core import (
     LmstackError,
     ModelInfo,
     NotFoundError,
+    close_model,
     shown,
 )
 from lmstack.core.files import store_error
@@ -43,6 +44,7 @@ from lmstack.release.folders import generator_folder, is_remote
 from lmstack.train.merged import adapter_folder, writing_adapter
 
 if TYPE_CHECKING:
+    from lmstack.app.comparison.comparing import Opening
     from lmstack.app.inspect.inspection import Inspection
     from lmstack.app.server.access import KeyEntry
     from lmstack.app.server.command_server import CommandDoor
@@ -64,7 +66,6 @@ __all__ = [
     "audit_path",
     "broken_models",
     "checks",
-    "close",
     "command_identity",
     "command_socket",
     "default_model",
@@ -82,6 +83,7 @@ __all__ = [
     "model_to_inspect",
     "models",
     "no_documents",
+    "opening",
     "pull",
     "remote_address",
     "remove_model",
@@ -278,6 +280,14 @@ def generator(
     return loaded if beside is None else releases.adapted(loaded, str(beside))
 
 
+def opening() -> Opening:
+    """How two models that are compared are opened, and rewards of their answers."""
+    from lmstack.app.comparison.comparing import Opening
+    from lmstack.app.wiring.training import reward_for
+
+    return Opening(generator, reward_for)
+
+
 def require_adapter(name: str | None, adapter: str) -> None:
     """``adapter`` is one, and can go with the model ``name``; without a name, with its base."""
     if writing_adapter(adapter) is None:
@@ -416,9 +426,9 @@ def service(
     done without, ``settled`` what each round over the folder did. The release of an alias answers
     from its own documents, where it has some.
     """
+    from lmstack.app.server.following import Followed
     from lmstack.app.wiring.build import build_service
-    from lmstack.app.wiring.following import Followed, follower_of
-    from lmstack.app.wiring.served_documents import check_same, fixed_index
+    from lmstack.app.wiring.served import check_same, fixed_index, follower_of
     from lmstack.engine import EngineConfig
     from lmstack.serve.http.app import LOCAL_HOSTS
 
@@ -443,7 +453,7 @@ def service(
     follower = follower_of(chat, others, also, smaller, config, mode, note) if not pinned else None
 
     def close_all() -> None:
-        close(chat.model)
+        close_model(chat.model)
         others.close()
 
     return build_service(
@@ -539,13 +549,6 @@ def loaded(model: Embedder) -> Embedder:
     """``model`` with its weights in memory, if it was lazy."""
     load = getattr(model, "load", None)
     return load() if load is not None else model
-
-
-def close(model: ChatModel) -> None:
-    """Free a model that holds threads or memory; others have nothing to free."""
-    closer = getattr(model, "close", None)
-    if closer is not None:
-        closer()
 
 
 def as_json(value: Any) -> Any:

@@ -7,54 +7,42 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shlex
 import socket
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmstack.app.wiring import retrieval
-from lmstack.core import InputError, NotFoundError, shown
+from lmstack.core import InputError, NotFoundError
 from lmstack.registry import home
 
 if TYPE_CHECKING:
     from lmstack.agents import RunStore
-    from lmstack.agents.mcp import McpServer, Offer
     from lmstack.agents.tools import AgentTool
     from lmstack.app.server.approvals import PageApprover
     from lmstack.rag import Index
 
 __all__ = [
-    "ToolChoice",
     "index_tools",
-    "mcp_server_of",
     "page_of",
+    "pins_path",
     "run_store",
     "runs_path",
-    "tools_of",
 ]
 
 _RUNS = "agents.db"
 _PINS = "mcp"
 
 
-@dataclass(frozen=True)
-class ToolChoice:
-    """Which tools there are, beside the calculator: ``files``: folders whose files may be read;
-    ``hosts``: that may be asked; ``python``: code in a sandbox; ``mcp``: servers, each a command
-    line or a URL."""
-
-    files: Sequence[Path] = ()
-    hosts: Sequence[str] = ()
-    python: bool = False
-    mcp: Sequence[str] = ()
-
-
 def runs_path() -> Path:
     """Where the runs of this user are kept."""
     return home() / _RUNS
+
+
+def pins_path() -> Path:
+    """Where it is kept which MCP servers this user approved, and what they offered then."""
+    return home() / _PINS
 
 
 def run_store(path: Path | None) -> RunStore:
@@ -103,57 +91,13 @@ async def page_of(store: RunStore, port: int, log: Path) -> AsyncIterator[tuple[
         await serving
 
 
-@asynccontextmanager
-async def tools_of(
-    choice: ToolChoice,
-    index: Index | None = None,
-    *,
-    approve: Callable[[Offer], Any] | None = None,
-    note: Callable[[str], None] = lambda _: None,
-) -> AsyncIterator[list[AgentTool]]:
-    """The tools of ``choice``, and the search of ``index``; nothing of them is left after the
-    block. ``approve``: is asked what an MCP server offers before it is used the first time."""
-    from lmstack.agents.tools import PythonTool, calculator, file_tools, http_get_tool
-
-    found: list[AgentTool] = [calculator()]
-    if index is not None:
-        found += index_tools(index, note)
-    if choice.files:
-        found += file_tools(list(choice.files))
-    if choice.hosts:
-        found.append(http_get_tool(tuple(choice.hosts)))
-    async with AsyncExitStack() as stack:
-        if choice.python:
-            found.append(await stack.enter_async_context(PythonTool()))
-        if choice.mcp:
-            from lmstack.agents.mcp import Pins, mcp_tools
-
-            servers = [mcp_server_of(text) for text in choice.mcp]
-            pins = Pins(home() / _PINS)
-            found += await stack.enter_async_context(mcp_tools(servers, pins, approve))
-        yield found
-
-
-def mcp_server_of(text: str) -> McpServer:
-    """``NAME=COMMAND ...`` or ``NAME=URL``."""
-    from lmstack.agents.mcp import McpServer
-
-    name, equals, what = text.partition("=")
-    if not equals or not what.strip():
-        raise InputError(
-            f"--mcp is {shown(text)}",
-            hint='--mcp files="npx some-server" or --mcp files=http://127.0.0.1:8001/mcp',
-            param="mcp",
-        )
-    if what.startswith(("http://", "https://")):
-        return McpServer(name=name, url=what)
-    command, *arguments = shlex.split(what)
-    return McpServer(name=name, command=command, arguments=tuple(arguments))
-
-
-def index_tools(index: Index, note: Callable[[str], None] = lambda _: None) -> list[AgentTool]:
+def index_tools(
+    index: Index | None, note: Callable[[str], None] = lambda _: None
+) -> list[AgentTool]:
     """``search``, which finds passages of ``index`` as `lmstack search` does, and ``open_source``,
-    which reads the document that one is from."""
+    which reads the document that one is from; nothing without an index."""
+    if index is None:
+        return []
     from lmstack.agents.tools import FoundPassage, SourceText, open_source_tool, search_tool
     from lmstack.rag.retrieve.retrieval import preset
 

@@ -25,15 +25,14 @@ from lmstack.app.page.routes import PUBLIC_PATHS, add_page
 from lmstack.app.page.view import PageView
 from lmstack.app.server.access import Access, KeyEntry, ScopedModel
 from lmstack.app.server.command_server import COMMAND, CommandDoor, open_server
+from lmstack.app.server.following import Follower
 from lmstack.app.server.kept_index import FixedIndex
 from lmstack.app.server.serve import Service
 from lmstack.app.server.uploads import Uploads
 from lmstack.app.server.workspace import Workspace, WorkspaceConfig
-from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.agents import run_store, runs_path
-from lmstack.app.wiring.following import Follower
 from lmstack.app.wiring.served import ServedModel
-from lmstack.app.wiring.tasks import Also
+from lmstack.app.wiring.tasks import Adapters, Also
 from lmstack.core import ChatModel, Embedder, Reranker
 from lmstack.rag import UpdateResult
 from lmstack.rag.answer.usual_answers import usual_answers

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lmstack.app.wiring import retrieval
-from lmstack.app.wiring.embedders import DEFAULT_EMBEDDER
-from lmstack.app.wiring.retrieval import is_here
+from lmstack.app.wiring.retrieval import DEFAULT_EMBEDDER, is_here
 from lmstack.core import NotFoundError
 
 __all__ = [

@@ -22,6 +22,7 @@ from lmstack.core import (
     NotFoundError,
     Request,
     Reranker,
+    close_model,
     shown,
 )
 
@@ -137,7 +138,7 @@ def answering(
     try:
         yield Answerer(index, recording, config, reranker=reranker), recording.requests
     finally:
-        wiring.close(recording.model)
+        close_model(recording.model)
 
 
 class RecordingModel:

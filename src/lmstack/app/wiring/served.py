@@ -7,27 +7,42 @@
 `ServedModel.exchange` puts another model in its place: new requests go to that, and a request that
 has begun holds what it began with, all of it, so that no answer is by two. Nobody is told of an
 exchange and nothing is counted: once no request holds the former model, nothing does, and it is
-freed (`LocalModel`). What a model computed (its prefix cache) goes with it. Not covered: which
-model that is, and when (`following`).
+freed (`LocalModel`). What a model computed (its prefix cache) goes with it.
+
+A server keeps the documents that it began with: another model takes over only where it was
+evaluated with the same documents, answered from in the same way. Not covered: when another model
+takes over (`server.following`), and where the copy of an index is and what makes it the evaluated
+one (`released_documents`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.server.access import Access, ScopedModel
 from lmstack.app.server.command_server import CommandDoor, CommandServer, command_events
+from lmstack.app.server.following import Followed, Follower, loaded_beside, not_beside
+from lmstack.app.server.kept_index import FixedIndex
 from lmstack.app.server.workspace import Workspace, Writer
-from lmstack.core import ChatModel, Delta, ModelInfo, Request
+from lmstack.app.wiring.tasks import Also, name_and_form
+from lmstack.core import ChatModel, Delta, ModelInfo, Request, Reranker, UnsupportedError
 from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel
 from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.release import released_documents, releases
 from lmstack.release.traffic import Traffic
 from lmstack.safety import GuardedModel, RateLimiter
 from lmstack.serve.http.state import AppState
 
-__all__ = ["DocumentsModel", "ServedModel"]
+if TYPE_CHECKING:
+    from lmstack.engine import EngineConfig
+    from lmstack.registry import ModelFolder
+    from lmstack.registry.releases import Release
+
+__all__ = ["DocumentsModel", "ServedModel", "check_same", "fixed_index", "follower_of"]
 
 # Passages may hold anything that a file can; what no person can see is still refused.
 PASSAGE_GUARDS = ("hidden_text", "invalid_unicode")
@@ -152,3 +167,75 @@ class ServedModel:
         values = {} if stats is None else dataclasses.asdict(stats())
         found = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
         return found if self.versions is None else {**found, **self.versions.figures()}
+
+
+def fixed_index(
+    alias: str | None,
+    release: Release,
+    docs: Path,
+    reranker: Reranker | None,
+    note: Callable[[str], None],
+) -> FixedIndex | None:
+    """That of ``docs`` which belongs to ``release``, which ``alias`` stands for, if it and how it
+    is answered from are what was evaluated; None for a model alone."""
+    if not release.docs:
+        return None
+    released_documents.check_options(alias, release, docs=str(docs) != release.docs)
+    released_documents.check_served(release, releases.info_of(release), reranker, note)
+    return FixedIndex(released_documents.place_of(release), release.documents_digest)
+
+
+def check_same(fixed: FixedIndex | None, reranker: Reranker | None, release: Release) -> None:
+    """`UnsupportedError` unless ``release`` was evaluated with the documents in ``fixed``, or
+    without any where that is None; as `check_served` where it was."""
+    served = "" if fixed is None else fixed.digest
+    if release.documents_digest == served:
+        if fixed is not None:
+            released_documents.check_served(release, releases.info_of(release), reranker)
+        return
+    found = "without documents, and some are served"
+    if release.docs:
+        found = "with documents, and without any it is not served"
+        if served:
+            found = "with other documents, or other ways to answer from them, than are served"
+    raise UnsupportedError(
+        f"{release.title} was evaluated {found}",
+        hint="start the server again to serve what was evaluated",
+    )
+
+
+def follower_of(
+    main: Followed,
+    also: Also,
+    given: Sequence[str],
+    draft: Callable[[], ModelFolder] | None,
+    engine: EngineConfig,
+    compared: str | None,
+    note: Callable[[str], None],
+) -> Follower | None:
+    """What follows the alias of ``main``, if it has one, and those of ``given``, the names of
+    ``also``. An alias that is named with a digest stays with that release. ``draft``: the model
+    that drafts for ``main``. ``compared``: with ``main``, as a canary or a shadow."""
+
+    def followed(model: Followed, draft: Callable[[], ModelFolder] | None = None) -> Followed:
+        load = partial(loaded_beside, engine=engine, draft=draft)
+        model.load = load if compared is None else partial(not_beside, compared)
+        return model
+
+    names = dict.fromkeys(name for name, _ in map(name_and_form, given) if is_followed(name))
+    others = [followed(Followed(name, also.writers[name])) for name in names]
+    if is_followed(main.alias):
+        names = {str(main.alias): None, **names}
+    if not names:
+        return None
+    if compared is not None:
+        note(
+            f"beside a {compared} no release is exchanged: when {' or '.join(names)} is moved,"
+            " start the server again"
+        )
+    return Follower(followed(main, draft) if main.alias in names else None, others, note)
+
+
+def is_followed(name: str | None) -> bool:
+    """Whether ``name`` is an alias that may come to stand for something else."""
+    return bool(name) and "@" not in str(name) and releases.alias_named(name) is not None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lmstack.app import wiring
-from lmstack.core import ChatModel
+from lmstack.core import ChatModel, close_model
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import EvaluationProgress, run_sync
 from lmstack.evals.task import Subject, Task
@@ -43,9 +43,7 @@ def opened(
     try:
         yield found
     finally:
-        close = getattr(found, "close", None)
-        if close is not None:
-            close()
+        close_model(found)
 
 
 def checked(models: Sequence[str], adapter: str | None = None) -> None:

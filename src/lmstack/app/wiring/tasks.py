@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.core import ChatModel, InputError, UnsupportedError, shown
+from lmstack.core import ChatModel, InputError, UnsupportedError, close_model, shown
 from lmstack.model.quant.recipes import FORMS, Form
 from lmstack.release import releases
 from lmstack.train.merged import adapter_folder, makes, model_named, writing_adapter
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from lmstack.registry import Store
     from lmstack.registry.releases import Release
     from lmstack.serve import LocalModel
+    from lmstack.serve.http.state import AppState
     from lmstack.serve.tasks import LocalClassifier, LocalReranker, LocalTasks
 
-__all__ = ["Also", "load_also", "name_and_form", "open_task", "require", "task_model"]
+__all__ = ["Adapters", "Also", "load_also", "name_and_form", "open_task", "require", "task_model"]
 
 
 def task_model(task: str, model: str | None) -> tuple[str, str]:
@@ -130,9 +132,32 @@ class Also:
 
     def close(self) -> None:
         for writer in self.writers.values():
-            closer = getattr(writer, "close", None)
-            if closer is not None:
-                closer()
+            close_model(writer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapters:
+    """``named``: folders by the names under which they are served. ``source``: where the operator
+    may load more from while the server runs."""
+
+    named: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    source: Path | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.named) or self.source is not None
+
+    def open(
+        self, state: AppState, model: ChatModel, wrapped: Callable[[ChatModel], ChatModel]
+    ) -> None:
+        """Serve them, each ``wrapped``, beside ``model``, which is on this machine."""
+        from lmstack.serve.http.adapters import ServedAdapters
+        from lmstack.serve.local import LocalModel
+
+        assert isinstance(model, LocalModel)
+        served = ServedAdapters(state, model, wrapped, self.source)
+        for name, folder in self.named.items():
+            served.load(name, folder)
+        state.adapters = served
 
 
 def require(given: Sequence[str]) -> None:

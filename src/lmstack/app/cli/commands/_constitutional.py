@@ -19,7 +19,7 @@ from lmstack.app.comparison.config import ReportConfig
 from lmstack.app.comparison.report import Report
 from lmstack.app.formats import columns, printable
 from lmstack.app.page.constitution import constitution_page
-from lmstack.app.wiring.constitution import WritingModels
+from lmstack.app.wiring.training import WritingModels
 from lmstack.core import InputError
 from lmstack.core.files import write_atomic
 from lmstack.pipelines.constitution.datasets import DatasetRows

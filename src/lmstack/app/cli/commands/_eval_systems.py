@@ -14,10 +14,10 @@ from lmstack.app.formats import printable
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
-    from lmstack.app.wiring.evaluating_agent import AgentSettings
-    from lmstack.app.wiring.evaluation_forms import AskedTask
+    from lmstack.evals.evaluated_agent import AgentSettings
     from lmstack.evals.evaluated_index import IndexSettings
     from lmstack.evals.task import Subject, Task
+    from lmstack.evals.task_forms import AskedTask
     from lmstack.rag import Index
 
 __all__ = ["Planned", "evaluated", "opened_index", "planned"]
@@ -35,7 +35,7 @@ class Planned:
 def planned(asked: AskedTask, index: Any | None, *, is_spread: bool = False) -> Planned:
     """``index``: of ``--index``, in the place of that of the task file. ``is_spread``: over a
     cluster, which asks models alone. `InputError` where what the file says cannot be."""
-    from lmstack.app.wiring.evaluating_agent import AgentSettings
+    from lmstack.evals.evaluated_agent import AgentSettings
     from lmstack.evals.evaluated_index import IndexSettings
     from lmstack.evals.system_tasks import system_in
 
@@ -87,7 +87,8 @@ def _beside(given: str, file: Path) -> str:
 def evaluated(out: Output, plan: Planned, model: Subject) -> Iterator[Subject]:
     """What the task is run on, opened until the block ends."""
     from lmstack.app.wiring import retrieval
-    from lmstack.app.wiring.evaluating_agent import agent_subject
+    from lmstack.app.wiring.agents import index_tools, pins_path
+    from lmstack.evals.evaluated_agent import agent_subject
     from lmstack.evals.evaluated_index import EvaluatedIndex, index_subject, unchanged
 
     if plan.of_index is not None:
@@ -104,9 +105,10 @@ def evaluated(out: Output, plan: Planned, model: Subject) -> Iterator[Subject]:
         with opened_index(out, plan.of_agent.docs, plan.of_agent.index) as index:
             content = index.content_digest()
             with unchanged(index, content):
-                yield agent_subject(plan.of_agent, model, index, out.note)
+                tools = index_tools(index, out.note)
+                yield agent_subject(plan.of_agent, model, tools, content, pins=pins_path())
     else:
-        yield agent_subject(plan.of_agent, model)
+        yield agent_subject(plan.of_agent, model, pins=pins_path())
 
 
 @contextmanager

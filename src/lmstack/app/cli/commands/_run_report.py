@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmstack.app import wiring
 from lmstack.app.cli.output import Output
 from lmstack.core import LmstackError
 
 if TYPE_CHECKING:
+    from lmstack.app.comparison.comparing import ComparisonSetup
     from lmstack.app.comparison.report import Report
-    from lmstack.app.wiring.comparing import ComparisonSetup
     from lmstack.train.recipe import Recipe
 
 __all__ = ["made_report", "planned_report"]
@@ -34,9 +35,9 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> ComparisonSetup
     if recipe.base is None:
         out.note("note: a fresh model has no base to be compared with, so there will be no report")
         return None
+    from lmstack.app.comparison.comparing import Side, planned
     from lmstack.app.comparison.config import ReportConfig
     from lmstack.app.comparison.prompts import read_preferences
-    from lmstack.app.wiring.comparing import Side, planned
     from lmstack.registry import Store
 
     given: Mapping[str, Any] = {} if recipe.report in (None, True) else recipe.report
@@ -49,14 +50,14 @@ def planned_report(out: Output, recipe: Recipe, aligns: bool) -> ComparisonSetup
     tuned = Side(recipe.output)
     if recipe.lora is not None:
         tuned = replace(base, adapter=Store().place(recipe.output))
-    plan = planned(base, tuned, config, seed=recipe.seed, note=out.note)
+    plan = planned(wiring.opening(), base, tuned, config, seed=recipe.seed, note=out.note)
     return plan if plan.rewards else replace(plan, preferences=read_preferences(recipe.data))
 
 
 def made_report(out: Output, plan: ComparisonSetup, folder: Path) -> tuple[Report, Path] | None:
     """The report and its page in ``folder``; None, after a note, where it could not be made."""
+    from lmstack.app.comparison.comparing import compared
     from lmstack.app.comparison.files import write_report
-    from lmstack.app.wiring.comparing import compared
 
     try:
         with out.progress("Report", "items") as bar:

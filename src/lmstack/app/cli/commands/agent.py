@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lmstack.agents.toolkit import ChosenTools, tools_of
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command, group
@@ -26,8 +27,8 @@ from lmstack.app.cli.commands._options import (
 )
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.app.wiring.agents import ToolChoice, page_of, run_store, tools_of
-from lmstack.core import ChatModel, InputError
+from lmstack.app.wiring.agents import index_tools, page_of, pins_path, run_store
+from lmstack.core import ChatModel, InputError, close_model
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def run(
     if task is not None:
         check_words(task, "task", "lmstack agent run")
     kept = run_store(store)
-    given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
+    given = _Given(ChosenTools(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions}
     limits = {"steps": steps, "tokens": tokens, "seconds": seconds}
     say_if_remote(out, model)
@@ -189,7 +190,7 @@ def run(
                 _run(out, chat_model, opened, given, spec, limits, task, kept, resume, page)
             )
         finally:
-            wiring.close(chat_model)
+            close_model(chat_model)
     _report(out, done, task)
 
 
@@ -219,7 +220,7 @@ def chat(
 
     Ends with an empty line, or Ctrl-D."""
     kept = run_store(store)
-    given = _Given(ToolChoice(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
+    given = _Given(ChosenTools(files or (), hosts or (), python, mcp or ()), ask or (), allow or ())
     spec: dict[str, Any] = {"instructions": instructions}
     spec["must_call"] = bool(must_call)
     say_if_remote(out, model)
@@ -229,7 +230,7 @@ def chat(
             spec["protocol"] = protocol or _usual_protocol(chat_model)
             asyncio.run(_chat(out, chat_model, opened, given, spec, {"steps": steps}, kept))
         finally:
-            wiring.close(chat_model)
+            close_model(chat_model)
 
 
 def show(
@@ -289,7 +290,7 @@ def replay(out: Output, run_id: RunId, store: Store = None) -> None:
 class _Given:
     """The tools of an agent, and which of them need a person."""
 
-    def __init__(self, tools: ToolChoice, ask: Any, allow: Any) -> None:
+    def __init__(self, tools: ChosenTools, ask: Any, allow: Any) -> None:
         self.tools, self.ask, self.allow = tools, frozenset(ask), frozenset(allow)
 
 
@@ -315,9 +316,9 @@ async def _agent(
     from lmstack.app.cli.commands._agent_view import Person
 
     person = Person(out)
-    tools = await stack.enter_async_context(
-        tools_of(given.tools, index, approve=person.approve, note=out.note)
-    )
+    searching = index_tools(index, out.note)
+    opening = tools_of(given.tools, searching, pins=pins_path(), approve=person.approve)
+    tools = await stack.enter_async_context(opening)
     rights = Rights(dangerous=given.ask, approved=given.allow)
     return Agent(model, tools=tools, rights=rights, budget=Budget(**limits), **spec), person
 

@@ -15,7 +15,7 @@ from lmstack.app import wiring
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, count
-from lmstack.core import InputError
+from lmstack.core import InputError, close_model
 from lmstack.train.data.rows import BadRow, Row, Rows, find_data
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _draw(
     wanted: tuple[str | None, Any],
 ) -> list[DrawnAnswers]:
     """Draw, and write ``output``, with progress."""
-    from lmstack.app.wiring.rewards import rewards_named
+    from lmstack.app.wiring.training import rewards_named
     from lmstack.pipelines.best_of import DrawnAnswers, rows_of
     from lmstack.train.data.fingerprint import data_files, fingerprint
     from lmstack.train.data.journal import Journal
@@ -117,7 +117,7 @@ def _draw(
     }
     hint = "give those again, another --output, or delete it"
     with contextlib.ExitStack() as stack:
-        stack.callback(wiring.close, writer)
+        stack.callback(close_model, writer)
         journal = stack.enter_context(Journal(output, settings, hint=hint, param="output"))
         out.interrupted = (f"what was drawn so far is in {journal.unfinished}", out.again())
         asyncio.run(_ask(out, writer, judges, config, journal, rows))

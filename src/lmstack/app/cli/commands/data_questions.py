@@ -19,7 +19,7 @@ from lmstack.app.cli.commands._options import EmbedderName, ModelName, Weights, 
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, count
 from lmstack.app.wiring import retrieval
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, close_model, shown
 from lmstack.train.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def ask_about(out: Output, folder: Path, output: Path, wanted: Wanted) -> Questi
             file.finish()
             out.interrupted = None
     finally:
-        wiring.close(model)
+        close_model(model)
     return file
 
 

@@ -14,6 +14,7 @@ from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
+from lmstack.core import close_model
 
 __all__ = ["EXAMPLE", "rate"]
 
@@ -72,7 +73,7 @@ def rate(
             file.finish(rows)
             out.interrupted = None
     finally:
-        wiring.close(chat)
+        close_model(chat)
     found = {"answers": len(answers), "written": len(rows), "bad_rows": len(bad)}
     if out.as_json:
         out.result({"file": str(output), **found})

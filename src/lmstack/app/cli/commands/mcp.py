@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmstack.agents.toolkit import ChosenTools, tools_of
 from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
 from lmstack.app.cli.output import Output
-from lmstack.app.wiring.agents import ToolChoice, tools_of
+from lmstack.app.wiring.agents import index_tools, pins_path
 from lmstack.core import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def serve(
 async def _serve(out: Output, index: Index | None, files: list[Path], port: int | None) -> None:
     from lmstack.agents.mcp import mcp_server, serve_http, serve_stdio
 
-    async with tools_of(ToolChoice(files=files), index, note=out.note) as tools:
+    searching = index_tools(index, out.note)
+    async with tools_of(ChosenTools(files=files), searching, pins=pins_path()) as tools:
         server = mcp_server(tools, "lmstack")
         if port is None:
             if sys.stdin.isatty():

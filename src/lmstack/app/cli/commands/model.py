@@ -181,7 +181,7 @@ def caches(
             hint="lmstack model caches --prune --all",
             param="all",
         )
-    from lmstack.app.wiring.caches import entries, remove
+    from lmstack.app.inspect.caches import entries, remove
 
     found = entries()
     chosen = [e for e in found if e.unused or (everything and e.cache != "indexes")]

@@ -25,7 +25,7 @@ from lmstack.app.cli.commands._prompt_options import (
 )
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
-from lmstack.core import InputError
+from lmstack.core import InputError, close_model
 
 if TYPE_CHECKING:
     from lmstack.core import ChatModel
@@ -122,7 +122,7 @@ def try_prompts(
             out.interrupted = None
     finally:
         for each in models.values():
-            wiring.close(each)
+            close_model(each)
     found = summary(rows, askers)
     if out.as_json:
         out.result({**found, "file": None if output is None else str(output), "rows": rows})

@@ -124,7 +124,7 @@ def _checked(out: Output, settings: Recipe) -> Objective:
 
 
 def _plan(out: Output, settings: Recipe, price: float | None) -> None:
-    from lmstack.app.wiring.rollouts import OnlineServices
+    from lmstack.app.wiring.training import OnlineServices
     from lmstack.train.objectives.online import OnlineObjective
 
     objective, services = _checked(out, settings), OnlineServices()
@@ -135,7 +135,7 @@ def _plan(out: Output, settings: Recipe, price: float | None) -> None:
 
 def _run(out: Output, settings: Recipe, *, resume: bool, is_first: bool) -> None:
     from lmstack.app.cli.commands._shown_run import ShownRun
-    from lmstack.app.wiring.rollouts import OnlineServices
+    from lmstack.app.wiring.training import OnlineServices
     from lmstack.train import run
 
     objective = _checked(out, settings)

@@ -37,8 +37,8 @@ from lmstack.app.formats import seconds
 from lmstack.app.server.not_read import NotReadNotes
 from lmstack.app.server.stopping import Stopping
 from lmstack.app.wiring import tasks
-from lmstack.app.wiring.adapters import Adapters
 from lmstack.app.wiring.retrieval import reader_folder
+from lmstack.app.wiring.tasks import Adapters
 from lmstack.core import check_range, shown
 
 if TYPE_CHECKING:

@@ -1,13 +1,15 @@
-"""What rewards are lent: the sandbox that runs code, and the check that `lmstack ask` has of its
-citations. Either is imported when a reward asks for it."""
+"""What training and Constitutional AI are given: who draws answers, rewards, writes and judges.
+Their modules are imported when they are asked for: most training is given these services and needs
+none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app.wiring.embedders import embedder_named
-from lmstack.core import NotFoundError, shown
+from lmstack.app import wiring
+from lmstack.app.wiring.retrieval import embedder_named
+from lmstack.core import ChatModel, NotFoundError, close_model, shown
 from lmstack.train.merged import model_named
 from lmstack.train.rewards import REWARDS, Checks, reward_named
 from lmstack.train.rewards.own import OwnReward
@@ -16,9 +18,33 @@ from lmstack.train.rollouts.protocol import Reward, WeightedReward
 
 if TYPE_CHECKING:
     from lmstack.agents.sandbox import CodeTests
+    from lmstack.evals.judging import PairJudge
     from lmstack.pipelines.citation_check import CitationCheck
+    from lmstack.registry import LoadedModel
+    from lmstack.train.rollouts.protocol import RolloutConfig, RolloutSampler
 
-__all__ = ["reward_for", "rewards_named"]
+__all__ = ["OnlineServices", "WritingModels", "reward_for", "rewards_named"]
+
+
+class OnlineServices:
+    """`lmstack.train.rollouts.protocol.Services`."""
+
+    def sampler(self, base: LoadedModel, config: RolloutConfig) -> RolloutSampler:
+        assert config.weights is not None
+        if config.ray is not None:
+            from lmstack.pipelines.rollout_ray import RaySampler
+
+            return RaySampler(base, config.weights, config.ray, config.copies, config.threads or 1)
+        if config.threads is not None:
+            from lmstack.pipelines.rollout_process import ProcessSampler
+
+            return ProcessSampler(base, config.weights, config.threads)
+        from lmstack.pipelines.engine_sampler import EngineSampler
+
+        return EngineSampler(base, config.weights)
+
+    def reward(self, name: str, settings: Mapping[str, Any]) -> Reward:
+        return reward_for(name, settings)
 
 
 def reward_for(name: str, settings: Mapping[str, Any]) -> Reward:
@@ -67,3 +93,27 @@ def _citations() -> CitationCheck:
     from lmstack.pipelines.citation_check import CitationCheck
 
     return CitationCheck(embedder_named(None))
+
+
+class WritingModels:
+    """`Models` of `lmstack.pipelines.constitution.stages`. A model is loaded when it is first asked
+    and serves every stage that names it, until `release`. ``weights``: the form of local ones."""
+
+    def __init__(self, weights: str | None) -> None:
+        self._weights = weights
+        self._opened: dict[str, ChatModel] = {}
+
+    def open(self, name: str) -> ChatModel:
+        if name not in self._opened:
+            form = None if wiring.is_remote(name) else self._weights
+            self._opened[name] = wiring.lazy_generator(name, form)
+        return self._opened[name]
+
+    def judge(self, model: ChatModel) -> PairJudge:
+        from lmstack.evals.judging import PairJudge
+
+        return PairJudge(model)
+
+    def release(self) -> None:
+        while self._opened:
+            close_model(self._opened.popitem()[1])

@@ -7,12 +7,10 @@ files and benchmarks have them (`lmstack.evals.task_data`), and running them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from lmstack.app.wiring.subjects import subject
 from lmstack.core import ChatModel, InputError, UnsupportedError, nearest
 from lmstack.evals.benchmarks import BENCHMARKS, PackagedFile, benchmark_named
 from lmstack.evals.benchmarks.chat import with_chat
@@ -107,25 +105,23 @@ def _data(benchmark: str) -> list[tuple[str, PackagedFile]]:
 
 @contextmanager
 def evaluated_on(
-    model: str | None,
-    weights: str | None,
+    subject: Callable[[], AbstractContextManager[Subject]],
     form: EvaluationForm,
     ray: str | None,
     copies: int,
-    adapter: str | None = None,
 ) -> Iterator[tuple[Subject, Callable[..., TaskResult]]]:
-    """What is evaluated, and how a task of it is run: here, or by ``copies`` processes of the Ray
-    cluster at the address ``ray``. `UnsupportedError` where a chat is asked for and the model has
-    no template."""
+    """What ``subject`` opens, and how a task of it is run: here, or by ``copies`` processes of the
+    Ray cluster at the address ``ray``. `UnsupportedError` where a chat is asked for and the model
+    has no template."""
     if ray is None:
-        with subject(model, weights, adapter) as found:
+        with subject() as found:
             template = getattr(found.chat, "template", "elsewhere")
             _check_template(found, form, has_template=template is not None)
             yield found, run_sync
         return
     from lmstack.evals.evaluation_ray import evaluation_cluster
 
-    with evaluation_cluster(ray, partial(subject, model, weights, adapter), copies) as cluster:
+    with evaluation_cluster(ray, subject, copies) as cluster:
         _check_template(cluster.subject, form, has_template=cluster.has_template)
         yield cluster.subject, cluster.run
 

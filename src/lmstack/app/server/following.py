@@ -2,7 +2,7 @@
 
     look      each second: whether the file of the alias, or a trusted key, has changed
     verify    the signed passing verdict and every byte, by `releases.released` as at the start
-    check     that it was evaluated with the documents that are served (`served_documents`)
+    check     that it was evaluated with the documents that are served (`wiring.served`)
     load      beside the release that serves, if there is memory for both, and write a few tokens
     record    in the audit log, before anything is answered by it
     take      new requests go to it; what has begun ends by the former release, which is then freed
@@ -27,7 +27,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lmstack.app.formats import memory, printable
-from lmstack.app.wiring.tasks import Also, name_and_form
 from lmstack.core import (
     ChatModel,
     EngineError,
@@ -37,6 +36,7 @@ from lmstack.core import (
     Request,
     SamplingParams,
     UnsupportedError,
+    close_model,
     complete_sync,
 )
 from lmstack.release import releases
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lmstack.registry.aliases import AliasEvent
     from lmstack.registry.releases import Release
 
-__all__ = ["Followed", "Follower", "follower_of", "loaded_beside", "not_beside"]
+__all__ = ["Followed", "Follower", "loaded_beside", "not_beside"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,9 @@ class Follower:
         if self._thread is not None:
             self._thread.join(timeout=1.0)
         for each in self._former:
-            _close(each.model())
+            former = each.model()
+            if former is not None:
+                close_model(former)
 
     def figures(self) -> Mapping[str, float]:
         """For /metrics."""
@@ -173,14 +175,14 @@ class Follower:
         try:
             complete_sync(model, WARM_UP)
             if self._stop.is_set() or _verified(each) != release:  # moved while it was loaded
-                _close(model)
+                close_model(model)
                 each.seen = None
                 return
             former = each.model.info
             names = {"model": _named(model.info), "former": _named(former)}
             self._record({"event": "release_exchanged", "alias": each.alias, **names})
         except BaseException:
-            _close(model)
+            close_model(model)
             raise
         self._exchange(each, model)
         self.note(
@@ -267,49 +269,6 @@ def _is_idle(model: ChatModel) -> bool:
 
 def _named(info: ModelInfo) -> dict[str, Any]:
     return {"name": info.name, "digest": info.digest}
-
-
-def _close(model: ChatModel | None) -> None:
-    closer = getattr(model, "close", None)
-    if closer is not None:
-        closer()
-
-
-def follower_of(
-    main: Followed,
-    also: Also,
-    given: Sequence[str],
-    draft: Callable[[], ModelFolder] | None,
-    engine: EngineConfig,
-    compared: str | None,
-    note: Callable[[str], None],
-) -> Follower | None:
-    """What follows the alias of ``main``, if it has one, and those of ``given``, the names of
-    ``also``. An alias that is named with a digest stays with that release. ``draft``: the model
-    that drafts for ``main``. ``compared``: with ``main``, as a canary or a shadow."""
-
-    def followed(model: Followed, draft: Callable[[], ModelFolder] | None = None) -> Followed:
-        load = partial(loaded_beside, engine=engine, draft=draft)
-        model.load = load if compared is None else partial(not_beside, compared)
-        return model
-
-    names = dict.fromkeys(name for name, _ in map(name_and_form, given) if is_followed(name))
-    others = [followed(Followed(name, also.writers[name])) for name in names]
-    if is_followed(main.alias):
-        names = {str(main.alias): None, **names}
-    if not names:
-        return None
-    if compared is not None:
-        note(
-            f"beside a {compared} no release is exchanged: when {' or '.join(names)} is moved,"
-            " start the server again"
-        )
-    return Follower(followed(main, draft) if main.alias in names else None, others, note)
-
-
-def is_followed(name: str | None) -> bool:
-    """Whether ``name`` is an alias that may come to stand for something else."""
-    return bool(name) and "@" not in str(name) and releases.alias_named(name) is not None
 
 
 def loaded_beside(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import lmstack
 from lmstack.agents import Agent, Budget, Rights
 from lmstack.agents.runs.forms import spec_to_json
 from lmstack.agents.steps import ModelStep, ToolStep
-from lmstack.app.wiring.agents import ToolChoice, index_tools, tools_of
+from lmstack.agents.toolkit import ChosenTools, tools_of
 from lmstack.core import (
     AuthError,
     ChatModel,
@@ -46,7 +46,6 @@ from lmstack.evals.task import ModelOutput, Subject
 if TYPE_CHECKING:
     from lmstack.agents import Run
     from lmstack.agents.tools import AgentTool
-    from lmstack.rag import Index
 
 __all__ = ["AgentSettings", "EvaluatedAgent", "agent_subject"]
 
@@ -93,14 +92,21 @@ class AgentSettings(Config):
 
 
 class EvaluatedAgent:
-    """``shared``: tools that keep nothing of a run, beside those that each run gets for itself."""
+    """``shared``: tools that keep nothing of a run, beside those that each run gets for itself.
+    ``pins``: as in `tools_of`."""
 
     def __init__(
-        self, settings: AgentSettings, model: ChatModel, shared: Sequence[AgentTool] = ()
+        self,
+        settings: AgentSettings,
+        model: ChatModel,
+        shared: Sequence[AgentTool] = (),
+        *,
+        pins: Path,
     ) -> None:
         self._settings, self._model, self._shared = settings, model, shared
+        self._pins = pins
         files = [Path(each) for each in settings.files]
-        self._choice = ToolChoice(files, settings.hosts, settings.python, settings.mcp)
+        self._choice = ChosenTools(files, settings.hosts, settings.python, settings.mcp)
 
     async def spec(self) -> dict[str, Any]:
         """All of the agent but its model, as JSON."""
@@ -130,7 +136,9 @@ class EvaluatedAgent:
 
     async def _agent(self, stack: AsyncExitStack, tools: Sequence[str] | None) -> Agent:
         settings = self._settings
-        own = await stack.enter_async_context(tools_of(self._choice))
+        opened = await stack.enter_async_context(
+            tools_of(self._choice, self._shared, pins=self._pins)
+        )
         rights = Rights(
             tools=None if tools is None else frozenset(tools),
             dangerous=frozenset(settings.ask),
@@ -138,7 +146,7 @@ class EvaluatedAgent:
         )
         return Agent(
             self._model,
-            tools=[*own, *self._shared],
+            tools=opened,
             rights=rights,
             budget=Budget(settings.steps, settings.tokens, None, settings.seconds),
             instructions=settings.instructions,
@@ -156,22 +164,24 @@ def _raise_if_not_its_fault(run: Run) -> None:
 def agent_subject(
     settings: AgentSettings,
     model: Subject,
-    index: Index | None = None,
-    note: Callable[[str], None] = lambda _: None,
+    shared: Sequence[AgentTool] = (),
+    content: str | None = None,
+    *,
+    pins: Path,
 ) -> Subject:
-    """``model`` with tools. The digest is of the model, the tools as the model is shown them, the
-    rights, the budget, the files that it may read, what the index holds, and this version of
-    lmstack. What hosts and MCP servers answer is not known beforehand."""
+    """``model`` with tools, ``shared`` among them, which search an index that holds ``content``.
+    The digest is of the model, the tools as the model is shown them, the rights, the budget, the
+    files that it may read, what the index holds, and this version of lmstack. What hosts and MCP
+    servers answer is not known beforehand."""
     chat = model.needed_chat()
-    shared = [] if index is None else index_tools(index, note)
-    agent = EvaluatedAgent(settings, chat, shared)
+    agent = EvaluatedAgent(settings, chat, shared, pins=pins)
     decides = {
         "model": model.digest,
         "spec": asyncio.run(agent.spec()),
         "hosts": sorted(settings.hosts),
         "mcp": list(settings.mcp),
         "files": [_files_digest(Path(each)) for each in settings.files],
-        "index": None if index is None else index.content_digest(),
+        "index": content,
         "lmstack": lmstack.__version__,
     }
     digest = digest_of(decides, "the agent")

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmstack.app import wiring
-from lmstack.app.wiring import documents
 from lmstack.core import LmstackError
 from lmstack.core.files import store_error
+from lmstack.registry.home import home
 
 __all__ = ["CacheEntry", "entries", "remove"]
 
@@ -43,11 +42,11 @@ class CacheEntry:
 
 def entries() -> list[CacheEntry]:
     """All that is there, by cache and path."""
-    home = wiring.home()
+    root = home()
     return [
-        *_in(home / "packed", "weights", _weights()),
-        *_in(home / "downloads", "downloads", _download),
-        *_in(home / "indexes", "indexes", _index),
+        *_in(root / "packed", "weights", _weights()),
+        *_in(root / "downloads", "downloads", _download),
+        *_in(root / "indexes", "indexes", _index),
         *_in(_platform_caches(), "tests and benchmarks", lambda _: "", "lmstack-*"),
     ]
 
@@ -90,9 +89,10 @@ def _bytes(path: Path) -> int:
 
 
 def _weights() -> Callable[[Path], str]:
+    from lmstack.registry import Store
     from lmstack.registry.weight_cache import is_of
 
-    digests = [folder.digest for folder in wiring.models()]
+    digests = [folder.digest for folder in Store().models()]
 
     def unused(path: Path) -> str:
         used = any(is_of(path, digest) for digest in digests)
@@ -111,8 +111,10 @@ def _download(path: Path) -> str:
 
 def _index(folder: Path) -> str:
     """Of folders that are all gone, or away with their disk."""
+    from lmstack.rag import Index
+
     try:
-        with documents.open_index(folder, None, create=False, embeds=False) as index:
+        with Index.open(folder, create=False) as index:
             sources = index.status(check=False).sources
     except LmstackError:
         return ""

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmstack.app import wiring
-from lmstack.core import ChatModel, InputError, Message
+from lmstack.core import ChatModel, InputError, Message, close_model
 from lmstack.core.files import store_error
 from lmstack.evals.answers import SIDES, ModelAnswer, Pairing
 from lmstack.evals.drawing import DrawingConfig, draw
 from lmstack.evals.judging import PairJudge, Verdict
+from lmstack.release.folders import is_remote
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.config import ReportConfig
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report
     from lmstack.evals.scores import AnswerScores, TextScores
     from lmstack.registry import LoadedModel
-    from lmstack.train.rollouts.protocol import WeightedReward
+    from lmstack.train.rollouts.protocol import Reward, WeightedReward
 
-__all__ = ["ComparisonSetup", "Side", "compared", "planned"]
+__all__ = ["ComparisonSetup", "Opening", "Side", "compared", "planned"]
 
 _JUDGED_AT_ONCE = _REWARDED_AT_ONCE = 16
 Told = Callable[[str, int, int], None]
@@ -57,7 +57,16 @@ class Side:
 
     @property
     def is_remote(self) -> bool:
-        return wiring.is_remote(self.model)
+        return is_remote(self.model)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """``model``: by name and the form of its weights; ``reward``: by name and settings, as in a
+    recipe."""
+
+    model: Callable[[str, str | None], ChatModel]
+    reward: Callable[[str, Mapping[str, Any]], Reward]
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class ComparisonSetup:
     chosen and rejected answers that the tuned model learned from. ``settings``: what the report
     says beside it of how it was made."""
 
+    opening: Opening
     base: Side
     tuned: Side
     prompts: Sequence[AskedPrompt]
@@ -79,6 +89,7 @@ class ComparisonSetup:
 
 
 def planned(
+    opening: Opening,
     base: Side,
     tuned: Side,
     config: ReportConfig,
@@ -95,11 +106,12 @@ def planned(
     )
     drawing = DrawingConfig(config.samples, config.max_tokens, config.temperature, seed)
     return ComparisonSetup(
+        opening,
         base,
         tuned,
         prompts,
         drawing,
-        rewards=_rewards(config.rewards),
+        rewards=_rewards(config.rewards, opening),
         judge=config.judge,
         benign=benign or (),
         text=None if config.text is None else _text(Path(config.text)),
@@ -133,7 +145,7 @@ def compared(plan: ComparisonSetup, told: Told = lambda _doing, _done, _total: N
     benign = pairings[len(plan.prompts) :]
     pairings = pairings[: len(plan.prompts)]
     unmeasured = {} if plan.judge else {"win rate by a judge": "no judge was given"}
-    verdicts = _judged(plan.judge, pairings, told) if plan.judge else []
+    verdicts = _judged(plan.judge, plan.opening, pairings, told) if plan.judge else []
     scores, text = _scored(plan, pairings, told, unmeasured)
     rescore = None
     if plan.rewards:
@@ -173,18 +185,18 @@ def _settings(plan: ComparisonSetup) -> dict[str, Any]:
 @contextmanager
 def _opened(plan: ComparisonSetup) -> Iterator[tuple[ChatModel, ChatModel]]:
     """Both models, an adapter of the base in the base's engine."""
-    base = wiring.generator(plan.base.model, plan.base.weights)
+    base = plan.opening.model(plan.base.model, plan.base.weights)
     other: ChatModel | None = None
     try:
         if plan.tuned.adapter is not None:
             yield base, _adapted(base, plan.tuned)
         else:
-            other = wiring.generator(plan.tuned.model, plan.tuned.weights)
+            other = plan.opening.model(plan.tuned.model, plan.tuned.weights)
             yield base, other
     finally:
-        wiring.close(base)
+        close_model(base)
         if other is not None:
-            wiring.close(other)
+            close_model(other)
 
 
 def _adapted(base: ChatModel, side: Side) -> ChatModel:
@@ -209,9 +221,9 @@ def _drawn(
     )
 
 
-def _judged(name: str, pairings: Sequence[Pairing], told: Told) -> list[Verdict]:
+def _judged(name: str, opening: Opening, pairings: Sequence[Pairing], told: Told) -> list[Verdict]:
     """Of the first answers, the tuned one named first."""
-    model = wiring.generator(name)
+    model = opening.model(name, None)
     judge, limit, done = PairJudge(model), asyncio.Semaphore(_JUDGED_AT_ONCE), 0
 
     async def one(pairing: Pairing) -> Verdict:
@@ -230,7 +242,7 @@ def _judged(name: str, pairings: Sequence[Pairing], told: Told) -> list[Verdict]
     try:
         return asyncio.run(all_of())
     finally:
-        wiring.close(model)
+        close_model(model)
 
 
 def _scored(
@@ -273,17 +285,15 @@ def _loaded(plan: ComparisonSetup) -> tuple[LoadedModel, LoadedModel]:
     return base, tuned
 
 
-def _rewards(given: Any) -> list[WeightedReward]:
+def _rewards(given: Any, opening: Opening) -> list[WeightedReward]:
     """As an objective's ``rewards``: names, or mappings with a ``name``, a ``weight`` and
     settings."""
-    from lmstack.app.wiring.rollouts import OnlineServices
     from lmstack.train.objectives.online import reward_setting
     from lmstack.train.rollouts.protocol import WeightedReward
 
-    services = OnlineServices()
     many = given if isinstance(given, list | tuple) else [given]
     return [
-        WeightedReward(services.reward(each.name, each.settings), each.weight)
+        WeightedReward(opening.reward(each.name, each.settings), each.weight)
         for each in map(reward_setting, many)
     ]
 
