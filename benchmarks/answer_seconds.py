@@ -36,7 +36,7 @@ from serving_models import quiet_environment
 
 from lmstack.app import wiring
 from lmstack.app.wiring import documents, retrieval
-from lmstack.core import ChatModel, Delta, ModelInfo, Request
+from lmstack.core import ChatModel, Delta, ModelInfo, Request, close_model
 from lmstack.rag import Answerer, OutcomeKnown, QuotesFound, TextDelta
 from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.registry import Store
@@ -113,7 +113,7 @@ def measure(questions: Sequence[str], passages: Sequence[int]) -> list[dict[str,
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         model = wiring.generator(MODEL)
-        stack.callback(wiring.close, model)
+        stack.callback(close_model, model)
         reranker = retrieval.answer_reranker(print)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         index = stack.enter_context(documents.open_index(scratch, None, create=True))

@@ -23,7 +23,7 @@ from serving_environments import CACHE
 
 from lmstack.app import wiring
 from lmstack.app.wiring import documents, retrieval
-from lmstack.core import ChatModel, Reranker
+from lmstack.core import ChatModel, Reranker, close_model
 from lmstack.rag import Answer, AnswerConfig, Answerer, Hit, Index, IndexView, Retriever, preset
 from lmstack.rag.filters import Condition
 from lmstack.rag.retrieve.stages import reads
@@ -60,7 +60,7 @@ def load_models() -> Iterator[Models]:
     try:
         yield Models(model, reranker)
     finally:
-        wiring.close(model)
+        close_model(model)
 
 
 def _missing(note: str) -> None:

@@ -20,7 +20,7 @@ from answers_judge import Shown, Span
 from answers_systems import Asked, Prepared
 
 from lmstack.app import wiring
-from lmstack.core import ChatModel, Message, Request, SamplingParams
+from lmstack.core import ChatModel, Message, Request, SamplingParams, close_model
 from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.rag.chunk import embedded_text
 
@@ -44,7 +44,7 @@ def load_writers(names: Sequence[str]) -> Iterator[dict[str, ChatModel]]:
         yield models
     finally:
         for model in models.values():
-            wiring.close(model)
+            close_model(model)
 
 
 def writing(writers: Mapping[str, ChatModel], ready: Prepared) -> dict[str, Ask]:

@@ -43,6 +43,7 @@ from recording import add_options, result_file
 from stale_index import stale_index
 
 from lmstack.app.wiring import SMALL_MODEL
+from lmstack.app.wiring.subjects import subject
 from lmstack.core import ChatRenderer, Delta, Likelihood, Message, ModelInfo, Request
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.benchmarks import BENCHMARKS
@@ -57,7 +58,7 @@ from lmstack.evals.gating import comparisons
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import run_sync
 from lmstack.evals.task import Subject, Task
-from lmstack.evals.task_data import fetch, missing, output_store, subject, task_named
+from lmstack.evals.task_data import fetch, missing, output_store, task_named
 from lmstack.registry import LoadedModel, Store, load
 
 RULES = Path(__file__).parents[1] / "recipes/gates/laptop.yaml"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 ALL = "all"
 # The table of architecture.md. A module may always import itself.
 ALLOWED: dict[str, str | set[str]] = {
@@ -435,6 +439,44 @@ def python(script: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_what_scripts_take_from_lmstack_is_there(folder: str) -> None:
+    """Types are checked in ``src`` alone, and most scripts run in the long suite at most."""
+    missing = [
+        f"{path.name}:{line}: {module}.{name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for module, name, line in _taken(ast.parse(path.read_text()))
+        if not _has(module, name)
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def _taken(tree: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """Names that are imported, and attributes of modules that are."""
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lmstack":
+            for each in node.names:
+                yield node.module or "", each.name, node.lineno
+                modules[each.asname or each.name] = f"{node.module}.{each.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id, "")
+            if _is_module(module):
+                yield module, node.attr, node.lineno
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return bool(name) and importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _has(module: str, name: str) -> bool:
+    return hasattr(importlib.import_module(module), name) or _is_module(f"{module}.{name}")
 
 
 def test_import_lmstack_takes_under_0_3_seconds_and_loads_no_torch() -> None:
