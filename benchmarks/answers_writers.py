@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from answers_data import Item
@@ -51,7 +52,8 @@ def writing(writers: Mapping[str, ChatModel], ready: Prepared) -> dict[str, Ask]
     """Two systems of each model."""
     ways: dict[str, Ask] = {}
     for name, model in writers.items():
-        written = Asked(ready, usual_answers(model.info), model)
+        # As `lmstack ask --write`: a model that is too small to write by default does here.
+        written = Asked(ready, replace(usual_answers(model.info), strategy="write"), model)
         ways |= {f"written, {name}": written, f"plain, {name}": Plain(written, model)}
     return ways
 
