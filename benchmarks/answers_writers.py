@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from answers_data import Item
@@ -22,6 +21,7 @@ from answers_systems import Asked, Prepared
 
 from lmstack.app import wiring
 from lmstack.core import ChatModel, Message, Request, SamplingParams, close_model
+from lmstack.rag import AnswerWishes
 from lmstack.rag.answer.usual_answers import usual_answers
 from lmstack.rag.chunk import embedded_text
 
@@ -29,6 +29,8 @@ __all__ = ["load_writers", "writing"]
 
 Ask = Callable[[Item], Shown]
 
+# As `lmstack ask --write`: a model that is too small to write by default does here.
+WRITES = AnswerWishes(answers="write")
 _PLAIN = (
     "Answer the question from the passages below, in one to three sentences, and cite the number "
     "of the passage after each sentence, like [1]. If the passages do not contain the answer, say "
@@ -52,8 +54,7 @@ def writing(writers: Mapping[str, ChatModel], ready: Prepared) -> dict[str, Ask]
     """Two systems of each model."""
     ways: dict[str, Ask] = {}
     for name, model in writers.items():
-        # As `lmstack ask --write`: a model that is too small to write by default does here.
-        written = Asked(ready, replace(usual_answers(model.info), strategy="write"), model)
+        written = Asked(ready, usual_answers(model.info).wished(WRITES), model)
         ways |= {f"written, {name}": written, f"plain, {name}": Plain(written, model)}
     return ways
 

@@ -20,11 +20,7 @@ import hashlib
 import json
 import os
 import pathlib
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -33,6 +29,7 @@ from typing import Any
 import httpx
 import openai
 from babble import REPEATS, RUN, babbles
+from local_server import lmstack_up
 from openai.types.chat import ChatCompletionMessageParam
 
 HERE = pathlib.Path(__file__).parent
@@ -42,11 +39,9 @@ VERDICTS = HERE / "questions" / "chat_verdicts.jsonl"
 RESULT = HERE / "results" / "chat_page.json"
 PAGE = HERE.parent / "docs" / "chat.md"
 MODEL = "qwen2.5-coder-1.5b-instruct"
-START_S = 1800.0  # also on a machine that is busy
 FLIGHT = 32  # asked at the same time; greedy answers do not depend on it
 KINDS = ("right", "partly", "wrong")
 OTHER_LANGUAGES = "other languages"
-LMSTACK = (sys.executable, "-m", "lmstack")
 
 PREFACE = f"""---
 search:
@@ -190,29 +185,11 @@ def default_sampling(url: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
     """The address of `lmstack up` with the model alone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as scratch:
-        home = {**os.environ, "XDG_CACHE_HOME": scratch}
-        command = [*LMSTACK, "up", "--model", MODEL, "--port", str(port)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=home)
-        try:
-            wait_for(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/healthz").status_code == 200:
-                return
-        time.sleep(0.5)
-    raise SystemExit(f"lmstack up did not answer at {url} within {START_S:.0f} s")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        lmstack_up("--model", MODEL, env={**os.environ, "XDG_CACHE_HOME": scratch}) as url,
+    ):
+        yield url
 
 
 def page(

@@ -16,16 +16,13 @@ import io
 import os
 import pty
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import termios
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
+from local_server import lmstack_up
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
@@ -62,7 +59,7 @@ def main() -> None:
     command = ("ask", QUESTION, "--docs", "docs")
     _typed(command)  # the folder is indexed and the model made ready; README says what that takes
     draw(_typed(command), args.output / "ask.svg")
-    with served() as url:
+    with lmstack_up(str(ROOT / "docs"), "--quiet") as url:
         photograph(url, args.output / "page.png")
 
 
@@ -95,31 +92,6 @@ def draw(shown: str, target: Path) -> None:
     target.write_text(console.export_svg(title="lmstack ask", code_format=SVG, unique_id="ask"))
 
 
-@contextlib.contextmanager
-def served() -> Iterator[str]:
-    """`lmstack up docs` on a free port, until the block ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [*LMSTACK, "up", "docs", "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{url}/healthz").close()
-                break
-            time.sleep(1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def photograph(url: str, target: Path) -> None:
     """The page with an answer, and the source of its first sentence beside it."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -135,7 +107,7 @@ def photograph(url: str, target: Path) -> None:
         page.keyboard.press("Enter")
         page.locator(".meta").wait_for()  # the line below a finished answer
         page.locator(".cite").first.click()
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(1500)  # the source scrolls to its place
         page.screenshot(path=target)
         chromium.close()
 
