@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from html import escape
-from importlib import resources
 
 from lmstack.app.formats import printable
+from lmstack.app.report.pages import asset
 
 __all__ = ["self_contained", "text_of"]
 
@@ -26,8 +26,9 @@ def self_contained(title: str, name: str, main: str, *, folder: str, skip: tuple
     """The file. ``title``, ``name``: plain text, of the window and of the bar. ``main``: HTML.
     ``folder``: of ``page.css`` and ``page.js``. ``skip``: the id and the name of the part that a
     reader without a mouse may jump to."""
-    style = _file("static/base.css") + _file("document.css") + _file(f"{folder}/page.css")
-    script = _file("document.js") + _file(f"{folder}/page.js")
+    styles = ("report/tokens.css", "report/base.css", "report/page.css", f"page/{folder}/page.css")
+    style = "".join(map(_file, styles))
+    script = _file("report/page.js") + _file(f"page/{folder}/page.js")
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)};"
         " base-uri 'none'; form-action 'none'; require-trusted-types-for 'script';"
@@ -48,7 +49,7 @@ def self_contained(title: str, name: str, main: str, *, folder: str, skip: tuple
 
 
 def _file(name: str) -> str:
-    return (resources.files("lmstack.app.page") / name).read_text(encoding="utf-8")
+    return asset(name).decode()
 
 
 def _hash(text: str) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib import resources
 
 from lmstack.agents.runs.run import Run
 from lmstack.app.page.agents.body import run_body
 from lmstack.app.page.agents.head import run_title
 from lmstack.app.page.agents.markup import node, to_html
+from lmstack.app.report.pages import asset
 
 __all__ = ["run_page"]
 
 
 def run_page(run: Run) -> str:
     """The page of ``run`` with those of the agents below it, as far as they go."""
-    style = _static("static", "base.css") + _static("static", "agents.css")
-    script = _static("agents", "file.js")
+    style = "".join(
+        asset(name).decode()
+        for name in ("report/tokens.css", "report/base.css", "page/static/agents.css")
+    )
+    script = asset("page/agents/file.js").decode()
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:;"
         " base-uri 'none'; form-action 'none'; require-trusted-types-for 'script';"
@@ -43,10 +46,6 @@ def run_page(run: Run) -> str:
         f"{to_html(node('title', run_title(run)))}\n<style>{style}</style>\n</head>\n"
         f'<body class="agents">\n{body}\n<script>{script}</script>\n</body>\n</html>\n'
     )
-
-
-def _static(folder: str, name: str) -> str:
-    return (resources.files("lmstack.app.page") / folder / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

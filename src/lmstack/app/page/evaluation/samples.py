@@ -58,7 +58,7 @@ def _filters(report: EvaluationReport) -> str:
         selects.append(_select("model", "Model", {f"{k}": v for k, v in models.items()}))
     selects.append(_select("way", "Direction", ways))
     return (
-        '<form id="filters" class="filters" hidden>\n'
+        '<form id="filters" class="filters" data-noun="samples" hidden>\n'
         '<span><label for="search">Search</label><input id="search" type="search"'
         f' autocomplete="off"></span>\n{"".join(selects)}'
         '<button id="open" class="plain small" type="button" aria-pressed="false">Open all'
@@ -76,7 +76,7 @@ def _select(name: str, title: str, options: dict[str, str]) -> str:
 
 def _entry(change: SampleChange) -> str:
     pair = change.pair
-    way = "gained" if change.is_gain else "lost"
+    way = "&quot;gained&quot;" if change.is_gain else "&quot;lost&quot;"
     data = f'data-task="{pair.row.number}" data-model="{pair.other.number}" data-way="{way}"'
     sides = "".join(
         _side(model, sample, pair)
