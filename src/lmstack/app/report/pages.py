@@ -20,14 +20,14 @@ from markupsafe import Markup, escape
 
 from lmstack.app.formats import printable
 
-__all__ = ["asset", "render", "self_contained"]
+__all__ = ["asset", "environment", "place", "render", "self_contained"]
 
 _STYLES = ("report/tokens.css", "report/base.css")
 
 
 def render(template: str, **values: Any) -> str:
     """``template``: its path below `lmstack.app`."""
-    return _environment().get_template(template).render(values)
+    return environment().get_template(template).render(values)
 
 
 def self_contained(
@@ -47,18 +47,25 @@ def asset(path: str) -> bytes:
     return (resources.files("lmstack.app") / path).read_bytes()
 
 
+def place(value: float) -> str:
+    """A coordinate of a chart, as its SVG has it."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Of every page."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("lmstack.app", ""),
         autoescape=True,
+        extensions=["jinja2.ext.do"],
         undefined=jinja2.StrictUndefined,
         finalize=_on_one_line,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"lines": _lines, "digest": _digest, "thousands": "{:,}".format}
-    return environment
+    made.filters |= {"lines": _lines, "digest": _digest, "place": place, "thousands": "{:,}".format}
+    return made
 
 
 def _on_one_line(value: Any) -> Any:
