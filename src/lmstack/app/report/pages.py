@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from lmstack.app.formats import printable
+from lmstack.app.formats import p_value, printable
 
 __all__ = ["asset", "environment", "place", "render", "self_contained"]
 
@@ -64,7 +64,13 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"lines": _lines, "digest": _digest, "place": place, "thousands": "{:,}".format}
+    made.filters |= {
+        "digest": _digest,
+        "lines": _lines,
+        "p_value": p_value,
+        "place": place,
+        "thousands": "{:,}".format,
+    }
     return made
 
 

@@ -83,12 +83,6 @@ def _gain(metric: Metric) -> Callable[[float], str]:
     return lambda value: f"{value:+z.{metric.decimals}f}"
 
 
-def _p(p: float | None) -> str:
-    if p is None:
-        return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 # What templates write with.
 _FUNCTIONS: dict[str, Any] = {
     "cost_of": cost_of,
@@ -98,7 +92,6 @@ _FUNCTIONS: dict[str, Any] = {
     "is_mean": lambda metric: metric.statistic is mean_of,
     "json_of": lambda value: json.dumps(value, ensure_ascii=False, indent=2),
     "outcome": outcome,
-    "p_value": _p,
     "percent": percent,
     "sample_facts": sample_facts,
     "value_of": _value,
