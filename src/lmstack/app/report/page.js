@@ -14,13 +14,12 @@
   });
 
   const open = document.getElementById("open");
+  if (open) open.hidden = false;
   open?.addEventListener("click", () => {
     const all = open.getAttribute("aria-pressed") !== "true";
     open.setAttribute("aria-pressed", String(all));
     open.textContent = all ? "Close all" : "Open all";
-    for (const entry of document.querySelectorAll(".entry:not([hidden])")) {
-      entry.querySelector("details").open = all;
-    }
+    for (const row of document.querySelectorAll(".steps details, .entry:not([hidden]) > details")) row.open = all;
   });
 
   const form = document.getElementById("filters");

@@ -27,6 +27,10 @@ class MarkupElement:
     attributes: tuple[tuple[str, str], ...] = ()
     children: tuple[MarkupElement | str, ...] = ()
 
+    def __html__(self) -> str:
+        """A template writes it where it stands."""
+        return to_html(self)
+
 
 Content = MarkupElement | str | None | Iterable["Content"]
 
