@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lmstack.agents.runs.run import Run
-from lmstack.app.page.agents.body import run_body
-from lmstack.app.page.agents.head import run_title
+from lmstack.app.page.agents.body import run_values
 from lmstack.app.report.pages import self_contained
 
 __all__ = ["run_page"]
@@ -16,6 +15,5 @@ def run_page(run: Run) -> str:
         "page/agents/templates/file.html",
         styles=("page/static/agents.css",),
         scripts=("report/page.js",),
-        title=run_title(run),
-        run=run_body(run),
+        **run_values(run),
     )
