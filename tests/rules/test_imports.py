@@ -229,7 +229,7 @@ ORDERS = {
         "rollout_ray best_of judged_items judged_pairs judged_ratings prompt_tests",
         "constitution",
     ),
-    "app": ("formats", "drawing report", "inspect comparison", "server", "page", "wiring", "cli"),
+    "app": ("formats", "report", "inspect comparison", "server", "page", "wiring", "cli"),
 }
 # The package itself hands out names of every module, looked up when they are used.
 UNBOUND = ("__init__", "__main__", "lazy_names")

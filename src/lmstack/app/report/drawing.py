@@ -12,10 +12,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from lmstack.app.report.tokens import colour
 from lmstack.core import InputError, require, shown
 
 __all__ = [
     "ACCENT",
+    "BARS",
+    "FAINT",
     "GRID",
     "INK",
     "MASKED",
@@ -24,12 +27,13 @@ __all__ = [
     "Sheet",
     "check_picture",
     "drawing_part",
+    "without_frame",
 ]
 
 KINDS = (".png", ".svg")
-# Okabe and Ito's vermilion, which no kind of colour vision confuses with blue.
-ACCENT = "#d55e00"
-INK, QUIET, GRID, MASKED = "#1a1a1a", "#595959", "#bdbdbd", "#efefef"
+# Of series, vermilion is what no kind of colour vision confuses with blue.
+BARS, ACCENT = colour("s0"), colour("s1")
+INK, QUIET, FAINT, GRID, MASKED = (colour(n) for n in ("ink", "soft", "edge", "grid", "line"))
 SHADES = "Blues"
 DPI = 144
 # Families with letters beyond Latin, Greek and Cyrillic, looked for where they are installed.
@@ -91,18 +95,28 @@ class Sheet:
         return self.figure.add_axes(box)
 
     def panel(
-        self, left: float, top: float, width: float, height: float, title: str, below: str
+        self,
+        left: float,
+        top: float,
+        width: float,
+        height: float,
+        title: str = "",
+        *,
+        below: str = "",
+        beside: str = "",
     ) -> Any:
-        """`axes` with a title, the label ``below`` them and a quiet grid, for curves."""
+        """`axes` with a title, labels ``below`` and ``beside`` them and a quiet grid, for curves
+        and bars."""
         axes = self.axes(left, top, width, height)
         axes.set_title(title, loc="left", fontsize=10, color=INK, **self.font)
         axes.set_xlabel(below, fontsize=9, color=QUIET, **self.font)
+        axes.set_ylabel(beside, fontsize=9, color=QUIET, **self.font)
         axes.grid(color=GRID, linewidth=0.5)
         axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelsize=8, labelcolor=QUIET)
+        axes.tick_params(which="both", length=0, labelsize=8, labelcolor=QUIET)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
-        axes.spines["bottom"].set_color(GRID)
+        axes.spines["bottom"].set_color(FAINT)
         return axes
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
@@ -138,6 +152,13 @@ class Sheet:
         with drawing_part("").rc_context(settings), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             self.figure.savefig(path, format=kind, dpi=DPI, metadata=metadata)
+
+
+def without_frame(axes: Any) -> None:
+    """For what fills its axes: an image, cells, bars from their edge."""
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 class _Fonts:
