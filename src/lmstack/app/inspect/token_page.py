@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lmstack.app.inspect.token_view import legible
+from lmstack.app.inspect.token_view import TONES, legible
 from lmstack.app.report.pages import self_contained
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ def token_page(
         title=title,
         header=header,
         rows=rows,
-        views=views,
-        legible=legible,
+        views=[
+            (name, [_span(index, piece) for index, piece in enumerate(pieces)], goes_on)
+            for name, pieces, goes_on in views
+        ],
     )
+
+
+def _span(index: int, piece: TokenPiece) -> tuple[str, str, str]:
+    """Its class, by which neighbours differ in colour; its numbers; and what is seen of it."""
+    kind = "unknown" if piece.unknown else f"t{index % len(TONES)}" if piece.ids else "soft"
+    lines = piece.text.splitlines(keepends=True)
+    shown = "".join(legible(line) + "\n" * line.endswith("\n") for line in lines)
+    return kind, " ".join(map(str, piece.ids)) or "no token", shown
