@@ -74,7 +74,7 @@ ORDERS = {
         "adapters loading",
     ),
     "serve": (
-        "activations forms memory text_embedder threads tokens",
+        "activations forms text_embedder threads tokens",
         "embedder light_models likelihoods tool_calls",
         "local",
         "prompted tasks",

@@ -1,40 +1,191 @@
-"""From the parts of an answer to a response of OpenAI's API and to its events."""
+"""POST /v1/responses: OpenAI's Responses API, stateless, whole or as named events.
+
+Shapes are those of the official SDK. A field that was not set is left out; one set to None is
+null.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from fastapi import APIRouter, Response
+from fastapi import Request as HttpRequest
+from pydantic import BaseModel, RootModel
 
 from lmstack.core import FinishReason, LmstackError, Request, TokenLogprob, Usage
-from lmstack.serve.http.errors import error_body
-from lmstack.serve.http.parts import CallPart, PartChange, PartShape, TextAnswerPart
-from lmstack.serve.http.responses import ChatTokenLogprob, chat_logprobs
-from lmstack.serve.http.responses_api.answer import (
-    ArgumentsDelta,
-    ArgumentsDone,
-    ContentPart,
-    FunctionCallItem,
-    IncompleteDetails,
-    InputTokens,
-    ItemEvent,
-    OutputItem,
-    OutputMessageItem,
-    OutputText,
-    OutputTextDelta,
-    OutputTokens,
-    ResponseAnswer,
-    ResponseFailure,
-    ResponseUsage,
-    StateEvent,
-    Status,
-    TextDone,
-)
-from lmstack.serve.http.responses_api.body import ResponsesBody
+from lmstack.serve.http.errors import error_body, in_words_of
+from lmstack.serve.http.parts import CallPart, PartChange, PartShape, TextAnswerPart, answered
+from lmstack.serve.http.responses import ChatTokenLogprob, Out, chat_logprobs
+from lmstack.serve.http.responses_request import NAMES, ResponsesBody, responses_request
+from lmstack.serve.http.routes import post
+from lmstack.serve.http.state import caller_of, state_of
 
-__all__ = ["ResponseShape"]
+__all__ = ["router"]
+
+Status = Literal["in_progress", "completed", "incomplete", "failed"]
+
+
+class OutputText(Out):
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[ChatTokenLogprob]
+
+
+class OutputMessageItem(Out):
+    id: str
+    type: Literal["message"]
+    status: Status
+    role: Literal["assistant"]
+    content: list[OutputText]
+
+
+class FunctionCallItem(Out):
+    id: str
+    type: Literal["function_call"]
+    status: Status
+    call_id: str
+    name: str
+    arguments: str
+
+
+AnswerItem = OutputMessageItem | FunctionCallItem
+
+
+class InputTokens(Out):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokens(Out):
+    reasoning_tokens: int
+
+
+class ResponseUsage(Out):
+    input_tokens: int
+    input_tokens_details: InputTokens
+    output_tokens: int
+    output_tokens_details: OutputTokens
+    total_tokens: int
+
+
+class ResponseFailure(Out):
+    code: Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
+    message: str
+
+
+class IncompleteDetails(Out):
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class ResponseAnswer(Out):
+    """``temperature`` and ``top_p`` are those that were used. ``system_fingerprint`` is an
+    addition: the digest of the weights."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    completed_at: int | None
+    status: Status
+    error: ResponseFailure | None
+    incomplete_details: IncompleteDetails | None
+    model: str
+    output: list[AnswerItem]
+    usage: ResponseUsage | None
+    instructions: str | None
+    max_output_tokens: int | None
+    temperature: float
+    top_p: float
+    top_logprobs: int
+    text: dict[str, Any]
+    tools: list[dict[str, Any]]
+    tool_choice: str | dict[str, Any]
+    parallel_tool_calls: bool
+    reasoning: dict[str, None]
+    metadata: dict[str, str]
+    user: str | None
+    safety_identifier: str | None
+    prompt_cache_key: str | None
+    store: Literal[False]
+    background: Literal[False]
+    previous_response_id: None
+    truncation: Literal["disabled"]
+    service_tier: Literal["default"]
+    system_fingerprint: str | None
+
+
+class Event(Out):
+    sequence_number: int
+
+
+class StateEvent(Event):
+    type: Literal[
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+    ]
+    response: ResponseAnswer
+
+
+class ItemEvent(Event):
+    type: Literal["response.output_item.added", "response.output_item.done"]
+    output_index: int
+    item: AnswerItem
+
+
+class ContentEvent(Event):
+    item_id: str
+    output_index: int
+
+
+class ContentPart(ContentEvent):
+    type: Literal["response.content_part.added", "response.content_part.done"]
+    content_index: int
+    part: OutputText
+
+
+class OutputTextDelta(ContentEvent):
+    type: Literal["response.output_text.delta"]
+    content_index: int
+    delta: str
+    logprobs: list[ChatTokenLogprob]
+
+
+class TextDone(ContentEvent):
+    type: Literal["response.output_text.done"]
+    content_index: int
+    text: str
+    logprobs: list[ChatTokenLogprob]
+
+
+class ArgumentsDelta(ContentEvent):
+    type: Literal["response.function_call_arguments.delta"]
+    delta: str
+
+
+class ArgumentsDone(ContentEvent):
+    type: Literal["response.function_call_arguments.done"]
+    name: str
+    arguments: str
+
+
+class ResponseEvent(
+    RootModel[
+        StateEvent
+        | ItemEvent
+        | ContentPart
+        | OutputTextDelta
+        | TextDone
+        | ArgumentsDelta
+        | ArgumentsDone
+    ]
+):
+    """An event of a stream. The last is response.completed, incomplete or failed."""
+
 
 INCOMPLETE: dict[FinishReason, IncompleteDetails] = {
     "length": IncompleteDetails(reason="max_output_tokens"),
@@ -142,7 +293,7 @@ class ResponseShape(PartShape):
     def _status(self) -> Status:
         return "incomplete" if self.parts.finish_reason in INCOMPLETE else "completed"
 
-    def _output(self, part: TextAnswerPart | CallPart) -> OutputItem:
+    def _output(self, part: TextAnswerPart | CallPart) -> AnswerItem:
         """The item of ``part``; only the last can have been cut."""
         status: Status = self._status if part is self.parts.all[-1] else "completed"
         if not part.ended:
@@ -158,7 +309,7 @@ class ResponseShape(PartShape):
     def _place(self, part: TextAnswerPart | CallPart) -> dict[str, Any]:
         return {"item_id": self._id(part), "output_index": part.number}
 
-    def _item(self, step: str, part: TextAnswerPart | CallPart, item: OutputItem) -> ItemEvent:
+    def _item(self, step: str, part: TextAnswerPart | CallPart, item: AnswerItem) -> ItemEvent:
         kind: Any = f"response.output_item.{step}"
         return ItemEvent(
             type=kind, sequence_number=self._next(), output_index=part.number, item=item
@@ -251,3 +402,16 @@ def _output_text(text: str, logprobs: list[TokenLogprob]) -> OutputText:
 
 def _logprobs(tokens: tuple[TokenLogprob, ...]) -> list[ChatTokenLogprob]:
     return chat_logprobs(tokens).content
+
+
+router = APIRouter()
+
+
+@post(router, "/v1/responses", ResponsesBody, ResponseAnswer, ResponseEvent, named_events=True)
+async def responses(request: HttpRequest, body: ResponsesBody) -> BaseModel | Response:
+    """Answer a conversation, whole or as named server-sent events. Nothing is kept."""
+    model = state_of(request).model(body.model)
+    with in_words_of(NAMES):
+        asked = responses_request(body, caller_of(request), model.info.default_sampling)
+        shape = ResponseShape(body, asked, model.info.digest)
+        return await answered(request, model, asked, shape, streamed=bool(body.stream))

@@ -1,35 +1,137 @@
-"""From the parts of an answer to a message of Anthropic's API and to its events."""
+"""POST /v1/messages: Anthropic's Messages API, whole or as named events.
+
+Shapes are those of the official SDK. A field that was not set is left out; one set to None is
+null. Not covered: /v1/messages/count_tokens and batches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pydantic_core
-from pydantic import BaseModel
+from fastapi import APIRouter, Response
+from fastapi import Request as HttpRequest
+from pydantic import BaseModel, RootModel
 
 from lmstack.core import EngineError, FinishReason, LmstackError, Request, Usage, shown
-from lmstack.serve.http.errors import anthropic_error
-from lmstack.serve.http.messages_api.answer import (
-    BlockDelta,
-    BlockStart,
-    BlockStop,
-    InputJsonDelta,
-    MessageAnswer,
-    MessageDelta,
-    MessageEnd,
-    MessageStart,
-    MessageStop,
-    MessageUsage,
-    Ping,
-    StopReason,
-    TextBlockDelta,
-    TextBlockOut,
-    ToolUseOut,
-)
-from lmstack.serve.http.parts import CallPart, PartChange, PartShape, TextAnswerPart
+from lmstack.serve.http.errors import MESSAGES, AnthropicErrorBody, anthropic_error, in_words_of
+from lmstack.serve.http.messages_request import NAMES, MessagesBody, messages_request
+from lmstack.serve.http.parts import CallPart, PartChange, PartShape, TextAnswerPart, answered
+from lmstack.serve.http.responses import Out
+from lmstack.serve.http.routes import post
+from lmstack.serve.http.state import caller_of, state_of
 
-__all__ = ["MessageShape"]
+__all__ = ["router"]
+
+StopReason = Literal["end_turn", "max_tokens", "tool_use", "refusal"]
+
+
+class TextBlockOut(Out):
+    type: Literal["text"]
+    text: str
+
+
+class ToolUseOut(Out):
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+BlockOut = TextBlockOut | ToolUseOut
+
+
+class MessageUsage(Out):
+    """``input_tokens``: those that the prefix cache did not have."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+
+
+class MessageAnswer(Out):
+    """``stop_reason`` is end_turn where a stop sequence ended the text, too: models do not tell
+    which of the two it was."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[BlockOut]
+    stop_reason: StopReason | None
+    stop_sequence: None
+    usage: MessageUsage
+
+
+class MessageStart(Out):
+    """Of the usage nothing is known yet: it is in message_delta."""
+
+    type: Literal["message_start"]
+    message: MessageAnswer
+
+
+class Ping(Out):
+    type: Literal["ping"]
+
+
+class BlockStart(Out):
+    type: Literal["content_block_start"]
+    index: int
+    content_block: BlockOut
+
+
+class TextBlockDelta(Out):
+    type: Literal["text_delta"]
+    text: str
+
+
+class InputJsonDelta(Out):
+    type: Literal["input_json_delta"]
+    partial_json: str
+
+
+class BlockDelta(Out):
+    type: Literal["content_block_delta"]
+    index: int
+    delta: TextBlockDelta | InputJsonDelta
+
+
+class BlockStop(Out):
+    type: Literal["content_block_stop"]
+    index: int
+
+
+class MessageEnd(Out):
+    stop_reason: StopReason
+    stop_sequence: None
+
+
+class MessageDelta(Out):
+    type: Literal["message_delta"]
+    delta: MessageEnd
+    usage: MessageUsage
+
+
+class MessageStop(Out):
+    type: Literal["message_stop"]
+
+
+class MessageEvent(
+    RootModel[
+        MessageStart
+        | Ping
+        | BlockStart
+        | BlockDelta
+        | BlockStop
+        | MessageDelta
+        | MessageStop
+        | AnthropicErrorBody
+    ]
+):
+    """An event of a stream. The last is message_stop, or an error."""
+
 
 REASONS: dict[FinishReason, StopReason] = {
     "stop": "end_turn",
@@ -137,3 +239,24 @@ def _usage(usage: Usage) -> MessageUsage:
         cache_read_input_tokens=usage.cached_tokens,
         output_tokens=usage.completion_tokens,
     )
+
+
+router = APIRouter()
+
+
+@post(
+    router,
+    MESSAGES,
+    MessagesBody,
+    MessageAnswer,
+    MessageEvent,
+    failure=AnthropicErrorBody,
+    named_events=True,
+)
+async def messages(request: HttpRequest, body: MessagesBody) -> BaseModel | Response:
+    """Answer a conversation in Anthropic's words, whole or as named server-sent events."""
+    model = state_of(request).model(body.model)
+    with in_words_of(NAMES):
+        asked = messages_request(body, caller_of(request), model.info.default_sampling)
+        shape = MessageShape(body.model, asked)
+        return await answered(request, model, asked, shape, streamed=bool(body.stream))
