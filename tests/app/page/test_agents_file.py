@@ -31,7 +31,7 @@ from lmstack.agents import (
     run_to_json,
 )
 from lmstack.agents.tools import Picture
-from lmstack.agents.tools.texts import exact
+from lmstack.agents.tools.results import exact
 from lmstack.app.formats import printable
 from lmstack.app.page.agents import run_page
 from lmstack.app.page.agents.axis import TimeAxis

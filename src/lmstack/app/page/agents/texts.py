@@ -11,7 +11,7 @@ import base64
 import json
 from typing import Any
 
-from lmstack.agents.tools.texts import exact
+from lmstack.agents.tools.results import exact
 from lmstack.agents.tools.tool import Picture
 from lmstack.core.json_text import parse_json
 

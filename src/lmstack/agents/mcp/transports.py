@@ -1,9 +1,11 @@
-"""A server that is a program started here, spoken to over its standard input and output.
+"""The two ways to a server: a program started here, spoken to over its standard input and output,
+and a URL, over streamable HTTP.
 
-The transport of the official package, but that it bounds the length of a message, keeps the end of
-what the program writes on its standard error for an error message, and ends every process of the
-program's session with the connection, also those that outlive the program itself. A process that
-leaves the session by `setsid` is not found again.
+Both are transports of the official package with bounds on what a server sends. Of a program the end
+of what it writes on its standard error is kept for an error message, and every process of its
+session ends with the connection, also those that outlive the program itself; a process that leaves
+the session by `setsid` is not found again. Over HTTP redirects stay on the server's origin, nothing
+may be compressed, and an answer that is too long ends the request.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from lmstack.agents.mcp.servers import McpServer
-from lmstack.agents.tools.texts import one_line
+from lmstack.agents.tools.results import one_line
 from lmstack.core import RemoteError, require, shown
 
-__all__ = ["Errors", "stdio_transport"]
+__all__ = ["Errors", "Statuses", "http_transport", "stdio_transport"]
 
 MAX_MESSAGE_BYTES = 8 << 20
 # After its input is closed, and after it was asked to end.
@@ -174,3 +176,60 @@ def _signal(pid: int, number: int) -> None:
             os.killpg(pid, number)
         else:
             os.kill(pid, number)
+
+
+MAX_ANSWER_BYTES = 8 << 20
+
+
+class Statuses:
+    """The last status by which the server refused a request, for an error message."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+
+    def __str__(self) -> str:
+        return f"it answered {self.refused}" if self.refused else ""
+
+
+@contextlib.asynccontextmanager
+async def http_transport(server: McpServer, statuses: Statuses) -> AsyncIterator[tuple[Any, Any]]:
+    """The streams of messages that `mcp.Client` takes."""
+    httpx2 = require("httpx2", "mcp")
+    streamable = require("mcp.client.streamable_http", "mcp")
+
+    async def look(response: Any) -> None:
+        if response.status_code >= 400:
+            statuses.refused = response.status_code
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity":
+            raise httpx2.DecodingError(
+                "an answer is compressed, though that was not asked for", request=response.request
+            )
+        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            response.stream = _bounded_stream(httpx2, response.stream)
+
+    headers = {"Accept-Encoding": "identity", **server.headers}
+    # A stream of events may be silent for as long as a call may take.
+    timeout = httpx2.Timeout(server.connect_s, read=max(server.timeout_s, server.connect_s))
+    hooks = {"response": [look]}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks=hooks) as client,
+        streamable.streamable_http_client(server.url, http_client=client) as streams,
+    ):
+        yield streams
+
+
+def _bounded_stream(httpx2: Any, stream: Any) -> Any:
+    class Bounded(httpx2.AsyncByteStream):  # type: ignore[misc]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            seen = 0
+            async for part in stream:
+                seen += len(part)
+                if seen > MAX_ANSWER_BYTES:
+                    raise httpx2.StreamError(f"an answer has more than {MAX_ANSWER_BYTES:,} bytes")
+                yield part
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    return Bounded()
