@@ -10,9 +10,9 @@ import pytest
 
 from lmstack.agents import RunStore
 from lmstack.agents.mcp import McpServer, Pins
-from lmstack.agents.mcp.pins import _parsed
-from lmstack.agents.runs import lock
-from lmstack.agents.runs.lock import run_lock
+from lmstack.agents.mcp.offers import _parsed
+from lmstack.agents.runs import store
+from lmstack.agents.runs.store import run_lock
 from lmstack.core import IntegrityError, StoreError
 
 SERVER = McpServer("x", command="a")
@@ -32,23 +32,23 @@ def test_a_lock_that_cannot_be_opened_or_held_is_named(
         pytest.fail("it cannot be held")
     path = tmp_path / "lock"
     with monkeypatch.context() as patch:
-        patch.setattr(lock.fcntl, "lockf", fails)
+        patch.setattr(store.fcntl, "lockf", fails)
         with (
             pytest.raises(StoreError, match=f"^locking {path} failed: as the disk says"),
             run_lock(path, 1, "r"),
         ):
             pytest.fail("it cannot be held")
-    assert lock._files == {}
+    assert store._files == {}
     with run_lock(path, 1, "r"), run_lock(path, 2, "s"):
         assert path.stat().st_mode & 0o777 == 0o600
-        assert not os.get_inheritable(lock._files[path].descriptor)
+        assert not os.get_inheritable(store._files[path].descriptor)
         with (
             pytest.raises(StoreError, match="the run s is running already"),
             run_lock(path, 2, "s"),
         ):
             pytest.fail("somebody holds it")
-        assert lock._files[path].held == {1, 2}
-    assert lock._files == {}
+        assert store._files[path].held == {1, 2}
+    assert store._files == {}
 
 
 def test_a_store_of_runs_that_cannot_be_made_is_named(tmp_path: Path) -> None:

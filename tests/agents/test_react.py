@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.agents.scripted_tools import FakeTool, action, final
 
 from lmstack.agents import Agent, AgentSpec, Run, ToolSpec
-from lmstack.agents.protocols import Calls, FinalAnswer, Unreadable
-from lmstack.agents.protocols.react import grammar, parse
+from lmstack.agents.protocols import Calls, FinalAnswer, Unreadable, grammar, parse
 from lmstack.core import Message, Request, ScriptedModel, Tool
 
 NESTED = {

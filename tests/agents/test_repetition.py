@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.agents.scripted_tools import calls
 
+from lmstack.agents.deciding import repeated
 from lmstack.agents.progress import AgentTurn
-from lmstack.agents.repetition import repeated
 from lmstack.agents.steps import ModelStep
 
 

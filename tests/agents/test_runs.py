@@ -38,14 +38,14 @@ from lmstack.agents import (
     run_to_text,
     step_to_text,
 )
-from lmstack.agents.runs.forms import (
+from lmstack.agents.runs.run import (
     TYPES,
     spec_from_json,
     spec_to_json,
     step_from_json,
     step_to_json,
 )
-from lmstack.agents.runs.lock import run_lock
+from lmstack.agents.runs.store import run_lock
 from lmstack.agents.tools import Picture, ToolResult
 from lmstack.core import (
     FormatError,

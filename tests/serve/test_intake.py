@@ -19,9 +19,9 @@ from lmstack.serve import create_app
 from lmstack.serve.http.body import MAX_BODY_BYTES, MAX_DEPTH, parse_json, read_body, validate
 from lmstack.serve.http.embeddings import EmbeddingBody
 from lmstack.serve.http.errors import HttpError
-from lmstack.serve.http.messages_api.body import MessagesBody
+from lmstack.serve.http.messages_request import MessagesBody
 from lmstack.serve.http.requests import ChatBody, CompletionBody
-from lmstack.serve.http.responses_api.body import ResponsesBody
+from lmstack.serve.http.responses_request import ResponsesBody
 from lmstack.serve.http.tokens import DetokenizeBody
 
 JSON = {"content-type": "application/json"}

@@ -11,9 +11,9 @@ from lmstack.core import InputError
 from lmstack.engine import EngineConfig
 from lmstack.registry import KNOWN, ModelFolder
 from lmstack.registry.card import Card, FileFacts
-from lmstack.serve import memory
+from lmstack.serve import forms
+from lmstack.serve.forms import check_memory, smaller_model, too_large
 from lmstack.serve.local import LocalModel
-from lmstack.serve.memory import check_memory, smaller_model, too_large
 
 GIB = 1 << 30
 LARGE, SMALL = "qwen2.5-coder-1.5b-instruct", "qwen2.5-coder-0.5b-instruct"
@@ -28,7 +28,7 @@ def folder(name: str, *, size: int, parameters: int = 0) -> ModelFolder:
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch):
     def have(size: int | None) -> None:
-        monkeypatch.setattr(memory, "free_memory", lambda: (size, size))
+        monkeypatch.setattr(forms, "free_memory", lambda: (size, size))
 
     return have
 

@@ -22,7 +22,7 @@ from lmstack.core import (
     ToolCallDelta,
 )
 from lmstack.serve import client_of_key, create_app
-from lmstack.serve.http.messages_api.body import MessagesBody
+from lmstack.serve.http.messages_request import MessagesBody
 
 PATH = "/v1/messages"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -23,7 +23,7 @@ from lmstack.core import (
     ToolCallDelta,
 )
 from lmstack.serve import create_app
-from lmstack.serve.http.responses_api.body import ResponsesBody
+from lmstack.serve.http.responses_request import ResponsesBody
 
 PATH = "/v1/responses"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

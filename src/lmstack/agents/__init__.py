@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from lmstack.agents.budget import Budget, Spent
     from lmstack.agents.dataflow import Flow
-    from lmstack.agents.events import Ended, Event, PartialText, Started, Stepped
+    from lmstack.agents.journal import Ended, Event, PartialText, Started, Stepped
     from lmstack.agents.rights import Rights
     from lmstack.agents.runs import (
         ReplayDifference,

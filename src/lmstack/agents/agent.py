@@ -19,8 +19,7 @@ from typing import Any
 from lmstack.agents.approval import Approver
 from lmstack.agents.budget import Budget
 from lmstack.agents.delegation import member_tool
-from lmstack.agents.events import Event, Listener, streamed
-from lmstack.agents.journal import RunJournal
+from lmstack.agents.journal import Event, Listener, RunJournal, streamed
 from lmstack.agents.loop import Equipment, Loop, RunSession
 from lmstack.agents.progress import RunProgress
 from lmstack.agents.rights import Rights

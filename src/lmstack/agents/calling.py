@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lmstack.agents.steps import Outcome
+from lmstack.agents.tools.results import SecretMask
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
 from lmstack.core import LmstackError
 
@@ -21,7 +22,6 @@ __all__ = ["CallLimits", "call_tool", "clean_text", "is_cancelled", "shortened"]
 ERROR_CHARS = 500
 DATA_CHARS = 1 << 20
 PICTURE_BYTES = 8 << 20
-MASK = "***"
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ def _told(error: Exception) -> str:
 
 def _kept(result: ToolResult, limits: CallLimits) -> ToolResult:
     """``result`` as it can be stored and shown."""
-    secrets = [value for value in limits.secrets.values() if value]
-    text = _masked(clean_text(str(result.text)), secrets)
+    mask = SecretMask(limits.secrets.values())
+    text = mask.text(clean_text(str(result.text)))
     pictures, left_out = _bounded(result.pictures)
     if left_out:
         text += f"\n({left_out} pictures were too large to keep.)"
     return replace(
         result,
         text=shortened(text, limits.chars),
-        data=_json_data(result.data, secrets),
+        data=mask.data(_json_data(result.data)),
         pictures=pictures,
     )
 
@@ -98,32 +98,13 @@ def clean_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _json_data(data: Any, secrets: list[str]) -> Any:
+def _json_data(data: Any) -> Any:
     """``data`` if it is JSON and not too long; else nothing, since the text says it too."""
     try:
-        text = json.dumps(data, allow_nan=False)
-        text.encode()
-        return _masked_values(json.loads(text), secrets) if len(text) <= DATA_CHARS else None
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        return json.loads(clean_text(text)) if len(text) <= DATA_CHARS else None
     except (TypeError, ValueError, RecursionError):
         return None
-
-
-def _masked_values(value: Any, secrets: list[str]) -> Any:
-    if isinstance(value, str):
-        return _masked(clean_text(value), secrets)
-    if isinstance(value, dict):
-        return {
-            _masked(clean_text(k), secrets): _masked_values(v, secrets) for k, v in value.items()
-        }
-    if isinstance(value, list):
-        return [_masked_values(each, secrets) for each in value]
-    return value
-
-
-def _masked(text: str, secrets: list[str]) -> str:
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
 
 
 def _bounded(pictures: tuple[Picture, ...]) -> tuple[tuple[Picture, ...], int]:

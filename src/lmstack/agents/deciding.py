@@ -6,21 +6,22 @@ every step and compares. One order holds for both protocols:
 
 1. what the last turn asks for is read: an answer, calls, or neither;
 2. calls run, those that need no person beside each other, dangerous ones alone and in their place;
-3. when all have a result, repetition is looked for and the budget asked for another turn.
+3. when all have a result, repetition is looked for (the same calls again, or two that take turns)
+   and the budget asked for another turn.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lmstack.agents.approval import ApprovalRequest
-from lmstack.agents.arguments import problems
+from lmstack.agents.arguments import canonical_json, problems
 from lmstack.agents.budget import Allowance, Part
 from lmstack.agents.judging import Go, NeedsApproval, RefusedCall, judge
 from lmstack.agents.progress import AgentTurn, RunProgress
-from lmstack.agents.protocols import PROTOCOLS, Calls, FinalAnswer, Unreadable
-from lmstack.agents.repetition import repeated
+from lmstack.agents.protocols import PROTOCOLS, Calls, FinalAnswer, Unreadable, transcript
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import (
     End,
@@ -32,11 +33,36 @@ from lmstack.agents.steps import (
     Step,
     ToolStep,
 )
-from lmstack.agents.transcript import transcript
 from lmstack.core import ContextLengthError, GuardError, Request, Tool, ToolCall
 from lmstack.core.json_text import parse_json
 
-__all__ = ["Act", "Action", "Ask", "AskPerson", "Done", "decide"]
+__all__ = ["Act", "Action", "Ask", "AskPerson", "Done", "decide", "repeated"]
+
+
+def repeated(turns: Sequence[AgentTurn]) -> str | None:
+    """What the last turn repeats, in words; None if it does not. Calls are the same if their tool
+    and their arguments are; their order in one turn does not count."""
+    made = [_signature(turn) for turn in turns]
+    if not made or not made[-1]:
+        return None
+    names = " and ".join(sorted({call.name for call in turns[-1].model.calls}))
+    if len(made) > 1 and made[-1] == made[-2]:
+        return f"the call of {names} with the same arguments"
+    if len(made) > 3 and made[-1] == made[-3] and made[-2] == made[-4] and made[-2]:
+        return f"the call of {names} in turns with another"
+    return None
+
+
+def _signature(turn: AgentTurn) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((call.name, _canonical(call)) for call in turn.model.calls))
+
+
+def _canonical(call: ToolCall) -> str:
+    try:
+        return canonical_json(parse_json(call.arguments))
+    except ValueError:
+        return call.arguments
+
 
 # How often in a row a model may write what cannot be read.
 MOST_UNREADABLE = 2

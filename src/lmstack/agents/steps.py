@@ -1,7 +1,7 @@
 """What happens in a run, one typed step after the other: all that is kept of it.
 
 The conversation that a model sees, what was used and what comes next are derived from the steps
-(`progress`, `transcript`, `deciding`) and stored nowhere else. Does not cover their form on disk.
+(`progress`, `protocols`, `deciding`) and stored nowhere else. Does not cover their form on disk.
 """
 
 from __future__ import annotations

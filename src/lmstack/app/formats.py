@@ -21,6 +21,7 @@ __all__ = [
     "figures",
     "is_colourful",
     "memory",
+    "p_value",
     "parse_memory",
     "parse_quantity",
     "printable",
@@ -54,6 +55,13 @@ def printable(text: str, *, one_line: bool = False) -> str:
         else c.encode("unicode_escape").decode("ascii")
         for c in text
     )
+
+
+def p_value(p: float | None) -> str:
+    """An en dash for none."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def is_colourful(stream: IO[str]) -> bool:

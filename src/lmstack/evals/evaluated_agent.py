@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lmstack
 from lmstack.agents import Agent, Budget, Rights
-from lmstack.agents.runs.forms import spec_to_json
+from lmstack.agents.runs.run import spec_to_json
 from lmstack.agents.steps import ModelStep, ToolStep
 from lmstack.agents.toolkit import ChosenTools, tools_of
 from lmstack.core import (

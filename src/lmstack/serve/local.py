@@ -53,9 +53,8 @@ from lmstack.registry import DEFAULT_SAMPLING, LoadedModel, ModelFolder, Store, 
 from lmstack.registry.adapters import base_of
 from lmstack.registry.weight_cache import has_blocks, requested_form, stored_form, updated_digest
 from lmstack.serve.embedder import LocalEmbedder
-from lmstack.serve.forms import slow_form, usual_form
+from lmstack.serve.forms import check_memory, slow_form, usual_form
 from lmstack.serve.likelihoods import Likelihoods
-from lmstack.serve.memory import check_memory
 from lmstack.serve.threads import Bridge, Mailbox, RoundRobinThread, in_any_thread
 from lmstack.serve.tokens import (
     ChoiceText,

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from lmstack.agents.mcp import McpServer, stdio
-from lmstack.agents.mcp.http import Statuses, http_transport
-from lmstack.agents.mcp.stdio import Errors
+from lmstack.agents.mcp import McpServer, transports
+from lmstack.agents.mcp.transports import Errors, Statuses, http_transport
 from lmstack.core import ExtraMissingError
 
 STUBBORN = 'trap "" TERM; echo ready; while :; do sleep 600; done'
@@ -40,11 +39,11 @@ async def program(script: str) -> AsyncIterator[asyncio.subprocess.Process]:
 async def test_what_does_not_end_when_it_is_asked_to_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stdio, "GRACE_S", 0.02)
+    monkeypatch.setattr(transports, "GRACE_S", 0.02)
     async with program(STUBBORN) as process:
         assert process.stdout is not None
         await process.stdout.readline()  # it ignores the signal from here on
-        await stdio._ended(process)
+        await transports._ended(process)
         assert process.returncode == -signal.SIGKILL
 
 
@@ -52,11 +51,11 @@ async def test_what_ends_with_its_input_or_when_it_is_asked_to_is_not_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with program("read line; exit 7") as process:
-        await stdio._ended(process)
+        await transports._ended(process)
         assert process.returncode == 7
-    monkeypatch.setattr(stdio, "GRACE_S", 0.05)
+    monkeypatch.setattr(transports, "GRACE_S", 0.05)
     async with program("exec sleep 600") as process:
-        await stdio._ended(process)
+        await transports._ended(process)
         assert process.returncode == -signal.SIGTERM
 
 
@@ -64,10 +63,10 @@ async def test_a_kill_reaches_all_of_the_session_and_one_that_is_gone_is_no_erro
     async with program("sleep 600 & echo ready; wait") as process:
         assert process.stdout is not None
         await process.stdout.readline()
-        stdio._kill(process.pid)
+        transports._kill(process.pid)
         await asyncio.wait_for(process.stdout.read(), 10)  # the child held it open
         assert await process.wait() == -signal.SIGKILL
-        stdio._kill(process.pid)
+        transports._kill(process.pid)
 
 
 async def test_the_last_line_of_its_errors_is_kept() -> None:
@@ -86,15 +85,15 @@ async def test_the_last_line_of_its_errors_is_kept() -> None:
 async def test_a_line_that_is_too_long_ends_the_stream_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stdio, "MAX_MESSAGE_BYTES", 1_000)
+    monkeypatch.setattr(transports, "MAX_MESSAGE_BYTES", 1_000)
     errors, stream = Errors(), asyncio.StreamReader(limit=4)
     stream.feed_data(b"a\n" + b"x" * 99 + b"\n")
-    assert [await stdio._line(stream, errors) for _ in range(2)] == [b"a\n", b""]
+    assert [await transports._line(stream, errors) for _ in range(2)] == [b"a\n", b""]
     assert str(errors) == "it sent a message of more than 1,000 bytes"
 
 
 async def transport(server: McpServer) -> None:
-    async with stdio.stdio_transport(server, Errors()):
+    async with transports.stdio_transport(server, Errors()):
         pytest.fail("it cannot work without the package")
 
 
@@ -104,14 +103,14 @@ async def http(server: McpServer) -> None:
 
 
 async def receive(_: McpServer) -> None:
-    await stdio._receive(SimpleNamespace(stdout=None), None, Errors())  # type: ignore[arg-type]
+    await transports._receive(SimpleNamespace(stdout=None), None, Errors())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("module", "use"),
     [
         ("anyio", transport),
-        ("mcp.client.stdio", stdio._started),
+        ("mcp.client.stdio", transports._started),
         ("mcp.types", receive),
         ("mcp.shared.message", receive),
         ("anyio", receive),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstack.agents.tools import ToolContext, calculator
-from lmstack.agents.tools.arithmetic import MAX_BITS, MAX_DIGITS, evaluate
+from lmstack.agents.tools.calculator import MAX_BITS, MAX_DIGITS, evaluate
 from lmstack.core import InputError
 
 

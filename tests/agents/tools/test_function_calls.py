@@ -23,9 +23,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from lmstack.agents.tools import FunctionTool, Picture, Secret, ToolContext, ToolResult, tool
-from lmstack.agents.tools.results import MAX_ERROR_CHARS
-from lmstack.agents.tools.texts import bounded, one_line, plain
-from lmstack.agents.tools.threads import Threads
+from lmstack.agents.tools.function import Threads
+from lmstack.agents.tools.results import MAX_ERROR_CHARS, bounded, one_line, plain
 from lmstack.core import InputError, Message, NotFoundError
 
 NONE = ToolContext()

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lmstack.agents.tools import AllowedHosts, HttpGetConfig, ToolContext, http_get_tool
-from lmstack.agents.tools.page_text import page_text
+from lmstack.agents.tools.http_get import page_text
 from lmstack.core import InputError
 
 PAGE = b"""<!doctype html><html><head><title>A &amp; B</title><style>p {color: red}</style></head>

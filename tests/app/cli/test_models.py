@@ -215,7 +215,7 @@ def test_pull_warns_of_a_model_that_does_not_fit(
     run: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _not_pulling(tiny, monkeypatch)
-    monkeypatch.setattr("lmstack.serve.memory.free_memory", lambda: (10**9, 10**9))
+    monkeypatch.setattr("lmstack.serve.forms.free_memory", lambda: (10**9, 10**9))
     assert run("pull", "qwen2.5-coder-1.5b-instruct").err.splitlines()[1] == (
         "warning: qwen2.5-coder-1.5b-instruct needs at least 1.02 GiB of memory for its weights,"
         " 0.93 GiB is free; qwen2.5-coder-0.5b-instruct fits"

@@ -125,7 +125,7 @@ def test_the_page_is_written_with_every_token_and_its_number(run: Run, vocabular
     )
     assert ran.code == 0
     page = (vocabularies / "out.html").read_text()
-    assert '<span class="a" title="1">One</span>' in page
+    assert '<span class="t0" title="1">One</span>' in page
     assert "&lt;" in page
     assert "<b>" not in page
 

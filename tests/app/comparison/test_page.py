@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -93,20 +94,26 @@ def test_what_models_write_cannot_act(report: Report, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [([1.0], [1.0]), ([0.0, 5.0], [-3.0, 2.0]), ([0.0] * 9, [0.0])])
 def test_any_values_can_be_drawn(values: tuple[list[float], list[float]]) -> None:
-    drawn = histograms(*values, "reward")
+    drawn = histograms(*values, "reward").__html__()
     assert "nan" not in drawn
+    assert "infinity" not in drawn.lower()
     assert drawn.count("<rect") >= 1
 
 
+def interval(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    drawn = interval_line(Estimate(value, low, high))
+    return "" if drawn is None else drawn.__html__()
+
+
 def test_intervals_are_on_their_side_of_the_line() -> None:
-    above = interval_line(Estimate(0.5, 0.2, 0.8), 1.0)
-    assert 'class="apart"' in above
+    above = interval(0.5, 0.2, 0.8)
+    assert 'class="interval s0' in above
     assert float(re.findall(r'cx="([\d.]+)"', above)[0]) > 60
-    assert 'class="near"' in interval_line(Estimate(0.0, -1.0, 1.0), 1.0)
-    assert interval_line(Estimate(1.0), 1.0) == ""
-    assert interval_line(Estimate(0.0, 0.0, 0.0), 0.0) == ""
+    assert 'class="interval undecided"' in interval(0.0, -1.0, 1.0)
+    assert interval(1.0) == ""
+    assert interval(0.0, 0.0, 0.0) == ""
 
 
 def test_a_calibration_curve_has_a_point_a_bin() -> None:
     bins = [Bin(0.1, 0.2, 5), Bin(0.9, 0.7, 5)]
-    assert calibration_curves(bins, bins[:1]).count("<circle") == 3
+    assert calibration_curves(bins, bins[:1]).__html__().count("<circle") == 3

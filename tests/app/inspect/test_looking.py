@@ -18,10 +18,10 @@ from tests.byte_tokens import byte_level
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmstack.app import wiring
-from lmstack.app.drawing import Sheet
 from lmstack.app.inspect.attention_picture import draw_attention, draw_head
 from lmstack.app.inspect.looking import MAX_TOKENS, AttentionWeights, expectations, label, look
 from lmstack.app.inspect.token_picture import draw_expectations, percent
+from lmstack.app.report.drawing import Sheet
 from lmstack.core import ExtraMissingError, InputError, UnsupportedError
 from lmstack.model import Transformer, TransformerConfig
 from lmstack.registry import GenerationDefaults, LoadedModel
@@ -392,7 +392,7 @@ def test_a_missing_library_names_the_extra_and_json_needs_none(
     def missing(module: str, extra: str) -> None:
         raise ExtraMissingError("matplotlib", hint=f"pip install 'lmstack[{extra}]'")
 
-    monkeypatch.setattr("lmstack.app.drawing.require", missing)
+    monkeypatch.setattr("lmstack.app.report.drawing.require", missing)
     ran = run("model", "inspect", "attention", "decoder", "fox")
     assert ran.code == 1
     assert "lmstack[pictures]" in ran.err

@@ -31,11 +31,13 @@ from lmstack.agents import (
     run_to_json,
 )
 from lmstack.agents.tools import Picture
-from lmstack.agents.tools.texts import exact
+from lmstack.agents.tools.results import exact
+from lmstack.app.formats import printable
 from lmstack.app.page.agents import run_page
 from lmstack.app.page.agents.axis import TimeAxis
-from lmstack.app.page.agents.markup import node, to_html, to_json
+from lmstack.app.page.agents.markup import to_json
 from lmstack.app.page.agents.texts import MOST
+from lmstack.app.report.pages import environment
 from lmstack.core import Span, ToolCall
 
 
@@ -113,20 +115,30 @@ def test_nothing_that_could_ask_another_host_is_in_it() -> None:
 
 
 @given(st.text())
-def test_any_text_is_text_in_html(text: str) -> None:
-    found = Parsed(to_html(node("p", text, title=text)))
-    assert [tag for tag, _ in found.elements] == ["p"]
-    assert "<" not in to_html(node("p", text))[3:-4]
+def test_any_text_is_text_in_html_and_in_json(text: str) -> None:
+    template = environment().from_string('<p title="{{ text }}">{{ text | lines }}!</p>')
+    html = template.render(text=text)
+    assert [tag for tag, _ in Parsed(html).elements] == ["p"]
+    assert "<" not in html[3:-4]
+    shown = printable(text, one_line=True)
+    assert to_json(html) == ["p", {"title": shown}, printable(text) + "!"]
 
 
 def test_a_line_end_at_the_beginning_of_a_text_is_not_lost() -> None:
-    assert "<pre>\n\nx</pre>" in to_html(node("pre", "\nx"))
+    assert ">\n\nx</pre>" in run_page(ended(called("\nx")))
+    assert to_json("<pre>\n\nx</pre>") == ["pre", {}, "\nx"]
 
 
-def test_what_is_none_or_false_is_left_out() -> None:
-    made = node("p", None, ["a", [None, "b"]], open=False, hidden=True, class_=None, data_key="k")
-    assert to_html(made) == '<p hidden="" data-key="k">ab</p>'
-    assert to_json(made) == ["p", {"hidden": "", "data-key": "k"}, "a", "b"]
+def test_what_lays_out_a_template_is_no_text_of_the_page() -> None:
+    made = to_json('<p hidden data-key="k">\n<b>a</b> <i>b</i>\n<input>\n</p>')
+    assert made == [
+        "p",
+        {"hidden": "", "data-key": "k"},
+        ["b", {}, "a"],
+        " ",
+        ["i", {}, "b"],
+        ["input", {}],
+    ]
 
 
 def test_only_pictures_that_are_png_or_jpeg_are_shown() -> None:

@@ -117,7 +117,7 @@ def test_filters_and_search_leave_what_fits_and_say_how_many(opened: Open) -> No
     expect(count).to_have_text("1 of 4 prompts")
     page.get_by_label("Show").select_option("flips")
     expect(lines(page)).to_have_text([re.compile(r"^\s*Question 3:")])
-    page.get_by_label("Show").select_option("all")
+    page.get_by_label("Show").select_option("every prompt")
     page.get_by_label("Principle", exact=True).select_option("honest <b>")
     expect(lines(page)).to_have_count(2)
     page.get_by_label("Search").fill("LLAMAS")

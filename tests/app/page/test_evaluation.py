@@ -17,9 +17,9 @@ from tests.app.page.evaluation_results import digest, made_result, suite
 from tests.app.page.looks import CONTRASTS, TOO_WIDE
 
 from lmstack.app.formats import printable
-from lmstack.app.page.document import text_of
 from lmstack.app.page.evaluation import EvaluationReport, evaluation_page, report_of
-from lmstack.app.page.evaluation.samples import MOST, changed_samples, folded
+from lmstack.app.page.evaluation.samples import MOST
+from lmstack.app.report.pages import environment
 from lmstack.core import InputError
 from lmstack.evals.gate import GateConfig, decide
 from lmstack.evals.gating import comparisons, task_scores
@@ -202,15 +202,16 @@ def test_a_page_says_how_many_changes_it_leaves_out() -> None:
     count = MOST + 40
     results = [made_result("t", name, level, samples=count) for name, level in
                (("good", 9.0), ("bad", -9.0))]  # fmt: skip
-    text = changed_samples(report_of(results))
+    text = evaluation_page(report_of(results))
     assert text.count('<li class="entry"') == MOST
     assert "t, bad: 40 more" in text
 
 
 @given(st.text())
 def test_escaped_text_is_text_alone(text: str) -> None:
-    for written in (text_of(text), text_of(text, one_line=False)):
-        tags = Tags(f'<p title="{written}">{written}</p>')
+    for written in ("{{ text }}", "{{ text | lines }}"):
+        template = environment().from_string(f'<p title="{written}">{written}</p>')
+        tags = Tags(template.render(text=text))
         assert (tags.found, tags.open) == (["p"], [])
         assert tags.attributes == {"title"}
 
@@ -235,8 +236,9 @@ def test_no_string_of_a_result_becomes_markup(words: str) -> None:
 
 @given(st.text(max_size=2000))
 def test_folding_keeps_every_character(text: str) -> None:
+    template: Any = environment().get_template("page/evaluation/templates/answer.html").module
     found = "".join(
-        word for word in Tags(folded(text)).words if not word.endswith(" more characters")
+        word for word in Tags(template.folded(text)).words if not word.endswith(" more characters")
     )
     assert found == printable(text)
 

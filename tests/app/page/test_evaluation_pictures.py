@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.app.page.evaluation_results import made_result
 
-from lmstack.app.page.evaluation.axes import Axis, axis_over
 from lmstack.app.page.evaluation.calibrated import (
     calibration_of,
     reliability_diagram,
@@ -21,7 +20,10 @@ from lmstack.app.page.evaluation.calibrated import (
 )
 from lmstack.app.page.evaluation.costs import MEASURES, cost_of, score_against_cost
 from lmstack.app.page.evaluation.intervals import IntervalMark, PlotRow, interval_plot
-from lmstack.app.page.evaluation.labels import (
+from lmstack.app.page.evaluation.radar import point_of, radar
+from lmstack.app.page.evaluation.report import report_of
+from lmstack.app.report.charts.axes import Axis, axis_over
+from lmstack.app.report.charts.labels import (
     Box,
     abridged,
     beside,
@@ -29,9 +31,7 @@ from lmstack.app.page.evaluation.labels import (
     width_of,
     wrapped,
 )
-from lmstack.app.page.evaluation.radar import point_of, radar
-from lmstack.app.page.evaluation.report import report_of
-from lmstack.app.page.evaluation.svg import mark, series_class
+from lmstack.app.report.charts.shapes import mark, series_class
 from lmstack.evals.metrics.calibration import brier, calibration_error
 from lmstack.evals.statistics import Estimate
 from lmstack.evals.task import Metric
@@ -131,8 +131,11 @@ def test_labels_lie_on_no_other_on_no_point_and_inside(
 
 
 def test_models_differ_in_mark_or_dash_and_not_in_colour_alone() -> None:
-    looks = [(re.sub(r'class="[^"]*"', "", mark(0, 0, n)), series_class(n).split()[1])
-             for n in range(12)]  # fmt: skip
+    shapes = [mark(0, 0, n) for n in range(12)]
+    looks = [
+        (shape.tag, shape.attributes.get("points"), series_class(n).split()[1])
+        for n, shape in enumerate(shapes)
+    ]
     assert len(set(looks)) == 12
 
 
@@ -146,7 +149,7 @@ def test_a_radar_has_nought_at_its_centre_and_goes_clockwise() -> None:
 
 
 def test_a_radar_draws_what_was_measured_and_says_it() -> None:
-    drawn = radar(["a", "b", "c"], [(0, "m <b>", [0.5, None, 1.0])])
+    drawn = radar(["a", "b", "c"], [(0, "m <b>", [0.5, None, 1.0])]).__html__()
     assert centres(drawn) == [
         pytest.approx(point_of(0, 3, 0.5), abs=0.06),
         pytest.approx(point_of(2, 3, 1.0), abs=0.06),
@@ -154,7 +157,7 @@ def test_a_radar_draws_what_was_measured_and_says_it() -> None:
     assert drawn.count('class="curve') == 1  # no line through what is missing
     said = unescape(re.findall("<desc>(.*?)</desc>", drawn)[0])
     assert said == "m <b>: a 50.0 %, b not measured, c 100.0 %"
-    numbered = radar([f"task {n}" for n in range(9)], [(0, "m", [0.5] * 9)])
+    numbered = radar([f"task {n}" for n in range(9)], [(0, "m", [0.5] * 9)]).__html__()
     assert ">9<title>task 8</title></text>" in numbered
 
 
@@ -163,7 +166,7 @@ def test_intervals_and_bounds_are_at_their_values() -> None:
         PlotRow("one", (IntervalMark(0.5, 0.25, 0.75), IntervalMark(0.0, number=1)), bound=1.0),
         PlotRow("two", (IntervalMark(math.nan),)),
     ]
-    drawn = interval_plot("Plot", rows, is_share=False)
+    drawn = interval_plot("Plot", rows, is_share=False).__html__()
     [(x, _)] = centres(drawn)
     lines = re.findall(r'<line class="interval[^"]*" x1="([\d.]+)"[^>]* x2="([\d.]+)"', drawn)
     low, high = map(float, lines[0])
@@ -181,14 +184,14 @@ def test_a_reliability_diagram_has_a_point_and_a_count_a_bin() -> None:
     assert found.figures["ece"].value == pytest.approx(calibration_error(*rows.T))
     assert found.figures["brier"].value == pytest.approx(brier(*rows.T))
     report = report_of([result])
-    drawn = reliability_diagram(report.rows[0], report.models[0], found)
+    drawn = reliability_diagram(report.rows[0], report.models[0], found).__html__()
     x, y = Axis(0, 1, 48, 330), Axis(0, 1, 182, 10)
     expected = [(x(each.confidence), y(each.accuracy)) for each in found.bins]
     assert centres(drawn) == [pytest.approx(point, abs=0.06) for point in expected]
     counts = re.findall(r'text-anchor="middle">(\d+)</text>', drawn)
     assert [int(count) for count in counts] == [each.count for each in found.bins]
     assert sum(each.count for each in found.bins) == 60
-    curve = selective_accuracy(report.rows[0], [(report.models[0], found)])
+    curve = selective_accuracy(report.rows[0], [(report.models[0], found)]).__html__()
     assert f"{100 * found.accuracy:.1f} % at 100 %" in curve
 
 
@@ -222,7 +225,7 @@ def test_cost_and_score_are_where_their_means_are() -> None:
         assert cost.value == pytest.approx(mean)
         assert cost.low < cost.value < cost.high
         points.append((model, cost, score))
-    drawn = score_against_cost(row, measure, points)
+    drawn = score_against_cost(row, measure, points).__html__()
     [first] = centres(drawn)
     square = re.findall(r'<polygon class="mark[^"]*" points="([\d.]+),([\d.]+)', drawn)
     second = tuple(float(each) + 3.7 for each in square[0])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lmstack.agents.mcp.client import Approve, McpTool, mcp_tools
-from lmstack.agents.mcp.offers import Description, Offer
-from lmstack.agents.mcp.pins import Pins
+from lmstack.agents.mcp.offers import Description, Offer, Pins
 from lmstack.agents.mcp.servers import McpServer
 from lmstack.agents.mcp.serving import http_app, mcp_server, serve_http, serve_stdio
 

@@ -20,13 +20,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lmstack.agents.mcp.connection import Connection
-from lmstack.agents.mcp.offers import Description, Offer, describe
-from lmstack.agents.mcp.pins import Pins
+from lmstack.agents.mcp.offers import Description, Offer, Pins, describe
 from lmstack.agents.mcp.servers import McpServer
 from lmstack.agents.tools.addresses import check_host
-from lmstack.agents.tools.results import error_result, finished
-from lmstack.agents.tools.secret import SecretMask
-from lmstack.agents.tools.texts import one_line, plain, plain_data
+from lmstack.agents.tools.results import (
+    SecretMask,
+    error_result,
+    finished,
+    one_line,
+    plain,
+    plain_data,
+)
 from lmstack.agents.tools.tool import Picture, ToolContext, ToolResult
 from lmstack.core import GuardError, InputError, RemoteError, Tool, require
 

@@ -13,11 +13,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from lmstack.agents.mcp.http import Statuses, http_transport
 from lmstack.agents.mcp.servers import McpServer
-from lmstack.agents.mcp.stdio import Errors, stdio_transport
-from lmstack.agents.tools.secret import SecretMask
-from lmstack.agents.tools.texts import one_line
+from lmstack.agents.mcp.transports import Errors, Statuses, http_transport, stdio_transport
+from lmstack.agents.tools.results import SecretMask, one_line
 from lmstack.core import LmstackError, RemoteError, require
 
 __all__ = ["Connection"]

@@ -16,9 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any
 
 from lmstack.agents.arguments import check_value_schema, problems
-from lmstack.agents.tools.results import error_result, finished
-from lmstack.agents.tools.secret import SecretMask
-from lmstack.agents.tools.texts import one_line
+from lmstack.agents.tools.results import SecretMask, error_result, finished, one_line
 from lmstack.agents.tools.tool import AgentTool, ToolContext, ToolResult
 from lmstack.agents.tools.toolbox import Toolbox
 from lmstack.core import InputError, LmstackError, require, shown

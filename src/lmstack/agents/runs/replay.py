@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 
 from lmstack.agents.deciding import Act, Action, Ask, AskPerson, Done, decide
 from lmstack.agents.protocols import PROTOCOLS
-from lmstack.agents.runs.forms import type_of
-from lmstack.agents.runs.run import Run
+from lmstack.agents.runs.run import Run, type_of
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import (
     ApprovalStep,

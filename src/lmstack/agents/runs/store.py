@@ -1,9 +1,15 @@
-"""Runs in SQLite: every step is on disk before the next begins.
+"""Runs in SQLite: every step is on disk before the next begins, and one process at a time may run a
+run.
 
 Write-ahead logging lets a page read while a run writes. A step is one transaction and waits for
 the disk, so that a call which had begun is known to have begun after a power cut too. That holds
 up the event loop for as long as the disk takes. The file is the owner's alone, since steps hold
 what models and tools said. Does not cover what a run does next.
+
+A lock is a byte of a file beside the store, locked by the operating system (POSIX record locks): a
+killed process leaves none behind, and neither does one that it forked. Such locks hold between
+processes only and all go when any descriptor of their file is closed, so a process keeps one
+descriptor for a file and its own list of what it holds. Needs a local disk.
 """
 
 from __future__ import annotations
@@ -13,30 +19,105 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from lmstack.agents.budget import Spent
-from lmstack.agents.runs.forms import (
+from lmstack.agents.runs.run import (
+    Run,
     spec_from_json,
     spec_to_json,
     step_from_json,
     step_to_json,
     type_of,
 )
-from lmstack.agents.runs.lock import run_lock
-from lmstack.agents.runs.run import Run
 from lmstack.agents.spec import AgentSpec
 from lmstack.agents.steps import End, EndStep, Step, TaskStep
-from lmstack.core import FormatError, NotFoundError, StoreError, shown
+from lmstack.core import FormatError, NotFoundError, StoreError, UnsupportedError, shown
 from lmstack.core.files import sqlite_error, store_error
 
-__all__ = ["RunStore", "RunSummary"]
+__all__ = ["RunStore", "RunSummary", "run_lock"]
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass
+class _File:
+    descriptor: int
+    pid: int
+    held: set[int] = field(default_factory=set)
+
+
+_files: dict[Path, _File] = {}
+_mutex = threading.Lock()
+
+
+@contextlib.contextmanager
+def run_lock(path: Path, number: int, name: str) -> Iterator[None]:
+    """Hold byte ``number`` of the file at ``path``; `StoreError` at once if somebody else does."""
+    if fcntl is None:
+        raise UnsupportedError(
+            "runs are locked with POSIX file locks, which this system does not have",
+            hint="run agents without a store, or on Linux or macOS",
+        )
+    path = path.resolve()
+    with _mutex:
+        _take(path, number, name)
+    try:
+        yield
+    finally:
+        with _mutex:
+            _give_back(path, number)
+
+
+def _take(path: Path, number: int, name: str) -> None:
+    file = _files.get(path)
+    if file is None or file.pid != os.getpid():
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            file = _files[path] = _File(os.open(path, flags, 0o600), os.getpid())
+        except OSError as error:
+            raise store_error(error, path, "opening") from error
+    try:
+        if number in file.held:
+            raise BlockingIOError
+        fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        file.held.add(number)
+    except OSError as error:
+        if not file.held:
+            _close(path, file)
+        if not isinstance(error, BlockingIOError | PermissionError):
+            raise store_error(error, path, "locking") from error
+        raise StoreError(
+            f"the run {name} is running already, here or in another process",
+            hint="wait until it has ended, or stop it first",
+        ) from None
+
+
+def _give_back(path: Path, number: int) -> None:
+    file = _files.get(path)
+    if file is None or file.pid != os.getpid():
+        return  # a fork: the lock is the other process's
+    file.held.discard(number)
+    if file.held:
+        fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, number)
+    else:
+        _close(path, file)
+
+
+def _close(path: Path, file: _File) -> None:
+    os.close(file.descriptor)
+    del _files[path]
+
 
 # "lmsa" in ASCII, in the header of the file: tells our runs from any other SQLite file.
 APPLICATION_ID = 0x6C6D7361

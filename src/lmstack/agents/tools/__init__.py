@@ -9,8 +9,8 @@ from lmstack.agents.tools.calculator import calculator
 from lmstack.agents.tools.files import Roots, file_tools
 from lmstack.agents.tools.function import FunctionTool, tool
 from lmstack.agents.tools.http_get import HttpGetConfig, http_get_tool
+from lmstack.agents.tools.results import Secret
 from lmstack.agents.tools.search import FoundPassage, SourceText, open_source_tool, search_tool
-from lmstack.agents.tools.secret import Secret
 from lmstack.agents.tools.tool import AgentTool, Picture, ToolContext, ToolResult
 from lmstack.agents.tools.toolbox import Toolbox
 from lmstack.lazy_names import lazy_names

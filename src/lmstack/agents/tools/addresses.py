@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from lmstack.agents.tools.threads import Threads
+from lmstack.agents.tools.function import Threads
 from lmstack.core import GuardError, InputError, NotFoundError, shown
 
 __all__ = ["AllowedHosts", "Resolve", "check_host", "is_public", "resolve"]

@@ -23,7 +23,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lmstack.agents.tools.function import FunctionTool
-from lmstack.agents.tools.texts import one_line, plain
+from lmstack.agents.tools.results import one_line, plain
 from lmstack.agents.tools.tool import ToolContext
 from lmstack.core import GuardError, InputError, NotFoundError, UnsupportedError, shown
 

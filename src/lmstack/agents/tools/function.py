@@ -1,16 +1,21 @@
 """Tools from typed Python functions.
 
 Covers the schema from annotations and docstring, arguments checked before the call, results and
-errors as bounded text, timeouts, secrets filled in and taken out again. Does not cover who may call
-a tool, nor a function that blocks the event loop it was started in: define it without async, and it
-runs in a thread.
+errors as bounded text, timeouts, secrets filled in and taken out again. A function that is not
+async runs in a thread of its own. A thread cannot be killed: one whose call took too long or was
+cancelled goes on by itself, does not keep the process from ending, and counts against the calls
+that may run at once. Does not cover who may call a tool, nor a function that blocks the event loop
+it was started in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
@@ -18,14 +23,74 @@ from typing import Any, overload
 import docstring_parser
 
 from lmstack.agents.tools.parameters import Parameters
-from lmstack.agents.tools.results import error_result, finished, result_of
-from lmstack.agents.tools.secret import SecretMask
-from lmstack.agents.tools.texts import plain, plain_data
-from lmstack.agents.tools.threads import CallOutcome, Threads
+from lmstack.agents.tools.results import (
+    SecretMask,
+    error_result,
+    finished,
+    plain,
+    plain_data,
+    result_of,
+)
 from lmstack.agents.tools.tool import ToolContext, ToolResult
-from lmstack.core import InputError, LmstackError, Tool, check_range, check_whole
+from lmstack.core import InputError, LmstackError, OverloadedError, Tool, check_range, check_whole
 
-__all__ = ["FunctionTool", "tool"]
+__all__ = ["FunctionTool", "Threads", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """What a function returned, or the error that it raised. Not every error may be raised out of
+    a thread: SystemExit would end the event loop, and StopIteration is lost in a future."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Threads:
+    """At most ``limit`` calls at once, those counted that nobody waits for any more."""
+
+    def __init__(self, limit: int = 8) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._running = 0
+
+    async def run(self, function: Callable[[], Any], name: str) -> CallOutcome:
+        """What calling ``function`` comes to. ``name``: of the thread."""
+        self._enter(name)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[CallOutcome] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def settle(outcome: CallOutcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        def work() -> None:
+            try:
+                outcome = CallOutcome(context.run(function))
+            except BaseException as error:
+                outcome = CallOutcome(error=error)
+            self._leave()
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(settle, outcome)
+
+        try:
+            threading.Thread(target=work, name=f"tool {name}", daemon=True).start()
+        except RuntimeError as error:
+            self._leave()
+            raise OverloadedError(f"no thread can be started for {name}: {error}") from error
+        return await future
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._running -= 1
+
+    def _enter(self, name: str) -> None:
+        with self._lock:
+            if self._running >= self._limit:
+                raise OverloadedError(f"{self._running} calls of {name} still run", hint="wait")
+            self._running += 1
+
 
 MAX_CHARS = 20_000
 TIMEOUT_S = 30.0

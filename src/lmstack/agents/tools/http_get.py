@@ -1,15 +1,22 @@
-"""Pages and data over HTTP, from hosts that the user allowed.
+"""Pages and data over HTTP, from hosts that the user allowed, and the readable text of a page.
 
 Covers GET over https and http to allowed hosts at public addresses (`addresses`), every redirect
 checked as if it were asked for, and bounds on time, size, redirects and kinds of content. Sends no
 cookies, no credentials and no data but the URL. Does not run scripts, nor read pictures or PDFs.
+
+The text of a page is one line for each block, without what no reader sees (scripts, styles, forms);
+not covered are boilerplate, tables as tables, links, or what a style sheet hides, and documents,
+which lmstack.rag reads. A page may be hostile, and parsers that build a tree need time quadratic in
+its depth: this goes through the tags once, whatever they are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 import ssl
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from encodings import aliases, normalize_encoding
 
@@ -17,12 +24,88 @@ import httpx
 
 from lmstack.agents.tools.addresses import AllowedHosts
 from lmstack.agents.tools.function import FunctionTool
-from lmstack.agents.tools.page_text import page_text
-from lmstack.agents.tools.texts import one_line
+from lmstack.agents.tools.results import one_line
 from lmstack.agents.tools.tool import ToolContext, ToolResult
 from lmstack.core import Config, GuardError, InputError, RemoteError, allowed, shown
 
-__all__ = ["HttpGetConfig", "http_get_tool"]
+__all__ = ["HttpGetConfig", "http_get_tool", "page_text"]
+
+# Stops at the next "<" whatever comes, so that it stays linear on hostile input.
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)[^<>]*>")
+_DROPPED = {
+    name: re.compile(rf"</{name}\b[^<>]*>?", re.IGNORECASE)
+    for name in (
+        *("script", "style", "noscript", "template", "svg", "math", "iframe", "object", "canvas"),
+        *("audio", "video", "select", "button", "textarea", "dialog", "title"),
+    )
+}
+# Text up to the end of the page, where they are not closed.
+_RAW = ("script", "style", "textarea", "title")
+_BREAKING = frozenset(
+    (
+        *("address", "article", "aside", "blockquote", "body", "br", "dd", "div", "dl", "dt"),
+        *("figcaption", "figure", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr"),
+        *("li", "main", "nav", "ol", "option", "p", "pre", "section", "table", "tr", "ul"),
+    )
+)
+_CELLS = ("td", "th")
+_SPACE = re.compile(r"[^\S\n]+")
+
+
+def page_text(source: str) -> str:
+    """The title and the text of the page ``source``, one line a block."""
+    title, parts = "", []
+    for name, text in _parts(source):
+        if name == "title":
+            title = title or " ".join(html.unescape(text).split())
+        elif name in _BREAKING:
+            parts.append("\n")
+        elif name in _CELLS:
+            parts.append(" ")
+        elif not name:
+            # Line breaks of the source are spaces to a reader.
+            parts.append(" ".join(html.unescape(f"|{text}|").split())[1:-1])
+    lines = (_SPACE.sub(" ", line).strip() for line in "".join(parts).split("\n"))
+    text = "\n".join(line for line in lines if line)
+    return f"{title}\n\n{text}" if title and not text.startswith(title) else text
+
+
+def _parts(source: str) -> Iterator[tuple[str, str]]:
+    """Each tag by its name, and each text between tags under no name; a title with its text."""
+    place = 0
+    unclosed: set[str] = set()
+    while (start := source.find("<", place)) >= 0:
+        yield "", source[place:start]
+        tag = _TAG.match(source, start)
+        if tag is None:
+            place = _after_markup(source, start)
+            if place == start + 1:
+                yield "", "<"
+            continue
+        name, place = tag[2].lower(), tag.end()
+        if name not in _DROPPED or tag[1] or name in unclosed:
+            yield name if name != "title" else "", ""
+            continue
+        end = _DROPPED[name].search(source, place)
+        if end is None:
+            unclosed.add(name)  # not to look for its end again at each
+        inside = place
+        place = end.end() if end else len(source) if name in _RAW else place
+        if name == "title":
+            yield name, source[inside : end.start() if end else place]
+    yield "", source[place:]
+
+
+def _after_markup(source: str, start: int) -> int:
+    """Where text goes on after a comment, a declaration or a lonely ``<``."""
+    if source.startswith("<!--", start):
+        end = source.find("-->", start + 4)
+        return end + 3 if end >= 0 else len(source)
+    if source.startswith(("<!", "<?", "</"), start):
+        end = source.find(">", start)
+        return end + 1 if end >= 0 else len(source)
+    return start + 1
+
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HTML = ("text/html", "application/xhtml+xml")

@@ -2,8 +2,12 @@
 
 Covers what pydantic can describe: nested models, dataclasses, TypedDicts, enums, literals, unions,
 lists, dicts, dates. Arguments are checked strictly; what JSON has no type for (a date, a set, an
-enum) is read from its usual spelling. Parameters of the types `Secret` and `ToolContext` are filled
-in here and are not part of the schema. A function that leaves anything open is refused.
+enum) is read from its usual spelling, and what is wrong with them is said in words for a model.
+Parameters of the types `Secret` and `ToolContext` are filled in here and are not part of the
+schema. A function that leaves anything open is refused.
+
+The schema is pydantic's as a grammar compiler takes it: without what only people or OpenAPI read,
+every object closed to names that it does not list, definitions in ``$defs``.
 """
 
 from __future__ import annotations
@@ -12,22 +16,154 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import SchemaError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import SchemaError, core_schema
 
-from lmstack.agents.tools.argument_errors import argument_error, whole_numbers
-from lmstack.agents.tools.plain_schema import PlainSchema, plain_schema
-from lmstack.agents.tools.secret import Secret
+from lmstack.agents.tools.results import Secret
 from lmstack.agents.tools.tool import ToolContext
-from lmstack.core import InputError, shown
+from lmstack.core import InputError, nearest, shown
 
 __all__ = ["Parameters"]
+
+_FORMATS = frozenset(
+    ("date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid")
+)
+_DROPPED = frozenset(("title", "discriminator", "writeOnly", "readOnly", "uniqueItems", "examples"))
+# Keywords whose values are schemas: by names, in a list, or one.
+_BY_NAME = ("properties", "$defs", "patternProperties")
+_LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties", "contains", "not", "propertyNames")
+
+
+class PlainSchema(GenerateJsonSchema):
+    """pydantic's generator, but that a Decimal is a number: its pattern for text needs
+    look-ahead, which no automaton has. Defaults that JSON cannot write are left out. Classes, and
+    iterables that would be checked only when somebody goes through them, are no JSON."""
+
+    ignored_warning_kinds = {  # noqa: RUF012 (pydantic's own attribute)
+        "skipped-choice",
+        "non-serializable-default",
+    }
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        number: JsonSchemaValue = {"type": "number"}
+        self.update_with_validations(number, schema, self.ValidationsMapping.numeric)
+        return number
+
+    def is_subclass_schema(self, schema: core_schema.IsSubclassSchema) -> JsonSchemaValue:
+        return self.handle_invalid_for_json_schema(schema, "a class")
+
+    def generator_schema(self, schema: core_schema.GeneratorSchema) -> JsonSchemaValue:
+        return self.handle_invalid_for_json_schema(schema, "an iterable: use a list")
+
+
+def plain_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """``schema`` in plain form. Every object that lists properties allows no others."""
+    plain: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _BY_NAME:
+            plain[key] = {name: _sub(each) for name, each in value.items()}
+        elif key in _LISTED:
+            # Choices with a discriminator differ in a constant: any of them is exactly one.
+            plain["anyOf" if key == "oneOf" else key] = [_sub(each) for each in value]
+        elif key in _SINGLE:
+            plain[key] = _sub(value)
+        elif key not in _DROPPED and not (key == "format" and value not in _FORMATS):
+            plain[key] = value
+    if "properties" in plain:
+        plain["additionalProperties"] = False
+    return plain
+
+
+def _sub(schema: Any) -> Any:
+    return plain_schema(schema) if isinstance(schema, Mapping) else schema
+
+
+MAX_ERRORS = 5
+# Above it not every whole number is a float of its own.
+_EXACT = 2.0**53
+
+
+def whole_numbers(value: Any) -> Any:
+    """JSON values with 5.0 as 5: JSON Schema counts both as integers."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: whole_numbers(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [whole_numbers(each) for each in value]
+    return value
+
+
+def argument_error(
+    tool: str, error: ValidationError, arguments: Mapping[str, Any], schema: Mapping[str, Any]
+) -> InputError:
+    """All that is wrong, each with its place and the value seen, and what the tool takes."""
+    found: dict[str, list[str]] = {}
+    for each in error.errors(include_url=False, include_context=False):
+        place = _place(each["loc"], each["type"], arguments)
+        problem = _problem(each, place, schema)
+        if problem not in (problems := found.setdefault(place, [])):
+            problems.append(problem)
+    lines = [
+        f"{place or 'the arguments'}: {' or '.join(problems)}" for place, problems in found.items()
+    ]
+    more = [f"and {len(lines) - MAX_ERRORS} more"] if len(lines) > MAX_ERRORS else []
+    text = "; ".join([*lines[:MAX_ERRORS], *more])
+    return InputError(f"wrong arguments for {tool}: {text}", hint=_takes(tool, schema))
+
+
+def _problem(each: Any, place: str, schema: Mapping[str, Any]) -> str:
+    if each["type"] == "missing":
+        return "is required and missing"
+    if each["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        guess = nearest(place, schema["properties"]) if "." not in place else None
+        return f"there is no such parameter{f', did you mean {guess!r}?' if guess else ''}"
+    message = str(each["msg"]).removeprefix("Value error, ")
+    return f"{message[:1].lower()}{message[1:]}, not {shown(each['input'])}"
+
+
+def _place(loc: Sequence[str | int], kind: str, arguments: Any) -> str:
+    """``loc`` as a path through the arguments: pydantic names members of unions in it too."""
+    parts: list[str] = []
+    here = arguments
+    for number, part in enumerate(loc):
+        is_last = number == len(loc) - 1
+        if isinstance(here, Mapping) and part in here:
+            here = here[str(part)]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif not (is_last and kind == "missing"):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _takes(tool: str, schema: Mapping[str, Any]) -> str:
+    required = schema.get("required", ())
+    parameters = [
+        f"{name} ({_kind(each)}{'' if name in required else ', optional'})"
+        for name, each in schema["properties"].items()
+    ]
+    return f"{tool} takes {', '.join(parameters) or 'no arguments'}"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_kind(each) for each in schema["anyOf"]))
+    if "enum" in schema:
+        return "one of " + ", ".join(shown(value) for value in schema["enum"][:20])
+    if "const" in schema:
+        return shown(schema["const"])
+    return str(schema.get("type", "object" if "$ref" in schema else "any value"))
+
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EMPTY = inspect.Parameter.empty

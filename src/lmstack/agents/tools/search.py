@@ -14,9 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from lmstack.agents.tools.function import FunctionTool
-from lmstack.agents.tools.texts import one_line, plain
-from lmstack.agents.tools.threads import Threads
+from lmstack.agents.tools.function import FunctionTool, Threads
+from lmstack.agents.tools.results import one_line, plain
 from lmstack.agents.tools.tool import ToolResult
 from lmstack.core import InputError, NotFoundError, shown
 

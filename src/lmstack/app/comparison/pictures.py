@@ -1,8 +1,8 @@
-"""Small pictures for the page of a comparison, as SVG inside of it: no file and no extra needed.
+"""Charts for the page of a comparison: two histograms over each other, calibration curves, and an
+interval on a line.
 
-Two histograms over each other, calibration curves, and an interval on a line. Colours are the
-page's, light and dark; the base is outlined and the tuned model filled, so that neither colour nor
-a screen is needed to tell them apart. Numbers only are drawn: no text of a model.
+The base is outlined and the tuned model filled, so that neither colour nor a screen is needed to
+tell them apart. Numbers only are drawn: no text of a model.
 """
 
 from __future__ import annotations
@@ -11,104 +11,93 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lmstack.app.report.charts.axes import Axis
+from lmstack.app.report.charts.shapes import (
+    WIDE,
+    Chart,
+    bar,
+    horizontal_axis,
+    line,
+    mark,
+    polyline,
+    series_class,
+    vertical_axis,
+)
 from lmstack.evals.metrics.calibration import Bin
 from lmstack.evals.statistics import Estimate
 
 __all__ = ["calibration_curves", "histograms", "interval_line"]
 
-_WIDE, _TALL = 340.0, 170.0  # of a picture
-_LEFT, _RIGHT, _TOP, _BELOW = 40.0, 8.0, 10.0, 34.0
+_TALL, _TOP, _FLOOR = 176.0, 10.0, 140.0
+_LEFT, _RIGHT = 48.0, WIDE - 10
 _BARS = 24
 
 
-def histograms(base: Sequence[float], tuned: Sequence[float], unit: str) -> str:
+def histograms(base: Sequence[float], tuned: Sequence[float], unit: str) -> Chart:
     """How many answers have which value."""
     low, high = min(*base, *tuned), max(*base, *tuned)
     high = high if high > low else low + 1
-    counts = [np.histogram(side, _BARS, (low, high))[0] for side in (base, tuned)]
-    most = max(int(count.max()) for count in counts) or 1
-    step = (_WIDE - _LEFT - _RIGHT) / _BARS
-    floor = _TALL - _BELOW
-
-    def height(count: int) -> float:
-        return (floor - _TOP) * count / most
-
-    bars = "".join(
-        f'<rect class="tuned" x="{_LEFT + i * step:.1f}" y="{floor - height(n):.1f}"'
-        f' width="{step - 1:.1f}" height="{height(n):.1f}"/>'
-        for i, n in enumerate(counts[1].tolist())
-        if n
-    )
-    line = f"M{_LEFT:.1f},{floor:.1f}"
-    for i, n in enumerate(counts[0].tolist()):
-        line += f"V{floor - height(n):.1f}H{_LEFT + (i + 1) * step:.1f}"
-    outline = f'<path class="base" d="{line}V{floor:.1f}"/>'
-    return _picture(
-        f"{bars}{outline}{_axis(low, high, unit)}{_number(_LEFT - 4, _TOP + 8, most, 'end')}",
-        "Histogram: base outlined, tuned filled",
-    )
-
-
-def calibration_curves(base: Sequence[Bin], tuned: Sequence[Bin]) -> str:
-    """The share that was right by the probability that was given, and where both are equal."""
-    parts = [
-        f'<line class="even" x1="{_x(0):.1f}" y1="{_y(0):.1f}" x2="{_x(1):.1f}" y2="{_y(1):.1f}"/>'
+    counts = [np.histogram(side, _BARS, (low, high))[0].tolist() for side in (base, tuned)]
+    x = Axis(low, high, _LEFT, _RIGHT)
+    y = Axis(0.0, float(max(map(max, counts)) or 1), _FLOOR, _TOP)
+    step = (_RIGHT - _LEFT) / _BARS
+    lefts = [_LEFT + number * step for number in range(_BARS)]
+    bars = [
+        bar(left, y(count), step - 1, _FLOOR - y(count), "tuned")
+        for left, count in zip(lefts, counts[1], strict=True)
+        if count
     ]
-    for name, bins in (("base", base), ("tuned line", tuned)):
-        points = [(_x(each.confidence), _y(each.accuracy)) for each in bins]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline class="{name}" points="{path}"/>')
-        parts += [f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
-    parts += [_axis(0.0, 1.0, "probability of the likeliest token")]
-    parts += [_number(_LEFT - 4, _y(1) + 8, 1, "end"), _number(_LEFT - 4, _y(0), 0, "end")]
-    return _picture("".join(parts), "Share that came true by probability: base and tuned")
+    outline = [(_LEFT, _FLOOR)]
+    for left, count in zip(lefts, counts[0], strict=True):
+        outline += [(left, y(count)), (left + step, y(count))]
+    shapes = [
+        *vertical_axis(y, _LEFT, _RIGHT),
+        *bars,
+        polyline([*outline, (_RIGHT, _FLOOR)], "base"),
+        *horizontal_axis(x, _FLOOR, _FLOOR, unit),
+    ]
+    return Chart("Histogram: base outlined, tuned filled", _said(base, tuned, unit), _TALL, shapes)
 
 
-def interval_line(found: Estimate, scale: float) -> str:
-    """A difference and its interval around nought. ``scale``: what half of the width stands for."""
-    wide, tall, middle = 120.0, 16.0, 60.0
-
-    def place(value: float) -> float:
-        return middle + max(-1.0, min(1.0, value / scale)) * (middle - 4)
-
-    if not scale > 0 or found.low != found.low:
-        return ""
-    left, right = place(found.low), place(found.high)
-    side = "apart" if found.is_apart else "near"
-    return (
-        f'<svg class="interval" viewBox="0 0 {wide:.0f} {tall:.0f}" width="{wide:.0f}"'
-        f' height="{tall:.0f}" aria-hidden="true">'
-        f'<line class="even" x1="{middle}" x2="{middle}" y1="1" y2="{tall - 1}"/>'
-        f'<line class="{side}" x1="{left:.1f}" x2="{right:.1f}" y1="8" y2="8"/>'
-        f'<circle class="{side}" cx="{place(found.value):.1f}" cy="8" r="3.5"/></svg>'
+def _said(base: Sequence[float], tuned: Sequence[float], unit: str) -> str:
+    sides = (("base", base), ("tuned", tuned))
+    return "; ".join(
+        f"{name}: {min(side):.4g} to {max(side):.4g} {unit}, median {np.median(side):.4g}"
+        for name, side in sides
     )
 
 
-def _x(share: float) -> float:
-    return _LEFT + share * (_WIDE - _LEFT - _RIGHT)
+def calibration_curves(base: Sequence[Bin], tuned: Sequence[Bin]) -> Chart:
+    """The share that was right by the probability that was given, and where both are equal."""
+    x = Axis(0.0, 1.0, _LEFT, _RIGHT, is_share=True)
+    y = Axis(0.0, 1.0, _FLOOR, _TOP, is_share=True)
+    shapes = [
+        *vertical_axis(y, _LEFT, _RIGHT),
+        line(x(0), y(0), x(1), y(1), "even"),
+        *horizontal_axis(x, _FLOOR, _FLOOR, "probability of the likeliest token"),
+    ]
+    said = []
+    for name, bins in (("base", base), ("tuned", tuned)):
+        points = [(x(each.confidence), y(each.accuracy)) for each in bins]
+        shapes.append(polyline(points, f"curve {name}"))
+        shapes += [mark(*point, 0, name) for point in points]
+        pairs = ", ".join(f"{each.accuracy:.1%} at {each.confidence:.1%}" for each in bins)
+        said.append(f"{name}: {pairs}")
+    title = "Share that came true by probability: base and tuned"
+    return Chart(title, "; ".join(said), _TALL, shapes)
 
 
-def _y(share: float) -> float:
-    floor = _TALL - _BELOW
-    return floor - share * (floor - _TOP)
-
-
-def _axis(low: float, high: float, name: str) -> str:
-    floor = _TALL - _BELOW
-    middle = (_x(0) + _x(1)) / 2
-    return (
-        f'<line class="axis" x1="{_x(0):.1f}" x2="{_x(1):.1f}" y1="{floor}" y2="{floor}"/>'
-        f"{_number(_x(0), floor + 14, low, 'start')}{_number(_x(1), floor + 14, high, 'end')}"
-        f'<text x="{middle:.1f}" y="{_TALL - 4}" text-anchor="middle">{name}</text>'
-    )
-
-
-def _number(x: float, y: float, value: float, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{value:.4g}</text>'
-
-
-def _picture(inside: str, label: str) -> str:
-    return (
-        f'<svg class="picture" role="img" aria-label="{label}"'
-        f' viewBox="0 0 {_WIDE:.0f} {_TALL:.0f}">{inside}</svg>'
-    )
+def interval_line(found: Estimate) -> Chart | None:
+    """A difference and its interval around nought, which is in the middle. None where there is
+    nothing to see."""
+    reach = max(abs(found.low), abs(found.high))
+    if not reach > 0 or not np.isfinite(reach):
+        return None
+    axis = Axis(-reach, reach, 4.0, 116.0)
+    kind = series_class(0) if found.is_apart else "undecided"
+    shapes = [
+        line(axis(0.0), 1, axis(0.0), 15, "even"),
+        line(axis(found.low), 8, axis(found.high), 8, f"interval {kind}"),
+        mark(axis(found.value), 8, 0, kind),
+    ]
+    return Chart("", "", 16.0, shapes, 120.0)

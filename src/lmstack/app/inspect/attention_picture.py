@@ -14,8 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.app.drawing import ACCENT, INK, MASKED, QUIET, SHADES, Sheet, drawing_part
 from lmstack.app.inspect.looking import AttentionWeights
+from lmstack.app.report.drawing import (
+    ACCENT,
+    INK,
+    MASKED,
+    QUIET,
+    SHADES,
+    Sheet,
+    drawing_part,
+    without_frame,
+)
 
 __all__ = ["draw_attention", "draw_head"]
 
@@ -221,8 +230,7 @@ def _mosaic(weights: Array) -> tuple[Array, int, int]:
 def _show(axes: Any, image: Array) -> None:
     """Shades for weights, grey for NaN, white for the gaps (below zero)."""
     axes.imshow(image, cmap=_colours(), norm=_norm(), aspect="auto", interpolation="nearest")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    without_frame(axes)
 
 
 def _colours() -> Any:

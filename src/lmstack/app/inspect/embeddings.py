@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lmstack.app.drawing import GRID, INK, QUIET, SHADES, Sheet, drawing_part
+from lmstack.app.report.drawing import GRID, INK, QUIET, SHADES, Sheet, drawing_part
 
 if TYPE_CHECKING:
     from lmstack.rag.embedding_map import Clusters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmstack.app.drawing import ACCENT, GRID, QUIET, Sheet
+from lmstack.app.report.drawing import ACCENT, BARS, QUIET, Sheet
 
 if TYPE_CHECKING:
     from lmstack.train.data.report import Lengths
@@ -21,15 +21,10 @@ def draw_lengths(path: Path, lengths: Lengths, max_length: int) -> None:
     sheet = Sheet(LEFT + WIDE + RIGHT, TOP + TALL + BELOW)
     total, median = sum(lengths.bars), lengths.quantiles["50%"]
     sheet.text(LEFT, 0.2, f"{total:,} examples, half of up to {median:,} tokens", fontsize=12)
-    axes = sheet.axes(LEFT, TOP, WIDE, TALL)
-    axes.stairs(lengths.bars, lengths.edges, fill=True, color="#4c78a8")
+    axes = sheet.panel(LEFT, TOP, WIDE, TALL, below="tokens", beside="examples")
+    axes.stairs(lengths.bars, lengths.edges, fill=True, color=BARS)
     axes.axvline(median, color=ACCENT, linewidth=1)
     if max_length <= lengths.most:
         axes.axvline(max_length, color=QUIET, linewidth=1, linestyle="--")
-    axes.set_xlabel("tokens")
-    axes.set_ylabel("examples")
     axes.set_xlim(0, None)
-    axes.grid(True, axis="y", color=GRID, linewidth=0.3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     sheet.write(path)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.app.drawing import ACCENT, GRID, QUIET, SHADES, Sheet, drawing_part
 from lmstack.app.formats import quantity
+from lmstack.app.report.drawing import ACCENT, GRID, QUIET, SHADES, Sheet, drawing_part
 from lmstack.pipelines.scaling.fit import Fit, Floats
 from lmstack.pipelines.scaling.laws import LossLaw
 from lmstack.pipelines.scaling.runs import RunEnd
@@ -27,7 +27,9 @@ def draw_law(path: Path, runs: Sequence[RunEnd], fit: Fit) -> None:
     """Loss against 6 N D, both logarithmic."""
     sheet = Sheet(LEFT + WIDE + RIGHT, TOP + TALL + BELOW)
     sheet.text(LEFT, 0.2, f"L = E + A / N^α + B / D^β, {len(runs)} runs", fontsize=12)
-    axes = sheet.axes(LEFT, TOP, WIDE, TALL)
+    axes = sheet.panel(
+        LEFT, TOP, WIDE, TALL, below="compute 6 N D, operations", beside="loss, nats a token"
+    )
     compute = np.array([6 * run.size * run.data for run in runs])
     reached = np.geomspace(compute.min(), compute.max() * REACH, POINTS)
     _draw_frontier(axes, reached, fit)
@@ -44,11 +46,7 @@ def draw_law(path: Path, runs: Sequence[RunEnd], fit: Fit) -> None:
         axes.plot(along, curve, color=colour, linewidth=1.2, label=f"N = {quantity(size)}")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("compute 6 N D, operations")
-    axes.set_ylabel("loss, nats a token")
     axes.grid(True, which="both", color=GRID, linewidth=0.3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
     sheet.write(path)
 

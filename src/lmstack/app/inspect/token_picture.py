@@ -11,8 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.drawing import ACCENT, GRID, INK, QUIET, SHADES, Sheet, drawing_part
 from lmstack.app.inspect.looking import Expectation, TokenCandidate
+from lmstack.app.report.drawing import (
+    ACCENT,
+    GRID,
+    INK,
+    QUIET,
+    SHADES,
+    Sheet,
+    drawing_part,
+    without_frame,
+)
 
 __all__ = ["draw_expectations"]
 
@@ -63,7 +72,7 @@ def _draw_table(
     axes = sheet.axes(*place)
     axes.set_xlim(0, count + 1)
     axes.set_ylim(len(found), 0)
-    _no_lines(axes)
+    without_frame(axes)
     style = {"fontsize": 8, **sheet.font}
     axes.set_yticks(
         [row + 0.5 for row in range(len(found))],
@@ -74,7 +83,7 @@ def _draw_table(
     heads = [f"{rank}" for rank in range(1, count + 1)] + ["in the text"]
     axes.set_xticks([n + 0.5 for n in range(count + 1)], heads, color=QUIET, **style)
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, pad=4)
+    axes.tick_params(pad=4)
     for row, expectation in enumerate(found):
         for column, candidate in enumerate(expectation.top):
             is_actual = expectation.actual is not None and candidate.id == expectation.actual.id
@@ -124,7 +133,7 @@ def _draw_bars(
     """Entropy as bars, surprise as dots, both in bits."""
     axes = sheet.axes(*place)
     axes.set_ylim(len(found), 0)
-    _no_lines(axes)
+    without_frame(axes)
     axes.set_yticks([])
     rows = [row + 0.5 for row in range(len(found))]
     axes.barh(rows, [e.entropy for e in found], height=0.6, color="#9ecae1", zorder=2)
@@ -134,7 +143,7 @@ def _draw_bars(
     widest = max([e.entropy for e in found] + [value for value, _ in known])
     axes.set_xlim(0, max(1.0, 1.05 * widest))
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, pad=4, labelsize=8, labelcolor=QUIET)
+    axes.tick_params(pad=4, labelsize=8, labelcolor=QUIET)
     axes.grid(axis="x", color=GRID, linewidth=0.5, zorder=0)
     left, top, _, height = place
     keys = (("■", "#6baed6", "entropy of the distribution"), ("●", ACCENT, "surprise of the token"))
@@ -144,8 +153,3 @@ def _draw_bars(
         sheet.text(
             left + 0.2, y, f"{name} that is there, bits" if row else f"{name}, bits", fontsize=9
         )
-
-
-def _no_lines(axes: Any) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(False)

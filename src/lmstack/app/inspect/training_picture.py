@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmstack.app.drawing import ACCENT, INK, QUIET, Sheet
+from lmstack.app.report.drawing import ACCENT, FAINT, INK, QUIET, Sheet
 from lmstack.core.files import store_error
 from lmstack.train.metrics import read_metrics
 
@@ -19,7 +19,6 @@ __all__ = ["draw_training"]
 
 MARGIN, TOP, WIDE, TALL, BELOW = 0.7, 0.95, 7.2, 2.6, 0.75
 LOW = 1.3  # of the two lower panels
-FAINT = "#9a9a9a"
 # Beyond so many points the curve is of means, and the points lie faint behind it.
 SMOOTHED = 100
 
@@ -36,7 +35,7 @@ def draw_training(metrics: Path, output: Path, title: str) -> None:
     sheet.text(MARGIN / 2, 0.25, title, fontsize=13, fontweight="bold")
     last = max((line["step"] for line in lines), default=0)
     sheet.text(MARGIN / 2, 0.53, f"{last:,} steps", fontsize=9, color=QUIET)
-    axes = sheet.panel(MARGIN, TOP, WIDE, TALL, title_of_main, "")
+    axes = sheet.panel(MARGIN, TOP, WIDE, TALL, title_of_main)
     _curve(axes, _points(lines, main), "training")
     held = _points(lines, f"validation_{main}")
     if held:
@@ -47,7 +46,7 @@ def draw_training(metrics: Path, output: Path, title: str) -> None:
     top = TOP + TALL + BELOW
     for name, heading in low:
         below = "step" if (name, heading) == low[-1] else ""
-        _curve(sheet.panel(MARGIN, top, WIDE, LOW, heading, below), _points(lines, name), "")
+        _curve(sheet.panel(MARGIN, top, WIDE, LOW, heading, below=below), _points(lines, name), "")
         top += LOW + BELOW
     partial = output.with_name(f".{output.name}")
     try:

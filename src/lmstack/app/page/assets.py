@@ -35,7 +35,9 @@ class Asset:
 def read_assets() -> Mapping[str, Asset]:
     """Every file of the page by its name. Requests are looked up here and never reach a path."""
     assets = {}
-    for file in (resources.files("lmstack.app.page") / "static").iterdir():
+    app = resources.files("lmstack.app")
+    shared = (app / "report" / name for name in ("tokens.css", "base.css"))
+    for file in (*shared, *(app / "page" / "static").iterdir()):
         media_type = MEDIA_TYPES.get(file.name.rpartition(".")[2])
         if media_type is not None:
             data = file.read_bytes()

@@ -89,7 +89,7 @@ def to_pull(references: Sequence[str]) -> list[dict[str, Any]]:
     (a package of several models counts once), and ``warning``, of one that does not fit into the
     memory of this machine."""
     from lmstack.registry import KNOWN, Store
-    from lmstack.serve.memory import too_large
+    from lmstack.serve.forms import too_large
 
     found: list[dict[str, Any]] = []
     packages, here = set(), {model.name for model in Store().models()}

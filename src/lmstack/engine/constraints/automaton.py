@@ -14,7 +14,7 @@ from typing import Any
 import llguidance
 
 from lmstack.core import Grammar, InputError, UnsupportedError, shown
-from lmstack.engine.constraints.expressions import check_expressions
+from lmstack.engine.constraints.patterns import check_expressions
 from lmstack.engine.constraints.tool_grammar import lark_of
 from lmstack.engine.constraints.vocabulary import GrammarVocabulary
 

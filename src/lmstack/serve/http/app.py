@@ -14,7 +14,16 @@ from starlette.middleware.cors import CORSMiddleware
 
 import lmstack
 from lmstack.core import ChatModel, Embedder, InputError, LmstackError
-from lmstack.serve.http import adapters, completions, embeddings, listing, tasks, tokens
+from lmstack.serve.http import (
+    adapters,
+    completions,
+    embeddings,
+    listing,
+    messages_api,
+    responses_api,
+    tasks,
+    tokens,
+)
 from lmstack.serve.http.errors import ClientGoneError, HttpError, error_response
 from lmstack.serve.http.guard import (
     CLIENT_GONE,
@@ -24,9 +33,7 @@ from lmstack.serve.http.guard import (
     OriginGuard,
     key_digest,
 )
-from lmstack.serve.http.messages_api import route as messages_api
 from lmstack.serve.http.metrics import EngineStats, Metrics
-from lmstack.serve.http.responses_api import route as responses_api
 from lmstack.serve.http.routes import DIGEST_HEADER, with_schemas
 from lmstack.serve.http.state import AppState, Classifier, Codec, Ranker, TaskModel
 

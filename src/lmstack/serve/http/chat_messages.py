@@ -1,7 +1,7 @@
 """Messages and tools in bodies of chat completions, field by field.
 
 Covers every role, calls and their results, definitions of tools and the choice among them. What
-belongs to what across messages is checked in `conversation`.
+belongs to what across messages is checked in `mapping`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The one place where a request body becomes a `core.Request`.
+"""Where a request body becomes a `core.Request`.
 
-Bodies arrive checked field by field (`requests`); what is left here is meaning: defaults,
-OpenAI's names to ours. Does not cover models or responses, nor the bodies of the other two APIs:
-`responses_api.mapping` and `messages_api.mapping` share what is here.
+Bodies arrive checked field by field; what is left here is meaning: defaults, OpenAI's names to
+ours, and messages that belong together: each result answers a call of the turn before it. What
+does not fit is an error that names the place in the body. `messages_request` and
+`responses_request` share what is here. Does not cover models or responses, nor which roles a
+model's template knows.
 """
 
 from __future__ import annotations
@@ -34,7 +36,6 @@ from lmstack.serve.http.chat_messages import (
     TextPart,
     ToolMessage,
 )
-from lmstack.serve.http.conversation import Conversation
 from lmstack.serve.http.requests import (
     ChatBody,
     CompletionBody,
@@ -45,12 +46,72 @@ from lmstack.serve.http.requests import (
 __all__ = [
     "Caller",
     "Calling",
+    "Conversation",
     "chat_request",
     "completion_requests",
     "narrowed",
     "resolved",
     "tool_of",
 ]
+
+
+class Conversation:
+    """Messages are added in order; `messages` ends it. ``at``: a place in the body."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        # Of the assistant's last turn: its calls by id, the places of those without a result yet.
+        self._calls: dict[str, ToolCall] = {}
+        self._open: dict[str, str] = {}
+
+    def add(self, message: Message, calls_at: Sequence[str] = ()) -> None:
+        """Any message that is no result. ``calls_at``: the places of the ids of its calls."""
+        self._check_all_answered()
+        self._calls = {call.id: call for call in message.tool_calls}
+        for call, at in zip(message.tool_calls, calls_at, strict=True):
+            if call.id in self._open:
+                raise _misplaced(at, f"two calls have the id {shown(call.id)}", "give each its own")
+            self._open[call.id] = at
+        self._messages.append(message)
+
+    def result(self, call_id: str, content: str, at: str, name: str | None = None) -> None:
+        """What a tool gave back for the call ``call_id``, a word at ``at``. ``name``: of the
+        function, where the sender repeats it."""
+        if call_id not in self._open:
+            raise self._unasked(call_id, at)
+        called = self._calls[call_id].name
+        if name is not None and name != called:
+            place = f"{at.rpartition('.')[0]}.name"
+            problem = f"is {shown(name)}, and the call {shown(call_id)} is of {called}"
+            raise _misplaced(place, problem, "leave it out")
+        del self._open[call_id]
+        self._messages.append(Message("tool", content, tool_call_id=call_id))
+
+    def messages(self) -> tuple[Message, ...]:
+        self._check_all_answered()
+        return tuple(self._messages)
+
+    def _unasked(self, call_id: str, at: str) -> InputError:
+        if call_id in self._calls:
+            return _misplaced(
+                at, f"the call {shown(call_id)} has a result already", "send one of each"
+            )
+        if not self._open:
+            hint = "send the assistant's turn with its calls, and then their results"
+            return _misplaced(at, f"no call {shown(call_id)} comes before this result", hint)
+        waiting = ", ".join(self._open)
+        hint = f"calls that wait for a result: {waiting}"
+        return _misplaced(at, f"the turn before has no call {shown(call_id)}", hint)
+
+    def _check_all_answered(self) -> None:
+        for call_id, at in self._open.items():
+            hint = "send the result of each call right after the turn that asks for it"
+            raise _misplaced(at, f"the call {shown(call_id)} has no result", hint)
+
+
+def _misplaced(at: str, problem: str, hint: str) -> InputError:
+    return InputError(f"{at}: {problem}", hint=hint, param=at)
+
 
 COMPLETION_MAX_TOKENS = 16
 

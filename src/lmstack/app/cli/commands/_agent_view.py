@@ -17,7 +17,7 @@ from lmstack.agents import (
     ToolStep,
 )
 from lmstack.agents.mcp import Offer
-from lmstack.agents.tools.texts import bounded, exact
+from lmstack.agents.tools.results import bounded, exact
 from lmstack.app.cli.output import Output
 
 __all__ = ["Person", "shown_event"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmstack.app.cli.output import Output
-from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, count, printable, size
+from lmstack.app.report.drawing import check_picture
 from lmstack.core import InputError, shown
 from lmstack.core.files import write_atomic
 

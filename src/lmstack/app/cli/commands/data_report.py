@@ -10,8 +10,8 @@ import typer
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
-from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable, size
+from lmstack.app.report.drawing import check_picture
 from lmstack.core import InputError
 
 if TYPE_CHECKING:

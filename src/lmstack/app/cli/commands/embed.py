@@ -16,9 +16,9 @@ from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
-from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, printable
 from lmstack.app.inspect.embeddings import METHODS, Embedded, EmbeddingViews, draw_map, draw_matrix
+from lmstack.app.report.drawing import check_picture
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
 __all__ = ["register"]

@@ -14,8 +14,8 @@ from lmstack.app.cli.commands._index_options import ChosenIndex, chosen_index
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
 from lmstack.app.cli.commands.index_move import check_store, store_lines
 from lmstack.app.cli.output import Output
-from lmstack.app.drawing import ACCENT, GRID, INK, QUIET, Sheet, check_picture
 from lmstack.app.formats import columns, printable, size
+from lmstack.app.report.drawing import ACCENT, BARS, QUIET, Sheet, check_picture
 from lmstack.app.wiring import documents
 from lmstack.core import IntegrityError
 
@@ -246,7 +246,6 @@ def _cell(name: str, value: Any) -> str:
 
 MARGIN, TOP = 0.6, 1.1  # inches
 PLOT = (4.4, 2.6)
-BLUE = "#0072b2"
 
 
 def report_lines(report: ChunkReport) -> list[str]:
@@ -305,17 +304,10 @@ def draw_report(path: Path, title: str, report: ChunkReport) -> None:
 def _histogram(
     sheet: Sheet, left: float, values: np.ndarray, label: str, limit: int | None
 ) -> None:
-    axes = sheet.axes(left, TOP, *PLOT)
-    axes.hist(values, bins=40, color=BLUE)
-    style = {"fontsize": 8, **sheet.font}
+    axes = sheet.panel(left, TOP, *PLOT, below=label, beside="passages")
+    axes.hist(values, bins=40, color=BARS)
     if limit is not None:
         axes.axvline(limit, color=ACCENT, linewidth=1.5)
-        axes.text(limit, axes.get_ylim()[1], " limit", color=ACCENT, va="top", **style)
-    axes.set_xlabel(label, color=INK, **style)
-    axes.set_ylabel("passages", color=INK, **style)
+        style = {"fontsize": 8, "color": ACCENT, "va": "top", **sheet.font}
+        axes.text(limit, axes.get_ylim()[1], " limit", **style)
     axes.set_xlim(left=0)
-    axes.tick_params(labelsize=8, colors=QUIET)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)

@@ -87,8 +87,8 @@ def attention(
         raise CommandLineError(
             f"--head {head} has no --layer", hint=f"--layer N --head {head}", param="layer"
         )
-    from lmstack.app.drawing import check_picture
     from lmstack.app.inspect.looking import look
+    from lmstack.app.report.drawing import check_picture
 
     path = output if output is not None or out.as_json else Path("attention.png")
     if path is not None:

@@ -55,9 +55,9 @@ def tokens(
     A masked language model is shown with each token masked in turn, an encoder-decoder with what
     its decoder reads. Needs matplotlib: pip install 'lmstack[pictures]' (not for --json alone).
     """
-    from lmstack.app.drawing import check_picture
     from lmstack.app.inspect.looking import expectations
     from lmstack.app.inspect.token_picture import draw_expectations
+    from lmstack.app.report.drawing import check_picture
 
     path = output if output is not None or out.as_json else Path("tokens.png")
     if path is not None:

@@ -14,8 +14,8 @@ from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
-from lmstack.app.drawing import check_picture
 from lmstack.app.formats import columns, parse_quantity, printable, quantity, seconds
+from lmstack.app.report.drawing import check_picture
 from lmstack.core.files import write_atomic
 
 if TYPE_CHECKING:

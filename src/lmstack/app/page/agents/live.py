@@ -8,16 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.agents import ApprovalDecision, RunStore, RunSummary, run_to_json
-from lmstack.app.page.agents.body import run_body
-from lmstack.app.page.agents.cards import card, waiting_list
-from lmstack.app.page.agents.figures import counted, when
+from lmstack.agents import ApprovalDecision, RunStore, run_to_json
+from lmstack.app.page.agents.body import WRITERS, run_values
+from lmstack.app.page.agents.cards import pending_card
 from lmstack.app.page.agents.head import run_title
 from lmstack.app.page.agents.links import run_link
-from lmstack.app.page.agents.markup import MarkupElement, node, to_json
-from lmstack.app.page.agents.texts import line
+from lmstack.app.page.agents.markup import to_json
 from lmstack.app.page.agents.timeline import ArgumentFlows
 from lmstack.app.page.agents.words import ENDS
+from lmstack.app.report.pages import render
 from lmstack.app.server.approvals import PageApprover, PendingApproval
 from lmstack.core import NotFoundError
 
@@ -53,13 +52,13 @@ class LiveRuns:
         pending = self._pending()
         tops = {each.id: self._top(each.request.run_id) for each in pending}
         waiting = set(tops.values())
-        cards = [card(each, tops[each.id]) for each in pending]
-        rows = [_row(each, waits=each.id in waiting) for each in summaries]
-        body = node(
-            "article",
-            node("h1", "Agents"),
-            waiting_list(cards),
-            _list(rows),
+        body = render(
+            "page/agents/templates/list.html",
+            cards=[pending_card(each, tops[each.id]) for each in pending],
+            runs=summaries,
+            waiting=waiting,
+            run_link=run_link,
+            **WRITERS,
         )
         return _view("Agents", body, len(pending), is_live=True)
 
@@ -78,8 +77,9 @@ class LiveRuns:
         if drawn is not None and drawn.state == state:
             return drawn.view
         flows = ArgumentFlows() if drawn is None else drawn.flows
-        body, is_live = run_body(run, pending, flows), run.end is None
-        view = _view(run_title(run), body, len(pending), is_live=is_live, end=ENDS[run.end])
+        body = render("page/agents/templates/run.html", **run_values(run, pending, flows))
+        title, is_live = run_title(run), run.end is None
+        view = _view(title, body, len(pending), is_live=is_live, end=ENDS[run.end])
         self._remember(run_id, _Drawn(began, state, flows, view))
         return view
 
@@ -113,28 +113,5 @@ class LiveRuns:
         return run_id if parent is None else self._top(parent)
 
 
-def _view(
-    title: str, body: MarkupElement, waiting: int, *, is_live: bool, end: str = ""
-) -> dict[str, Any]:
+def _view(title: str, body: str, waiting: int, *, is_live: bool, end: str = "") -> dict[str, Any]:
     return {"title": title, "live": is_live, "end": end, "waiting": waiting, "body": to_json(body)}
-
-
-def _list(rows: list[MarkupElement]) -> MarkupElement:
-    if not rows:
-        return node("p", "No agent has run yet.", class_="note")
-    title = node("h2", "Runs", id="timeline", tabindex="-1")
-    return node("section", title, node("ul", rows, class_="runs"), data_key="runs")
-
-
-def _row(each: RunSummary, *, waits: bool) -> MarkupElement:
-    word = ENDS["waiting"] if waits else ENDS[each.end]
-    is_bad = each.end not in ("answered", "waiting", None)
-    name = line(each.task) or f"A run of {line(each.agent, 60)}"
-    parts = [
-        node("span", name, class_="task", dir="auto"),
-        node("span", word, class_="end-word bad" if is_bad and not waits else "end-word"),
-        node("span", counted(each.tokens, "token"), class_="small-figure"),
-        node("span", counted(each.turns, "turn"), class_="small-figure"),
-        node("span", when(each.updated), class_="small-figure"),
-    ]
-    return node("li", node("a", parts, href=run_link(each.id)), data_key=each.id)

@@ -1,75 +1,52 @@
-"""Elements of a page as values, written as HTML or as JSON from which a script builds them.
+"""What a template wrote as JSON, from which the page's script builds elements and parses nothing.
 
-Tags and names of attributes come from code alone; everything else is text, and stays text in both
-forms. Control characters and those that reorder the text around them are shown as escapes.
+Templates escape every value, so tags and names of attributes come from them alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from html import escape
+from html.parser import HTMLParser
 from typing import Any
 
-from lmstack.app.formats import printable
-
-__all__ = ["Content", "MarkupElement", "node", "to_html", "to_json"]
+__all__ = ["to_json"]
 
 # Elements without an end tag.
 _VOID = frozenset({"img", "input"})
 
 
-@dataclass(frozen=True, slots=True)
-class MarkupElement:
-    """An element. ``attributes``: pairs of a name and its value."""
-
-    tag: str
-    attributes: tuple[tuple[str, str], ...] = ()
-    children: tuple[MarkupElement | str, ...] = ()
-
-
-Content = MarkupElement | str | None | Iterable["Content"]
+def to_json(html: str) -> Any:
+    """Of one element: ``[tag, {attribute: value}, child, ...]``, and text as text. Line ends that
+    only lay out the template are left out."""
+    parser = _Elements()
+    parser.feed(html)
+    parser.close()
+    return parser.open[0][2]
 
 
-def node(tag: str, *children: Content, **attributes: str | bool | None) -> MarkupElement:
-    """``node("p", text, class_="soft")``. Of an attribute's name underscores become hyphens, and
-    one at its end goes. None and False are left out, of children as well."""
-    named = tuple(
-        (name.rstrip("_").replace("_", "-"), "" if value is True else value)
-        for name, value in attributes.items()
-        if value is not None and value is not False
-    )
-    return MarkupElement(tag, named, tuple(_flat(children)))
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[list[Any]] = [["", {}]]
 
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        made = [tag, {name: value or "" for name, value in attrs}]
+        self.open[-1].append(made)
+        if tag not in _VOID:
+            self.open.append(made)
 
-def _flat(children: Content) -> Iterator[MarkupElement | str]:
-    if isinstance(children, MarkupElement | str):
-        yield children
-    elif children is not None:
-        for child in children:
-            yield from _flat(child)
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open[-1].append([tag, {name: value or "" for name, value in attrs}])
 
+    def handle_endtag(self, tag: str) -> None:
+        ended = self.open.pop()
+        assert ended[0] == tag, f"a template ends {ended[0]} with {tag}"
 
-def to_html(content: MarkupElement | str) -> str:
-    return "".join(_html(content))
-
-
-def _html(content: MarkupElement | str) -> Iterator[str]:
-    if isinstance(content, str):
-        yield escape(printable(content))
-        return
-    named = "".join(f' {name}="{escape(printable(v))}"' for name, v in content.attributes)
-    # A parser drops the first line end in a pre.
-    yield f"<{content.tag}{named}>" + ("\n" if content.tag == "pre" else "")
-    for child in content.children:
-        yield from _html(child)
-    if content.tag not in _VOID:
-        yield f"</{content.tag}>"
-
-
-def to_json(content: MarkupElement | str) -> Any:
-    """``[tag, {attribute: value}, child, ...]``, and text as text."""
-    if isinstance(content, str):
-        return printable(content)
-    named = {name: printable(value) for name, value in content.attributes}
-    return [content.tag, named, *map(to_json, content.children)]
+    def handle_data(self, data: str) -> None:
+        parent = self.open[-1]
+        if parent[0] == "pre":
+            # A browser's parser drops the first line end in it, too.
+            data = data if len(parent) > 2 else data.removeprefix("\n")
+        elif "\n" in data and not data.strip():
+            return
+        if data:
+            parent.append(data)

@@ -15,9 +15,7 @@ from lmstack.agents.runs.run import Run
 from lmstack.agents.steps import ApprovalStep, BegunStep, ModelStep, TaskStep, ToolStep
 from lmstack.app.page.agents.axis import TimeAxis
 from lmstack.app.page.agents.figures import counted, duration
-from lmstack.app.page.agents.markup import Content, MarkupElement, node
-from lmstack.app.page.agents.rows import TimelineRows
-from lmstack.app.page.agents.texts import line
+from lmstack.app.page.agents.rows import AgentBelow, TimelineRow, TimelineRows
 from lmstack.app.page.agents.words import ENDS
 from lmstack.core import ToolCall
 from lmstack.core.json_text import parse_json
@@ -48,13 +46,13 @@ def _flows(run: Run, number: int, call: ToolCall) -> tuple[Flow, ...]:
     return call_flows(run.spec, RunProgress.of(run.steps[:number], run.spec.price), arguments)
 
 
-def timeline(run: Run, axis: TimeAxis, flows: ArgumentFlows) -> MarkupElement:
-    return node("ol", _rows(run, axis, flows, is_first=True), class_="steps")
+def timeline(run: Run, axis: TimeAxis, flows: ArgumentFlows) -> list[TimelineRow]:
+    return list(_rows(run, axis, flows, is_first=True))
 
 
 def _rows(
     run: Run, axis: TimeAxis, flows: ArgumentFlows, *, is_first: bool
-) -> Iterator[MarkupElement]:
+) -> Iterator[TimelineRow]:
     rows = TimelineRows(axis, run.spec.name, run.spec.price)
     made_in: dict[str, int] = {}
     turns = 0
@@ -84,8 +82,8 @@ def _rows(
 
 
 def _unanswered(
-    run: Run, rows: TimelineRows, below: Callable[[str], Content]
-) -> Iterator[MarkupElement]:
+    run: Run, rows: TimelineRows, below: Callable[[str], AgentBelow | None]
+) -> Iterator[TimelineRow]:
     """Calls of the last turn that have no result."""
     turn = RunProgress.of(run.steps, run.spec.price).turn
     if turn is None or not run.can_resume:
@@ -97,7 +95,7 @@ def _unanswered(
         yield rows.open_call(f"c{call.id}", call, word, below(call.id), runs=runs)
 
 
-def _below(run: Run, call_id: str, axis: TimeAxis, flows: ArgumentFlows) -> Content:
+def _below(run: Run, call_id: str, axis: TimeAxis, flows: ArgumentFlows) -> AgentBelow | None:
     child = run.children.get(call_id)
     if child is None:
         return None
@@ -106,10 +104,8 @@ def _below(run: Run, call_id: str, axis: TimeAxis, flows: ArgumentFlows) -> Cont
         f"{ENDS[child.end]}, {counted(spent.steps, 'turn')},"
         f" {counted(spent.usage.total_tokens, 'token')}, {duration(child.seconds)}"
     )
-    name = node("strong", line(child.spec.name, 60))
-    head = node("p", name, f": {told}", class_="below-head")
-    steps = node("ol", _rows(child, axis, flows, is_first=False), class_="steps")
-    return node("div", head, steps, class_="below")
+    rows = list(_rows(child, axis, flows, is_first=False))
+    return AgentBelow(child.spec.name, told, rows)
 
 
 def _is_agent(run: Run, name: str) -> bool:

@@ -1,18 +1,20 @@
-"""The page of an evaluation: one HTML file with figures, intervals, pictures, and where each number
+"""The page of an evaluation: one HTML file with figures, intervals, charts, and where each number
 comes from.
 
-Pictures are SVG that is drawn here, not by a library: they take the page's colours, light and dark,
-their words can be searched and are read aloud, and no extra is needed. Without JavaScript all of it
-can be read; the script only hides and shows.
+Charts are SVG in the page, not of a library: they take the page's colours, light and dark, their
+words can be searched and are read aloud, and no extra is needed. Without JavaScript all of it can
+be read; the script only hides and shows.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from lmstack.app.page.document import self_contained, text_of
 from lmstack.app.page.evaluation.calibrated import (
+    SHOWN,
     CalibrationCurve,
     calibration_of,
     reliability_diagram,
@@ -26,106 +28,107 @@ from lmstack.app.page.evaluation.report import (
     Model,
     TaskRow,
     number_of,
+    percent,
     report_of,
 )
-from lmstack.app.page.evaluation.samples import changed_samples
-from lmstack.app.page.evaluation.sources import source_of
-from lmstack.app.page.evaluation.svg import legend
-from lmstack.app.page.evaluation.tables import (
-    calibration_table,
-    cost_table,
-    difference_table,
-    figure_table,
-)
-from lmstack.app.page.evaluation.verdicts import verdict
+from lmstack.app.page.evaluation.samples import chosen, outcome, sample_facts
+from lmstack.app.page.evaluation.sources import facts_of
+from lmstack.app.page.evaluation.verdicts import forest_plots
+from lmstack.app.report.charts.shapes import Chart, series_key
+from lmstack.app.report.pages import self_contained
+from lmstack.evals.results import ANSWER_CHARS
+from lmstack.evals.statistics import mean_of
 from lmstack.evals.task import Metric
 
 __all__ = ["EvaluationReport", "evaluation_page", "report_of"]
 
+Drawn = tuple[Chart, str]
+
 
 def evaluation_page(report: EvaluationReport) -> str:
     """The page."""
+    every = [result for row in report.rows for result in row.results.values()]
+    dates = sorted(result.date[:10] for result in every)
     return self_contained(
-        f"{report.title}: evaluation",
-        report.title,
-        "".join(_main(report)),
-        folder="evaluation",
-        skip=("figures", "the figures"),
+        "page/evaluation/templates/page.html",
+        styles=("report/page.css", "report/charts.css", "page/evaluation/page.css"),
+        scripts=("report/page.js", "page/evaluation/page.js"),
+        report=report,
+        days=list(dict.fromkeys((dates[0], dates[-1]))),
+        keys=_keys(report.models),
+        suite=list(_suite(report)),
+        not_on_the_radar=_not_on_the_radar(report),
+        samples=[(pair, *chosen(pair.changes)) for pair in report.pairs],
+        kept_chars=ANSWER_CHARS,
+        calibrations=list(_calibrations(report)),
+        calibration_figures=SHOWN,
+        scatters=list(_scatters(report)),
+        measures=[m for m in MEASURES if any(cost_of(result, m) is not None for result in every)],
+        **_FUNCTIONS,
     )
 
 
-def _main(report: EvaluationReport) -> Iterator[str]:
-    yield f'<h1>{text_of(report.title)}</h1>\n<p class="lead">{_lead(report)}</p>\n'
-    if report.decisions:
-        yield _section("gate", "What the gate decides", "".join(_gate(report)))
-    yield _section("figures", "Figures", figure_table(report) + _about_figures(report))
-    yield _section("suite", "The suite", _suite(report))
-    if report.pairs:
-        yield _section("differences", "Differences from the base", _differences(report))
-        yield _section("samples", "Samples that changed", changed_samples(report))
-    if calibrated := "".join(_calibrations(report)):
-        yield _section("calibration", "Calibration", _ABOUT_CALIBRATION + calibrated)
-    yield _section("cost", "Score and cost", "".join(_costs(report)))
-    sources = "".join(source_of(report, row) for row in report.rows)
-    yield _section("sources", "Where each number comes from", sources)
+def _keys(models: Iterable[Model]) -> list[tuple[Chart, str]]:
+    return [(series_key(model.number), model.label) for model in models]
 
 
-def _section(name: str, title: str, inside: str) -> str:
-    return f'<section id="{name}"><h2>{title}</h2>\n{inside}</section>\n'
+def _value(metric: Metric) -> Callable[[float], str]:
+    """How a figure is written, without its unit."""
+    return lambda value: number_of(metric, value).removesuffix(" %")
 
 
-def _lead(report: EvaluationReport) -> str:
-    dates = sorted(result.date for row in report.rows for result in row.results.values())
-    days = f"{dates[0][:10]}" + (f" to {dates[-1][:10]}" if dates[-1][:10] != dates[0][:10] else "")
-    counts = f"{_counted(len(report.models), 'model')} on {_counted(len(report.rows), 'task')}"
-    base = "" if report.base is None else f" The base is {text_of(report.base.label)}."
-    return f"{counts}, measured {text_of(days)}. Every interval holds 95 %, over samples.{base}"
+def _gain(metric: Metric) -> Callable[[float], str]:
+    if metric.is_share:
+        return lambda value: f"{100 * value:+z.1f}"
+    return lambda value: f"{value:+z.{metric.decimals}f}"
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+# What templates write with.
+_FUNCTIONS: dict[str, Any] = {
+    "cost_of": cost_of,
+    "facts_of": facts_of,
+    "forest_plots": forest_plots,
+    "gain_of": _gain,
+    "is_mean": lambda metric: metric.statistic is mean_of,
+    "json_of": lambda value: json.dumps(value, ensure_ascii=False, indent=2),
+    "outcome": outcome,
+    "percent": percent,
+    "sample_facts": sample_facts,
+    "value_of": _value,
+}
 
 
-def _gate(report: EvaluationReport) -> Iterator[str]:
-    for model, decision in report.decisions:
-        yield verdict(model, decision)
+def _profile(report: EvaluationReport) -> list[TaskRow]:
+    """Tasks of one scale: shares of which more is better."""
+    return [
+        row
+        for row in report.rows
+        if row.metric is not None and row.metric.is_share and row.metric.better == "higher"
+    ]
 
 
-def _about_figures(report: EvaluationReport) -> str:
-    unlike = any(row.unlike for row in report.rows)
-    more = " A task that was not asked the same of all has a row of its own." if unlike else ""
-    return (
-        '<p class="soft">The first metric of each task; a task\'s name leads to all of them, and to'
-        f" the protocol, data and digests.{more}</p>\n"
-    )
+def _not_on_the_radar(report: EvaluationReport) -> str:
+    profile = _profile(report)
+    left = [row.label for row in report.rows if row not in profile]
+    return ", ".join(left) if len(profile) >= LEAST_AXES else ""
 
 
-def _suite(report: EvaluationReport) -> str:
-    names = [model.label for model in report.models]
+def _suite(report: EvaluationReport) -> Iterator[Drawn]:
+    profile = _profile(report)
     shares = [row for row in report.rows if row.metric is not None and row.metric.is_share]
-    profile = [row for row in shares if row.metric is not None and row.metric.better == "higher"]
-    found = ""
     if len(profile) >= LEAST_AXES:
-        found += _figure(
-            _radar(report, profile),
-            "A profile: areas and crossings mean nothing. The numbers are in the table.",
-        )
+        about = "A profile: areas and crossings mean nothing. The numbers are in the table."
+        yield _radar(report, profile), about
     if shares:
         plot = _dots(report, shares, profile if len(profile) > 6 else [])
-        found += _figure(plot, "Shares with 95 % intervals")
+        yield plot, "Shares with 95 % intervals"
     for row in report.rows:
         if row.metric is not None and not row.metric.is_share:
             words = f"{row.label}, {row.metric.name}: {row.metric.better} is better"
-            found += _figure(_dots(report, [row], []), words)
-    left = [row.label for row in report.rows if row not in profile]
-    note = ""
-    if len(profile) >= LEAST_AXES and left:
-        names_left = text_of(", ".join(left))
-        note = f'<p class="soft">Not on the radar, for want of its scale: {names_left}.</p>'
-    return f'{legend(names)}<div class="pictures">{found}</div>{note}\n'
+            yield _dots(report, [row], []), words
 
 
-def _radar(report: EvaluationReport, rows: list[TaskRow]) -> str:
+def _radar(report: EvaluationReport, rows: list[TaskRow]) -> Chart:
     models = []
     for model in report.models:
         figures = [row.figure(model.number) for row in rows]
@@ -135,7 +138,7 @@ def _radar(report: EvaluationReport, rows: list[TaskRow]) -> str:
     return radar([row.label for row in rows], models)
 
 
-def _dots(report: EvaluationReport, rows: list[TaskRow], numbered: list[TaskRow]) -> str:
+def _dots(report: EvaluationReport, rows: list[TaskRow], numbered: list[TaskRow]) -> Chart:
     metric = rows[0].metric
     assert metric is not None
     plotted = []
@@ -156,75 +159,26 @@ def _mark(row: TaskRow, model: Model) -> IntervalMark:
     metric, figure = row.metric, row.figure(model.number)
     assert metric is not None
     assert figure is not None
-    words = _or_none(metric, figure.value)
+    words = "–" if math.isnan(figure.value) else number_of(metric, figure.value)
     interval = figure.between(lambda value: number_of(metric, value))
     tip = f"{model.label} {words} {interval}".rstrip()
     return IntervalMark(figure.value, figure.low, figure.high, model.number, words=words, tip=tip)
 
 
-def _or_none(metric: Metric, value: float) -> str:
-    return "–" if math.isnan(value) else number_of(metric, value)
-
-
-def _figure(plot: str, words: str) -> str:
-    return f"<figure>{plot}<figcaption>{text_of(words)}</figcaption></figure>\n"
-
-
-def _differences(report: EvaluationReport) -> str:
-    about = (
-        '<p class="soft">Every sample is its own control. Intervals are of the paired difference; p'
-        " is of no difference, and after Holm over the tasks of a model.</p>\n"
-    )
-    return about + difference_table(report)
-
-
-_ABOUT_CALIBRATION = (
-    '<p class="soft">How often the chosen answer was right, by how sure the model was. A calibrated'
-    " model lies on the dashed line. Bars count the samples. Selective accuracy: if only the surest"
-    " are answered; from the tenth answer on.</p>\n"
-)
-
-
-def _calibrations(report: EvaluationReport) -> Iterator[str]:
-    is_first = True
+def _calibrations(
+    report: EvaluationReport,
+) -> Iterator[tuple[TaskRow, Sequence[tuple[Model, CalibrationCurve]], list[Drawn], list[Drawn]]]:
+    """Of each task: the curves of its models, the keys of their legend, and the charts."""
     for row in report.rows:
-        found: list[tuple[Model, CalibrationCurve]] = []
-        for number, result in row.results.items():
-            each = calibration_of(result)
-            if each is not None:
-                found.append((report.models[number], each))
-        if not found:
-            continue
-        figures = "".join(
-            _figure(reliability_diagram(row, model, each), model.label) for model, each in found
-        )
-        figures += _figure(selective_accuracy(row, found), "Selective accuracy")
-        names = [model.label for model, _ in found]
-        key = legend(names, [model.number for model, _ in found]) if len(names) > 1 else ""
-        yield (
-            f'<details{" open" * is_first}><summary><span class="line">{text_of(row.label)}</span>'
-            f'</summary>\n{calibration_table(found)}{key}<div class="pictures">{figures}</div>'
-            "</details>\n"
-        )
-        is_first = False
+        curves = [(report.models[n], calibration_of(result)) for n, result in row.results.items()]
+        found = [(model, curve) for model, curve in curves if curve is not None]
+        if found:
+            drawn = [(reliability_diagram(row, m, each), m.label) for m, each in found]
+            drawn.append((selective_accuracy(row, found), "Selective accuracy"))
+            yield row, found, _keys(m for m, _ in found) if len(found) > 1 else [], drawn
 
 
-def _costs(report: EvaluationReport) -> Iterator[str]:
-    yield (
-        '<p class="soft">Means over samples. Seconds run from asking to the whole answer, with'
-        " others asked at the same time; of an answer kept from before, as they were then. The run"
-        " is without those.</p>\n"
-    )
-    scatters = "".join(_scatters(report))
-    if scatters:
-        names = [model.label for model in report.models]
-        yield f'{legend(names)}<div class="pictures">{scatters}</div>\n'
-    table = cost_table(report)
-    is_open = " open" * (not scatters)
-    yield f"<details{is_open}><summary>Costs as a table</summary>{table}</details>\n"
-
-
-def _scatters(report: EvaluationReport) -> Iterator[str]:
+def _scatters(report: EvaluationReport) -> Iterator[Drawn]:
     for row in report.rows:
         if row.metric is None:
             continue
@@ -238,4 +192,4 @@ def _scatters(report: EvaluationReport) -> Iterator[str]:
                     points.append((report.models[number], cost, score))
             if len(points) > 1:
                 words = f"{row.label}: {row.metric.name} against {measure.unit}"
-                yield _figure(score_against_cost(row, measure, points), words)
+                yield score_against_cost(row, measure, points), words

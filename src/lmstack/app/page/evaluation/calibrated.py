@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmstack.app.formats import quantity
-from lmstack.app.page.evaluation.axes import Axis, axis_over
 from lmstack.app.page.evaluation.report import Model, TaskRow, percent
-from lmstack.app.page.evaluation.svg import (
+from lmstack.app.report.charts.axes import Axis, axis_over
+from lmstack.app.report.charts.shapes import (
     WIDE,
+    Chart,
+    Shape,
+    bar,
     horizontal_axis,
     line,
     mark,
-    picture,
-    place,
+    polyline,
     series_class,
     text,
     vertical_axis,
@@ -108,17 +110,17 @@ def _correct(result: TaskResult) -> str | None:
     return first.columns[0]
 
 
-def reliability_diagram(row: TaskRow, model: Model, found: CalibrationCurve) -> str:
+def reliability_diagram(row: TaskRow, model: Model, found: CalibrationCurve) -> Chart:
     """The share that was right by the confidence, with Wilson's interval, the line on which a
     calibrated model lies, and how many samples each bin has."""
     x = Axis(0.0, 1.0, _LEFT, _RIGHT, is_share=True)
     y = Axis(0.0, 1.0, _FLOOR, _TOP, is_share=True)
     kind = series_class(model.number)
     parts = [
-        vertical_axis(y, _LEFT, _RIGHT),
+        *vertical_axis(y, _LEFT, _RIGHT),
         line(x(0), y(0), x(1), y(1), "even"),
-        _counts(found.bins, x),
-        horizontal_axis(x, _COUNTS, _COUNTS, "confidence"),
+        *_counts(found.bins, x),
+        *horizontal_axis(x, _COUNTS, _COUNTS, "confidence"),
     ]
     for each in found.bins:
         interval = wilson(each.accuracy * each.count, each.count)
@@ -131,10 +133,10 @@ def reliability_diagram(row: TaskRow, model: Model, found: CalibrationCurve) -> 
         for b in found.bins
     )
     title = f"Reliability of {model.label} on {row.label}"
-    return picture(title, said, _TALL, "".join(parts))
+    return Chart(title, said, _TALL, parts)
 
 
-def _counts(bins: tuple[Bin, ...], x: Axis) -> str:
+def _counts(bins: tuple[Bin, ...], x: Axis) -> list[Shape]:
     """Bars under the diagram, as high as a bin has samples, with their number on top."""
     most = max(each.count for each in bins)
     wide = (x.end - x.start) / 10
@@ -144,28 +146,21 @@ def _counts(bins: tuple[Bin, ...], x: Axis) -> str:
         number = min(max(int(np.ceil(each.confidence * 10 - 1e-9)) - 1, 0), 9)
         tall = max(26.0 * each.count / most, 1.0)
         left = x.start + number * wide
-        parts.append(
-            f'<rect class="count" x="{place(left + 1.5)}" y="{place(_COUNTS - tall)}"'
-            f' width="{place(wide - 3)}" height="{place(tall)}"/>'
-        )
+        parts.append(bar(left + 1.5, _COUNTS - tall, wide - 3, tall, "count"))
         parts.append(text(left + wide / 2, _COUNTS - tall - 3, quantity(each.count), "middle"))
-    return "".join(parts)
+    return parts
 
 
-def selective_accuracy(row: TaskRow, found: list[tuple[Model, CalibrationCurve]]) -> str:
+def selective_accuracy(row: TaskRow, found: list[tuple[Model, CalibrationCurve]]) -> Chart:
     """Accuracy if only the surest share is answered, from the first `_FEWEST` answers on."""
     curves = [(model, *_points(each.curve)) for model, each in found]
     x = Axis(0.0, 1.0, _LEFT, _RIGHT, is_share=True)
     values = [float(v) for _, _, accuracy in curves for v in accuracy]
     y = axis_over(values, _COUNTS, _TOP, is_share=True, whole=(0.0, 1.0))
-    parts = [vertical_axis(y, _LEFT, _RIGHT), horizontal_axis(x, _COUNTS, _COUNTS, "answered")]
+    parts = vertical_axis(y, _LEFT, _RIGHT) + horizontal_axis(x, _COUNTS, _COUNTS, "answered")
     for model, coverage, accuracy in curves:
-        points = " ".join(
-            f"{place(x(float(c)))},{place(y(float(a)))}"
-            for c, a in zip(coverage, accuracy, strict=True)
-        )
-        kind = series_class(model.number)
-        parts.append(f'<polyline class="curve {kind}" points="{points}"/>')
+        points = [(x(float(c)), y(float(a))) for c, a in zip(coverage, accuracy, strict=True)]
+        parts.append(polyline(points, f"curve {series_class(model.number)}"))
         parts.append(mark(x(1.0), y(float(accuracy[-1])), model.number))
     said = "; ".join(
         f"{model.label}: "
@@ -175,7 +170,7 @@ def selective_accuracy(row: TaskRow, found: list[tuple[Model, CalibrationCurve]]
         )
         for model, each in found
     )
-    return picture(f"Selective accuracy on {row.label}", said, _TALL, "".join(parts))
+    return Chart(f"Selective accuracy on {row.label}", said, _TALL, parts)
 
 
 def _points(curve: RiskCoverage) -> tuple[Floats, Floats]:

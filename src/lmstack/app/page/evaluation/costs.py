@@ -6,16 +6,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lmstack.app.page.evaluation.axes import Axis, axis_over
-from lmstack.app.page.evaluation.labels import Box, abridged, beside, width_of
 from lmstack.app.page.evaluation.report import Model, TaskRow, number_of
-from lmstack.app.page.evaluation.svg import (
+from lmstack.app.report.charts.axes import Axis, axis_over
+from lmstack.app.report.charts.labels import Box, abridged, beside, width_of
+from lmstack.app.report.charts.shapes import (
     SIZE,
     WIDE,
+    Chart,
     horizontal_axis,
     line,
     mark,
-    picture,
     series_class,
     text,
     vertical_axis,
@@ -66,7 +66,7 @@ def _spent(sample: SampleResult, name: str) -> float:
 
 def score_against_cost(
     row: TaskRow, measure: CostMeasure, points: list[tuple[Model, Estimate, Estimate]]
-) -> str:
+) -> Chart:
     """``points``: of each model, its cost and its score."""
     metric = row.metric
     assert metric is not None
@@ -74,7 +74,7 @@ def score_against_cost(
     whole = (0.0, 1.0) if metric.is_share else None
     scores = _bounds([s for _, _, s in points])
     y = axis_over(scores, _FLOOR, _TOP, is_share=metric.is_share, whole=whole)
-    parts = [vertical_axis(y, _LEFT, _RIGHT), horizontal_axis(x, _TOP, _FLOOR, measure.unit)]
+    parts = vertical_axis(y, _LEFT, _RIGHT) + horizontal_axis(x, _TOP, _FLOOR, measure.unit)
     taken, places, names = [], [], []
     for model, cost, score in points:
         kind, at = f"interval {series_class(model.number)}", (x(cost.value), y(score.value))
@@ -97,7 +97,7 @@ def score_against_cost(
         for m, c, s in points
     )
     title = f"{row.label}: {metric.name} against {measure.name}"
-    return picture(title, said, _TALL, "".join(parts))
+    return Chart(title, said, _TALL, parts)
 
 
 def _bounds(estimates: list[Estimate]) -> list[float]:

@@ -10,10 +10,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lmstack.app.page.evaluation.axes import Axis, axis_over
-from lmstack.app.page.evaluation.labels import shortened, width_of
-from lmstack.app.page.evaluation.svg import SIZE, WIDE, horizontal_axis, line, mark, picture, text
-from lmstack.app.page.evaluation.svg import series_class as class_of_series
+from lmstack.app.report.charts.axes import Axis, axis_over
+from lmstack.app.report.charts.labels import shortened, width_of
+from lmstack.app.report.charts.shapes import (
+    SIZE,
+    WIDE,
+    Chart,
+    Shape,
+    horizontal_axis,
+    line,
+    mark,
+    series_class,
+    text,
+)
 
 __all__ = ["IntervalMark", "PlotRow", "interval_plot"]
 
@@ -57,7 +66,7 @@ def interval_plot(
     whole: tuple[float, float] | None = None,
     zero: bool = False,
     number: Callable[[float], str] = "{:.3g}".format,
-) -> str:
+) -> Chart:
     """``suffix``, ``whole``: as of `axis_over`. ``zero``: with a line at no difference.
     ``number``: how values are said to who cannot see the picture."""
     room = max((width_of(m.words, SIZE) for row in rows for m in row.marks), default=0.0)
@@ -67,36 +76,36 @@ def interval_plot(
     values += [0.0] if zero else []
     axis = axis_over(values, _LEFT, right, is_share=is_share, suffix=suffix, whole=whole)
     bottom = _TOP + sum(_height(row) for row in rows)
-    parts = [horizontal_axis(axis, _TOP, bottom)]
+    parts = horizontal_axis(axis, _TOP, bottom)
     if zero:
         parts.append(line(axis(0.0), _TOP, axis(0.0), bottom, "axis"))
     top = _TOP
     for row in rows:
-        parts.append(_row(row, axis, top))
+        parts += _row(row, axis, top)
         top += _height(row)
     about = "; ".join(_said(row, number) for row in rows)
-    return picture(title, about, bottom + 22, "".join(parts))
+    return Chart(title, about, bottom + 22, parts)
 
 
 def _height(row: PlotRow) -> float:
     return _NAME + _LINE * max(len(row.marks), 1) + _BETWEEN
 
 
-def _row(row: PlotRow, axis: Axis, top: float) -> str:
+def _row(row: PlotRow, axis: Axis, top: float) -> list[Shape]:
     name = shortened(row.name, WIDE - _LEFT - 4, SIZE)
     parts = [text(_LEFT, top + 13, name, kind="name", whole=row.name)]
     y = top + _NAME + _LINE / 2
     for each in row.marks:
-        parts.append(_mark(each, axis, y))
+        parts += _mark(each, axis, y)
         y += _LINE
     if row.bound is not None:
         x = axis(row.bound)
         parts.append(line(x, top + _NAME - 1, x, y - _LINE / 2 + 1, "bound"))
-    return "".join(parts)
+    return parts
 
 
-def _mark(each: IntervalMark, axis: Axis, y: float) -> str:
-    kind = each.kind or class_of_series(each.number)
+def _mark(each: IntervalMark, axis: Axis, y: float) -> list[Shape]:
+    kind = each.kind or series_class(each.number)
     parts = []
     if each.has_interval:
         low, high = axis(each.low), axis(each.high)
@@ -106,7 +115,7 @@ def _mark(each: IntervalMark, axis: Axis, y: float) -> str:
         parts.append(mark(axis(each.value), y, each.number, kind, each.tip))
     if each.words:
         parts.append(text(WIDE - 4, y + 4, each.words, "end"))
-    return "".join(parts)
+    return parts
 
 
 def _said(row: PlotRow, number: Callable[[float], str]) -> str:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lmstack.app.page.evaluation.labels import wrapped
 from lmstack.app.page.evaluation.report import percent
-from lmstack.app.page.evaluation.svg import (
+from lmstack.app.report.charts.labels import wrapped
+from lmstack.app.report.charts.shapes import (
     SIZE,
     WIDE,
+    Chart,
+    Shape,
     line,
     mark,
-    picture,
-    place,
+    path,
     series_class,
     text,
 )
@@ -44,7 +45,7 @@ def radar(
     tasks: Sequence[str],
     models: Sequence[tuple[int, str, Sequence[float | None]]],
     numbers: Sequence[int] = (),
-) -> str:
+) -> Chart:
     """``models``: number, name and a share a task, None where it was not measured. ``numbers``: of
     the tasks, for axes that have no room for names. At least `LEAST_AXES` tasks."""
     axes = len(tasks)
@@ -53,12 +54,12 @@ def radar(
     for share in (0.5, 1.0):
         x, y = _MIDDLE
         parts.append(text(x + 3, y - _RADIUS * share + 11, percent(share, 0), kind="tick"))
-    parts += [_shape(number, shares) for number, _, shares in models]
+    parts += [shape for number, _, shares in models for shape in _outline(number, shares)]
     for axis, name in enumerate(tasks):
         shown = name if axes <= _NAMED else str(numbers[axis] if numbers else axis + 1)
-        parts.append(_name(axis, axes, shown, name))
+        parts += _name(axis, axes, shown, name)
     said = "; ".join(f"{name}: {_listed(tasks, shares)}" for _, name, shares in models)
-    return picture("Radar of the suite", said, _TALL, "".join(parts))
+    return Chart("Radar of the suite", said, _TALL, parts)
 
 
 def _listed(tasks: Sequence[str], shares: Sequence[float | None]) -> str:
@@ -68,14 +69,12 @@ def _listed(tasks: Sequence[str], shares: Sequence[float | None]) -> str:
     )
 
 
-def _ring(axes: int, share: float) -> str:
-    points = " ".join(
-        f"{place(x)},{place(y)}" for x, y in (point_of(axis, axes, share) for axis in range(axes))
-    )
-    return f'<polygon class="grid ring" points="{points}"/>'
+def _ring(axes: int, share: float) -> Shape:
+    points = path(point_of(axis, axes, share) for axis in range(axes))
+    return Shape("polygon", {"class": "grid ring", "points": points})
 
 
-def _shape(number: int, shares: Sequence[float | None]) -> str:
+def _outline(number: int, shares: Sequence[float | None]) -> list[Shape]:
     """The outline through what was measured, open where something was not."""
     axes = len(shares)
     points = [None if s is None else point_of(a, axes, s) for a, s in enumerate(shares)]
@@ -85,10 +84,10 @@ def _shape(number: int, shares: Sequence[float | None]) -> str:
         if point is not None and after is not None:
             parts.append(line(*point, *after, f"curve {series_class(number)}"))
     parts += [mark(*point, number) for point in points if point is not None]
-    return "".join(parts)
+    return parts
 
 
-def _name(axis: int, axes: int, shown: str, whole: str) -> str:
+def _name(axis: int, axes: int, shown: str, whole: str) -> list[Shape]:
     angle = 2 * math.pi * axis / axes
     x, y = point_of(axis, axes, 1.0 + 12 / _RADIUS)
     side = math.sin(angle)
@@ -101,7 +100,7 @@ def _name(axis: int, axes: int, shown: str, whole: str) -> str:
     if anchor == "middle":
         first = y - step * (len(rows) - 1) if math.cos(angle) > 0 else y + 9
     tip = whole if len(rows) > 1 or shown != whole or rows[-1] != whole else ""
-    return "".join(
+    return [
         text(x, first + number * step, row, anchor, whole=tip if not number else "")
         for number, row in enumerate(rows)
-    )
+    ]

@@ -1,3 +1,0 @@
-"""Anthropic's Messages API."""
-
-__all__ = ()

@@ -1,3 +1,0 @@
-"""OpenAI's Responses API, stateless."""
-
-__all__ = ()
