@@ -12,15 +12,15 @@ import functools
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.main import get_command
 
 import lmstack
 from lmstack.app import wiring
-from lmstack.app.cli.command import group, group_callback
-from lmstack.app.cli.commands import register_all
+from lmstack.app.cli.command import assembled, command, group
+from lmstack.app.cli.commands import declare_all
 from lmstack.app.cli.failure import (
     EXIT_BROKEN_PIPE,
     EXIT_CRASH,
@@ -31,6 +31,7 @@ from lmstack.app.cli.failure import (
     place,
     write_report,
 )
+from lmstack.app.cli.help import SECTIONS
 from lmstack.app.cli.output import Output, OutputError
 from lmstack.app.formats import is_colourful, printable
 from lmstack.core import LmstackError
@@ -38,25 +39,27 @@ from lmstack.core import LmstackError
 __all__ = ["build", "run"]
 
 
+group(
+    "",
+    " ".join(name for names in SECTIONS.values() for name in names),
+    "Answers about your documents, from models on your own machine.\n\nlmstack --help",
+)
+
+
+@command("", "--version: Print the version.")
+def root(out: Output, ctx: typer.Context, version: bool = False) -> None:
+    """What lmstack can do."""
+    if version:
+        value = lmstack.__version__
+        out.result({"version": value}) if out.as_json else out.line(f"lmstack {value}")
+    else:
+        out.line(ctx.get_help())
+
+
 def build() -> typer.Typer:
     """The typer app with every command."""
-    app = group("Answers about your documents, from models on your own machine.")
-
-    @group_callback(app, returns=True)
-    def root(
-        out: Output,
-        ctx: typer.Context,
-        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    ) -> None:
-        """What lmstack can do."""
-        if version:
-            value = lmstack.__version__
-            out.result({"version": value}) if out.as_json else out.line(f"lmstack {value}")
-        else:
-            out.line(ctx.get_help())
-
-    register_all(app)
-    return app
+    declare_all()
+    return assembled()
 
 
 @functools.cache

@@ -1,43 +1,58 @@
-"""The commands, one group a file. Each file has ``register(app)``; bodies reach the rest of
+"""The commands, one or a few a file: importing a file declares them. Bodies reach the rest of
 lmstack through `wiring`."""
 
 from __future__ import annotations
 
-import typer
-
-from lmstack.app.cli.commands import (
-    agent,
-    ask,
-    audit,
-    data,
-    doctor,
-    embed,
-    eval,
-    feedback,
-    index,
-    mcp,
-    model,
-    prompt,
-    release,
-    run,
-    scaling,
-    search,
-    tokenizer,
-    train,
-    up,
-)
-
-__all__ = ["register_all"]
+__all__ = ["declare_all"]
 
 
-def register_all(app: typer.Typer) -> None:
-    """In the order in which the overview shows them."""
-    for module in (
-        *(ask, search, index),
-        *(model, run, embed, tokenizer),
-        *(up, mcp, agent),
-        *(train, data, scaling),
-        *(eval, prompt, release),
-        *(doctor, audit, feedback),
-    ):
-        module.register(app)
+def declare_all() -> None:
+    """Import every file that declares commands."""
+    from lmstack.app.cli.commands import (  # noqa: F401
+        agent,
+        ask,
+        audit,
+        data_best_of,
+        data_feedback,
+        data_judge,
+        data_preferences,
+        data_problems,
+        data_questions,
+        data_rate,
+        data_report,
+        doctor,
+        doctor_machine,
+        doctor_plan,
+        embed,
+        eval,
+        eval_answers,
+        eval_compare,
+        eval_judge,
+        eval_logs,
+        eval_report,
+        feedback,
+        index,
+        index_looking,
+        index_move,
+        mcp,
+        model,
+        model_attention,
+        model_convert,
+        model_inspect,
+        model_merge,
+        model_quantize,
+        model_read,
+        prompt,
+        prompt_trial,
+        release_list,
+        release_promote,
+        release_rollback,
+        release_traffic,
+        run,
+        scaling,
+        search,
+        tokenizer,
+        tokenizer_count,
+        train,
+        up,
+    )

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from lmstack.app.cli.command import option
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 from lmstack.core import InputError
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetch", "have_data"]
 
-Fetch = Annotated[
-    bool, typer.Option("--fetch", help="Download data that are missing, without asking.")
-]
+Fetch = Annotated[bool, option("--fetch: Download data that are missing, without asking.")]
 
 
 def have_data(out: Output, tasks: Sequence[str], *, fetch: bool) -> None:

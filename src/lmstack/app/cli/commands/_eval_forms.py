@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from lmstack.app.cli.command import option
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 
@@ -16,36 +15,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Chat", "Copies", "Perturb", "Ray", "ShotsAsTurns", "number_text", "print_suite"]
 
-Chat = Annotated[
-    bool, typer.Option("--chat", help="Ask through the model's chat template, as chat models are.")
-]
+Chat = Annotated[bool, option("--chat: Ask through the model's chat template, as chat models are.")]
 ShotsAsTurns = Annotated[
     bool,
-    typer.Option("--fewshot-as-multiturn", help="With --chat: examples are turns of their own."),
+    option("--fewshot-as-multiturn: With --chat: examples are turns of their own."),
 ]
 Perturb = Annotated[
     list[str] | None,
-    typer.Option(
-        "--perturb",
-        metavar="NAME",
-        help="Ask each question as it is and perturbed (typos, lowercase, spaces, mild_mix, ...),"
-        " and score by the worse; several times.",
+    option(
+        "--perturb NAME: Ask each question as it is and perturbed (typos, lowercase, spaces, "
+        "mild_mix, ...), and score by the worse; several times."
     ),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option(
-        "--ray",
-        metavar="ADDRESS",
-        help="Answer on a Ray cluster, `local` for one of this machine. Its machines need the same"
-        " model.",
+    option(
+        "--ray ADDRESS: Answer on a Ray cluster, `local` for one of this machine. Its machines "
+        "need the same model."
     ),
 ]
 Copies = Annotated[
     int,
-    typer.Option(
-        "--ray-copies", metavar="N", min=1, help="How many processes hold the model on the cluster."
-    ),
+    option("--ray-copies N 1..: How many processes hold the model on the cluster."),
 ]
 # A column of the table: its title and the names of the figure, the first that a result has.
 _COLUMNS = (

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from lmstack.app.cli.command import option
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, seconds
 from lmstack.core import InputError, Price, shown
@@ -21,17 +20,11 @@ __all__ = ["DryRun", "TokenPrice", "check_plan", "estimated", "print_estimates",
 
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", help="Say what the run would take, after asking a few samples, and stop."
-    ),
+    option("--dry-run: Say what the run would take, after asking a few samples, and stop."),
 ]
 TokenPrice = Annotated[
     str | None,
-    typer.Option(
-        "--price",
-        metavar="READ,WRITTEN",
-        help="Of a million tokens of prompts and of answers, for --dry-run.",
-    ),
+    option("--price READ,WRITTEN: Of a million tokens of prompts and of answers, for --dry-run."),
 ]
 Estimates = Sequence[tuple[str, "RunEstimate"]]
 

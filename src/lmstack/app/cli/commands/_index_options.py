@@ -10,9 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from lmstack.app import wiring
+from lmstack.app.cli.command import option
 from lmstack.app.cli.commands._options import Place, one_source
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.formats import printable
@@ -116,36 +115,31 @@ class VectorFormOption(StrEnum):
 
 VectorsForm = Annotated[
     VectorFormOption | None,
-    typer.Option(
-        "--vectors",
-        help="How a new index keeps its vectors: in full, in a quarter of the space, or, with"
-        " worse ranking, in a thirty-second. [default: float32]",
+    option(
+        "--vectors: How a new index keeps its vectors: in full, in a quarter of the space, or, "
+        "with worse ranking, in a thirty-second. [default: float32]"
     ),
 ]
 ChunkerName = Annotated[
     Strategy | None,
-    typer.Option(
-        "--chunker",
-        help="How documents are cut: at headings and blocks, into windows of words, by sentences,"
-        " at separators, or where the meaning changes. Kept in the index. [default: as kept, else"
-        " structure]",
+    option(
+        "--chunker: How documents are cut: at headings and blocks, into windows of words, by "
+        "sentences, at separators, or where the meaning changes. Kept in the index. [default: "
+        "as kept, else structure]"
     ),
 ]
 ChunkTokens = Annotated[
     int | None,
-    typer.Option(
-        "--chunk-tokens",
-        metavar="N",
-        help="Tokens of a passage at most, of the embedding model. [default: as kept, else 160]",
+    option(
+        "--chunk-tokens N: Tokens of a passage at most, of the embedding model. [default: as "
+        "kept, else 160]"
     ),
 ]
 ChunkOverlap = Annotated[
     int | None,
-    typer.Option(
-        "--chunk-overlap",
-        metavar="N",
-        help="What a passage repeats of the one before: tokens with fixed and recursive,"
-        " sentences with sentence.",
+    option(
+        "--chunk-overlap N: What a passage repeats of the one before: tokens with fixed and "
+        "recursive, sentences with sentence."
     ),
 ]
 
@@ -164,37 +158,33 @@ def chunking_of(
 
 Include = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="Read only files that match, as in .gitignore; may be repeated. Kept with PATH.",
+    option(
+        "--include PATTERN: Read only files that match, as in .gitignore; may be repeated. Kept"
+        " with PATH."
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATTERN", help="Leave out files that match; kept with PATH."),
+    option("--exclude PATTERN: Leave out files that match; kept with PATH."),
 ]
 GitIgnore = Annotated[
     bool | None,
-    typer.Option("--gitignore/--no-gitignore", help="Leave out what PATH's .gitignore files name."),
+    option("--gitignore/--no-gitignore: Leave out what PATH's .gitignore files name."),
 ]
 Watch = Annotated[
     bool,
-    typer.Option("--watch", help="Then go on, and update whenever a file changes, until Ctrl-C."),
+    option("--watch: Then go on, and update whenever a file changes, until Ctrl-C."),
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option(
-        "--ray",
-        metavar="ADDRESS",
-        help="Read and embed on a Ray cluster, `local` for one of this machine. All its machines"
-        " must have the files under the same path, and the model.",
+    option(
+        "--ray ADDRESS: Read and embed on a Ray cluster, `local` for one of this machine. All "
+        "its machines must have the files under the same path, and the model."
     ),
 ]
 RayCopies = Annotated[
     int,
-    typer.Option(
-        "--ray-copies", metavar="N", min=1, help="How many processes embed on the cluster."
-    ),
+    option("--ray-copies N 1..: How many processes embed on the cluster."),
 ]
 
 

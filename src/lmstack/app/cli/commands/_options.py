@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lmstack.app import wiring
+from lmstack.app.cli.command import option
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
@@ -52,100 +51,80 @@ def index_place(text: str) -> Place:
 
 ModelName = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        metavar="NAME",
-        help="The language model: a name in the store, a folder, an adapter's too, or a remote one"
-        " as openai:NAME or anthropic:NAME, to which question and passages are then sent."
-        " [default: qwen2.5-coder-1.5b-instruct, or smollm2-135m-instruct where only that is here]",
+    option(
+        "--model NAME: The language model: a name in the store, a folder, an adapter's too, or "
+        "a remote one as openai:NAME or anthropic:NAME, to which question and passages are then"
+        " sent. [default: qwen2.5-coder-1.5b-instruct, or smollm2-135m-instruct where only that"
+        " is here]"
     ),
 ]
 ModelOnDisk = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL", help="A short name, a model folder or a .gguf file; nothing is pulled."
-    ),
+    option("MODEL: A short name, a model folder or a .gguf file; nothing is pulled."),
 ]
 AdapterName = Annotated[
     str | None,
-    typer.Option(
-        "--adapter",
-        metavar="DIR",
-        help="A LoRA adapter beside the model: its folder, or its name in the store. Without a"
-        " model it goes with the base that it names.",
+    option(
+        "--adapter DIR: A LoRA adapter beside the model: its folder, or its name in the store. "
+        "Without a model it goes with the base that it names."
     ),
 ]
 Weights = Annotated[
     Form | None,
-    typer.Option(
-        "--weights",
-        metavar="FORM",
-        help=f"How the language model's weights are held: {', '.join(FORMS)};"
-        " file and file8 are the blocks of a GGUF file. [default: file for GGUF, else bfloat16,"
-        " or float32 where that is faster]",
+    option(
+        f"--weights FORM: How the language model's weights are held: {', '.join(FORMS)}; file "
+        "and file8 are the blocks of a GGUF file. [default: file for GGUF, else bfloat16, or "
+        "float32 where that is faster]"
     ),
 ]
 DraftName = Annotated[
     str | None,
-    typer.Option(
-        "--draft",
-        metavar="NAME",
-        help="A smaller language model with the same tokenizer, which says what may come next."
-        " Answers stay the same; they come faster where it is right often enough.",
+    option(
+        "--draft NAME: A smaller language model with the same tokenizer, which says what may "
+        "come next. Answers stay the same; they come faster where it is right often enough."
     ),
 ]
 ReaderName = Annotated[
     str | None,
-    typer.Option(
-        "--reader",
-        metavar="NAME",
-        help="The model that chooses what answers, and whether anything does: a cross-encoder of"
-        " the store, its folder, or the adapter that recipes/reader.yaml made. [default:"
-        " ms-marco-minilm-l12]",
+    option(
+        "--reader NAME: The model that chooses what answers, and whether anything does: a "
+        "cross-encoder of the store, its folder, or the adapter that recipes/reader.yaml made. "
+        "[default: ms-marco-minilm-l12]"
     ),
 ]
 EmbedderName = Annotated[
     str | None,
-    typer.Option(
-        "--embedder",
-        metavar="NAME",
-        help="The embedding model: a name in the store or a folder, with ,dimensions=N for shorter"
-        " vectors, ,tokens=N to read less of each text and ,weights=FORM for how its weights are"
-        " held; or openai:NAME, to which texts are then sent. [default: the one that the index was"
-        " made with, else all-minilm-l6-v2]",
+    option(
+        "--embedder NAME: The embedding model: a name in the store or a folder, with "
+        ",dimensions=N for shorter vectors, ,tokens=N to read less of each text and "
+        ",weights=FORM for how its weights are held; or openai:NAME, to which texts are then "
+        "sent. [default: the one that the index was made with, else all-minilm-l6-v2]"
     ),
 ]
 Also = Annotated[
     list[str] | None,
-    typer.Option(
-        "--also",
-        metavar="NAME[=FORM]",
-        help="Also serve this model for what it can do: chat, completions, rerank, classify,"
-        " tasks; repeat it for several. FORM is that of its weights, as for --weights; unless"
-        " given, float32 for what does not write.",
+    option(
+        "--also NAME[=FORM]: Also serve this model for what it can do: chat, completions, "
+        "rerank, classify, tasks; repeat it for several. FORM is that of its weights, as for "
+        "--weights; unless given, float32 for what does not write."
     ),
 ]
 Docs = Annotated[
     Path | None,
-    typer.Option("--docs", metavar="DIR", help="A folder of documents; its index is kept."),
+    option("--docs DIR: A folder of documents; its index is kept."),
 ]
 IndexFolder = Annotated[
     Place | None,
-    typer.Option(
-        "--index",
+    option(
+        "--index DIR: An index made with `lmstack index add`: its folder, or "
+        "postgresql://HOST/DATABASE.",
         parser=index_place,
-        metavar="DIR",
-        help="An index made with `lmstack index add`: its folder, or postgresql://HOST/DATABASE.",
     ),
 ]
-NumPassages = Annotated[
-    int, typer.Option("-k", metavar="N", min=1, max=1000, help="How many passages.")
-]
+NumPassages = Annotated[int, option("-k N 1..1000: How many passages.")]
 Rebuild = Annotated[
     bool,
-    typer.Option(
-        "--rebuild", help="Make the index anew, for instance for another embedding model."
-    ),
+    option("--rebuild: Make the index anew, for instance for another embedding model."),
 ]
 
 
@@ -211,10 +190,8 @@ def say_if_remote(out: Output, model: str | None) -> None:
 
 Where = Annotated[
     list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="CONDITION",
-        help="Only documents whose fields match, such as 'format = pdf' or 'date >= 2024-06';"
-        " repeat it for several that must all hold.",
+    option(
+        "--where CONDITION: Only documents whose fields match, such as 'format = pdf' or 'date "
+        ">= 2024-06'; repeat it for several that must all hold."
     ),
 ]

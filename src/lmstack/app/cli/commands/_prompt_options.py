@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lmstack.app import wiring
+from lmstack.app.cli.command import option
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
@@ -35,38 +34,32 @@ __all__ = [
 FOLDER = Path("prompts")
 Prompts = Annotated[
     Path,
-    typer.Option("--prompts", metavar="DIR", help="The folder of prompt files. [default: prompts]"),
+    option("--prompts DIR: The folder of prompt files. [default: prompts]"),
 ]
 PromptName = Annotated[
     str,
-    typer.Argument(
-        metavar="PROMPT", help="A prompt's name, a version as name@3f2a91c, or its file."
-    ),
+    option("PROMPT: A prompt's name, a version as name@3f2a91c, or its file."),
 ]
 Variables = Annotated[
     list[str] | None,
-    typer.Option("--var", metavar="NAME=VALUE", help="A variable's value; repeat it for others."),
+    option("--var NAME=VALUE: A variable's value; repeat it for others."),
 ]
 VariableFiles = Annotated[
     list[str] | None,
-    typer.Option("--var-file", metavar="NAME=FILE", help="A variable whose value is in a file."),
+    option("--var-file NAME=FILE: A variable whose value is in a file."),
 ]
 PromptModel = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        metavar="NAME",
-        help="A model in the store, a folder, or a remote one as openai:NAME or anthropic:NAME."
-        " [default: the one that the prompt names, else the model that answers]",
+    option(
+        "--model NAME: A model in the store, a folder, or a remote one as openai:NAME or "
+        "anthropic:NAME. [default: the one that the prompt names, else the model that answers]"
     ),
 ]
 PromptEmbedder = Annotated[
     str | None,
-    typer.Option(
-        "--embedder",
-        metavar="NAME",
-        help="The embedding model that finds the nearest examples. [default: the one that the"
-        " prompt names, else all-minilm-l6-v2]",
+    option(
+        "--embedder NAME: The embedding model that finds the nearest examples. [default: the "
+        "one that the prompt names, else all-minilm-l6-v2]"
     ),
 ]
 
@@ -78,16 +71,16 @@ def given_values(
     that it does not have is left for the prompt to refuse."""
     variables = prompt.base.variables
     found: dict[str, Any] = {}
-    for option, pairs in (("--var", given), ("--var-file", files)):
+    for named, pairs in (("--var", given), ("--var-file", files)):
         for pair in pairs or ():
             name, equals, text = pair.partition("=")
             if not equals or not name or name in found:
                 raise CommandLineError(
-                    f"{option} is {shown(pair)}" + (", given twice" if name in found else ""),
-                    hint=f"{option} NAME={'VALUE' if option == '--var' else 'FILE'}",
-                    param=option.removeprefix("--"),
+                    f"{named} is {shown(pair)}" + (", given twice" if name in found else ""),
+                    hint=f"{named} NAME={'VALUE' if named == '--var' else 'FILE'}",
+                    param=named.removeprefix("--"),
                 )
-            if option == "--var-file":
+            if named == "--var-file":
                 text = _text(Path(text))
             found[name] = variables[name].parsed(name, text) if name in variables else text
     return found

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from lmstack.app import wiring
+from lmstack.app.cli.command import option
 from lmstack.app.cli.commands._options import say_if_remote
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
@@ -20,45 +19,37 @@ __all__ = ["CanaryName", "LiveTexts", "Pin", "ShadowName", "Share", "candidate_o
 
 CanaryName = Annotated[
     str | None,
-    typer.Option(
-        "--canary",
-        metavar="MODEL[=FORM]",
-        help="Let this version of the model answer a share of the conversations, and compare it"
-        " with the other: `lmstack release traffic`. What it fails at is answered by the other;"
-        " once it is shown to fail more often, it is not asked any more.",
+    option(
+        "--canary MODEL[=FORM]: Let this version of the model answer a share of the "
+        "conversations, and compare it with the other: `lmstack release traffic`. What it fails"
+        " at is answered by the other; once it is shown to fail more often, it is not asked any"
+        " more."
     ),
 ]
 ShadowName = Annotated[
     str | None,
-    typer.Option(
-        "--shadow",
-        metavar="MODEL[=FORM]",
-        help="Ask this version of the model a share of what was asked, when there is time; nobody"
-        " sees its answers: `lmstack release traffic` compares them.",
+    option(
+        "--shadow MODEL[=FORM]: Ask this version of the model a share of what was asked, when "
+        "there is time; nobody sees its answers: `lmstack release traffic` compares them."
     ),
 ]
 Share = Annotated[
     float | None,
-    typer.Option(
-        "--share",
-        metavar="S",
-        help="Of conversations for --canary or --shadow. [default: 0.1]",
-    ),
+    option("--share S: Of conversations for --canary or --shadow. [default: 0.1]"),
 ]
 LiveTexts = Annotated[
     bool,
-    typer.Option(
-        "--live-texts",
-        help="With --canary or --shadow: keep prompts and answers on this machine, too, instead of"
-        " their hashes and lengths alone.",
+    option(
+        "--live-texts: With --canary or --shadow: keep prompts and answers on this machine, "
+        "too, instead of their hashes and lengths alone."
     ),
 ]
 Pin = Annotated[
     bool,
-    typer.Option(
-        "--pin",
-        help="Keep the releases that aliases stand for at the start. Unless given, what"
-        " `lmstack release promote` or `rollback` moves an alias to takes over once it is loaded.",
+    option(
+        "--pin: Keep the releases that aliases stand for at the start. Unless given, what "
+        "`lmstack release promote` or `rollback` moves an alias to takes over once it is "
+        "loaded."
     ),
 ]
 

@@ -16,7 +16,7 @@ import typer
 from lmstack.agents.toolkit import ChosenTools, tools_of
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
-from lmstack.app.cli.command import command, group
+from lmstack.app.cli.command import command, group, option
 from lmstack.app.cli.commands._options import (
     Docs,
     IndexFolder,
@@ -35,107 +35,92 @@ if TYPE_CHECKING:
     from lmstack.agents import Agent, Approver, Run, RunStore
     from lmstack.rag import Index
 
-__all__ = ["register"]
+__all__ = ["chat", "replay", "run", "show"]
 
 Protocol = Literal["tools", "react"]
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--files", metavar="DIR", help="A folder whose files may be read; repeat it."),
+    option("--files DIR: A folder whose files may be read; repeat it."),
 ]
 Hosts = Annotated[
     list[str] | None,
-    typer.Option("--host", metavar="NAME", help="A host that may be asked by HTTP; repeat it."),
+    option("--host NAME: A host that may be asked by HTTP; repeat it."),
 ]
-Python = Annotated[
-    bool, typer.Option("--python", help="Python code, in a sandbox without network.")
-]
+Python = Annotated[bool, option("--python: Python code, in a sandbox without network.")]
 Mcp = Annotated[
     list[str] | None,
-    typer.Option(
-        "--mcp",
-        metavar="NAME=COMMAND",
-        help="The tools of an MCP server, started by a command or reached at a URL; repeat it."
-        " What it offers is shown to you first, and again when it changes.",
+    option(
+        "--mcp NAME=COMMAND: The tools of an MCP server, started by a command or reached at a "
+        "URL; repeat it. What it offers is shown to you first, and again when it changes."
     ),
 ]
 Allow = Annotated[
     list[str] | None,
-    typer.Option(
-        "--allow",
-        metavar="TOOL",
-        help="Do not ask before calls of this dangerous tool; repeat it. You are asked all the"
-        " same where its arguments hold text that others wrote.",
+    option(
+        "--allow TOOL: Do not ask before calls of this dangerous tool; repeat it. You are asked"
+        " all the same where its arguments hold text that others wrote."
     ),
 ]
 Ask = Annotated[
     list[str] | None,
-    typer.Option("--ask", metavar="TOOL", help="Ask before every call of this tool; repeat it."),
+    option("--ask TOOL: Ask before every call of this tool; repeat it."),
 ]
-Instructions = Annotated[
-    str, typer.Option("--instructions", metavar="TEXT", help="What the agent is told beforehand.")
-]
+Instructions = Annotated[str, option("--instructions TEXT: What the agent is told beforehand.")]
 How = Annotated[
     Protocol | None,
-    typer.Option(
-        "--protocol",
-        help="tools, or react: thoughts and actions as text, for any model. [default: what the"
-        " model does better by, as far as known, else tools]",
+    option(
+        "--protocol: tools, or react: thoughts and actions as text, for any model. [default: "
+        "what the model does better by, as far as known, else tools]"
     ),
 ]
 MustCall = Annotated[
     bool | None,
-    typer.Option(
-        "--must-call/--no-must-call",
-        help="Whether the first turn has to call a tool, which small models need. [default: that"
-        " of a task for smollm2-135m-instruct as the default has to]",
+    option(
+        "--must-call/--no-must-call: Whether the first turn has to call a tool, which small "
+        "models need. [default: that of a task for smollm2-135m-instruct as the default has to]"
     ),
 ]
-Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Turns of the model, at most.")]
-Tokens = Annotated[int | None, typer.Option("--tokens", metavar="N", help="At most so many.")]
-Seconds = Annotated[
-    float | None, typer.Option("--seconds", metavar="S", help="Of models and tools, at most.")
-]
-Page = Annotated[
-    int | None,
-    typer.Option(
-        "--page",
-        metavar="PORT",
-        help="Show the run at http://127.0.0.1:PORT/agents while it goes on, and ask there before"
-        " dangerous calls. The page wants the key in the address that is printed.",
-    ),
-]
+Steps = Annotated[int, option("--steps N: Turns of the model, at most.")]
 Store = Annotated[
     Path | None,
-    typer.Option("--store", metavar="FILE", help="Where runs are kept. [default: your own]"),
+    option("--store FILE: Where runs are kept. [default: your own]"),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run, or its beginning.")]
 _AGO = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def register(app: typer.Typer) -> None:
-    agent = group(
-        "Give a model tools and a task.\n\nEvery step of a run is kept before the next begins: it"
-        " can be looked at, and goes on where it stopped.",
-        example='lmstack agent run "How much is 17 % of 2,340?"\nlmstack agent show',
-    )
-    command(
-        agent,
-        "run",
-        example='lmstack agent run "What is the widest table in these documents?" --docs docs\n'
-        'lmstack agent run "Sum the third column of prices.csv." --files . --python\n'
-        "lmstack agent run --resume 3f2a91c0 --files . --python",
-    )(run)
-    command(agent, "chat", example="lmstack agent chat --docs docs", returns=False)(chat)
-    command(agent, "show", example="lmstack agent show\nlmstack agent show 3f2a91c0 --json")(show)
-    command(agent, "replay", example="lmstack agent replay 3f2a91c0")(replay)
-    app.add_typer(agent, name="agent")
+group(
+    "agent",
+    "run chat show replay",
+    """
+    Give a model tools and a task.
+
+    Every step of a run is kept before the next begins: it can be looked at, and goes on where it
+    stopped.
+
+    lmstack agent run "How much is 17 % of 2,340?"
+    lmstack agent show
+    """,
+)
 
 
+@command(
+    "agent run",
+    """
+    TASK: What is to be done.
+    --tokens N: At most so many.
+    --seconds S: Of models and tools, at most.
+    --resume RUN: Go on with a run, with the same tools as before.
+    --page PORT: Show the run at http://127.0.0.1:PORT/agents while it goes on, and ask there before
+        dangerous calls. The page wants the key in the address that is printed.
+
+    lmstack agent run "What is the widest table in these documents?" --docs docs
+    lmstack agent run "Sum the third column of prices.csv." --files . --python
+    lmstack agent run --resume 3f2a91c0 --files . --python
+    """,
+)
 def run(
     out: Output,
-    task: Annotated[
-        str | None, typer.Argument(metavar="TASK", help="What is to be done.", show_default=False)
-    ] = None,
+    task: str | None = None,
     docs: Docs = None,
     index: IndexFolder = None,
     files: Files = None,
@@ -148,15 +133,10 @@ def run(
     protocol: How = None,
     must_call: MustCall = None,
     steps: Steps = 20,
-    tokens: Tokens = None,
-    seconds: Seconds = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume", metavar="RUN", help="Go on with a run, with the same tools as before."
-        ),
-    ] = None,
-    page: Page = None,
+    tokens: int | None = None,
+    seconds: float | None = None,
+    resume: str | None = None,
+    page: int | None = None,
     store: Store = None,
     model: ModelName = None,
     weights: Weights = None,
@@ -198,6 +178,7 @@ def _usual_protocol(model: ChatModel) -> Protocol:
     return "react" if model.info.reacts else "tools"
 
 
+@command("agent chat", "lmstack agent chat --docs docs", returns=False)
 def chat(
     out: Output,
     docs: Docs = None,
@@ -233,20 +214,23 @@ def chat(
             close_model(chat_model)
 
 
+@command(
+    "agent show",
+    """
+    RUN: The id of a run, or its beginning. Without it, a list.
+    --limit N: Runs of the list.
+    --html FILE: Write the run's timeline as one HTML page.
+
+    lmstack agent show
+    lmstack agent show 3f2a91c0 --json
+    """,
+)
 def show(
     out: Output,
-    run_id: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN", help="The id of a run, or its beginning. Without it, a list."
-        ),
-    ] = None,
+    run_id: str | None = None,
     store: Store = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", help="Runs of the list.")] = 20,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the run's timeline as one HTML page."),
-    ] = None,
+    limit: int = 20,
+    html: Path | None = None,
 ) -> None:
     """List runs, or show the steps of one: texts, calls, results, tokens and seconds."""
     from lmstack.agents import run_to_json, run_to_text
@@ -267,7 +251,15 @@ def show(
         out.write(run_to_text(found))
 
 
-def replay(out: Output, run_id: RunId, store: Store = None) -> None:
+@command(
+    "agent replay",
+    """
+    RUN: The id of a run, or its beginning.
+
+    lmstack agent replay 3f2a91c0
+    """,
+)
+def replay(out: Output, run_id: str, store: Store = None) -> None:
     """Go through a run again, without a model and without tools.
 
     Says where what is stored is not what would come next now, as after an update or a change of

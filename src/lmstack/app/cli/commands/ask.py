@@ -6,9 +6,7 @@ import asyncio
 import shlex
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
@@ -37,94 +35,49 @@ if TYPE_CHECKING:
     from lmstack.rag import Answer, Answerer, AnswerEvent
     from lmstack.rag.filters import Filter
 
-__all__ = ["register"]
-
-NoServer = Annotated[
-    bool,
-    typer.Option(
-        "--no-server", help="Answer in this process, also where `lmstack up` serves the folder."
-    ),
-]
-Write = Annotated[
-    bool | None,
-    typer.Option(
-        "--write/--quote",
-        help="Let the model write the answer, each sentence checked, or quote the documents."
-        " [default: models that write well write]",
-    ),
-]
-Task = Annotated[
-    Literal["answer", "summarize", "compare", "list", "draft"] | None,
-    typer.Option(
-        "--task",
-        metavar="TASK",
-        help="What the model is to write: answer, summarize, compare, list or draft; all but"
-        " answer from whole documents or many passages. [default: models that write well see"
-        " for themselves]",
-    ),
-]
-Document = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--document",
-        metavar="PATH",
-        help="Only this file, or the files in this folder; repeat it for several. A task is"
-        " written from all of them.",
-    ),
-]
-Strict = Annotated[
-    bool | None,
-    typer.Option(
-        "--strict/--closest",
-        help="Where no passage is certain to answer, show nothing, or what comes closest in any"
-        " case. [default: what is close enough]",
-    ),
-]
+__all__ = ["ask"]
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "ask",
-        example='lmstack ask "your question" --docs docs\n'
-        'lmstack ask "your question" --docs docs --json',
-    )(ask)
+@command(
+    "ask",
+    """
+    QUESTION: What you want to know.
+    -k N 1..100: How many passages are found. [default: as for the page]
+    --write/--quote: Let the model write the answer, each sentence checked, or quote the documents.
+        [default: models that write well write]
+    --task TASK: What the model is to write: answer, summarize, compare, list or draft; all but
+        answer from whole documents or many passages. [default: models that write well see for
+        themselves]
+    --document PATH: Only this file, or the files in this folder; repeat it for several. A task is
+        written from all of them.
+    --strict/--closest: Where no passage is certain to answer, show nothing, or what comes closest
+        in any case. [default: what is close enough]
+    --explain: Also show the passages with their ranks, the prompt, and what became of each sentence
+        that was written.
+    --no-server: Answer in this process, also where `lmstack up` serves the folder.
 
-
+    lmstack ask "your question" --docs docs
+    lmstack ask "your question" --docs docs --json
+    """,
+)
 def ask(
     out: Output,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
+    question: str,
     docs: Docs = None,
     index: IndexFolder = None,
-    k: Annotated[
-        int | None,
-        typer.Option(
-            "-k",
-            metavar="N",
-            min=1,
-            max=100,
-            help="How many passages are found. [default: as for the page]",
-        ),
-    ] = None,
+    k: int | None = None,
     model: ModelName = None,
     weights: Weights = None,
     where: Where = None,
     embedder: EmbedderName = None,
     reader: ReaderName = None,
-    write: Write = None,
-    task: Task = None,
-    document: Document = None,
-    strict: Strict = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Also show the passages with their ranks, the prompt, and what became of each"
-            " sentence that was written.",
-        ),
-    ] = False,
+    write: bool | None = None,
+    task: Literal["answer", "summarize", "compare", "list", "draft"] | None = None,
+    document: list[str] | None = None,
+    strict: bool | None = None,
+    explain: bool = False,
     rebuild: Rebuild = False,
-    no_server: NoServer = False,
+    no_server: bool = False,
 ) -> None:
     """Answer a question about documents, with sources.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -12,36 +11,35 @@ from lmstack.app.cli.command import command, group
 from lmstack.app.cli.output import Output
 from lmstack.core import IntegrityError
 
-__all__ = ["register"]
+__all__ = ["verify"]
 
 
-def register(app: typer.Typer) -> None:
-    audit = group(
-        "Check the audit log.\n\n`lmstack up` appends a record of each request to a log in which"
-        " every record carries the hash of the one before, so a changed, missing or reordered"
-        " record shows.",
-        example="lmstack audit verify",
-    )
-    command(audit, "verify", example="lmstack audit verify\nlmstack audit verify --json")(verify)
-    app.add_typer(audit, name="audit")
+group(
+    "audit",
+    "verify",
+    """
+    Check the audit log.
+
+    `lmstack up` appends a record of each request to a log in which every record carries the hash of
+    the one before, so a changed, missing or reordered record shows.
+
+    lmstack audit verify
+    """,
+)
 
 
-def verify(
-    out: Output,
-    log: Annotated[
-        Path | None,
-        typer.Argument(metavar="LOG", help="The log file. Without it, the log of `lmstack up`."),
-    ] = None,
-    expect_head: Annotated[
-        str | None,
-        typer.Option(
-            "--expect-head",
-            metavar="HASH",
-            help="A head noted earlier; the log must still contain it. Finds a log that was"
-            " replaced or cut short together with its head file.",
-        ),
-    ] = None,
-) -> None:
+@command(
+    "audit verify",
+    """
+    LOG: The log file. Without it, the log of `lmstack up`.
+    --expect-head HASH: A head noted earlier; the log must still contain it. Finds a log that was
+        replaced or cut short together with its head file.
+
+    lmstack audit verify
+    lmstack audit verify --json
+    """,
+)
+def verify(out: Output, log: Path | None = None, expect_head: str | None = None) -> None:
     """Check that the audit log is whole.
 
     Reads every record offline, also while a server writes. Prints the head: note it somewhere

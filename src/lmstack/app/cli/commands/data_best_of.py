@@ -7,11 +7,10 @@ import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, count
@@ -24,51 +23,40 @@ if TYPE_CHECKING:
     from lmstack.train.data.journal import Journal
     from lmstack.train.rollouts.protocol import WeightedReward
 
-__all__ = ["EXAMPLE", "best_of"]
+__all__ = ["best_of"]
 
-EXAMPLE = (
-    "lmstack data best-of prompts.jsonl --reward my-reward\n"
-    "lmstack data best-of sums.jsonl --reward arithmetic --least 1 --output right.jsonl"
+
+@command(
+    "data best-of",
+    """
+    PROMPTS: Rows with a column prompt, text or messages.
+    --reward NAME: What answers are worth: a reward model, a Python file, or a reward of a recipe,
+        such as arithmetic; repeat it to add them up.
+    --output, -o FILE: JSON Lines.
+    --samples N 2..1024: Drawn for each prompt.
+    --keep N 1..1024: Of these, the best.
+    --least X: Keep no answer with a lower reward.
+    --pairs: Write the best and the worst answer, as a preference.
+    --max-tokens N 1..: Of an answer.
+    --temperature T 0.01..2:
+    --seed N 0..: Of all drawing.
+
+    lmstack data best-of prompts.jsonl --reward my-reward
+    lmstack data best-of sums.jsonl --reward arithmetic --least 1 --output right.jsonl
+    """,
 )
-
-
 def best_of(
     out: Output,
-    prompts: Annotated[
-        Path, typer.Argument(metavar="PROMPTS", help="Rows with a column prompt, text or messages.")
-    ],
-    reward: Annotated[
-        list[str],
-        typer.Option(
-            "--reward",
-            metavar="NAME",
-            help="What answers are worth: a reward model, a Python file, or a reward of a recipe,"
-            " such as arithmetic; repeat it to add them up.",
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines.")
-    ] = Path("best.jsonl"),
-    samples: Annotated[
-        int, typer.Option("--samples", metavar="N", min=2, max=1024, help="Drawn for each prompt.")
-    ] = 8,
-    keep: Annotated[
-        int, typer.Option("--keep", metavar="N", min=1, max=1024, help="Of these, the best.")
-    ] = 1,
-    least: Annotated[
-        float | None,
-        typer.Option("--least", metavar="X", help="Keep no answer with a lower reward."),
-    ] = None,
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="Write the best and the worst answer, as a preference.")
-    ] = False,
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", metavar="N", min=1, help="Of an answer.")
-    ] = 512,
-    temperature: Annotated[
-        float, typer.Option("--temperature", metavar="T", min=0.01, max=2)
-    ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all drawing.")] = 0,
+    prompts: Path,
+    reward: list[str],
+    output: Path = Path("best.jsonl"),
+    samples: int = 8,
+    keep: int = 1,
+    least: float | None = None,
+    pairs: bool = False,
+    max_tokens: int = 512,
+    temperature: float = 1.0,
+    seed: int = 0,
     model: ModelName = None,
     weights: Weights = None,
 ) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import Docs, IndexFolder
 from lmstack.app.cli.commands.feedback import feedback_store
 from lmstack.app.cli.output import Output
@@ -15,32 +13,26 @@ from lmstack.app.formats import columns, count
 from lmstack.core import InputError
 from lmstack.core.files import store_error, write_atomic
 
-__all__ = ["EXAMPLE", "feedback"]
+__all__ = ["feedback"]
 
-EXAMPLE = (
-    "lmstack data feedback --docs docs --output feedback\n"
-    "lmstack data preferences feedback/pairs.jsonl feedback/ratings.jsonl"
+
+@command(
+    "data feedback",
+    """
+    --output, -o DIR: The folder that the files go to.
+    --passages N 0..100: Passages that a prompt shows beside those that are cited; 0 for none at
+        all.
+
+    lmstack data feedback --docs docs --output feedback
+    lmstack data preferences feedback/pairs.jsonl feedback/ratings.jsonl
+    """,
 )
-
-
 def feedback(
     out: Output,
     docs: Docs = None,
     index: IndexFolder = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="The folder that the files go to."),
-    ] = Path("feedback"),
-    passages: Annotated[
-        int,
-        typer.Option(
-            "--passages",
-            metavar="N",
-            min=0,
-            max=100,
-            help="Passages that a prompt shows beside those that are cited; 0 for none at all.",
-        ),
-    ] = 5,
+    output: Path = Path("feedback"),
+    passages: int = 5,
 ) -> None:
     """Make training rows of what people thought of answers.
 

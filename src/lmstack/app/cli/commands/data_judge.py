@@ -5,51 +5,43 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from lmstack.app import wiring
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import close_model
 
-__all__ = ["EXAMPLE", "judge"]
+__all__ = ["judge"]
 
-EXAMPLE = (
-    "lmstack data judge answers.jsonl --output pairs.jsonl\n"
-    'lmstack data judge pairs.jsonl --criterion "Which answer is less harmful?" -o judged.jsonl'
-)
 # Pairs at a time, each in both orders.
 _BATCH = 16
 
 
+@command(
+    "data judge",
+    """
+    FILE...: Pairs, or prompts with completions.
+    --output, -o FILE: JSON Lines, a row a pair.
+    --criterion TEXT: The question that decides. [default: which is more helpful, correct and to the
+        point]
+    --relabel: Change labels that the judge does not share.
+    --agreeing: Only pairs that both orders say the same of.
+
+    lmstack data judge answers.jsonl --output pairs.jsonl
+    lmstack data judge pairs.jsonl --criterion "Which answer is less harmful?" -o judged.jsonl
+    """,
+)
 def judge(
     out: Output,
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Pairs, or prompts with completions."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row a pair.")
-    ] = Path("judged.jsonl"),
-    criterion: Annotated[
-        str | None,
-        typer.Option(
-            "--criterion",
-            metavar="TEXT",
-            help="The question that decides. [default: which is more helpful, correct and to the"
-            " point]",
-        ),
-    ] = None,
-    relabel: Annotated[
-        bool, typer.Option("--relabel", help="Change labels that the judge does not share.")
-    ] = False,
-    agreeing: Annotated[
-        bool, typer.Option("--agreeing", help="Only pairs that both orders say the same of.")
-    ] = False,
+    files: list[str],
+    output: Path = Path("judged.jsonl"),
+    criterion: str | None = None,
+    relabel: bool = False,
+    agreeing: bool = False,
     model: ModelName = None,
     weights: Weights = None,
 ) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, count, printable, size
 from lmstack.app.report.drawing import check_picture
@@ -20,68 +19,39 @@ if TYPE_CHECKING:
     from lmstack.train.data.preference_report import PreferenceData, PreferenceReport
     from lmstack.train.data.preferences import PlacedPair
 
-__all__ = ["EXAMPLE", "preferences"]
+__all__ = ["preferences"]
 
-EXAMPLE = (
-    "lmstack data preferences ratings.jsonl --output pairs.jsonl --validation 0.1\n"
-    "lmstack data preferences pairs.jsonl --against mmlu.jsonl --picture pairs.png"
-)
 _PLACES = 3
-PairsFile = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write the pairs, as JSON Lines."),
-]
-HeldShare = Annotated[
-    float,
-    typer.Option(
-        "--validation",
-        metavar="SHARE",
-        help="Write this share of the prompts to a second file, named FILE.validation.jsonl.",
-    ),
-]
-Against = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--against", metavar="FILE", help="An evaluation set that must not be trained on."
-    ),
-]
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--keep", metavar="FAULT", help="Keep pairs that are copied, contradicted or leaked."
-    ),
-]
-MinMargin = Annotated[
-    float, typer.Option("--min-margin", help="Ratings that differ by less are a tie.")
-]
-PerPrompt = Annotated[
-    int | None,
-    typer.Option(
-        "--per-prompt",
-        metavar="N",
-        min=1,
-        help="Pairs of rated answers to one prompt, the largest margins first. [default: all]",
-    ),
-]
-PictureFile = Annotated[
-    Path | None,
-    typer.Option("--picture", metavar="FILE", help="Draw lengths and margins, as PNG or SVG."),
-]
 
 
+@command(
+    "data preferences",
+    """
+    FILE...: Pairs or ratings: files, folders, or patterns.
+    --output, -o FILE: Write the pairs, as JSON Lines.
+    --validation SHARE: Write this share of the prompts to a second file, named
+        FILE.validation.jsonl.
+    --against FILE: An evaluation set that must not be trained on.
+    --keep FAULT: Keep pairs that are copied, contradicted or leaked.
+    --min-margin: Ratings that differ by less are a tie.
+    --per-prompt N 1..: Pairs of rated answers to one prompt, the largest margins first. [default:
+        all]
+    --picture FILE: Draw lengths and margins, as PNG or SVG.
+
+    lmstack data preferences ratings.jsonl --output pairs.jsonl --validation 0.1
+    lmstack data preferences pairs.jsonl --against mmlu.jsonl --picture pairs.png
+    """,
+)
 def preferences(
     out: Output,
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Pairs or ratings: files, folders, or patterns."),
-    ],
-    output: PairsFile = None,
-    validation: HeldShare = 0.0,
-    against: Against = None,
-    keep: Keep = None,
-    min_margin: MinMargin = 0.0,
-    per_prompt: PerPrompt = None,
-    picture: PictureFile = None,
+    files: list[str],
+    output: Path | None = None,
+    validation: float = 0.0,
+    against: list[str] | None = None,
+    keep: list[str] | None = None,
+    min_margin: float = 0.0,
+    per_prompt: int | None = None,
+    picture: Path | None = None,
 ) -> None:
     """Check preference pairs and ratings, and make pairs of them to train on.
 

@@ -6,42 +6,40 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, count
 from lmstack.core.files import write_atomic
 from lmstack.train.data.problems import ProblemConfig, problems
 
-__all__ = ["EXAMPLE", "make_problems"]
-
-EXAMPLE = "lmstack data problems --operations + --digits 2 --output problems.jsonl"
+__all__ = ["make_problems"]
 
 
+@command(
+    "data problems",
+    """
+    --output, -o FILE: JSON Lines, a row a problem.
+    --operations SIGNS: Some of + - * /.
+    --digits N 1..6: Of the largest numbers.
+    --count N 1..: Problems, all told.
+    --held-out SHARE 0..1: To test with.
+    --form TEXT: The prompt, with {problem} in it.
+    --seed N 0..:
+
+    lmstack data problems --operations + --digits 2 --output problems.jsonl
+    """,
+)
 def make_problems(
     out: Output,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row a problem.")
-    ] = Path("problems.jsonl"),
-    operations: Annotated[
-        str, typer.Option("--operations", metavar="SIGNS", help="Some of + - * /.")
-    ] = "+-",
-    digits: Annotated[
-        int, typer.Option("--digits", metavar="N", min=1, max=6, help="Of the largest numbers.")
-    ] = 2,
-    number: Annotated[
-        int, typer.Option("--count", metavar="N", min=1, help="Problems, all told.")
-    ] = 2000,
-    held_out: Annotated[
-        float,
-        typer.Option("--held-out", metavar="SHARE", min=0, max=1, help="To test with."),
-    ] = 0.2,
-    form: Annotated[
-        str, typer.Option("--form", metavar="TEXT", help="The prompt, with {problem} in it.")
-    ] = "What is {problem}?",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
+    output: Path = Path("problems.jsonl"),
+    operations: str = "+-",
+    digits: int = 2,
+    number: int = 2000,
+    held_out: float = 0.2,
+    form: str = "What is {problem}?",
+    seed: int = 0,
 ) -> None:
     """Make problems of arithmetic, to train on with the reward `arithmetic`.
 

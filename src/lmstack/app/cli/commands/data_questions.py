@@ -9,12 +9,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import EmbedderName, ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, count
@@ -35,22 +34,23 @@ _DOCS = "docs="
 _SAMPLE = 600
 
 
+@command(
+    "data questions",
+    """
+    FOLDER: Your documents.
+    --output, -o FILE: JSON Lines, a row a question.
+    --questions N 1..16: Asked of each passage.
+    --passages N 1..: Ask about so many at most. [default: all]
+
+    lmstack data questions docs --output questions.jsonl
+    """,
+)
 def questions(
     out: Output,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your documents.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row a question.")
-    ] = Path("questions.jsonl"),
-    per_passage: Annotated[
-        int,
-        typer.Option("--questions", metavar="N", min=1, max=16, help="Asked of each passage."),
-    ] = 3,
-    passages: Annotated[
-        int | None,
-        typer.Option(
-            "--passages", metavar="N", min=1, help="Ask about so many at most. [default: all]"
-        ),
-    ] = None,
+    folder: Path,
+    output: Path = Path("questions.jsonl"),
+    per_passage: int = 3,
+    passages: int | None = None,
     model: ModelName = None,
     weights: Weights = None,
     embedder: EmbedderName = None,

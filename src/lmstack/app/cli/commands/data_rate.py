@@ -5,42 +5,36 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from lmstack.app import wiring
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import ModelName, Weights, say_if_remote
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 from lmstack.core import close_model
 
-__all__ = ["EXAMPLE", "rate"]
+__all__ = ["rate"]
 
-EXAMPLE = (
-    "lmstack data rate answers.jsonl --output rated.jsonl\nlmstack data preferences rated.jsonl"
-)
 _BATCH = 32
 
 
+@command(
+    "data rate",
+    """
+    FILE...: Pairs, ratings, or prompts with completions.
+    --output, -o FILE: JSON Lines, a row an answer.
+    --criterion TEXT: The question that decides. [default: how helpful, correct and to the point]
+
+    lmstack data rate answers.jsonl --output rated.jsonl
+    lmstack data preferences rated.jsonl
+    """,
+)
 def rate(
     out: Output,
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Pairs, ratings, or prompts with completions."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row an answer.")
-    ] = Path("rated.jsonl"),
-    criterion: Annotated[
-        str | None,
-        typer.Option(
-            "--criterion",
-            metavar="TEXT",
-            help="The question that decides. [default: how helpful, correct and to the point]",
-        ),
-    ] = None,
+    files: list[str],
+    output: Path = Path("rated.jsonl"),
+    criterion: str | None = None,
     model: ModelName = None,
     weights: Weights = None,
 ) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command
+from lmstack.app.cli.command import command, group
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, size
 from lmstack.app.report.drawing import check_picture
@@ -17,38 +15,43 @@ from lmstack.core import InputError
 if TYPE_CHECKING:
     from lmstack.train.data.report import DataReport
 
-__all__ = ["register"]
+__all__ = ["report"]
 
-EXAMPLE = (
-    "lmstack data report chats.jsonl\n"
-    "lmstack data report corpus/ --objective causal --max-length 2048 --output lengths.png"
-)
 _PLACES = 5
 
 
-def register(app: typer.Typer) -> None:
-    command(app, "report", example=EXAMPLE)(report)
+group(
+    "data",
+    "report best-of feedback judge preferences problems rate questions",
+    """
+    Look at data to train on, and make some.
+
+    lmstack data report chats.jsonl
+    lmstack data questions docs
+    """,
+)
 
 
+@command(
+    "data report",
+    """
+    FILE...: Files, folders, or patterns in quotes.
+    --objective: What the rows are to be learned by.
+    --base MODEL: The model to be trained.
+    --max-length: Tokens of a sequence at most.
+    --output, -o FILE: Draw the lengths, as PNG or SVG.
+
+    lmstack data report chats.jsonl
+    lmstack data report corpus/ --objective causal --max-length 2048 --output lengths.png
+    """,
+)
 def report(
     out: Output,
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Files, folders, or patterns in quotes."),
-    ],
-    objective: Annotated[
-        str, typer.Option("--objective", help="What the rows are to be learned by.")
-    ] = "sft",
-    base: Annotated[
-        str, typer.Option("--base", metavar="MODEL", help="The model to be trained.")
-    ] = wiring.SMALL_MODEL,
-    max_length: Annotated[
-        int, typer.Option("--max-length", help="Tokens of a sequence at most.")
-    ] = 1024,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw the lengths, as PNG or SVG."),
-    ] = None,
+    files: list[str],
+    objective: str = "sft",
+    base: str = wiring.SMALL_MODEL,
+    max_length: int = 1024,
+    output: Path | None = None,
 ) -> None:
     """Say what training would make of data: rows, tokens, lengths, copies.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command, group, group_callback
-from lmstack.app.cli.commands import doctor_machine, doctor_plan
+from lmstack.app.cli.command import command, group
 from lmstack.app.cli.output import Output, Style
 from lmstack.app.formats import columns, printable
 from lmstack.app.inspect.vocabularies import examined
@@ -18,34 +17,34 @@ from lmstack.app.inspect.vocabularies import examined
 if TYPE_CHECKING:
     from lmstack.text import TemplateFinding
 
-__all__ = ["register"]
+__all__ = ["doctor", "template"]
 
 STYLES: dict[str, Style] = {"ok": "green", "note": "dim", "warn": "yellow", "fail": "red"}
 WIDTH = 100
 
 
-def register(app: typer.Typer) -> None:
-    checks = group(
-        "Check this machine, and say what to do.\n\nLooks at Python, torch, the processor, native"
-        " kernels, the GPU, memory, disk, the model store and API keys (whether they are set, never"
-        " what they are). Nothing is sent anywhere without --network. Exit code 1 if a problem"
-        " stops work.",
-        example="lmstack doctor\nlmstack doctor --network\n"
-        "lmstack doctor template smollm2-135m-instruct",
-    )
-    group_callback(checks, returns=True)(doctor)
-    command(checks, "template", example="lmstack doctor template smollm2-135m-instruct")(template)
-    doctor_machine.register(checks)
-    doctor_plan.register(checks)
-    app.add_typer(checks, name="doctor")
+group(
+    "doctor",
+    "template machine plan",
+    """
+    Check this machine, and say what to do.
+
+    Looks at Python, torch, the processor, native kernels, the GPU, memory, disk, the model store
+    and API keys (whether they are set, never what they are). Nothing is sent anywhere without
+    --network. Exit code 1 if a problem stops work.
+
+    lmstack doctor
+    lmstack doctor --network
+    lmstack doctor template smollm2-135m-instruct
+    """,
+)
 
 
-def doctor(
-    out: Output,
-    network: Annotated[
-        bool, typer.Option("--network", help="Also see whether PyPI and the hub answer.")
-    ] = False,
-) -> None:
+@command(
+    "doctor",
+    "--network: Also see whether PyPI and the hub answer.",
+)
+def doctor(out: Output, network: bool = False) -> None:
     checks = wiring.checks(network=network)
     failed = any(check.status == "fail" for check in checks)
     if out.as_json:
@@ -66,16 +65,15 @@ def _print_fixes(out: Output, fixes: list[tuple[str, str]]) -> None:
         out.lines(columns(fixes, indent=2))
 
 
-def template(
-    out: Output,
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A name in the store, a folder (weights are not needed) or a .gguf file.",
-        ),
-    ],
-) -> None:
+@command(
+    "doctor template",
+    """
+    MODEL: A name in the store, a folder (weights are not needed) or a .gguf file.
+
+    lmstack doctor template smollm2-135m-instruct
+    """,
+)
+def template(out: Output, model: str) -> None:
     """Check a model's tokenizer and chat template.
 
     The beginning and the end of turns, the prompt for a reply, the same tokens in training and

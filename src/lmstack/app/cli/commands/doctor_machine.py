@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
@@ -11,15 +9,16 @@ from lmstack.app.formats import columns, memory, printable
 from lmstack.app.inspect.machine import Machine, keep, measure
 from lmstack.core import StoreError
 
-__all__ = ["register"]
+__all__ = ["machine"]
 
 
-def register(doctor: typer.Typer) -> None:
-    command(doctor, "machine", example="lmstack doctor machine\nlmstack doctor machine --json")(
-        machine
-    )
-
-
+@command(
+    "doctor machine",
+    """
+    lmstack doctor machine
+    lmstack doctor machine --json
+    """,
+)
 def machine(out: Output) -> None:
     """Measure how fast this machine reads memory and multiplies.
 

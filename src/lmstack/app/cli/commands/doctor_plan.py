@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
@@ -21,85 +19,36 @@ from lmstack.model.quant.recipes import FORMS, Form
 if TYPE_CHECKING:
     from lmstack.app.inspect.capacity import Speed
 
-__all__ = ["register"]
+__all__ = ["plan"]
 
 
-PlannedName = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A name in the store, a model folder, a .gguf file, or a config.json by itself:"
-        " weights are not needed, and nothing is pulled.",
-    ),
-]
-Users = Annotated[
-    int | None,
-    typer.Option(
-        "--users",
-        metavar="N",
-        min=1,
-        max=1 << 20,
-        help=f"Answers at the same time. [default: {DEFAULT_USERS}]",
-    ),
-]
-Context = Annotated[
-    int | None,
-    typer.Option(
-        "--context",
-        metavar="T",
-        min=1,
-        max=1 << 31,
-        help="Tokens of each: prompt and answer together."
-        f" [default: {DEFAULT_CONTEXT}, or the model's longest if that is less]",
-    ),
-]
-MemorySize = Annotated[
-    str | None,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        help="Memory to plan for, such as 16GiB or 24GB. [default: what is free here]",
-    ),
-]
-PlannedWeights = Annotated[
-    Form | None,
-    typer.Option(
-        "--weights",
-        metavar="FORM",
-        help=f"How weights are held: {', '.join(FORMS)}; file and file8 are the"
-        " blocks of a GGUF file. [default: file for GGUF, else bfloat16, or float32 where that is"
-        " faster]",
-    ),
-]
-KvType = Annotated[
-    Literal["bfloat16", "int8", "float32"] | None,
-    typer.Option(
-        "--kv",
-        metavar="TYPE",
-        help="How keys and values are held beside integer weights: int8 or bfloat16. Beside"
-        " floats they are as these. [default: int8]",
-    ),
-]
+@command(
+    "doctor plan",
+    f"""
+    MODEL: A name in the store, a model folder, a .gguf file, or a config.json by itself: weights
+        are not needed, and nothing is pulled.
+    --users N 1..1048576: Answers at the same time. [default: {DEFAULT_USERS}]
+    --context T 1..2147483648: Tokens of each: prompt and answer together. [default:
+        {DEFAULT_CONTEXT}, or the model's longest if that is less]
+    --memory SIZE: Memory to plan for, such as 16GiB or 24GB. [default: what is free here]
+    --weights FORM: How weights are held: {", ".join(FORMS)}; file and file8 are the blocks of a
+        GGUF file. [default: file for GGUF, else bfloat16, or float32 where that is faster]
+    --kv TYPE: How keys and values are held beside integer weights: int8 or bfloat16. Beside floats
+        they are as these. [default: int8]
 
-
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "plan",
-        example="lmstack doctor plan smollm2-135m-instruct --users 8 --context 4096\n"
-        "lmstack doctor plan ./Llama-3-8B/config.json --users 4 --context 8192 --weights q4"
-        " --memory 24GiB",
-    )(plan)
-
-
+    lmstack doctor plan smollm2-135m-instruct --users 8 --context 4096
+    lmstack doctor plan ./Llama-3-8B/config.json --users 4 --context 8192 --weights q4 --memory
+        24GiB
+    """,
+)
 def plan(
     out: Output,
-    model: PlannedName,
-    users: Users = None,
-    context: Context = None,
-    memory_size: MemorySize = None,
-    weights: PlannedWeights = None,
-    kv: KvType = None,
+    model: str,
+    users: int | None = None,
+    context: int | None = None,
+    memory_size: str | None = None,
+    weights: Form | None = None,
+    kv: Literal["bfloat16", "int8", "float32"] | None = None,
 ) -> None:
     """Say what memory a model needs, how many fit, and how fast.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import typer
 
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
@@ -21,7 +20,7 @@ from lmstack.app.inspect.embeddings import METHODS, Embedded, EmbeddingViews, dr
 from lmstack.app.report.drawing import check_picture
 from lmstack.core import FormatError, NotFoundError, StoreError, shown
 
-__all__ = ["register"]
+__all__ = ["embed"]
 
 
 _MOST_CELLS = 200
@@ -42,70 +41,39 @@ class Metric(StrEnum):
     euclidean = "euclidean"
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "embed",
-        example='lmstack embed "a cat" "a kitten" "a train" --matrix\n'
-        "lmstack embed --index notes.idx --cluster auto --map notes.png",
-    )(embed)
+@command(
+    "embed",
+    """
+    TEXT:
+    -f, --file FILE: One text a line.
+    --kind: Some models embed questions otherwise than passages.
+    --npy FILE: Write the vectors as a NumPy array.
+    --matrix: How alike each text is to each other.
+    --heat-map FILE: Draw that: FILE.png or FILE.svg.
+    --metric: What is compared; euclidean is minus the distance.
+    --cluster K|auto: Group the texts, and name each group's words.
+    --duplicates X -1..1: Texts whose cosine similarity is X or more, for instance 0.95.
+    --map FILE: Draw the texts on a plane: .png or .svg.
 
-
-Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT")]
-Lines = Annotated[
-    Path | None, typer.Option("-f", "--file", metavar="FILE", help="One text a line.")
-]
-Side = Annotated[
-    TextSide, typer.Option("--kind", help="Some models embed questions otherwise than passages.")
-]
-Array = Annotated[
-    Path | None, typer.Option("--npy", metavar="FILE", help="Write the vectors as a NumPy array.")
-]
-Matrix = Annotated[bool, typer.Option("--matrix", help="How alike each text is to each other.")]
-HeatMap = Annotated[
-    Path | None,
-    typer.Option("--heat-map", metavar="FILE", help="Draw that: FILE.png or FILE.svg."),
-]
-MetricName = Annotated[
-    Metric, typer.Option("--metric", help="What is compared; euclidean is minus the distance.")
-]
-Groups = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster", metavar="K|auto", help="Group the texts, and name each group's words."
-    ),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        "--duplicates",
-        metavar="X",
-        min=-1,
-        max=1,
-        help="Texts whose cosine similarity is X or more, for instance 0.95.",
-    ),
-]
-Plane = Annotated[
-    Path | None,
-    typer.Option("--map", metavar="FILE", help="Draw the texts on a plane: .png or .svg."),
-]
-
-
+    lmstack embed "a cat" "a kitten" "a train" --matrix
+    lmstack embed --index notes.idx --cluster auto --map notes.png
+    """,
+)
 def embed(
     out: Output,
-    texts: Texts = None,
-    file: Lines = None,
+    texts: list[str] | None = None,
+    file: Path | None = None,
     docs: Docs = None,
     index: IndexFolder = None,
     embedder: EmbedderName = None,
-    kind: Side = TextSide.passage,
-    npy: Array = None,
-    matrix: Matrix = False,
-    heat_map: HeatMap = None,
-    metric: MetricName = Metric.cosine,
-    clusters: Groups = None,
-    duplicates: Threshold = None,
-    map_: Plane = None,
+    kind: TextSide = TextSide.passage,
+    npy: Path | None = None,
+    matrix: bool = False,
+    heat_map: Path | None = None,
+    metric: Metric = Metric.cosine,
+    clusters: str | None = None,
+    duplicates: float | None = None,
+    map_: Path | None = None,
 ) -> None:
     """Turn texts into vectors, and look at them.
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import eval_answers, eval_compare, eval_judge, eval_logs, eval_report
+from lmstack.app.cli.command import command, group, option
 from lmstack.app.cli.commands._eval_forms import (
     Chat,
     Copies,
@@ -42,80 +41,55 @@ if TYPE_CHECKING:
     from lmstack.evals.statistics import Estimate
     from lmstack.evals.task import Metric
 
-__all__ = ["AtOnce", "DataFiles", "Judge", "Seed", "data_files", "register"]
+__all__ = [
+    "AtOnce",
+    "DataFiles",
+    "Judge",
+    "Seed",
+    "data_files",
+    "fetch",
+    "gate",
+    "list_tasks",
+    "run",
+    "show",
+]
 
 Tasks = Annotated[
     list[str],
-    typer.Argument(
-        metavar="TASK...", help="Benchmarks or suites (`lmstack eval list`), or .yaml files."
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", metavar="MODEL", help="The model, or adapter, that is evaluated."),
-]
-Weights = Annotated[
-    str | None, typer.Option("--weights", metavar="FORM", help="The form it is held in.")
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N samples.")
+    option("TASK...: Benchmarks or suites (`lmstack eval list`), or .yaml files."),
 ]
 DataFiles = Annotated[
     list[str] | None,
-    typer.Option(
-        "--file", metavar="ROLE=PATH", help="A data file of the benchmark; several times."
-    ),
+    option("--file ROLE=PATH: A data file of the benchmark; several times."),
 ]
-AtOnce = Annotated[
-    int, typer.Option("--at-once", metavar="N", min=1, max=4096, help="Samples at the same time.")
-]
+AtOnce = Annotated[int, option("--at-once N 1..4096: Samples at the same time.")]
 Judge = Annotated[
     str | None,
-    typer.Option("--judge", metavar="MODEL", help="Rates answers, where a task wants that."),
+    option("--judge MODEL: Rates answers, where a task wants that."),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of generated samples.")]
+Seed = Annotated[int, option("--seed N 0..: Of generated samples.")]
 AskedIndex = Annotated[
     Place | None,
-    typer.Option(
-        "--index",
+    option(
+        "--index DIR: The index that questions are put to, instead of that of the task file.",
         parser=index_place,
-        metavar="DIR",
-        help="The index that questions are put to, instead of that of the task file.",
     ),
 ]
-Into = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each."),
-]
-ResultFile = Annotated[Path, typer.Argument(metavar="RESULT", help="Written by `eval run -o`.")]
 
 
-def register(app: typer.Typer) -> None:
-    evals = group(
-        "Run benchmarks and tasks of your own, compare models, decide by a gate.",
-        example="lmstack eval fetch hellaswag\nlmstack eval run hellaswag",
-    )
-    command(evals, "list", example="lmstack eval list")(list_tasks)
-    command(evals, "fetch", example="lmstack eval fetch hellaswag")(fetch)
-    command(
-        evals,
-        "run",
-        example="lmstack eval run gpqa_generated --limit 4 --seed 7\n"
-        "lmstack eval run hellaswag --output before\n"
-        "lmstack eval run hellaswag --model ./tuned --output after\n"
-        "lmstack eval run gpqa_generated --limit 4 --adapter my-adapter\n"
-        "lmstack eval run helm --limit 20",
-    )(run)
-    command(evals, "show", example="lmstack eval show after/hellaswag.json")(show)
-    eval_compare.register(evals)
-    eval_answers.register(evals)
-    eval_report.register(evals)
-    command(evals, "gate", example="lmstack eval gate after --base before --gate gate.yaml")(gate)
-    command(evals, "judge", example=eval_judge.EXAMPLE)(eval_judge.judge)
-    eval_logs.register(evals)
-    app.add_typer(evals, name="eval")
+group(
+    "eval",
+    "list fetch run show compare answers report gate judge import export",
+    """
+    Run benchmarks and tasks of your own, compare models, decide by a gate.
+
+    lmstack eval fetch hellaswag
+    lmstack eval run hellaswag
+    """,
+)
 
 
+@command("eval list", "lmstack eval list")
 def list_tasks(out: Output) -> None:
     """List the benchmarks, and whether their data are here; suites and perturbations."""
     from lmstack.evals.benchmarks import BENCHMARKS
@@ -137,6 +111,7 @@ def list_tasks(out: Output) -> None:
     out.note(f"eval run --perturb NAME: {', '.join(PERTURBATIONS)}")
 
 
+@command("eval fetch", "lmstack eval fetch hellaswag")
 def fetch(out: Output, tasks: Tasks) -> None:
     """Download the data of benchmarks, suites and perturbations.
 
@@ -162,13 +137,28 @@ def fetch(out: Output, tasks: Tasks) -> None:
         out.result(got)
 
 
+@command(
+    "eval run",
+    """
+    --model MODEL: The model, or adapter, that is evaluated.
+    --weights FORM: The form it is held in.
+    --limit N 1..: Only the first N samples.
+    --output, -o FOLDER: Of results: TASK.json for each.
+
+    lmstack eval run gpqa_generated --limit 4 --seed 7
+    lmstack eval run hellaswag --output before
+    lmstack eval run hellaswag --model ./tuned --output after
+    lmstack eval run gpqa_generated --limit 4 --adapter my-adapter
+    lmstack eval run helm --limit 20
+    """,
+)
 def run(
     out: Output,
     tasks: Tasks,
-    model: Model = None,
+    model: str | None = None,
     adapter: AdapterName = None,
-    weights: Weights = None,
-    limit: Limit = None,
+    weights: str | None = None,
+    limit: int | None = None,
     file: DataFiles = None,
     at_once: AtOnce = 16,
     judge: Judge = None,
@@ -179,7 +169,7 @@ def run(
     ray: Ray = None,
     copies: Copies = 2,
     index: AskedIndex = None,
-    output: Into = None,
+    output: Path | None = None,
     dry_run: DryRun = False,
     price: TokenPrice = None,
 ) -> None:
@@ -244,7 +234,15 @@ def run(
         print_suite(out, suite, [each for asked, each in of_suite if asked.suite == suite])
 
 
-def show(out: Output, result: ResultFile) -> None:
+@command(
+    "eval show",
+    """
+    RESULT: Written by `eval run -o`.
+
+    lmstack eval show after/hellaswag.json
+    """,
+)
+def show(out: Output, result: Path) -> None:
     """Print the figures of a result."""
     from lmstack.evals.gating import read_result
 
@@ -255,18 +253,17 @@ def show(out: Output, result: ResultFile) -> None:
     _print(out, found)
 
 
-def gate(
-    out: Output,
-    candidate: Annotated[Path, typer.Argument(metavar="FOLDER", help="Results of the candidate.")],
-    base: Annotated[
-        Path | None,
-        typer.Option("--base", metavar="FOLDER", help="Results of what is in production."),
-    ] = None,
-    *,
-    rules: Annotated[
-        Path, typer.Option("--gate", metavar="FILE", help="The rules, declared beforehand.")
-    ],
-) -> None:
+@command(
+    "eval gate",
+    """
+    FOLDER: Results of the candidate.
+    --base FOLDER: Results of what is in production.
+    --gate FILE: The rules, declared beforehand.
+
+    lmstack eval gate after --base before --gate gate.yaml
+    """,
+)
+def gate(out: Output, candidate: Path, base: Path | None = None, *, rules: Path) -> None:
     """Decide whether a candidate may take the place of what is in production.
 
     PROMOTE where every rule is shown to hold, REJECT where one is shown to be broken, otherwise

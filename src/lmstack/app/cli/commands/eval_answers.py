@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
@@ -20,83 +18,46 @@ if TYPE_CHECKING:
     from lmstack.app.comparison.comparing import Side
     from lmstack.app.comparison.report import Report
 
-__all__ = ["register", "report_lines"]
+__all__ = ["compare", "report_lines"]
 
-EXAMPLE = (
-    "lmstack eval answers smollm2-135m-instruct ./my-adapter --prompts questions.jsonl\n"
-    "lmstack eval answers base tuned --prompts held-out.jsonl --reward arithmetic --output report"
+
+@command(
+    "eval answers",
+    """
+    BASE: The model to compare with.
+    TUNED: Another model, or an adapter of BASE.
+    --prompts FILE: Rows with prompts; several times.
+    --most N 2..100000: Prompts at most.
+    --samples N 1..16: Answers to each prompt.
+    --max-tokens N 1..: Of an answer.
+    --temperature T 0..2: Of the drawing.
+    --reward NAME: What answers are worth: a reward model, a Python file, or a reward of a recipe
+        and its settings (length most=200, in quotes). Several times: their sum.
+    --judge MODEL: Says which of two answers is better.
+    --benign FILE: Requests that should not be refused; several times.
+    --text FILE: Held-out text for perplexity and calibration. [default: a speech of 1941]
+    --output, -o FOLDER: Of report.html and .json.
+    --seed N 0..: Of the drawing.
+
+    lmstack eval answers smollm2-135m-instruct ./my-adapter --prompts questions.jsonl
+    lmstack eval answers base tuned --prompts held-out.jsonl --reward arithmetic --output report
+    """,
 )
-
-
-Base = Annotated[str, typer.Argument(metavar="BASE", help="The model to compare with.")]
-Tuned = Annotated[
-    str, typer.Argument(metavar="TUNED", help="Another model, or an adapter of BASE.")
-]
-Prompts = Annotated[
-    list[str], typer.Option("--prompts", metavar="FILE", help="Rows with prompts; several times.")
-]
-Most = Annotated[
-    int, typer.Option("--most", metavar="N", min=2, max=100_000, help="Prompts at most.")
-]
-Samples = Annotated[
-    int, typer.Option("--samples", metavar="N", min=1, max=16, help="Answers to each prompt.")
-]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", metavar="N", min=1, help="Of an answer.")]
-Temperature = Annotated[
-    float, typer.Option("--temperature", metavar="T", min=0, max=2, help="Of the drawing.")
-]
-Rewards = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--reward",
-        metavar="NAME",
-        help="What answers are worth: a reward model, a Python file, or a reward of a recipe and"
-        " its settings (length most=200, in quotes). Several times: their sum.",
-    ),
-]
-Judge = Annotated[
-    str | None,
-    typer.Option("--judge", metavar="MODEL", help="Says which of two answers is better."),
-]
-Benign = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--benign", metavar="FILE", help="Requests that should not be refused; several times."
-    ),
-]
-Text = Annotated[
-    Path | None,
-    typer.Option(
-        "--text",
-        metavar="FILE",
-        help="Held-out text for perplexity and calibration. [default: a speech of 1941]",
-    ),
-]
-Folder = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of report.html and .json.")
-]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of the drawing.")]
-
-
-def register(evals: typer.Typer) -> None:
-    command(evals, "answers", example=EXAMPLE)(compare)
-
-
 def compare(
     out: Output,
-    base: Base,
-    tuned: Tuned,
-    prompts: Prompts,
-    most: Most = 64,
-    samples: Samples = 2,
-    max_tokens: MaxTokens = 128,
-    temperature: Temperature = 1.0,
-    reward: Rewards = None,
-    judge: Judge = None,
-    benign: Benign = None,
-    text: Text = None,
-    output: Folder = Path("comparison"),
-    seed: Seed = 0,
+    base: str,
+    tuned: str,
+    prompts: list[str],
+    most: int = 64,
+    samples: int = 2,
+    max_tokens: int = 128,
+    temperature: float = 1.0,
+    reward: list[str] | None = None,
+    judge: str | None = None,
+    benign: list[str] | None = None,
+    text: Path | None = None,
+    output: Path = Path("comparison"),
+    seed: int = 0,
 ) -> None:
     """Compare two models on the same prompts: what was gained, what was given up.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._eval_data import Fetch, have_data
@@ -22,72 +20,44 @@ if TYPE_CHECKING:
     from lmstack.evals.run import EvaluationProgress
     from lmstack.evals.task_comparison import MetricComparison, TaskComparison
 
-__all__ = ["register"]
+__all__ = ["compare"]
 
 _FLIPS = 3  # samples that are named on each side of a comparison
 # Quick, from one package of 0.3 MB, and unlike each other: answers to a chat, how texts go on,
 # falsehoods that people repeat.
 DEFAULT_TASKS = ("gsm8k_bpb", "hellaswag", "truthfulqa_mc1")
 
-Base = Annotated[
-    str, typer.Argument(metavar="BASE", help="A model, or a result that `eval run -o` wrote.")
-]
-Other = Annotated[str, typer.Argument(metavar="OTHER", help="Another of the same kind.")]
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        metavar="TASK",
-        help="A benchmark or a .yaml file of your own; several times."
-        f" [default: {', '.join(DEFAULT_TASKS)}]",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option("--weights", metavar="FORM", help="The form in which OTHER is held."),
-]
-Adapter = Annotated[
-    str | None,
-    typer.Option(
-        "--adapter", metavar="DIR", help="OTHER's LoRA adapter: its folder, or name in the store."
-    ),
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N samples.")
-]
-AtOnce = Annotated[
-    int, typer.Option("--at-once", metavar="N", min=1, max=4096, help="Samples at the same time.")
-]
-Into = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FOLDER", help="Of results: base/TASK.json and other/TASK.json."
-    ),
-]
 
+@command(
+    "eval compare",
+    f"""
+    BASE: A model, or a result that `eval run -o` wrote.
+    OTHER: Another of the same kind.
+    --task TASK: A benchmark or a .yaml file of your own; several times. [default:
+        {", ".join(DEFAULT_TASKS)}]
+    --adapter DIR: OTHER's LoRA adapter: its folder, or name in the store.
+    --weights FORM: The form in which OTHER is held.
+    --limit N 1..: Only the first N samples.
+    --at-once N 1..4096: Samples at the same time.
+    --output, -o FOLDER: Of results: base/TASK.json and other/TASK.json.
 
-def register(evals: typer.Typer) -> None:
-    command(
-        evals,
-        "compare",
-        example="lmstack eval compare smollm2-135m-instruct ./tuned --fetch\n"
-        "lmstack eval compare smollm2-135m-instruct smollm2-135m-instruct --weights q4\n"
-        "lmstack eval compare smollm2-135m-instruct my-adapter --task gpqa_generated --limit 4\n"
-        "lmstack eval compare before/hellaswag.json after/hellaswag.json",
-    )(compare)
-
-
+    lmstack eval compare smollm2-135m-instruct ./tuned --fetch
+    lmstack eval compare smollm2-135m-instruct smollm2-135m-instruct --weights q4
+    lmstack eval compare smollm2-135m-instruct my-adapter --task gpqa_generated --limit 4
+    lmstack eval compare before/hellaswag.json after/hellaswag.json
+    """,
+)
 def compare(
     out: Output,
-    base: Base,
-    other: Other,
-    task: Tasks = None,
-    adapter: Adapter = None,
-    weights: Weights = None,
+    base: str,
+    other: str,
+    task: list[str] | None = None,
+    adapter: str | None = None,
+    weights: str | None = None,
     fetch: Fetch = False,
-    limit: Limit = None,
-    at_once: AtOnce = 16,
-    output: Into = None,
+    limit: int | None = None,
+    at_once: int = 16,
+    output: Path | None = None,
 ) -> None:
     """Say whether a model is better than another, on the same samples.
 

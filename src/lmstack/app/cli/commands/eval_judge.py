@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.app import wiring
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._judging import ask_of_rest, nothing_found
 from lmstack.app.cli.commands._options import Weights, say_if_remote
 from lmstack.app.cli.output import Output
@@ -21,83 +20,51 @@ if TYPE_CHECKING:
     from lmstack.evals.judging import Item, Judgement, JudgeReport, JudgeRules, Jury
     from lmstack.evals.statistics import Estimate
 
-__all__ = ["EXAMPLE", "judge"]
+__all__ = ["judge"]
 
-EXAMPLE = (
-    "lmstack eval judge answers.jsonl --judge openai:MODEL\n"
-    "lmstack eval judge pairs.jsonl --judge ./large --judge ./other --repeats 3\n"
-    "lmstack eval judge answers.jsonl --label refuses --label complies\n"
-    "lmstack eval judge judgements.jsonl --report"
-)
 _LABELLED = "Which of these describes the answer?"
 
-Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="JSON Lines: answers, or pairs of them.")
-]
-Judges = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--judge",
-        metavar="MODEL",
-        help="A judge; several are a jury. [default: the model that answers]",
-    ),
-]
-Criteria = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--criterion",
-        metavar="NAME[=QUESTION]",
-        help="Of the rubric; several times. [default: accuracy, completeness, clarity, reasoning]",
-    ),
-]
-Question = Annotated[
-    str | None, typer.Option("--question", metavar="TEXT", help="That decides a pair, or a label.")
-]
-Labels = Annotated[
-    list[str] | None,
-    typer.Option("--label", metavar="NAME", help="Two of them: which one fits an answer?"),
-]
-NoTies = Annotated[bool, typer.Option("--no-ties", help="Do not offer a tie.")]
-NumRepeats = Annotated[
-    int,
-    typer.Option(
-        "--repeats", metavar="N", min=0, max=100, help="Judge each item N times more, drawn."
-    ),
-]
-Temperature = Annotated[
-    float, typer.Option("--temperature", metavar="T", min=0.01, max=2, help="Of repeats.")
-]
-Aggregated = Annotated[
-    Literal["mean", "median"],
-    typer.Option("--aggregate", help="How a jury's ratings are put together."),
-]
-AtOnce = Annotated[
-    int, typer.Option("--at-once", metavar="N", min=1, max=512, help="Items at the same time.")
-]
-Into = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="JSON Lines, a row an item.")
-]
-ReportOnly = Annotated[
-    bool, typer.Option("--report", help="FILE is an --output: report on it, ask nothing.")
-]
 _BIASES = ("position", "length", "self-preference")
 
 
+@command(
+    "eval judge",
+    """
+    FILE...: JSON Lines: answers, or pairs of them.
+    --judge MODEL: A judge; several are a jury. [default: the model that answers]
+    --criterion NAME[=QUESTION]: Of the rubric; several times. [default: accuracy, completeness,
+        clarity, reasoning]
+    --question TEXT: That decides a pair, or a label.
+    --label NAME: Two of them: which one fits an answer?
+    --no-ties: Do not offer a tie.
+    --repeats N 0..100: Judge each item N times more, drawn.
+    --temperature T 0.01..2: Of repeats.
+    --aggregate: How a jury's ratings are put together.
+    --at-once N 1..512: Items at the same time.
+    --output, -o FILE: JSON Lines, a row an item.
+    --report: FILE is an --output: report on it, ask nothing.
+
+    lmstack eval judge answers.jsonl --judge openai:MODEL
+    lmstack eval judge pairs.jsonl --judge ./large --judge ./other --repeats 3
+    lmstack eval judge answers.jsonl --label refuses --label complies
+    lmstack eval judge judgements.jsonl --report
+    """,
+)
 def judge(
     out: Output,
-    files: Files,
-    judges: Judges = None,
+    files: list[str],
+    judges: list[str] | None = None,
     weights: Weights = None,
-    criterion: Criteria = None,
-    question: Question = None,
-    label: Labels = None,
-    no_ties: NoTies = False,
-    repeats: NumRepeats = 0,
-    temperature: Temperature = 0.7,
-    aggregate: Aggregated = "mean",
-    at_once: AtOnce = 16,
-    output: Into = Path("judgements.jsonl"),
-    report: ReportOnly = False,
+    criterion: list[str] | None = None,
+    question: str | None = None,
+    label: list[str] | None = None,
+    no_ties: bool = False,
+    repeats: int = 0,
+    temperature: float = 0.7,
+    aggregate: Literal["mean", "median"] = "mean",
+    at_once: int = 16,
+    output: Path = Path("judgements.jsonl"),
+    report: bool = False,
 ) -> None:
     """Let models judge answers, and see what sways them.
 

@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable
 
-__all__ = ["register"]
-
-Logs = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="LOG...",
-        help="JSON logs of inspect_ai, each of one task.",
-    ),
-]
-Into = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of results: TASK.json for each.")
-]
-Results = Annotated[
-    list[Path],
-    typer.Argument(metavar="RESULT...", help="Written by `eval run -o`: files, or their folders."),
-]
-Questions = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        metavar="TASK",
-        help="The .yaml file that was run, for its questions. A benchmark's are found.",
-    ),
-]
-LogFolder = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the logs are written.")
-]
+__all__ = ["export", "import_logs"]
 
 
-def register(evals: typer.Typer) -> None:
-    command(evals, "import", example="lmstack eval import logs/*.json -o theirs")(import_logs)
-    command(evals, "export", example="lmstack eval export after -o logs")(export)
+@command(
+    "eval import",
+    """
+    LOG...: JSON logs of inspect_ai, each of one task.
+    --output, -o FOLDER: Of results: TASK.json for each.
 
-
-def import_logs(out: Output, logs: Logs, output: Into = Path("imported")) -> None:
+    lmstack eval import logs/*.json -o theirs
+    """,
+)
+def import_logs(out: Output, logs: list[Path], output: Path = Path("imported")) -> None:
     """Take results from logs of inspect_ai.
 
     They can then be compared, shown and gated like others, with each other: no log says a digest
@@ -73,11 +48,21 @@ def import_logs(out: Output, logs: Logs, output: Into = Path("imported")) -> Non
     out.lines(columns([tuple(printable(cell, one_line=True) for cell in row) for row in rows]))
 
 
+@command(
+    "eval export",
+    """
+    RESULT...: Written by `eval run -o`: files, or their folders.
+    --task TASK: The .yaml file that was run, for its questions. A benchmark's are found.
+    --output, -o FOLDER: Where the logs are written.
+
+    lmstack eval export after -o logs
+    """,
+)
 def export(
     out: Output,
-    results: Results,
-    task: Questions = None,
-    output: LogFolder = Path("logs"),
+    results: list[Path],
+    task: str | None = None,
+    output: Path = Path("logs"),
 ) -> None:
     """Write results as logs that inspect_ai reads.
 

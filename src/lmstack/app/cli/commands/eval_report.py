@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
@@ -15,45 +13,28 @@ from lmstack.core.files import write_atomic
 if TYPE_CHECKING:
     from lmstack.app.page.evaluation import EvaluationReport
 
-__all__ = ["register"]
-
-Results = Annotated[
-    list[Path],
-    typer.Argument(metavar="RESULT...", help="Written by `eval run -o`: files, or their folders."),
-]
-Base = Annotated[
-    Path | None,
-    typer.Option(
-        "--base",
-        metavar="FOLDER",
-        help="Results of the model that the others are compared with. Unless given, that of the"
-        " first RESULT.",
-    ),
-]
-Rules = Annotated[
-    Path | None,
-    typer.Option("--gate", metavar="FILE", help="Rules of a gate: show what it decides."),
-]
-Page = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="The page, a single HTML file.")
-]
+__all__ = ["report"]
 
 
-def register(evals: typer.Typer) -> None:
-    command(
-        evals,
-        "report",
-        example="lmstack eval report after --output report.html\n"
-        "lmstack eval report after --base before --gate gate.yaml --output report.html",
-    )(report)
+@command(
+    "eval report",
+    """
+    RESULT...: Written by `eval run -o`: files, or their folders.
+    --base FOLDER: Results of the model that the others are compared with. Unless given, that of the
+        first RESULT.
+    --gate FILE: Rules of a gate: show what it decides.
+    --output, -o FILE: The page, a single HTML file.
 
-
+    lmstack eval report after --output report.html
+    lmstack eval report after --base before --gate gate.yaml --output report.html
+    """,
+)
 def report(
     out: Output,
-    results: Results,
-    base: Base = None,
-    gate: Rules = None,
-    output: Page = Path("report.html"),
+    results: list[Path],
+    base: Path | None = None,
+    gate: Path | None = None,
+    output: Path = Path("report.html"),
 ) -> None:
     """Write results of one or several models as a page.
 

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from lmstack.app.cli.command import command, group
 from lmstack.app.cli.commands._index_options import chosen_index
 from lmstack.app.cli.commands._options import Docs, IndexFolder
@@ -18,26 +16,27 @@ from lmstack.core import InputError
 if TYPE_CHECKING:
     from lmstack.release.feedback import FeedbackStore
 
-__all__ = ["feedback_store", "register"]
+__all__ = ["clear", "export", "feedback_store", "show"]
 
 _WORDS = {"helpful": "helpful", "not_helpful": "not helpful", None: "no verdict"}
 
 
-def register(app: typer.Typer) -> None:
-    feedback = group(
-        "Read what people thought of answers.\n\nThe page of `lmstack up` asks under each answer"
-        " whether it helped, which sources are wrong and how it should read. What is said is kept"
-        " beside the index, with the question, the answer and its passages.",
-        example="lmstack feedback list --docs docs",
-    )
-    command(feedback, "list", example="lmstack feedback list --docs docs --json")(show)
-    command(feedback, "export", example="lmstack feedback export --docs docs > feedback.jsonl")(
-        export
-    )
-    command(feedback, "clear", example="lmstack feedback clear --docs docs")(clear)
-    app.add_typer(feedback, name="feedback")
+group(
+    "feedback",
+    "list export clear",
+    """
+    Read what people thought of answers.
+
+    The page of `lmstack up` asks under each answer whether it helped, which sources are wrong and
+    how it should read. What is said is kept beside the index, with the question, the answer and its
+    passages.
+
+    lmstack feedback list --docs docs
+    """,
+)
 
 
+@command("feedback list", "lmstack feedback list --docs docs --json")
 def show(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Print each judgement: when, what it says, of which question.
 
@@ -62,6 +61,7 @@ def show(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
         out.note("nobody has judged an answer yet")
 
 
+@command("feedback export", "lmstack feedback export --docs docs > feedback.jsonl")
 def export(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Print all that is kept, one JSON object a line; with --json as one list."""
     records = feedback_store(docs, index, "lmstack feedback export").all()
@@ -71,6 +71,7 @@ def export(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
         out.lines([json.dumps(record) for record in records])
 
 
+@command("feedback clear", "lmstack feedback clear --docs docs")
 def clear(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Forget all judgements."""
     cleared = feedback_store(docs, index, "lmstack feedback clear").clear()

@@ -8,11 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lmstack.app import wiring
 from lmstack.app.cli import indexing
-from lmstack.app.cli.command import command, group
+from lmstack.app.cli.command import command, group, option
 from lmstack.app.cli.commands._index_options import (
     ChosenIndex,
     ChunkerName,
@@ -30,8 +28,7 @@ from lmstack.app.cli.commands._index_options import (
     rules_of,
 )
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder, Rebuild
-from lmstack.app.cli.commands.index_looking import duplicates, report, show, status, verify
-from lmstack.app.cli.commands.index_move import StoreAddress, move
+from lmstack.app.cli.commands.index_move import StoreAddress
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import seconds
@@ -40,53 +37,45 @@ from lmstack.app.wiring import documents
 if TYPE_CHECKING:
     from lmstack.rag import UpdateResult
 
-__all__ = ["register"]
+__all__ = ["add", "label", "remove", "update"]
 
-Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH", help="Files and folders of documents.")
-]
-AddedPaths = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="PATH",
-        help="Files and folders of documents; with --docs, some in it, or all of it without PATH.",
-    ),
-]
+Paths = Annotated[list[Path], option("PATH: Files and folders of documents.")]
 KEPT = "the documents indexed so far are kept"
 
 
-def register(app: typer.Typer) -> None:
-    index = group(
-        "Make and keep an index of documents.\n\nAn index holds documents (.txt, .text, .md,"
-        " .markdown, .html, .htm, .xhtml, .pdf, .docx, .eml, .csv, .tsv, .tab, .jsonl, .ndjson,"
-        " .ipynb and source code), their passages, words and vectors in one SQLite file. `lmstack"
-        " ask` and"
-        " `lmstack up` keep one for each folder by themselves, under $LMSTACK_HOME/indexes, named"
-        " by a hash of the folder's absolute path: --docs names that one, --index one of your own.",
-        example="lmstack index add --docs ~/notes\n"
-        "lmstack index status --docs ~/notes\n"
-        "lmstack index add --index notes.idx ~/notes\n"
-        "lmstack index update --index notes.idx",
-    )
-    for name, function, example in (
-        ("add", add, "lmstack index add --index notes.idx ~/notes"),
-        ("update", update, "lmstack index update --index notes.idx"),
-        ("remove", remove, "lmstack index remove --index notes.idx ~/notes/old.md"),
-        ("label", label, "lmstack index label --index notes.idx ~/notes/salaries --set hr,board"),
-        ("show", show, "lmstack index show --index notes.idx ~/notes/plan.md --text"),
-        ("status", status, "lmstack index status --docs ~/notes --json"),
-        ("verify", verify, "lmstack index verify --index notes.idx"),
-        ("duplicates", duplicates, "lmstack index duplicates --index notes.idx"),
-        ("move", move, "lmstack index move --index notes.idx --to faiss:notes.faiss"),
-        ("report", report, "lmstack index report --index notes.idx -o passages.png"),
-    ):
-        command(index, name, example=example)(function)
-    app.add_typer(index, name="index")
+group(
+    "index",
+    "add update remove label show status verify duplicates move report",
+    """
+    Make and keep an index of documents.
+
+    An index holds documents (.txt, .text, .md, .markdown, .html, .htm, .xhtml, .pdf, .docx, .eml,
+    .csv, .tsv, .tab, .jsonl, .ndjson, .ipynb and source code), their passages, words and vectors in
+    one SQLite file. `lmstack ask` and `lmstack up` keep one for each folder by themselves, under
+    $LMSTACK_HOME/indexes, named by a hash of the folder's absolute path: --docs names that one,
+    --index one of your own.
+
+    lmstack index add --docs ~/notes
+    lmstack index status --docs ~/notes
+    lmstack index add --index notes.idx ~/notes
+    lmstack index update --index notes.idx
+    """,
+)
 
 
+@command(
+    "index add",
+    """
+    PATH: Files and folders of documents; with --docs, some in it, or all of it without PATH.
+    --label LABEL: Only callers that hold this access label see these documents; repeat it for
+        several, all of which are needed then.
+
+    lmstack index add --index notes.idx ~/notes
+    """,
+)
 def add(
     out: Output,
-    paths: AddedPaths = None,
+    paths: list[Path] | None = None,
     docs: Docs = None,
     index: IndexFolder = None,
     include: Include = None,
@@ -94,15 +83,7 @@ def add(
     gitignore: GitIgnore = None,
     store: StoreAddress = None,
     watch: Watch = False,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label",
-            metavar="LABEL",
-            help="Only callers that hold this access label see these documents; repeat it for"
-            " several, all of which are needed then.",
-        ),
-    ] = None,
+    labels: list[str] | None = None,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
     chunker: ChunkerName = None,
@@ -152,14 +133,19 @@ def add(
             indexing.follow(out, opened, added, lambda more: _print_result(out, more, chosen))
 
 
+@command(
+    "index update",
+    """
+    PATH: Only these; without them, everything that was added.
+
+    lmstack index update --index notes.idx
+    """,
+)
 def update(
     out: Output,
     docs: Docs = None,
     index: IndexFolder = None,
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="PATH", help="Only these; without them, everything that was added."),
-    ] = None,
+    paths: list[Path] | None = None,
     watch: Watch = False,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
@@ -199,6 +185,7 @@ def _change_embedder(out: Output, chosen: ChosenIndex, name: str) -> None:
                 opened.reembed(model, progress)
 
 
+@command("index remove", "lmstack index remove --index notes.idx ~/notes/old.md")
 def remove(out: Output, paths: Paths, docs: Docs = None, index: IndexFolder = None) -> None:
     """Take documents out of an index; the files themselves stay.
 
@@ -214,18 +201,22 @@ def remove(out: Output, paths: Paths, docs: Docs = None, index: IndexFolder = No
         out.line(f"{removed} documents removed")
 
 
+@command(
+    "index label",
+    """
+    --set LABELS: Access labels, separated by commas.
+    --clear: Take the labels given to these paths away.
+
+    lmstack index label --index notes.idx ~/notes/salaries --set hr,board
+    """,
+)
 def label(
     out: Output,
     paths: Paths,
     docs: Docs = None,
     index: IndexFolder = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--set", metavar="LABELS", help="Access labels, separated by commas."),
-    ] = None,
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Take the labels given to these paths away.")
-    ] = False,
+    labels: str | None = None,
+    clear: bool = False,
 ) -> None:
     """Say who may see documents.
 

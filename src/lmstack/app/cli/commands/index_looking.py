@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 
 from lmstack.app import wiring
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._index_options import ChosenIndex, chosen_index
 from lmstack.app.cli.commands._options import Docs, EmbedderName, IndexFolder
 from lmstack.app.cli.commands.index_move import check_store, store_lines
@@ -29,14 +30,21 @@ __all__ = ["duplicates", "report", "show", "status", "verify"]
 MOST_LINES = 100
 
 
+@command(
+    "index show",
+    """
+    PATH: A document of the index.
+    --text: Print its text exactly as stored, and nothing else.
+
+    lmstack index show --index notes.idx ~/notes/plan.md --text
+    """,
+)
 def show(
     out: Output,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A document of the index.")],
+    path: Path,
     docs: Docs = None,
     index: IndexFolder = None,
-    text: Annotated[
-        bool, typer.Option("--text", help="Print its text exactly as stored, and nothing else.")
-    ] = False,
+    text: bool = False,
 ) -> None:
     """Show what an index knows of a document.
 
@@ -70,6 +78,7 @@ def show(
     out.lines(columns([*rows, *((f"  {name}", _cell(name, fields[name])) for name in fields)]))
 
 
+@command("index status", "lmstack index status --docs ~/notes --json")
 def status(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Show what an index holds, and which files are not in it.
 
@@ -122,6 +131,7 @@ def _not_read_row(problem: Mapping[str, Any]) -> tuple[str, str]:
     return path, reason
 
 
+@command("index verify", "lmstack index verify --index notes.idx")
 def verify(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
     """Check that an index is whole.
 
@@ -155,14 +165,19 @@ def verify(out: Output, docs: Docs = None, index: IndexFolder = None) -> None:
         )
 
 
+@command(
+    "index report",
+    """
+    -o, --output FILE: Also draw it: FILE.png or FILE.svg.
+
+    lmstack index report --index notes.idx -o passages.png
+    """,
+)
 def report(
     out: Output,
     docs: Docs = None,
     index: IndexFolder = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Also draw it: FILE.png or FILE.svg."),
-    ] = None,
+    output: Path | None = None,
     embedder: EmbedderName = None,
 ) -> None:
     """Show what the passages of an index look like.
@@ -185,19 +200,20 @@ def report(
         out.lines(report_lines(found))
 
 
+@command(
+    "index duplicates",
+    """
+    --similarity SHARE 0.5..1.0: From which share of common five-word sequences on, of all that two
+        have.
+
+    lmstack index duplicates --index notes.idx
+    """,
+)
 def duplicates(
     out: Output,
     docs: Docs = None,
     index: IndexFolder = None,
-    similarity: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            min=0.5,
-            max=1.0,
-            help="From which share of common five-word sequences on, of all that two have.",
-        ),
-    ] = 0.8,
+    similarity: float = 0.8,
 ) -> None:
     """Show documents that say the same, wholly or nearly, in groups.
 

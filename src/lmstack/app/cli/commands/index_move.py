@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from lmstack.app import wiring
+from lmstack.app.cli.command import command, option
 from lmstack.app.cli.commands._index_options import ChosenIndex, chosen_index
 from lmstack.app.cli.commands._options import Docs, IndexFolder
 from lmstack.app.cli.output import Output
@@ -36,26 +35,23 @@ def new_store(text: str) -> str:
 
 StoreAddress = Annotated[
     str | None,
-    typer.Option(
-        "--store",
+    option(
+        "--store STORE: Keep the vectors in this store besides, and search there by meaning: "
+        "faiss:DIR, chroma:DIR, chroma+http://HOST:PORT/NAME, qdrant+http://HOST:PORT/NAME, "
+        "postgresql://HOST/DB#TABLE, weaviate+https://HOST/CLASS or pinecone://INDEX-HOST.",
         parser=store_address,
-        metavar="STORE",
-        help="Keep the vectors in this store besides, and search there by meaning: faiss:DIR,"
-        " chroma:DIR, chroma+http://HOST:PORT/NAME, qdrant+http://HOST:PORT/NAME,"
-        " postgresql://HOST/DB#TABLE, weaviate+https://HOST/CLASS or pinecone://INDEX-HOST.",
     ),
 ]
 
 
+@command("index move", "lmstack index move --index notes.idx --to faiss:notes.faiss")
 def move(
     out: Output,
     to: Annotated[
         str,
-        typer.Option(
-            "--to",
+        option(
+            "--to STORE: The store, as for `index add --store`; none for the index's own search.",
             parser=new_store,
-            metavar="STORE",
-            help="The store, as for `index add --store`; none for the index's own search.",
         ),
     ],
     docs: Docs = None,

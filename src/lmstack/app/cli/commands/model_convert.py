@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import ModelOnDisk
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from lmstack.model import GGUFKind
     from lmstack.registry import LoadedModel
 
-__all__ = ["register"]
+__all__ = ["run"]
 
 
 def convert(
@@ -60,43 +58,25 @@ def _vocabulary(model: LoadedModel, gguf: Path | None) -> dict[str, Any]:
     return gguf_metadata(model.tokenizer, template)
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "convert",
-        example="lmstack model convert ./my-model --to gguf --out my-model.gguf --quantize q8_0\n"
-        "lmstack model convert smollm2-135m-instruct --to hf --out ./smollm2",
-    )(run)
+@command(
+    "model convert",
+    """
+    --to FORMAT: gguf: one file for llama.cpp. hf: a folder for transformers.
+    --out, -o: The file or folder to write.
+    --quantize KIND: How a GGUF file stores matrices: f32, f16, bf16, q8_0 or q4_0. [default: q8_0]
+    --dtype TYPE: Type of a folder's weights: float32, float16 or bfloat16. [default: float32]
 
-
+    lmstack model convert ./my-model --to gguf --out my-model.gguf --quantize q8_0
+    lmstack model convert smollm2-135m-instruct --to hf --out ./smollm2
+    """,
+)
 def run(
     out: Output,
     model: ModelOnDisk,
-    to: Annotated[
-        Literal["gguf", "hf"],
-        typer.Option(
-            "--to",
-            metavar="FORMAT",
-            help="gguf: one file for llama.cpp. hf: a folder for transformers.",
-        ),
-    ],
-    path: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to write.")],
-    quantize: Annotated[
-        Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None,
-        typer.Option(
-            "--quantize",
-            metavar="KIND",
-            help="How a GGUF file stores matrices: f32, f16, bf16, q8_0 or q4_0. [default: q8_0]",
-        ),
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None,
-        typer.Option(
-            "--dtype",
-            metavar="TYPE",
-            help="Type of a folder's weights: float32, float16 or bfloat16. [default: float32]",
-        ),
-    ] = None,
+    to: Literal["gguf", "hf"],
+    path: Path,
+    quantize: Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None = None,
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
 ) -> None:
     """Write a model in the other format, with its tokenizer and chat template.
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import model_attention, model_read
 from lmstack.app.cli.commands._options import ModelOnDisk
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, size
@@ -17,30 +14,33 @@ from lmstack.app.formats import columns, printable, size
 if TYPE_CHECKING:
     from lmstack.app.inspect.inspection import Inspection
 
-__all__ = ["register"]
+__all__ = ["inspect_model"]
 
 
-def register(app: typer.Typer) -> None:
-    inspect = group(
-        "Look into a model: its parts, its attention, what it expects.\n\n"
-        "`lmstack model inspect MODEL` shows what the model is made of; the other commands show"
-        " what happens in it while it reads a text.",
-        example="lmstack model inspect smollm2-135m-instruct\n"
-        'lmstack model inspect attention smollm2-135m-instruct "The fox sees the dog." -o fox.png\n'
-        'lmstack model inspect tokens smollm2-135m-instruct "The capital of France is"',
-        usual="model",
-    )
-    command(
-        inspect,
-        "model",
-        example="lmstack model inspect smollm2-135m-instruct\n"
-        "lmstack model inspect ./model.gguf --json",
-    )(inspect_model)
-    model_attention.register(inspect)
-    model_read.register(inspect)
-    app.add_typer(inspect, name="inspect")
+group(
+    "model inspect",
+    "model attention tokens",
+    """
+    Look into a model: its parts, its attention, what it expects.
+
+    `lmstack model inspect MODEL` shows what the model is made of; the other commands show what
+    happens in it while it reads a text.
+
+    lmstack model inspect smollm2-135m-instruct
+    lmstack model inspect attention smollm2-135m-instruct "The fox sees the dog." -o fox.png
+    lmstack model inspect tokens smollm2-135m-instruct "The capital of France is"
+    """,
+    usual="model",
+)
 
 
+@command(
+    "model inspect model",
+    """
+    lmstack model inspect smollm2-135m-instruct
+    lmstack model inspect ./model.gguf --json
+    """,
+)
 def inspect_model(out: Output, model: ModelOnDisk) -> None:
     """Show a model's card, layers, parameters by part, memory and lineage.
 

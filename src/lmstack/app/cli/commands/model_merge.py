@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
@@ -14,49 +12,24 @@ from lmstack.core import NotFoundError, shown
 if TYPE_CHECKING:
     from lmstack.registry import ModelFolder
 
-__all__ = ["register"]
-
-Merged = Annotated[
-    str,
-    typer.Argument(metavar="ADAPTER", help="A LoRA adapter: its folder, or name in the store."),
-]
-Into = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="NAME",
-        help="What the result is called: a name in the store, or the path of a new folder.",
-    ),
-]
-Base = Annotated[
-    str | None,
-    typer.Option(
-        "--base", metavar="MODEL", help="The base. [default: the one that the adapter names]"
-    ),
-]
-Form = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        metavar="FORM",
-        help="The form of the base that the adapter is added to: float32, bfloat16, nf4 and so on."
-        " [default: the one that it was trained beside]",
-    ),
-]
+__all__ = ["merge"]
 
 
-def register(models: typer.Typer) -> None:
-    command(
-        models,
-        "merge",
-        example="lmstack model merge my-adapter --output my-merged\n"
-        "lmstack model merge ./my-adapter --base smollm2-135m-instruct --output ./my-own-merged",
-    )(merge)
+@command(
+    "model merge",
+    """
+    ADAPTER: A LoRA adapter: its folder, or name in the store.
+    --base MODEL: The base. [default: the one that the adapter names]
+    --weights FORM: The form of the base that the adapter is added to: float32, bfloat16, nf4 and so
+        on. [default: the one that it was trained beside]
+    --output, -o NAME: What the result is called: a name in the store, or the path of a new folder.
 
-
+    lmstack model merge my-adapter --output my-merged
+    lmstack model merge ./my-adapter --base smollm2-135m-instruct --output ./my-own-merged
+    """,
+)
 def merge(
-    out: Output, adapter: Merged, base: Base = None, weights: Form = None, *, output: Into
+    out: Output, adapter: str, base: str | None = None, weights: str | None = None, *, output: str
 ) -> None:
     """Merge a LoRA adapter into its base, and keep the result as a whole model.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._options import ModelOnDisk
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from lmstack.app.inspect.quality import Closeness, WeightsAgreement
     from lmstack.registry import LoadedModel, ModelFolder
 
-__all__ = ["quantize", "register"]
+__all__ = ["quantize", "run"]
 
 
 def quantize(
@@ -116,38 +114,23 @@ def _worse(reference: str, form: str, found: WeightsAgreement | Closeness) -> Lm
     )
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "quantize",
-        example="lmstack model quantize smollm2-135m-instruct --to int8\n"
-        "lmstack model quantize ./my-model --to q4 --out ./my-model-q4",
-    )(run)
+@command(
+    "model quantize",
+    f"""
+    --to FORM: {" ".join((f"{form}: {recipe.help}." for form, recipe in RECIPES.items()))}
+    --out, -o NAME: A name in the store, or a folder as ./NAME. [default: MODEL-FORM]
+    --force: Keep it although it is past the limit.
 
-
+    lmstack model quantize smollm2-135m-instruct --to int8
+    lmstack model quantize ./my-model --to q4 --out ./my-model-q4
+    """,
+)
 def run(
     out: Output,
     model: ModelOnDisk,
-    to: Annotated[
-        QuantizedForm,
-        typer.Option(
-            "--to",
-            metavar="FORM",
-            help=" ".join(f"{form}: {recipe.help}." for form, recipe in RECIPES.items()),
-        ),
-    ],
-    place: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="NAME",
-            help="A name in the store, or a folder as ./NAME. [default: MODEL-FORM]",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Keep it although it is past the limit.")
-    ] = False,
+    to: QuantizedForm,
+    place: str | None = None,
+    force: bool = False,
 ) -> None:
     """Make a quantized form of a model, measure what it costs, and keep it.
 

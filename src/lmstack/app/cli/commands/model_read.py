@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
@@ -16,36 +14,25 @@ from lmstack.app.formats import printable
 if TYPE_CHECKING:
     from lmstack.app.inspect.looking import Expectation, TokenCandidate
 
-__all__ = ["register"]
+__all__ = ["tokens"]
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "tokens",
-        example="lmstack model inspect tokens smollm2-135m-instruct"
-        ' "The capital of France is Paris."\n'
-        "lmstack model inspect tokens smollm2-135m-instruct"
-        ' "The capital of France is" --json --top 10',
-    )(tokens)
+@command(
+    "model inspect tokens",
+    """
+    --output, -o FILE: The picture, .png or .svg. [default: tokens.png; none with --json]
+    --top N 1..20: How many candidates to show.
 
-
+    lmstack model inspect tokens smollm2-135m-instruct "The capital of France is Paris."
+    lmstack model inspect tokens smollm2-135m-instruct "The capital of France is" --json --top 10
+    """,
+)
 def tokens(
     out: Output,
     model: ModelToRead,
     text: TextToRead,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="The picture, .png or .svg. [default: tokens.png; none with --json]",
-        ),
-    ] = None,
-    top: Annotated[
-        int, typer.Option("--top", metavar="N", min=1, max=20, help="How many candidates to show.")
-    ] = 5,
+    output: Path | None = None,
+    top: int = 5,
     target: Target = None,
 ) -> None:
     """Draw what a model expects after each token.

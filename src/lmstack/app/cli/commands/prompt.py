@@ -5,13 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import prompt_trial
 from lmstack.app.cli.commands._prompt_options import (
     FOLDER,
     PromptEmbedder,
@@ -29,32 +26,22 @@ from lmstack.app.formats import columns, printable
 if TYPE_CHECKING:
     from lmstack.prompting import ChatPrompt, Explanation, PromptFile
 
-__all__ = ["register"]
+__all__ = ["diff", "list_prompts", "show"]
 
 
-def register(app: typer.Typer) -> None:
-    prompts = group(
-        "Look at prompt files, and try them on examples.",
-        example="lmstack prompt list\n"
-        'lmstack prompt show mood --var review="It was cold." --explain',
-    )
-    command(prompts, "list", example="lmstack prompt list --prompts ./prompts")(list_prompts)
-    command(
-        prompts,
-        "show",
-        example='lmstack prompt show mood --var review="It was cold."\n'
-        "lmstack prompt show mood --var-file review=review.txt --explain",
-    )(show)
-    command(
-        prompts,
-        "diff",
-        example="lmstack prompt diff mood mood-short\n"
-        "lmstack prompt diff mood@3f2a91c drafts/mood.md",
-    )(diff)
-    command(prompts, "test", example=prompt_trial.EXAMPLE)(prompt_trial.try_prompts)
-    app.add_typer(prompts, name="prompt")
+group(
+    "prompt",
+    "list show diff test",
+    """
+    Look at prompt files, and try them on examples.
+
+    lmstack prompt list
+    lmstack prompt show mood --var review="It was cold." --explain
+    """,
+)
 
 
+@command("prompt list", "lmstack prompt list --prompts ./prompts")
 def list_prompts(out: Output, prompts: Prompts = FOLDER) -> None:
     """List the prompts of a folder, with their versions.
 
@@ -87,17 +74,21 @@ def list_prompts(out: Output, prompts: Prompts = FOLDER) -> None:
         out.note(printable(f"left out: {each.error}", one_line=True))
 
 
+@command(
+    "prompt show",
+    """
+    --explain: Print the exact text that the model reads, its tokens and the room.
+
+    lmstack prompt show mood --var review="It was cold."
+    lmstack prompt show mood --var-file review=review.txt --explain
+    """,
+)
 def show(
     out: Output,
     name: PromptName,
     var: Variables = None,
     var_file: VariableFiles = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Print the exact text that the model reads, its tokens and the room."
-        ),
-    ] = False,
+    explain: bool = False,
     model: PromptModel = None,
     embedder: PromptEmbedder = None,
     prompts: Prompts = FOLDER,
@@ -128,6 +119,13 @@ def show(
         out.line(printable(message.content))
 
 
+@command(
+    "prompt diff",
+    """
+    lmstack prompt diff mood mood-short
+    lmstack prompt diff mood@3f2a91c drafts/mood.md
+    """,
+)
 def diff(
     out: Output,
     first: PromptName,

@@ -8,11 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.app import wiring
+from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._judging import ask_of_rest
 from lmstack.app.cli.commands._options import Weights
 from lmstack.app.cli.commands._prompt_options import (
@@ -32,53 +31,37 @@ if TYPE_CHECKING:
     from lmstack.pipelines.prompt_tests import Case
     from lmstack.prompting import PromptAsker, PromptFile
 
-__all__ = ["EXAMPLE", "try_prompts"]
+__all__ = ["try_prompts"]
 
-EXAMPLE = (
-    "lmstack prompt test mood --examples reviews.jsonl\n"
-    "lmstack prompt test mood mood-short --examples reviews.jsonl --model openai:NAME -o both.jsonl"
-)
 # Examples at a time, of either prompt.
 _BATCH = 16
 _SHOWN, _LONGEST = 5, 160
 
-Examples = Annotated[
-    Path,
-    typer.Option(
-        "--examples",
-        metavar="FILE",
-        help="JSON Lines: the variables' values, the output that is right, and perhaps a scorer.",
-    ),
-]
-Scorer = Annotated[
-    Literal["exact", "contains", "regex", "json"] | None,
-    typer.Option(
-        "--scorer",
-        metavar="HOW",
-        help="When an answer is right, where the example does not say it: exact, contains, regex"
-        " or json. [default: json for a prompt with a schema, else exact]",
-    ),
-]
 
+@command(
+    "prompt test",
+    """
+    --examples FILE: JSON Lines: the variables' values, the output that is right, and perhaps a
+        scorer.
+    OTHER: The prompt, or version, to compare it with.
+    --scorer HOW: When an answer is right, where the example does not say it: exact, contains, regex
+        or json. [default: json for a prompt with a schema, else exact]
+    --output, -o FILE: Write every answer, a row an example.
 
+    lmstack prompt test mood --examples reviews.jsonl
+    lmstack prompt test mood mood-short --examples reviews.jsonl --model openai:NAME -o both.jsonl
+    """,
+)
 def try_prompts(
     out: Output,
     name: PromptName,
-    examples: Examples,
-    other: Annotated[
-        str | None,
-        typer.Argument(metavar="OTHER", help="The prompt, or version, to compare it with."),
-    ] = None,
-    scorer: Scorer = None,
+    examples: Path,
+    other: str | None = None,
+    scorer: Literal["exact", "contains", "regex", "json"] | None = None,
     model: PromptModel = None,
     weights: Weights = None,
     embedder: PromptEmbedder = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write every answer, a row an example."
-        ),
-    ] = None,
+    output: Path | None = None,
     prompts: Prompts = FOLDER,
 ) -> None:
     """Try a prompt on examples, or compare two.

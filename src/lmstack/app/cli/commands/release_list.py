@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from lmstack.app.cli.command import command
+from lmstack.app.cli.command import command, group
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, printable, short_digest
 
 if TYPE_CHECKING:
     from lmstack.registry.aliases import AliasEvent
 
-__all__ = ["register"]
+__all__ = ["aliases"]
 
 
-def register(app: typer.Typer) -> None:
-    command(app, "list", example="lmstack release list\nlmstack release list prod")(aliases)
+group(
+    "release",
+    "promote rollback list traffic",
+    """
+    Decide what is served under an alias.
+
+    An alias stands for a release: a model in a form, with its adapter, prompt and documents, that
+    passed a gate and was signed. `lmstack up ALIAS` serves it.
+
+    lmstack release promote smollm2-135m-instruct --to prod --gate gate.yaml --first
+    lmstack release list prod
+    lmstack release rollback prod
+    """,
+)
 
 
-def aliases(
-    out: Output,
-    alias: Annotated[
-        str | None, typer.Argument(metavar="ALIAS", help="Only this one, with its history.")
-    ] = None,
-) -> None:
+@command(
+    "release list",
+    """
+    ALIAS: Only this one, with its history.
+
+    lmstack release list
+    lmstack release list prod
+    """,
+)
+def aliases(out: Output, alias: str | None = None) -> None:
     """List the aliases, the releases that they stand for, and what happened to them.
 
     An alias that must not be served is listed with the reason."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmstack.app import wiring
-from lmstack.app.cli.command import command
+from lmstack.app.cli.command import command, option
 from lmstack.app.cli.commands._eval_data import Fetch, have_data
 from lmstack.app.cli.commands._options import ModelOnDisk, Weights, say_if_remote
 from lmstack.app.cli.commands.eval import AtOnce, DataFiles, Judge, Seed, data_files
@@ -25,102 +25,57 @@ if TYPE_CHECKING:
     from lmstack.registry.releases import Release
     from lmstack.release.promotion import Promotion
 
-__all__ = ["register", "taken_by_servers"]
+__all__ = ["promote", "taken_by_servers"]
 
-To = Annotated[str, typer.Option("--to", metavar="ALIAS", help="The name that moves: prod.")]
-Rules = Annotated[
-    Path, typer.Option("--gate", metavar="FILE", help="The rules, declared beforehand.")
-]
-Adapter = Annotated[
-    Path | None,
-    typer.Option(
-        "--adapter",
-        metavar="DIR",
-        help="A LoRA adapter that is served with the model: its folder, or name in the store.",
-    ),
-]
-SystemPrompt = Annotated[
-    Path | None,
-    typer.Option(
-        "--prompt",
-        metavar="FILE",
-        help="A text file: the system prompt of conversations that bring none.",
-    ),
-]
 Documents = Annotated[
     Path | None,
-    typer.Option(
-        "--docs",
-        metavar="DIR",
-        help="A folder of documents that is served with the model, as its index is now.",
-    ),
-]
-TaskFiles = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--task",
-        metavar="FILE",
-        help="A .yaml file of a task of your own that a rule names; several times.",
-    ),
-]
-First = Annotated[
-    bool,
-    typer.Option(
-        "--first",
-        help="The alias stands for nothing yet: test only the rules that are at_least. The verdict"
-        " says that nothing was compared.",
-    ),
-]
-NewRules = Annotated[
-    bool,
-    typer.Option(
-        "--new-rules", help="The gate is another than the one that production passed; go by it."
-    ),
-]
-Results = Annotated[
-    Path | None,
-    typer.Option("--results", metavar="FOLDER", help="Also write the results of both sides here."),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Measure and say the verdict; move nothing. Counts as a look."),
+    option("--docs DIR: A folder of documents that is served with the model, as its index is now."),
 ]
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "promote",
-        example="lmstack release promote smollm2-135m-instruct --to prod --gate gate.yaml --first\n"
-        "lmstack release promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml\n"
-        "lmstack release promote ./tuned --prompt system.txt --to prod"
-        " --gate recipes/gates/laptop.yaml --new-rules\n"
-        "lmstack release promote smollm2-135m-instruct --docs notes --to answers"
-        " --gate documents.yaml --task notes.yaml --first\n"
-        "lmstack release promote staging --to prod --gate gate.yaml",
-    )(promote)
+@command(
+    "release promote",
+    """
+    --adapter DIR: A LoRA adapter that is served with the model: its folder, or name in the store.
+    --prompt FILE: A text file: the system prompt of conversations that bring none.
+    --task FILE: A .yaml file of a task of your own that a rule names; several times.
+    --results FOLDER: Also write the results of both sides here.
+    --first: The alias stands for nothing yet: test only the rules that are at_least. The verdict
+        says that nothing was compared.
+    --new-rules: The gate is another than the one that production passed; go by it.
+    --dry-run: Measure and say the verdict; move nothing. Counts as a look.
+    --to ALIAS: The name that moves: prod.
+    --gate FILE: The rules, declared beforehand.
 
-
+    lmstack release promote smollm2-135m-instruct --to prod --gate gate.yaml --first
+    lmstack release promote smollm2-135m-instruct --weights int8 --to prod --gate gate.yaml
+    lmstack release promote ./tuned --prompt system.txt --to prod --gate recipes/gates/laptop.yaml
+        --new-rules
+    lmstack release promote smollm2-135m-instruct --docs notes --to answers --gate documents.yaml
+        --task notes.yaml --first
+    lmstack release promote staging --to prod --gate gate.yaml
+    """,
+)
 def promote(
     out: Output,
     model: ModelOnDisk,
     weights: Weights = None,
-    adapter: Adapter = None,
-    prompt: SystemPrompt = None,
+    adapter: Path | None = None,
+    prompt: Path | None = None,
     docs: Documents = None,
-    task: TaskFiles = None,
+    task: list[Path] | None = None,
     file: DataFiles = None,
     judge: Judge = None,
     seed: Seed = 0,
     at_once: AtOnce = 16,
     fetch: Fetch = False,
-    results: Results = None,
-    first: First = False,
-    new_rules: NewRules = False,
-    dry_run: DryRun = False,
+    results: Path | None = None,
+    first: bool = False,
+    new_rules: bool = False,
+    dry_run: bool = False,
     *,
-    to: To,
-    gate: Rules,
+    to: str,
+    gate: Path,
 ) -> None:
     """Let an alias stand for a model, if a gate finds it good enough.
 

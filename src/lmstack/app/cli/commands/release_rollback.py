@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands.release_promote import taken_by_servers
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import printable
 
-__all__ = ["register"]
+__all__ = ["rollback"]
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "rollback",
-        example="lmstack release rollback prod\nlmstack release rollback prod --to 3f2a91c",
-    )(rollback)
+@command(
+    "release rollback",
+    """
+    ALIAS: The alias: prod.
+    --to DIGEST: The beginning of the digest of an earlier release. [default: the one before]
 
-
-def rollback(
-    out: Output,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="The alias: prod.")],
-    to: Annotated[
-        str | None,
-        typer.Option(
-            "--to",
-            metavar="DIGEST",
-            help="The beginning of the digest of an earlier release. [default: the one before]",
-        ),
-    ] = None,
-) -> None:
+    lmstack release rollback prod
+    lmstack release rollback prod --to 3f2a91c
+    """,
+)
+def rollback(out: Output, alias: str, to: str | None = None) -> None:
     """Let an alias stand for the release before, at once.
 
     Nothing is measured: the release passed the gate when it was promoted, and its signed verdict

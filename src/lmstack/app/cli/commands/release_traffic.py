@@ -4,9 +4,7 @@ look."""
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.output import Output
@@ -16,32 +14,24 @@ if TYPE_CHECKING:
     from lmstack.evals.live import ArmFigures, Difference, LiveReport
     from lmstack.release.live_store import LiveComparison
 
-__all__ = ["register"]
-
-Number = Annotated[
-    int | None,
-    typer.Argument(metavar="N", help="The number of a comparison. [default: the newest]"),
-]
-All = Annotated[bool, typer.Option("--list", help="List the comparisons.")]
-Clear = Annotated[
-    bool,
-    typer.Option(
-        "--clear",
-        help="Forget the comparison. A canary that was stopped may then begin again.",
-    ),
-]
+__all__ = ["live"]
 
 
-def register(releases: typer.Typer) -> None:
-    command(
-        releases,
-        "traffic",
-        example="lmstack up docs --canary ./tuned --share 0.1\nlmstack release traffic\n"
-        "lmstack release traffic --list",
-    )(live)
+@command(
+    "release traffic",
+    """
+    N: The number of a comparison. [default: the newest]
+    --list: List the comparisons.
+    --clear: Forget the comparison. A canary that was stopped may then begin again.
 
-
-def live(out: Output, number: Number = None, list_all: All = False, clear: Clear = False) -> None:
+    lmstack up docs --canary ./tuned --share 0.1
+    lmstack release traffic
+    lmstack release traffic --list
+    """,
+)
+def live(
+    out: Output, number: int | None = None, list_all: bool = False, clear: bool = False
+) -> None:
     """Compare two versions on what people ask a server.
 
     `lmstack up --canary MODEL` lets a version answer a share of the conversations, and

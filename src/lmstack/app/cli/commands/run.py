@@ -8,9 +8,7 @@ import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.failure import CommandLineError
@@ -20,87 +18,7 @@ from lmstack.app.wiring import tasks
 from lmstack.core import InputError, LmstackError, check_text, shown
 from lmstack.model.quant.recipes import FORMS, Form
 
-__all__ = ["register"]
-
-
-def _text(name: str, metavar: str, text: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=text)
-
-
-def _flag(name: str, text: str) -> Any:
-    return typer.Option(name, help=text)
-
-
-TaskName = Annotated[
-    str,
-    typer.Argument(
-        metavar="TASK",
-        help="classify, ner, fill-mask, qa, features, embed, rerank, reward, zero-shot, generate,"
-        " chat, summarize or translate; transformers' names work, too.",
-    ),
-]
-Texts = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="TEXT", help="Texts to work on; - reads standard input."),
-]
-TaskModel = Annotated[
-    str | None,
-    _text(
-        "--model",
-        "NAME",
-        "A model in the store or a folder. Without it, the one that lmstack knows for the task.",
-    ),
-]
-TaskWeights = Annotated[
-    Form | None,
-    _text(
-        "--weights",
-        "FORM",
-        f"How the model's weights are held: {', '.join(FORMS)}; file and file8 are"
-        " the blocks of a GGUF file. [default: as lmstack up for what writes text, else float32]",
-    ),
-]
-InputFile = Annotated[
-    Path | None,
-    _text("--file", "FILE", "An input a line; in a .jsonl file a JSON text or object a line."),
-]
-Whole = Annotated[bool, _flag("--whole", "The file is one text, not one a line.")]
-OutputFile = Annotated[
-    Path | None, _text("--output", "FILE", "Write JSON lines here, as they come.")
-]
-Resume = Annotated[bool, _flag("--resume", "Go on after what --output holds already.")]
-Query = Annotated[str | None, _text("--query", "TEXT", "rerank: what is asked for.")]
-Prompt = Annotated[str | None, _text("--prompt", "TEXT", "reward: what the texts answer.")]
-Question = Annotated[str | None, _text("--question", "TEXT", "qa: what is asked.")]
-Labels = Annotated[str | None, _text("--labels", "A,B,...", "zero-shot: labels to choose from.")]
-Template = Annotated[str | None, _text("--template", "TEXT", "zero-shot: a hypothesis with {}.")]
-MultiLabel = Annotated[bool | None, _flag("--multi-label", "zero-shot: judge each by itself.")]
-Aggregation = Annotated[
-    str | None,
-    _text(
-        "--aggregation", "HOW", "ner: none, simple, first, average, max or whole. [default: whole]"
-    ),
-]
-Targets = Annotated[
-    list[str] | None, _text("--targets", "WORD", "fill-mask: choose among these; repeat it.")
-]
-TopK = Annotated[int | None, _text("--top-k", "N", "How many labels, fills, answers, documents.")]
-NoAnswer = Annotated[bool | None, _flag("--no-answer", "qa: the text may hold no answer.")]
-Prefix = Annotated[
-    str | None, _text("--prefix", "TEXT", "summarize, translate: put before every piece.")
-]
-Source = Annotated[str | None, _text("--source", "CODE", "translate: from, as en.")]
-Target = Annotated[str | None, _text("--target", "CODE", "translate: into, as de.")]
-Kind = Annotated[str | None, _text("--kind", "KIND", "embed: query or passage.")]
-Truncate = Annotated[
-    bool | None, _flag("--truncate", "classify, features, reward: cut what is too long.")
-]
-MaxTokens = Annotated[int | None, _text("--max-tokens", "N", "Of a text that is generated.")]
-Temperature = Annotated[float | None, _text("--temperature", "T", "0 is greedy.")]
-Seed = Annotated[int | None, _text("--seed", "N", "Of sampling.")]
-Settings = Annotated[
-    list[str] | None, _text("--set", "NAME=VALUE", "Any other option of the task.")
-]
+__all__ = ["run"]
 
 
 CHUNK = 32
@@ -120,46 +38,75 @@ OPTIONS = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "run",
-        example='lmstack run ner "Ada Lovelace lives at 12 Dorset Street."\n'
-        'lmstack run rerank --query "the largest planet" "Jupiter is huge." "Bread is baked."\n'
-        "lmstack run classify --model ./my-model --file reviews.jsonl --output labels.jsonl\n"
-        "cat notes.txt | lmstack run embed -",
-    )(run)
+@command(
+    "run",
+    f"""
+    TASK: classify, ner, fill-mask, qa, features, embed, rerank, reward, zero-shot, generate, chat,
+        summarize or translate; transformers' names work, too.
+    TEXT: Texts to work on; - reads standard input.
+    --model NAME: A model in the store or a folder. Without it, the one that lmstack knows for the
+        task.
+    --weights FORM: How the model's weights are held: {", ".join(FORMS)}; file and file8 are the
+        blocks of a GGUF file. [default: as lmstack up for what writes text, else float32]
+    --file FILE: An input a line; in a .jsonl file a JSON text or object a line.
+    --whole: The file is one text, not one a line.
+    --output FILE: Write JSON lines here, as they come.
+    --resume: Go on after what --output holds already.
+    --query TEXT: rerank: what is asked for.
+    --prompt TEXT: reward: what the texts answer.
+    --question TEXT: qa: what is asked.
+    --labels A,B,...: zero-shot: labels to choose from.
+    --template TEXT: zero-shot: a hypothesis with {{}}.
+    --multi-label: zero-shot: judge each by itself.
+    --aggregation HOW: ner: none, simple, first, average, max or whole. [default: whole]
+    --targets WORD: fill-mask: choose among these; repeat it.
+    --top-k N: How many labels, fills, answers, documents.
+    --no-answer: qa: the text may hold no answer.
+    --prefix TEXT: summarize, translate: put before every piece.
+    --source CODE: translate: from, as en.
+    --target CODE: translate: into, as de.
+    --kind KIND: embed: query or passage.
+    --truncate: classify, features, reward: cut what is too long.
+    --max-tokens N: Of a text that is generated.
+    --temperature T: 0 is greedy.
+    --seed N: Of sampling.
+    --set NAME=VALUE: Any other option of the task.
 
-
+    lmstack run ner "Ada Lovelace lives at 12 Dorset Street."
+    lmstack run rerank --query "the largest planet" "Jupiter is huge." "Bread is baked."
+    lmstack run classify --model ./my-model --file reviews.jsonl --output labels.jsonl
+    cat notes.txt | lmstack run embed -
+    """,
+)
 def run(
     out: Output,
-    task: TaskName,
-    texts: Texts = None,
-    model: TaskModel = None,
-    weights: TaskWeights = None,
-    file: InputFile = None,
-    whole: Whole = False,
-    output: OutputFile = None,
-    resume: Resume = False,
-    query: Query = None,
-    prompt: Prompt = None,
-    question: Question = None,
-    labels: Labels = None,
-    template: Template = None,
-    multi_label: MultiLabel = None,
-    aggregation: Aggregation = None,
-    targets: Targets = None,
-    top_k: TopK = None,
-    no_answer: NoAnswer = None,
-    prefix: Prefix = None,
-    source: Source = None,
-    target: Target = None,
-    kind: Kind = None,
-    truncate: Truncate = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    seed: Seed = None,
-    settings: Settings = None,
+    task: str,
+    texts: list[str] | None = None,
+    model: str | None = None,
+    weights: Form | None = None,
+    file: Path | None = None,
+    whole: bool = False,
+    output: Path | None = None,
+    resume: bool = False,
+    query: str | None = None,
+    prompt: str | None = None,
+    question: str | None = None,
+    labels: str | None = None,
+    template: str | None = None,
+    multi_label: bool | None = None,
+    aggregation: str | None = None,
+    targets: list[str] | None = None,
+    top_k: int | None = None,
+    no_answer: bool | None = None,
+    prefix: str | None = None,
+    source: str | None = None,
+    target: str | None = None,
+    kind: str | None = None,
+    truncate: bool | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+    settings: list[str] | None = None,
 ) -> None:
     """Run a task with a model: classify, tag, answer, embed, rank, summarize ...
 

@@ -6,9 +6,7 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command, group
@@ -23,124 +21,69 @@ if TYPE_CHECKING:
     from lmstack.pipelines.scaling.laws import Law, ScalingPlan
     from lmstack.pipelines.scaling.runs import RunEnd
 
-__all__ = ["register"]
+__all__ = ["fit", "plan"]
 
 # What large runs reach of a chip's peak: 0.46 for PaLM (Chowdhery et al., 2022), 0.38 to 0.43 for
 # Llama 3 (Grattafiori et al., 2024).
 UTILIZATION = 0.4
 
 Quantity = str | None
-Size = Annotated[
-    Quantity, typer.Option("--size", metavar="N", help="Parameters, such as 135M or 70B.")
-]
-ModelShape = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="Instead of --size: a model of the store, its folder, or a config.json by itself."
-        " Its operations are counted exactly.",
-    ),
-]
-Context = Annotated[
-    int,
-    typer.Option("--context", metavar="T", min=1, help="Tokens of a sequence, for --model."),
-]
-Data = Annotated[
-    Quantity, typer.Option("--data", metavar="D", help="Tokens to train on, such as 1.4T.")
-]
-Compute = Annotated[
-    Quantity, typer.Option("--compute", metavar="C", help="Operations in all, such as 5.8e23.")
-]
-Hours = Annotated[
-    float | None,
-    typer.Option("--hours", metavar="H", min=1e-6, help="The same as hours of the machine."),
-]
-LawName = Annotated[
-    str,
-    typer.Option(
-        "--law",
-        metavar="LAW",
-        help="chinchilla, chinchilla-1 to -3 (the approaches of the paper), kaplan, or a .json that"
-        " `lmstack scaling fit` wrote.",
-    ),
-]
-Flops = Annotated[
-    Quantity,
-    typer.Option(
-        "--flops",
-        metavar="RATE",
-        help="Peak operations a second of one device, such as 989T. [default: this machine's, as"
-        " measured]",
-    ),
-]
-Precision = Annotated[
-    Literal["bfloat16", "float32"],
-    typer.Option("--precision", metavar="TYPE", help="Of this machine's rate: or float32."),
-]
-Utilization = Annotated[
-    float,
-    typer.Option("--utilization", metavar="SHARE", min=1e-3, max=1, help="Of the peak, reached."),
-]
-Devices = Annotated[
-    int, typer.Option("--devices", metavar="K", min=1, max=1 << 24, help="Working at once.")
-]
-Price = Annotated[
-    float | None,
-    typer.Option("--price", metavar="P", min=0, help="Of an hour of one device, in any currency."),
-]
-Runs = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="RUN",
-        help="Folders of runs, a folder that holds them, or a .csv with the columns N, D, loss.",
-    ),
-]
-OutFile = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the law, as .json.")
-]
-PlotFile = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Draw it, as .png or .svg.")
-]
-Samples = Annotated[
-    int, typer.Option("--samples", metavar="S", min=100, max=100_000, help="Of the bootstrap.")
-]
 
 
-def register(app: typer.Typer) -> None:
-    scaling = group(
-        "Plan a training run by scaling laws, or fit one to runs.\n\nA scaling law says what loss"
-        " a model of some size reaches on some amount of text, so that a budget can be spent well"
-        " before it is spent.",
-        example="lmstack scaling plan --hours 8\n"
-        "lmstack scaling plan --size 70B --flops 989T --devices 512 --price 2\n"
-        "lmstack scaling fit runs --plot law.png",
-    )
-    command(
-        scaling,
-        "plan",
-        example="lmstack scaling plan --hours 8\n"
-        "lmstack scaling plan --size 8B --data 15T\n"
-        "lmstack scaling plan --size 70B --flops 989T --devices 512 --price 2",
-    )(plan)
-    command(scaling, "fit", example="lmstack scaling fit runs --plot law.png --out law.json")(fit)
-    app.add_typer(scaling, name="scaling")
+group(
+    "scaling",
+    "plan fit",
+    """
+    Plan a training run by scaling laws, or fit one to runs.
+
+    A scaling law says what loss a model of some size reaches on some amount of text, so that a
+    budget can be spent well before it is spent.
+
+    lmstack scaling plan --hours 8
+    lmstack scaling plan --size 70B --flops 989T --devices 512 --price 2
+    lmstack scaling fit runs --plot law.png
+    """,
+)
 
 
+@command(
+    "scaling plan",
+    """
+    --size N: Parameters, such as 135M or 70B.
+    --model MODEL: Instead of --size: a model of the store, its folder, or a config.json by itself.
+        Its operations are counted exactly.
+    --context T 1..: Tokens of a sequence, for --model.
+    --data D: Tokens to train on, such as 1.4T.
+    --compute C: Operations in all, such as 5.8e23.
+    --hours H 0.000001..: The same as hours of the machine.
+    --law LAW: chinchilla, chinchilla-1 to -3 (the approaches of the paper), kaplan, or a .json that
+        `lmstack scaling fit` wrote.
+    --flops RATE: Peak operations a second of one device, such as 989T. [default: this machine's, as
+        measured]
+    --precision TYPE: Of this machine's rate: or float32.
+    --utilization SHARE 0.001..1: Of the peak, reached.
+    --devices K 1..16777216: Working at once.
+    --price P 0..: Of an hour of one device, in any currency.
+
+    lmstack scaling plan --hours 8
+    lmstack scaling plan --size 8B --data 15T
+    lmstack scaling plan --size 70B --flops 989T --devices 512 --price 2
+    """,
+)
 def plan(
     out: Output,
-    size: Size = None,
-    model: ModelShape = None,
-    context: Context = 1024,
-    data: Data = None,
-    compute: Compute = None,
-    hours: Hours = None,
-    law: LawName = "chinchilla",
-    flops: Flops = None,
-    precision: Precision = "bfloat16",
-    utilization: Utilization = UTILIZATION,
-    devices: Devices = 1,
-    price: Price = None,
+    size: Quantity = None,
+    model: str | None = None,
+    context: int = 1024,
+    data: Quantity = None,
+    compute: Quantity = None,
+    hours: float | None = None,
+    law: str = "chinchilla",
+    flops: Quantity = None,
+    precision: Literal["bfloat16", "float32"] = "bfloat16",
+    utilization: float = UTILIZATION,
+    devices: int = 1,
+    price: float | None = None,
 ) -> None:
     """Say size, data, compute, loss, time and cost of a training run.
 
@@ -254,12 +197,23 @@ def _plan_json(plan: ScalingPlan) -> dict[str, Any]:
     return values | {"best": None if plan.best is None else _plan_json(plan.best)}
 
 
+@command(
+    "scaling fit",
+    """
+    RUN: Folders of runs, a folder that holds them, or a .csv with the columns N, D, loss.
+    --out, -o FILE: Write the law, as .json.
+    --plot FILE: Draw it, as .png or .svg.
+    --samples S 100..100000: Of the bootstrap.
+
+    lmstack scaling fit runs --plot law.png --out law.json
+    """,
+)
 def fit(
     out: Output,
-    runs: Runs,
-    output: OutFile = None,
-    plot: PlotFile = None,
-    samples: Samples = 1000,
+    runs: list[Path],
+    output: Path | None = None,
+    plot: Path | None = None,
+    samples: int = 1000,
 ) -> None:
     """Fit a scaling law to runs of one's own.
 

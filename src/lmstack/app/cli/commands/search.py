@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from lmstack.app.cli import indexing
 from lmstack.app.cli.command import command
@@ -28,92 +26,45 @@ if TYPE_CHECKING:
     from lmstack.rag.retrieve.hybrid import Hit
     from lmstack.rag.retrieve.retrieval import RetrievalConfig, Retrieved, Trace
 
-__all__ = ["register"]
-
-
-Mode = Annotated[
-    Literal["hybrid", "dense", "lexical"],
-    typer.Option(
-        "--mode",
-        metavar="MODE",
-        help="By words and meaning (hybrid), meaning only (dense), words only (lexical).",
-    ),
-]
-PresetName = Annotated[
-    Literal["fast", "default", "best"] | None,
-    typer.Option(
-        "--preset",
-        metavar="NAME",
-        help="How much is done for quality: fast, default or best. [default: default]",
-    ),
-]
-Rerank = Annotated[
-    bool | None,
-    typer.Option(
-        "--rerank/--no-rerank",
-        help="Let a model read the first passages beside the query, or leave it out."
-        " [default: as the preset]",
-    ),
-]
-Mmr = Annotated[
-    float | None,
-    typer.Option(
-        "--mmr",
-        metavar="SHARE",
-        help="Choose passages that differ: the share of relevance, 0 to 1, against novelty.",
-    ),
-]
-ExpandHow = Annotated[
-    Literal["section", "neighbours"] | None,
-    typer.Option(
-        "--expand",
-        metavar="HOW",
-        help="Show more around each passage: its section, or the passages beside it (neighbours).",
-    ),
-]
-FreshDays = Annotated[
-    float | None,
-    typer.Option(
-        "--fresh-days",
-        metavar="DAYS",
-        help="Prefer newer documents: the age, by their date, at which that counts half.",
-    ),
-]
-Explain = Annotated[
-    bool,
-    typer.Option(
-        "--explain", help="Also show each stage's ranks and times, and what was left out."
-    ),
-]
+__all__ = ["search"]
 
 
 PREVIEW = 300
 RERANKED = 20
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "search",
-        example='lmstack search "backup schedule" --docs docs\n'
-        'lmstack search "backup schedule" --index notes.idx -k 5 --json',
-    )(search)
+@command(
+    "search",
+    """
+    QUERY: What to look for.
+    --mode MODE: By words and meaning (hybrid), meaning only (dense), words only (lexical).
+    --preset NAME: How much is done for quality: fast, default or best. [default: default]
+    --rerank/--no-rerank: Let a model read the first passages beside the query, or leave it out.
+        [default: as the preset]
+    --mmr SHARE: Choose passages that differ: the share of relevance, 0 to 1, against novelty.
+    --expand HOW: Show more around each passage: its section, or the passages beside it
+        (neighbours).
+    --fresh-days DAYS: Prefer newer documents: the age, by their date, at which that counts half.
+    --explain: Also show each stage's ranks and times, and what was left out.
 
-
+    lmstack search "backup schedule" --docs docs
+    lmstack search "backup schedule" --index notes.idx -k 5 --json
+    """,
+)
 def search(
     out: Output,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for.")],
+    query: str,
     docs: Docs = None,
     index: IndexFolder = None,
     k: NumPassages = 10,
-    mode: Mode = "hybrid",
-    preset: PresetName = None,
-    rerank: Rerank = None,
+    mode: Literal["hybrid", "dense", "lexical"] = "hybrid",
+    preset: Literal["fast", "default", "best"] | None = None,
+    rerank: bool | None = None,
     where: Where = None,
-    mmr: Mmr = None,
-    expand: ExpandHow = None,
-    fresh_days: FreshDays = None,
-    explain: Explain = False,
+    mmr: float | None = None,
+    expand: Literal["section", "neighbours"] | None = None,
+    fresh_days: float | None = None,
+    explain: bool = False,
     embedder: EmbedderName = None,
     rebuild: Rebuild = False,
 ) -> None:

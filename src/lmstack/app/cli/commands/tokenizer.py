@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
-import typer
-
-from lmstack.app.cli.command import command, group
-from lmstack.app.cli.commands import tokenizer_count
+from lmstack.app.cli.command import command, group, option
 from lmstack.app.cli.failure import CommandLineError
 from lmstack.app.cli.output import Output
 from lmstack.app.formats import columns, seconds, size
@@ -25,97 +22,56 @@ from lmstack.core.files import store_error
 if TYPE_CHECKING:
     from lmstack.text import TextCorpus, Tokenizer, VocabularyConfig
 
-__all__ = ["register"]
+__all__ = ["convert", "train"]
 
 
-Folder = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="The folder to write; made if it is missing.")
-]
-
-Files = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE",
-        help="Text files, folders of .txt and .md files, patterns in quotes, or - for standard"
-        " input.",
-    ),
-]
-Kind = Annotated[
-    str,
-    typer.Option(
-        "--kind",
-        metavar="KIND",
-        help="bpe (byte-level), wordpiece, unigram, sentencepiece-bpe or sentencepiece-unigram.",
-    ),
-]
-VocabSize = Annotated[
-    int,
-    typer.Option("--vocab-size", metavar="N", help="Tokens in all, control tokens included."),
-]
-Special = Annotated[
-    list[str] | None,
-    typer.Option("--special", metavar="TOKEN", help="One more control token; may be repeated."),
-]
-ChatTemplateFile = Annotated[
-    str | None,
-    typer.Option(
-        "--chat-template",
-        metavar="FILE",
-        help="A Jinja template to write with it, or chatml, which brings its control tokens.",
-    ),
-]
-MinFrequency = Annotated[
-    int,
-    typer.Option("--min-frequency", metavar="N", help="Pairs seen less often are not merged."),
-]
-Lowercase = Annotated[
-    bool, typer.Option("--lowercase", help="Lower-case text first (wordpiece and unigram).")
-]
-Pattern = Annotated[
-    str,
-    typer.Option(
-        "--pattern",
-        metavar="NAME",
-        help="How bpe cuts words: gpt2, cl100k, llama3, o200k or qwen.",
-    ),
-]
+Folder = Annotated[Path, option("--out DIR: The folder to write; made if it is missing.")]
 
 
-def register(app: typer.Typer) -> None:
-    tokenizers = group(
-        "Count tokens; train and convert vocabularies.\n\nWhat is written is a folder that"
-        " transformers loads with the same ids: tokenizer.json and its configuration.",
-        example="lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer\n"
-        "lmstack tokenizer convert tokenizer.model --out my-tokenizer",
-    )
-    command(
-        tokenizers,
-        "train",
-        example="lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer\n"
-        "lmstack tokenizer train 'docs/**/*.md' --kind wordpiece --lowercase --out my-bert\n"
-        "cat docs/*.md | lmstack tokenizer train - --chat-template chatml --out my-tokenizer",
-    )(train)
-    command(
-        tokenizers,
-        "convert",
-        example="lmstack tokenizer convert tokenizer.model --out my-tokenizer\n"
-        "lmstack tokenizer convert ranks.tiktoken --encoding cl100k_base --out my-tokenizer",
-    )(convert)
-    tokenizer_count.register(tokenizers)
-    app.add_typer(tokenizers, name="tokenizer")
+group(
+    "tokenizer",
+    "train convert count",
+    """
+    Count tokens; train and convert vocabularies.
+
+    What is written is a folder that transformers loads with the same ids: tokenizer.json and its
+    configuration.
+
+    lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer
+    lmstack tokenizer convert tokenizer.model --out my-tokenizer
+    """,
+)
 
 
+@command(
+    "tokenizer train",
+    """
+    FILE: Text files, folders of .txt and .md files, patterns in quotes, or - for standard input.
+    --kind KIND: bpe (byte-level), wordpiece, unigram, sentencepiece-bpe or sentencepiece-unigram.
+    --vocab-size N: Tokens in all, control tokens included.
+    --special TOKEN: One more control token; may be repeated.
+    --chat-template FILE: A Jinja template to write with it, or chatml, which brings its control
+        tokens.
+    --min-frequency N: Pairs seen less often are not merged.
+    --lowercase: Lower-case text first (wordpiece and unigram).
+    --pattern NAME: How bpe cuts words: gpt2, cl100k, llama3, o200k or qwen.
+
+    lmstack tokenizer train docs/ --vocab-size 8192 --out my-tokenizer
+    lmstack tokenizer train 'docs/**/*.md' --kind wordpiece --lowercase --out my-bert
+    cat docs/*.md | lmstack tokenizer train - --chat-template chatml --out my-tokenizer
+    """,
+)
 def train(
     out: Output,
-    files: Files,
+    files: list[str],
     folder: Folder,
-    kind: Kind = "bpe",
-    vocab_size: VocabSize = 32_000,
-    special: Special = None,
-    chat_template: ChatTemplateFile = None,
-    min_frequency: MinFrequency = 2,
-    lowercase: Lowercase = False,
-    pattern: Pattern = "gpt2",
+    kind: str = "bpe",
+    vocab_size: int = 32_000,
+    special: list[str] | None = None,
+    chat_template: str | None = None,
+    min_frequency: int = 2,
+    lowercase: bool = False,
+    pattern: str = "gpt2",
 ) -> None:
     """Train a vocabulary on text files or a stream.
 
@@ -147,26 +103,18 @@ def train(
     _print(out, result)
 
 
-def convert(
-    out: Output,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A vocabulary: SentencePiece .model, tiktoken, tekken.json, vocab.txt, vocab.json"
-            " beside merges.txt, a .gguf file, or the folder of one.",
-        ),
-    ],
-    folder: Folder,
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            "--encoding",
-            metavar="NAME",
-            help="The encoding of a tiktoken file that is not recognized by its content.",
-        ),
-    ] = None,
-) -> None:
+@command(
+    "tokenizer convert",
+    """
+    FILE: A vocabulary: SentencePiece .model, tiktoken, tekken.json, vocab.txt, vocab.json beside
+        merges.txt, a .gguf file, or the folder of one.
+    --encoding NAME: The encoding of a tiktoken file that is not recognized by its content.
+
+    lmstack tokenizer convert tokenizer.model --out my-tokenizer
+    lmstack tokenizer convert ranks.tiktoken --encoding cl100k_base --out my-tokenizer
+    """,
+)
+def convert(out: Output, source: Path, folder: Folder, encoding: str | None = None) -> None:
     """Write a vocabulary of any kind as a folder with tokenizer.json."""
     result = converted(source, encoding, folder)
     if out.as_json:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
@@ -21,7 +19,7 @@ from lmstack.core import FormatError, InputError, shown
 if TYPE_CHECKING:
     from lmstack.text import Tokenizer, TokenPiece, TokenReport
 
-__all__ = ["register"]
+__all__ = ["tokens"]
 
 HEADER = ("TOKENIZER", "VOCABULARY", "TOKENS", "BYTES/TOKEN", "TOKENS/WORD", "UNKNOWN", "EXACT")
 PAGE_TOKENS = 20_000
@@ -29,47 +27,29 @@ LONG = 1_000_000  # characters from which counting takes seconds
 LONGEST_NAME = 255  # of a file; anything longer is a text
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "count",
-        example="lmstack tokenizer count README.md\n"
-        'lmstack tokenizer count "Größe matters" --compare smollm2-135m-instruct all-minilm-l6-v2\n'
-        "lmstack tokenizer count README.md --compare all-minilm-l6-v2 --price 2.50"
-        " --html tokens.html",
-        many=("--compare",),
-    )(tokens)
+@command(
+    "tokenizer count",
+    """
+    TEXT: A file, a text, or - for standard input.
+    --compare NAME...: One or more tokenizers: a model in the store, a model folder, a .gguf file or
+        a vocabulary file. [default: the model that answers]
+    --price PRICE: Price of a million tokens, for all tokenizers; NAME=PRICE for one of them.
+    --show N 0..: How many tokens of the text to show.
+    --html FILE: Write the coloured text as a web page.
 
-
+    lmstack tokenizer count README.md
+    lmstack tokenizer count "Größe matters" --compare smollm2-135m-instruct all-minilm-l6-v2
+    lmstack tokenizer count README.md --compare all-minilm-l6-v2 --price 2.50 --html tokens.html
+    """,
+    many=("--compare",),
+)
 def tokens(
     out: Output,
-    source: Annotated[
-        str, typer.Argument(metavar="TEXT", help="A file, a text, or - for standard input.")
-    ],
-    compare: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--compare",
-            metavar="NAME...",
-            help="One or more tokenizers: a model in the store, a model folder, a .gguf file or a"
-            " vocabulary file. [default: the model that answers]",
-        ),
-    ] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--price",
-            metavar="PRICE",
-            help="Price of a million tokens, for all tokenizers; NAME=PRICE for one of them.",
-        ),
-    ] = None,
-    show: Annotated[
-        int, typer.Option("--show", metavar="N", min=0, help="How many tokens of the text to show.")
-    ] = 120,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the coloured text as a web page."),
-    ] = None,
+    source: str,
+    compare: list[str] | None = None,
+    price: list[str] | None = None,
+    show: int = 120,
+    html: Path | None = None,
 ) -> None:
     """Count a text's tokens and show where they are.
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app.cli.command import command
 from lmstack.app.cli.commands._run_plan import print_plan
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from lmstack.train.recipe import Recipe
     from lmstack.train.run import TrainingResult
 
-__all__ = ["register"]
+__all__ = ["train"]
 
 # What `lmstack run` does with a model of a kind.
 _TASKS = {
@@ -48,68 +46,60 @@ _TASKS = {
 # Objectives that read conversations: what they make is asked as one.
 _OF_CHATS = ("sft", "dpo", "ipo", "kto", "orpo", "simpo")
 _POINTS = 10  # of a curve in words
-EXAMPLE = (
-    "lmstack train --list\nlmstack train sft-lora data=my.jsonl lr=1e-4\n"
-    "lmstack train recipes/sft-lora.yaml data=my.jsonl lora.r=8"
+
+
+@command(
+    "train",
+    """
+    RECIPE: A YAML file, or the name of a recipe that lmstack brings.
+    KEY=VALUE...: key=value
+    --resume: Go on from the last checkpoint.
+    --dry-run: Say what the run would take, and do not start it.
+    --list: Name the recipes that lmstack brings.
+    --price P 0..: Of an hour, for --dry-run.
+
+    lmstack train --list
+    lmstack train sft-lora data=my.jsonl lr=1e-4
+    lmstack train recipes/sft-lora.yaml data=my.jsonl lora.r=8
+    """,
 )
+def train(
+    out: Output,
+    recipe: Path | None = None,
+    overrides: list[str] | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    listed: bool = False,
+    price: float | None = None,
+) -> None:
+    """Train a model by a recipe.
 
+    A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8).
+    Files are named from where the command runs. docs=FOLDER trains a reader on questions that a
+    model asks about documents; recipes/constitutional.yaml trains by principles, in stages.
+    --dry-run reads the data, runs a step or two for the speed of this machine, and prints
+    tokens, memory, operations, time and cost."""
+    if listed:
+        _list(out)
+        return
+    if recipe is None:
+        raise CommandLineError(
+            "lmstack train needs RECIPE", hint="lmstack train --list", param="recipe"
+        )
+    keep_freed_memory()  # of this process, which is the run's
+    if "pipeline" in read_settings(recipe):
+        from lmstack.app.cli.commands._constitutional import train_by_principles
 
-def register(app: typer.Typer) -> None:
-    @command(app, "train", example=EXAMPLE)
-    def train(
-        out: Output,
-        recipe: Annotated[
-            Path | None,
-            typer.Argument(
-                help="A YAML file, or the name of a recipe that lmstack brings.", metavar="RECIPE"
-            ),
-        ] = None,
-        overrides: Annotated[
-            list[str] | None, typer.Argument(help="key=value", metavar="KEY=VALUE...")
-        ] = None,
-        resume: Annotated[
-            bool, typer.Option("--resume", help="Go on from the last checkpoint.")
-        ] = False,
-        dry_run: Annotated[
-            bool,
-            typer.Option("--dry-run", help="Say what the run would take, and do not start it."),
-        ] = False,
-        listed: Annotated[
-            bool, typer.Option("--list", help="Name the recipes that lmstack brings.")
-        ] = False,
-        price: Annotated[
-            float | None,
-            typer.Option("--price", metavar="P", min=0, help="Of an hour, for --dry-run."),
-        ] = None,
-    ) -> None:
-        """Train a model by a recipe.
-
-        A recipe is a YAML file; key=value changes it, with dots for what is nested (lora.r=8).
-        Files are named from where the command runs. docs=FOLDER trains a reader on questions that a
-        model asks about documents; recipes/constitutional.yaml trains by principles, in stages.
-        --dry-run reads the data, runs a step or two for the speed of this machine, and prints
-        tokens, memory, operations, time and cost."""
-        if listed:
-            _list(out)
-            return
-        if recipe is None:
-            raise CommandLineError(
-                "lmstack train needs RECIPE", hint="lmstack train --list", param="recipe"
-            )
-        keep_freed_memory()  # of this process, which is the run's
-        if "pipeline" in read_settings(recipe):
-            from lmstack.app.cli.commands._constitutional import train_by_principles
-
-            pipeline = read_constitutional(recipe, overrides or [])
-            train_by_principles(out, pipeline, resume=resume, dry_run=dry_run)
-            return
-        is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-        out.quiet |= not is_first
-        settings = read_recipe_with_docs(out, recipe, overrides or [])
-        if dry_run:
-            _plan(out, settings, price)
-        else:
-            _run(out, settings, resume=resume, is_first=is_first)
+        pipeline = read_constitutional(recipe, overrides or [])
+        train_by_principles(out, pipeline, resume=resume, dry_run=dry_run)
+        return
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    out.quiet |= not is_first
+    settings = read_recipe_with_docs(out, recipe, overrides or [])
+    if dry_run:
+        _plan(out, settings, price)
+    else:
+        _run(out, settings, resume=resume, is_first=is_first)
 
 
 def _checked(out: Output, settings: Recipe) -> Objective:

@@ -7,9 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from lmstack.app import wiring
 from lmstack.app.cli.command import command
@@ -44,99 +42,10 @@ from lmstack.core import check_range, shown
 if TYPE_CHECKING:
     from lmstack.app.server.access import KeyEntry
 
-__all__ = ["register"]
+__all__ = ["up"]
 
 
 KEYS_VARIABLE = "LMSTACK_API_KEYS"
-
-DocsFolder = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="DIR",
-        help="The folder of documents to answer from. May be left out with --model or --adapter.",
-    ),
-]
-DocsOption = Annotated[
-    Path | None, typer.Option("--docs", metavar="DIR", help="The same, as for `lmstack ask`.")
-]
-Port = Annotated[int, typer.Option("--port", metavar="PORT", help="Port to listen on.")]
-Host = Annotated[
-    str,
-    typer.Option(
-        "--host",
-        metavar="HOST",
-        help=f"Address to listen on. Any but localhost needs API keys, in {KEYS_VARIABLE}.",
-    ),
-]
-TargetStep = Annotated[
-    float | None,
-    typer.Option(
-        "--target-step",
-        metavar="S",
-        help="Seconds that a step of the engine should take at most while streams wait for their"
-        " next token: with less they run more evenly, with more prompts get in sooner."
-        " [default: 0.1]",
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help="Where language models run: cpu, or another device of torch such as cuda."
-        " [default: cpu]",
-    ),
-]
-KeysFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--keys",
-        metavar="FILE",
-        help="A JSON file with the SHA-256 of API keys and the access labels that each holds.",
-    ),
-]
-UploadsAllowed = Annotated[
-    bool,
-    typer.Option(
-        "--uploads",
-        help="Let people add files on the page: into DIR/uploads, those of keys with access labels"
-        " under these labels.",
-    ),
-]
-AdapterFolders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--adapter",
-        metavar="[NAME=]DIR",
-        help="Serve the LoRA adapter in DIR (a folder, or a name in the store) as the model NAME"
-        " (unless given, that of DIR), in the batches of its base. May be given again.",
-    ),
-]
-AdaptersFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--adapters-from",
-        metavar="DIR",
-        help="Let the operator load more adapters, from folders in DIR, while the server runs.",
-    ),
-]
-AdapterMemory = Annotated[
-    float | None,
-    typer.Option(
-        "--adapter-memory",
-        metavar="GIB",
-        help="What adapters may take together; one more that does not fit is refused. [default: 1]",
-    ),
-]
-KeyWeights = Annotated[
-    str | None,
-    typer.Option(
-        "--key-weights",
-        metavar="W,...",
-        help="Shares of the machine that API keys have when they compete, one for each key in"
-        f" the order of {KEYS_VARIABLE}. [default: equal ones]",
-    ),
-]
 
 
 def adapter_folders(given: Sequence[str], source: Path | None) -> Adapters:
@@ -213,43 +122,64 @@ _OPTION_OF = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    command(
-        app,
-        "up",
-        example="lmstack up docs\nlmstack up --model my-model\nlmstack up prod\n"
-        "lmstack up docs --port 8001 --also ms-marco-minilm-l12\n"
-        "lmstack up docs --canary ./tuned --share 0.05\n"
-        f"{KEYS_VARIABLE}=SECRET lmstack up docs --host 0.0.0.0",
-        returns=False,
-    )(up)
+@command(
+    "up",
+    f"""
+    DIR: The folder of documents to answer from. May be left out with --model or --adapter.
+    --docs DIR: The same, as for `lmstack ask`.
+    --port PORT: Port to listen on.
+    --host HOST: Address to listen on. Any but localhost needs API keys, in {KEYS_VARIABLE}.
+    --adapter [NAME=]DIR: Serve the LoRA adapter in DIR (a folder, or a name in the store) as the
+        model NAME (unless given, that of DIR), in the batches of its base. May be given again.
+    --adapters-from DIR: Let the operator load more adapters, from folders in DIR, while the server
+        runs.
+    --adapter-memory GIB: What adapters may take together; one more that does not fit is refused.
+        [default: 1]
+    --device DEVICE: Where language models run: cpu, or another device of torch such as cuda.
+        [default: cpu]
+    --target-step S: Seconds that a step of the engine should take at most while streams wait for
+        their next token: with less they run more evenly, with more prompts get in sooner. [default:
+        0.1]
+    --key-weights W,...: Shares of the machine that API keys have when they compete, one for each
+        key in the order of {KEYS_VARIABLE}. [default: equal ones]
+    --keys FILE: A JSON file with the SHA-256 of API keys and the access labels that each holds.
+    --uploads: Let people add files on the page: into DIR/uploads, those of keys with access labels
+        under these labels.
 
-
+    lmstack up docs
+    lmstack up --model my-model
+    lmstack up prod
+    lmstack up docs --port 8001 --also ms-marco-minilm-l12
+    lmstack up docs --canary ./tuned --share 0.05
+    LMSTACK_API_KEYS=SECRET lmstack up docs --host 0.0.0.0
+    """,
+    returns=False,
+)
 def up(
     out: Output,
-    folder: DocsFolder = None,
-    docs: DocsOption = None,
-    port: Port = 8000,
-    host: Host = "127.0.0.1",
+    folder: Path | None = None,
+    docs: Path | None = None,
+    port: int = 8000,
+    host: str = "127.0.0.1",
     model: ModelName = None,
     weights: Weights = None,
     draft: DraftName = None,
     embedder: EmbedderName = None,
     reader: ReaderName = None,
     also: Also = None,
-    adapter: AdapterFolders = None,
-    adapters_from: AdaptersFrom = None,
-    adapter_memory: AdapterMemory = None,
+    adapter: list[str] | None = None,
+    adapters_from: Path | None = None,
+    adapter_memory: float | None = None,
     canary: CanaryName = None,
     shadow: ShadowName = None,
     share: Share = None,
     live_texts: LiveTexts = False,
     pin: Pin = False,
-    device: Device = None,
-    target_step: TargetStep = None,
-    key_weights: KeyWeights = None,
-    keys_file: KeysFile = None,
-    uploads: UploadsAllowed = False,
+    device: str | None = None,
+    target_step: float | None = None,
+    key_weights: str | None = None,
+    keys_file: Path | None = None,
+    uploads: bool = False,
 ) -> None:
     """Serve a folder of documents: a web page, and an API like OpenAI's.
 
