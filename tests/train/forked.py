@@ -141,7 +141,7 @@ def serve() -> None:
     import lmstack.engine.engine
     import lmstack.pipelines.engine_sampler
     import lmstack.serve.local
-    import lmstack.train.rollouts.trainer
+    import lmstack.train.rollouts.source
     import lmstack.train.run  # noqa: F401
     from lmstack.app.cli.program import _root
 

@@ -108,7 +108,7 @@ def test_a_batch_equals_several_passes(family: str, tmp_path: Path) -> None:
         trainer = tiny.trainer(
             module, tmp_path, found, micro_tokens=micro_tokens, batch=6, pack=False
         )
-        assert (len(trainer.train.batches(0)) == 1) == (micro_tokens == 10_000)
+        assert (len(trainer.source.train.batches(0)) == 1) == (micro_tokens == 10_000)
         values = [trainer.step() for _ in range(3)]
         runs.append(([value["loss"] for value in values], tiny.weights(module)))
     for losses, weights in runs[1:]:
@@ -301,8 +301,8 @@ def test_what_is_dropped_follows_from_seed_step_pass_and_process(tmp_path: Path)
     def seed(step: int = 0, place: int = 0, rank: int = 0, seed: int = 0) -> int:
         parts = (tiny.model("llama"), tmp_path, tiny.examples(3))
         trainer = tiny.trainer(*parts, dropout=0.3, seed=seed)
-        trainer.parallel = Parallel(rank, 1)
-        dropout = trainer._context(step, place).dropout
+        trainer.trained.parallel = Parallel(rank, 1)
+        dropout = trainer.trained.context(step, place).dropout
         assert dropout is not None
         return dropout.seed
 

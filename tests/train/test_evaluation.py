@@ -31,7 +31,7 @@ class Weights(Watch):
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
         assert self.trainer is not None
-        self.at[step] = tiny.weights(self.trainer.module)
+        self.at[step] = tiny.weights(self.trainer.trained.module)
 
     def saved(self, step: int) -> None:
         self.saves.append(step)
@@ -45,7 +45,7 @@ def scripted(
     watch = Weights()
     trainer.watch, watch.trainer = watch, trainer
     drawn = iter([start, *values])
-    trainer.evaluate = lambda: {"loss": (value := next(drawn)), "accuracy": -value}  # type: ignore[method-assign]
+    trainer.source.evaluate = lambda: {"loss": (value := next(drawn)), "accuracy": -value}  # type: ignore[method-assign]
     return trainer, watch
 
 
@@ -56,7 +56,7 @@ def test_the_weights_of_the_best_evaluation_are_kept(tmp_path: Path, metric: str
     trainer, watch = scripted(tmp_path, values, steps=5, metric=metric, save_every=100)
     kept = trainer.run()
     assert kept == {"loss": 1.0, "accuracy": -1.0}
-    for name, weight in tiny.weights(trainer.module).items():
+    for name, weight in tiny.weights(trainer.trained.module).items():
         assert torch.equal(weight, watch.at[2][name])
         assert not torch.equal(weight, watch.at[4][name])
     assert watch.saves == [1, 2, 5]
@@ -125,7 +125,7 @@ def test_evaluation_is_the_mean_over_all_predictions_however_they_are_cut(tmp_pa
         found = tiny.trainer(
             module, tmp_path, FOUND, HELD, micro_tokens=micro_tokens, pack=pack, dropout=0.4
         )
-        values.append(found.evaluate())
+        values.append(found.source.evaluate())
     for found in values[1:]:
         assert found == pytest.approx(values[0], rel=1e-10)
 
@@ -154,7 +154,7 @@ def test_evaluating_an_average_leaves_the_weights_alone(tmp_path: Path) -> None:
     for _ in range(3):
         with_it.step()
         without.step()
-        assert with_it.evaluate()["loss"] > 0
+        assert with_it.source.evaluate()["loss"] > 0
     for name, weight in tiny.weights(one).items():
         assert torch.equal(weight, two.get_parameter(name))
 
@@ -182,9 +182,10 @@ def test_an_evaluation_is_of_the_averaged_weights(tmp_path: Path) -> None:
         for name, weight in tiny.weights(module).items():
             average[name] = decay * average[name] + (1 - decay) * weight
     by_hand.load_state_dict(average, strict=False)
-    found = trainer.evaluate()["loss"]
+    found = trainer.source.evaluate()["loss"]
     wanted, raw = (
-        tiny.trainer(each, tmp_path, FOUND, HELD).evaluate()["loss"] for each in (by_hand, module)
+        tiny.trainer(each, tmp_path, FOUND, HELD).source.evaluate()["loss"]
+        for each in (by_hand, module)
     )
     assert found == pytest.approx(wanted, rel=1e-9)
     assert abs(found - raw) > 1e-3
@@ -226,7 +227,7 @@ def test_without_a_validation_the_first_step_is_the_start(tmp_path: Path) -> Non
 
 def test_the_evaluation_before_the_first_step_is_that_of_the_base(tmp_path: Path) -> None:
     module = tiny.model("llama")
-    wanted = tiny.trainer(module, tmp_path, FOUND, HELD).evaluate()
+    wanted = tiny.trainer(module, tmp_path, FOUND, HELD).source.evaluate()
     trainer = tiny.trainer(module, tmp_path, FOUND, HELD, steps=1)
     trainer.run()
     assert trainer.progress.start == wanted

@@ -95,10 +95,10 @@ def test_gradients_are_clipped_to_the_recipes_norm(tmp_path: Path) -> None:
     norms = []
     for clip in (0.5, 1e6):
         made = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, clip=clip)
-        for weight in made.optimizers.trained.values():
+        for weight in made.trained.weights.values():
             weight.grad = torch.ones_like(weight)
-        longest = made._clipped()
-        total = sum(float(w.grad.square().sum()) for w in made.optimizers.trained.values()) ** 0.5
+        longest = made.trained.clipped()
+        total = sum(float(w.grad.square().sum()) for w in made.trained.weights.values()) ** 0.5
         norms.append((longest, total))
     assert norms[0][0] == norms[1][0] == pytest.approx(norms[1][1])
     assert norms[0][1] == pytest.approx(0.5)
@@ -106,22 +106,22 @@ def test_gradients_are_clipped_to_the_recipes_norm(tmp_path: Path) -> None:
 
 def test_a_pass_is_given_the_recipes_dropout_and_a_seed_of_its_own(tmp_path: Path) -> None:
     plain = tiny.trainer(tiny.model("llama"), tmp_path, FOUND)
-    context = plain._context(0, 0)
-    assert (context.ops, context.dropout, context.checkpoint) == (plain.ops, None, False)
+    context = plain.trained.context(0, 0)
+    assert (context.ops, context.dropout, context.checkpoint) == (plain.trained.ops, None, False)
     made = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, dropout=0.25, checkpointing=True)
     places = [(0, 0), (0, 1), (1, 0)]
-    seeds = [made._context(*place).dropout.seed for place in places]  # type: ignore[union-attr]
+    seeds = [made.trained.context(*place).dropout.seed for place in places]  # type: ignore[union-attr]
     other = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, dropout=0.25, seed=1)
-    seeds.append(other._context(0, 0).dropout.seed)  # type: ignore[union-attr]
-    other.parallel = Parallel(1, 2)
-    seeds.append(other._context(0, 0).dropout.seed)  # type: ignore[union-attr]
+    seeds.append(other.trained.context(0, 0).dropout.seed)  # type: ignore[union-attr]
+    other.trained.parallel = Parallel(1, 2)
+    seeds.append(other.trained.context(0, 0).dropout.seed)  # type: ignore[union-attr]
     assert len({*seeds}) == 5
     assert all(0 <= seed < 1 << 63 for seed in seeds)
-    context = made._context(0, 0)
+    context = made.trained.context(0, 0)
     assert context.dropout is not None
     assert (context.dropout.rate, context.dropout.seed) == (0.25, seeds[0])
     assert context.checkpoint
-    drawn = [(made._context(*place), torch.rand(1))[1] for place in ((0, 0), (0, 1), (0, 0))]
+    drawn = [(made.trained.context(*place), torch.rand(1))[1] for place in ((0, 0), (0, 1), (0, 0))]
     assert drawn[0] == drawn[2] != drawn[1]
 
 
@@ -151,13 +151,13 @@ def test_what_is_linked_sees_each_pass_as_its_loss_will(
 
     monkeypatch.setattr(CausalLM, "linked", linked)
     trainer = tiny.trainer(tiny.model("llama"), tmp_path, FOUND, dropout=0.5)
-    batches = trainer.train.batches(0) * 2
+    batches = trainer.source.train.batches(0) * 2
     for is_training in (True, False):
-        trainer.module.train(is_training)
-        trainer._linked(batches, 3)
+        trainer.trained.module.train(is_training)
+        trainer.source._linked(batches, 3)
     count = len(batches)
-    assert [each.ops for each in seen] == [trainer.ops] * 2 * count
-    wanted = [trainer._context(3, place).dropout for place in range(count)]
+    assert [each.ops for each in seen] == [trainer.trained.ops] * 2 * count
+    wanted = [trainer.trained.context(3, place).dropout for place in range(count)]
     assert [each.dropout.seed for each in seen[:count]] == [each.seed for each in wanted]
     assert len({each.seed for each in wanted}) == count
     assert [each.dropout for each in seen[count:]] == [None] * count

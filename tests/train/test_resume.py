@@ -261,9 +261,9 @@ def test_nan_stops_before_the_weights_change(folder: Path, name: str) -> None:
     class Poison(Watch):
         def step(self, done, total, values):
             if done == 7:
-                weight = trainer.optimizers.trained["final_norm.weight"]
+                weight = trainer.trained.weights["final_norm.weight"]
                 weight.data[0] = float("nan")
-                poisoned.update(tiny.weights(trainer.module))
+                poisoned.update(tiny.weights(trainer.trained.module))
 
     poisoned: dict[str, torch.Tensor] = {}
     module = tiny.model("llama", dtype=torch.float32)

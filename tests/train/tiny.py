@@ -22,6 +22,8 @@ from lmstack.train.metrics import MetricsLog
 from lmstack.train.objectives.causal import CausalLM
 from lmstack.train.objectives.objective import Objective, Reading
 from lmstack.train.recipe import Recipe
+from lmstack.train.source import ExampleSource
+from lmstack.train.trained import TrainedModule
 
 VOCAB = 61
 _SIZES: dict[str, Any] = {
@@ -133,16 +135,10 @@ def trainer(
         for some in (found, held)
         if some
     ]
-    return Trainer(
-        module,
-        objective,
-        loaders[0],
-        loaders[1] if held else None,
-        settings,
-        Checkpoints(folder, settings.keep),
-        REFERENCE_OPS,
-        MetricsLog(folder / "metrics.jsonl").add,
-    )
+    trained = TrainedModule(module, settings, REFERENCE_OPS)
+    source = ExampleSource(trained, objective, loaders[0], loaders[1] if held else None)
+    log = MetricsLog(folder / "metrics.jsonl").add
+    return Trainer(trained, source, Checkpoints(folder, settings.keep), log)
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -23,8 +23,9 @@ import numpy.typing as npt
 from lmstack.core import InputError
 from lmstack.train.data.examples import Batch, Example
 from lmstack.train.objectives.objective import Objective, Reading
+from lmstack.train.recipe import Recipe
 
-__all__ = ["Loader", "PackedRows", "ProcessShare", "pack"]
+__all__ = ["Loader", "PackedRows", "ProcessShare", "pack", "steps_of"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -211,6 +212,11 @@ class Loader:
         while len(self._starts) <= epoch:
             self._starts.append(self._starts[-1] + self._steps_of(len(self._starts) - 1))
         return self._starts[epoch]
+
+
+def steps_of(recipe: Recipe, train: Loader) -> int:
+    """How many steps a run of ``recipe`` has."""
+    return recipe.steps or max(train.steps(recipe.epochs), 1)
 
 
 def pack(lengths: Sequence[int] | Ints, capacity: int) -> PackedRows:

@@ -5,8 +5,8 @@
 A step's gradient is that of the mean over all its predictions, however they are cut into passes
 and dealt to processes. What is random follows from (seed, step, pass, process), so a run that
 resumes is the run that was never stopped; with dropout, one on another number of processes drops
-other places. Does not cover where examples come from (`data`) and what becomes of the weights
-(`run`).
+other places. Does not cover where batches come from (`source`), what is trained (`trained`) and
+what becomes of the weights (`run`).
 """
 
 from __future__ import annotations
@@ -15,30 +15,25 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from types import FrameType
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lmstack.core import InputError, shown
-from lmstack.model import Dropout, ForwardContext, Ops, Transformer
 from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.data.examples import Batch
-from lmstack.train.loader import Loader
+from lmstack.train.loader import steps_of
 from lmstack.train.metric import LOSS, metric_named
-from lmstack.train.objectives.objective import Forward, Loss, Objective
-from lmstack.train.optim import Optimizers
 from lmstack.train.outlook import Outlook
-from lmstack.train.parallel import Parallel
-from lmstack.train.recipe import Recipe
 from lmstack.train.resume import changes
 from lmstack.train.schedule import lr_share
+from lmstack.train.source import UpdateSource
 from lmstack.train.sums import Sums, Taken, timed
 from lmstack.train.throughput import step_flops
+from lmstack.train.trained import TrainedModule
 
 __all__ = ["Interrupted", "Trainer", "Watch"]
 
@@ -83,8 +78,7 @@ class Progress:
     """Where a run is: all of it is in a checkpoint. ``step``: of those done. ``tokens`` seen and
     ``seconds`` spent on steps so far. ``start``: the values of the evaluation before the first
     step, or without any those of the first step. ``first_loss``: of that step. ``best``: the values
-    of the best evaluation, at ``best_step``. ``waited``: evaluations since then. ``learned``: what
-    the objective itself learns (`OnlineObjective.learned`)."""
+    of the best evaluation, at ``best_step``. ``waited``: evaluations since then."""
 
     step: int = 0
     tokens: int = 0
@@ -94,7 +88,6 @@ class Progress:
     best: dict[str, float] | None = None
     best_step: int | None = None
     waited: int = 0
-    learned: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return vars(self).copy()
@@ -102,31 +95,21 @@ class Progress:
 
 @dataclass
 class Trainer:
-    """Trains ``module`` in place. ``log``: receives each line of metrics. ``facts``: kept in
-    checkpoints, and compared when a run resumes."""
+    """Trains ``trained`` by the updates of ``source``. ``log``: receives each line of metrics.
+    ``facts``: kept in checkpoints, and compared when a run resumes."""
 
-    module: Transformer
-    objective: Objective
-    train: Loader
-    validation: Loader | None
-    recipe: Recipe
+    trained: TrainedModule
+    source: UpdateSource
     checkpoints: Checkpoints
-    ops: Ops
     log: Callable[[Mapping[str, Any]], None]
     watch: Watch = field(default_factory=Watch)
-    parallel: Parallel = field(default_factory=Parallel)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.module.zero_grad()  # of a step that was broken off
-        self.model = self.parallel.wrapped(self.module)
-        self.optimizers = Optimizers(self.module, self.recipe, self.parallel)
-        self.steps = self.recipe.steps or max(self.train.steps(self.recipe.epochs), 1)
+        self.recipe, self.parallel = self.trained.recipe, self.trained.parallel
+        self.objective = self.source.objective
+        self.steps = steps_of(self.recipe, self.source.train)
         self.progress = Progress()
-        self._average: dict[str, Tensor] = {}
-        if self.recipe.ema is not None:
-            trained = self.optimizers.trained.items()
-            self._average = {name: weight.detach().clone() for name, weight in trained}
         self.metric = metric_named(
             self.recipe.metric or self.objective.metric,
             self.objective.metrics(),
@@ -149,7 +132,7 @@ class Trainer:
                 values = self.step()
                 done = self.progress.step
                 is_best = done % self._eval_every == 0 or done == self.steps
-                is_best = is_best and self._is_better(self.evaluate())
+                is_best = is_best and self._is_better(self.source.evaluate())
                 is_told = self.parallel.summed(self._told_at is not None)[0] > 0
                 is_last = done == self.steps or self._is_done()
                 if is_best or is_last or is_told or done % self._save_every == 0:
@@ -161,9 +144,10 @@ class Trainer:
     def has_diverged(self, values: Mapping[str, float]) -> bool:
         """Whether what `run` gave is no number, or a loss far above that of the start. Never where
         a loss has no direction, as that of an objective which learns from rewards."""
-        if self.progress.start and self.validation is not None and self.progress.best is None:
+        progress = self.progress
+        if progress.start and self.source.validation is not None and progress.best is None:
             return True  # no evaluation was a number
-        return self._is_far(values.get("loss"), self.progress.start.get("loss"))
+        return self._is_far(values.get("loss"), progress.start.get("loss"))
 
     def _is_far(self, loss: float | None, start: float | None) -> bool:
         if loss is None or start is None or LOSS not in self.objective.metrics():
@@ -172,9 +156,9 @@ class Trainer:
 
     def _evaluate_before(self) -> None:
         """So that it is known what training changed."""
-        if self.progress.step or self.validation is None:
+        if self.progress.step or self.source.validation is None:
             return
-        values = self.evaluate()
+        values = self.source.evaluate()
         if self.metric.name not in values:
             raise InputError(
                 f"metric is {shown(self.metric.name)}; what is held out gives {', '.join(values)}",
@@ -195,10 +179,10 @@ class Trainer:
         recipe = self.recipe
         share = lr_share(recipe.schedule, step, self.steps, recipe.warmup, recipe.final_lr)
         taken = Taken()
-        for batches in self._updates(step):
+        for batches in self.source.updates(step):
             self._update(batches, step, share, taken)
-        values = {**taken.values, **self._said(step)}
-        self._follow()
+        values = dict(self.source.finish(taken.values))
+        self.trained.follow(step + 1)
         seconds = time.perf_counter() - started
         self.progress.step += 1
         self.progress.tokens += int(taken.tokens)
@@ -214,7 +198,7 @@ class Trainer:
             "seconds": self.progress.seconds,
             **{f"seconds_{part}": spent for part, spent in taken.seconds.items()},
         }
-        self.log({"step": self.progress.step, "epoch": self.train.epoch(step), **values})
+        self.log({"step": self.progress.step, "epoch": self.source.train.epoch(step), **values})
         self.watch.step(self.progress.step, self.steps, values)
         self._compare_with_first(values)
         return values
@@ -232,63 +216,44 @@ class Trainer:
                 f" {progress.first_loss:.4g} at the first: training diverges; a lower lr"
             )
 
-    def _updates(self, step: int) -> Iterator[Sequence[Batch]]:
-        """The passes of each update of ``step``, an update after the other."""
-        self.module.train()  # before passes that are linked, which see what their losses will see
-        yield self._linked(self.train.batches(step), step)
-
-    def _said(self, step: int) -> Mapping[str, float]:
-        """What is said of ``step`` beside its losses."""
-        del step
-        return {}
-
     def _update(self, batches: Sequence[Batch], step: int, share: float, taken: Taken) -> None:
         """One step of the optimizer, at ``share`` of the highest learning rate."""
-        self.module.train()
-        weight, tokens, flops = self.parallel.summed(
+        trained, parallel = self.trained, self.parallel
+        trained.module.train()
+        weight, tokens, flops = parallel.summed(
             sum(batch.weight for batch in batches),
             sum(batch.tokens for batch in batches),
-            step_flops(self.module, batches),
+            step_flops(trained.module, batches),
         )
         sums = Sums()
         for batch in batches:
             with timed(taken.seconds, "forward"):
-                loss = self._loss(batch, step, taken.passes)
-            part = self.parallel.world / weight if batch.weight else 0.0
+                context = trained.context(step, taken.passes)
+                loss = self.objective.loss(trained.model, batch, context)
+            part = parallel.world / weight if batch.weight else 0.0
             with timed(taken.seconds, "backward"):
                 (loss.total * part).backward()  # type: ignore[no-untyped-call]
             sums.add(loss, batch)
             taken.passes += 1
-        norm = self._clipped()
-        taken.add(sums, weight, self.objective, self.parallel)
+        norm = trained.clipped()
+        taken.add(sums, weight, self.objective, parallel)
         self._check(taken.loss, norm)
-        self.optimizers.step(share)
+        trained.optimizers.step(share)
         taken.tokens, taken.flops = taken.tokens + tokens, taken.flops + flops
         taken.gradient = max(taken.gradient, norm)
-
-    def evaluate(self) -> dict[str, float]:
-        """The validation's values, of the averaged weights where there are any."""
-        if self.validation is None:
-            return {}
-        sums, weight = Sums(), 0.0
-        self.module.eval()
-        with torch.no_grad(), self._averaged():
-            for step in range(self.validation.steps(1)):
-                for batch in self._linked(self.validation.batches(step), step):
-                    context = ForwardContext(ops=self.ops)
-                    sums.add(self.objective.loss(self.model, batch, context), batch)
-                    weight += batch.weight
-        (weight,) = self.parallel.summed(weight)
-        return sums.values(self.objective, self.parallel, weight)
 
     def save(self) -> None:
         """A checkpoint of now. On several processes the first writes it, one tensor gathered at a
         time."""
-        parts = self._parts()
+        parts = chain(self.trained.parts(), self.source.parts(self.progress.step))
         try:
             if self.parallel.is_first:
-                recipe = self.recipe.to_json()
-                state = {**self.progress.to_json(), "facts": dict(self.facts), "recipe": recipe}
+                state = {
+                    **self.progress.to_json(),
+                    "learned": self.source.learned,
+                    "facts": dict(self.facts),
+                    "recipe": self.recipe.to_json(),
+                }
                 held = ((name, dict(tensors)) for name, tensors in parts)
                 self.checkpoints.save(self.progress.step, held, state)
         finally:
@@ -297,13 +262,6 @@ class Trainer:
                     pass
         self.parallel.wait()
         self.watch.saved(self.progress.step)
-
-    def _parts(self) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
-        """The files of a checkpoint."""
-        yield "weights", self.parallel.gathered(self.optimizers.trained)
-        yield "optimizer", self.parallel.gathered(self.optimizers.state())
-        if self._average:
-            yield "average", self.parallel.gathered(self._average)
 
     def resume(self) -> int:
         """Go on from the last checkpoint that is whole, at the step given back; 0 where there is
@@ -322,42 +280,11 @@ class Trainer:
                 )
         for change in changes(state.pop("recipe"), self.recipe.to_json()):
             self.watch.note(change)
+        self.source.learned = state.pop("learned")
         self.progress = Progress(**state)
-        trained = self.optimizers.trained
-        self._load(self.checkpoints.tensors(step, "weights"))
-        held = self.checkpoints.tensors(step, "optimizer")
-        owners = ((key, value, trained[key.rpartition(":")[0]]) for key, value in held)
-        self.optimizers.load_state(
-            {key: self.parallel.dealt(value, owner) for key, value, owner in owners}
-        )
-        if self._average:
-            self._put(self.checkpoints.tensors(step, "average"), self._average)
+        self.trained.resume(self.checkpoints, step)
+        self.source.resume(self.checkpoints, step)
         return step
-
-    def close(self) -> None:
-        """Free what is held beside the module."""
-
-    def _loss(self, batch: Batch, step: int, place: int) -> Loss:
-        return self.objective.loss(self.model, batch, self._context(step, place))
-
-    def _linked(self, batches: Sequence[Batch], step: int) -> Sequence[Batch]:
-        """`Objective.linked`, each pass as its loss will see it."""
-        moved = [batch.to(self.module.device) for batch in batches]
-
-        def embed(place: int, forward: Forward) -> Tensor:
-            training = self.module.training
-            context = self._context(step, place) if training else ForwardContext(ops=self.ops)
-            with torch.no_grad():
-                return forward(self.model, moved[place], context)
-
-        return self.objective.linked(moved, embed, self.parallel.of_all)
-
-    def _context(self, step: int, place: int) -> ForwardContext:
-        """Of a training pass: the same one always drops the same."""
-        seed = hash((self.recipe.seed, step, place, self.parallel.rank)) & ((1 << 63) - 1)
-        torch.manual_seed(seed)  # of dropout in adapters
-        dropout = Dropout(self.recipe.dropout, seed) if self.recipe.dropout else None
-        return ForwardContext(ops=self.ops, dropout=dropout, checkpoint=self.recipe.checkpointing)
 
     def _check(self, loss: float, norm: float) -> None:
         """`InputError` for an update that must not be made, before it is."""
@@ -371,51 +298,6 @@ class Trainer:
                 + (f"; --resume goes on from the checkpoint at step {kept[-1]}" if kept else ""),
                 param="lr",
             )
-
-    def _clipped(self) -> float:
-        trained = list(self.optimizers.trained.values())
-        norm = torch.nn.utils.clip_grad_norm_(trained, self.recipe.clip)
-        return float(self.parallel.whole(norm))
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the average towards the weights, faster in the first steps, so that a short run is
-        not an average of what was there before it."""
-        if self.recipe.ema is None:
-            return
-        done = self.progress.step + 1
-        decay = min(self.recipe.ema, (1 + done) / (10 + done))
-        for name, weight in self.optimizers.trained.items():
-            self._average[name].lerp_(weight, 1 - decay)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The module with the averaged weights meanwhile."""
-        with self._having(self._average):
-            yield
-
-    @contextmanager
-    def _having(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """The module with other values of what is trained meanwhile, unless there are none."""
-        if not weights:
-            yield
-            return
-        kept = {name: w.detach().clone() for name, w in self.optimizers.trained.items()}
-        self._load(weights.items())
-        try:
-            yield
-        finally:
-            self._load(kept.items())
-
-    def _load(self, values: Iterable[tuple[str, Tensor]]) -> None:
-        """Give what is trained other values."""
-        self.parallel.reshard(self.module)
-        self._put(values, self.optimizers.trained)
-
-    @torch.no_grad()
-    def _put(self, values: Iterable[tuple[str, Tensor]], into: Mapping[str, Tensor]) -> None:
-        for name, value in values:
-            into[name].copy_(self.parallel.dealt(value, into[name]))
 
     def _is_better(self, values: dict[str, float]) -> bool:
         """Whether an evaluation's values are the best so far, which they then become."""
@@ -435,14 +317,7 @@ class Trainer:
 
     def _finished(self) -> dict[str, float]:
         """The weights that are kept: those of the best evaluation, averaged if they are."""
-        best = self.progress.best_step
-        if best is not None:
-            part = "average" if self._average else "weights"
-            self._load(self.checkpoints.tensors(best, part))
-        elif self._average:
-            self._load(self._average.items())
-        self._average = {}
-        self.module.eval()
+        self.trained.finish(self.checkpoints, self.progress.best_step)
         return self.progress.best or {}
 
     @contextmanager

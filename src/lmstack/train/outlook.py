@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from lmstack.train.assembly import Assembled
+from lmstack.train.loader import steps_of
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.parallel import ALONE, Parallel
 from lmstack.train.precision import products_of
@@ -44,7 +45,7 @@ class Outlook:
         """That of ``run``."""
         objective = run.objective
         a_step = objective.updates if isinstance(objective, OnlineObjective) else 1
-        steps = recipe.steps or max(run.train.steps(recipe.epochs), 1)
+        steps = steps_of(recipe, run.train)
         return cls(
             examples=len(run.train.lengths),
             held_out=0 if run.validation is None else len(run.validation.lengths),

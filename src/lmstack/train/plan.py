@@ -37,12 +37,15 @@ from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.compute import ops_for
 from lmstack.train.cross_entropy import CHUNK
 from lmstack.train.flops import Flops, Load, count_flops
+from lmstack.train.loader import steps_of
 from lmstack.train.loop import Trainer
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.optim import parameter_groups
 from lmstack.train.recipe import Recipe
 from lmstack.train.reference import without_reference
+from lmstack.train.source import ExampleSource
 from lmstack.train.throughput import outputs_of
+from lmstack.train.trained import TrainedModule
 
 __all__ = ["Memory", "Rate", "RunPlan", "check_plannable", "plan_run"]
 
@@ -145,7 +148,7 @@ def plan_run(recipe: Recipe, run: Assembled, *, measure_s: float = 5.0) -> RunPl
     run = without_reference(run)
     lengths = np.asarray(run.prepared.train.lengths)
     an_epoch = max(run.train.steps(1), 1)
-    steps = recipe.steps or max(run.train.steps(recipe.epochs), 1)
+    steps = steps_of(recipe, run.train)
     packs = run.objective.packs if recipe.pack is None else recipe.pack
     rows = run.train.rows()
     tokens = round(run.train.tokens() * steps / an_epoch)
@@ -306,16 +309,9 @@ def _measured(recipe: Recipe, run: Assembled, ops: Ops, seconds: float) -> Rate:
     rows = min(recipe.batch, max(math.ceil(recipe.micro_tokens / mean), 1))
     found: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            run.base.module,
-            run.objective,
-            run.train.with_batch(rows),
-            None,
-            recipe,
-            Checkpoints(Path(folder), 1),
-            ops,
-            lambda _: None,
-        )
+        trained = TrainedModule(run.base.module, recipe, ops)
+        source = ExampleSource(trained, run.objective, run.train.with_batch(rows))
+        trainer = Trainer(trained, source, Checkpoints(Path(folder), 1), lambda _: None)
         end = time.perf_counter() + seconds
         while not found or (time.perf_counter() < end and len(found) < trainer.steps):
             started, before = time.perf_counter(), trainer.progress.tokens

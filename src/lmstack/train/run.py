@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,11 @@ from lmstack.train.result import keep, training_of
 from lmstack.train.rewards.own import OwnReward
 from lmstack.train.rewards.reward_model import RewardModel
 from lmstack.train.rollouts.protocol import Services, WeightedReward
-from lmstack.train.rollouts.trainer import OnlineTrainer
+from lmstack.train.rollouts.source import RolloutSource
+from lmstack.train.source import ExampleSource, UpdateSource
 from lmstack.train.throughput import matrix_rate
 from lmstack.train.tracking import Tracker
+from lmstack.train.trained import TrainedModule
 
 __all__ = ["TrainingResult", "train"]
 
@@ -106,13 +107,17 @@ def _trained(
     metrics = MetricsLog(recipe.folder / "metrics.jsonl", tensorboard=with_events)
     outlook = Outlook.of(recipe, run, parallel)
     with ExitStack() as stack:
-        make = partial(_trainer, run, recipe, checkpoints, metrics, watch, parallel)
-        trainer = make(services, rewards, stack)
+        ops = ops_for(recipe.precision, module, parallel.device)
+        trained = TrainedModule(module, recipe, ops, parallel)
+        source = _source(run, trained, services, rewards, stack)
+        log = metrics.add if parallel.is_first else lambda _: None
+        facts = _facts(run, rewards)
+        trainer = Trainer(trained, source, checkpoints, log, watch, facts)
         step = trainer.resume() if resume else 0
         if parallel.is_first:
-            facts = {"parameters": run.parameters, "trainable": run.trainable}
+            counts = {"parameters": run.parameters, "trainable": run.trainable}
             _write_json(recipe.folder / "recipe.json", recipe.to_json())
-            _write_json(recipe.folder / "run.json", facts)
+            _write_json(recipe.folder / "run.json", counts)
             _write_json(report_file, run.prepared.report.to_json())
             metrics.cut(step)
         watch.begins(outlook)
@@ -137,7 +142,7 @@ def _trained(
             tokens=trainer.progress.tokens,
             trainable=run.trainable,
             seconds=time.perf_counter() - started,
-            models=_models(trainer.facts, run),
+            models=_models(facts, run),
         )
         folder, digest = keep(recipe, run.base, training, asdict(run.objective))
     parallel.wait()
@@ -182,50 +187,39 @@ def _rewards(recipe: Recipe, services: Services | None) -> list[WeightedReward]:
     ]
 
 
-def _trainer(
+def _source(
     run: Assembled,
-    recipe: Recipe,
-    checkpoints: Checkpoints,
-    metrics: MetricsLog,
-    watch: Watch,
-    parallel: Parallel,
+    trained: TrainedModule,
     services: Services | None,
     rewards: Sequence[WeightedReward],
     stack: ExitStack,
-) -> Trainer:
-    """What trains ``run``; ``stack`` closes it, and what draws its answers."""
+) -> UpdateSource:
+    """What ``run`` learns from; ``stack`` closes it, and what draws its answers."""
+    if not isinstance(run.objective, OnlineObjective):
+        return ExampleSource(trained, run.objective, run.train, run.validation)
+    rollouts = run.objective.rollout_config
+    held = str(dtype_of(trained.recipe.precision, trained.parallel.device))
+    rollouts = replace(rollouts, weights=rollouts.weights or held.removeprefix("torch."))
+    assert services is not None, "there are no rewards without"
+    sampler = stack.enter_context(closing(services.sampler(run.base, rollouts)))
+    source = RolloutSource(trained, run.objective, run.train, run.validation, sampler, rewards)
+    return stack.enter_context(closing(source))
+
+
+def _facts(run: Assembled, rewards: Sequence[WeightedReward]) -> dict[str, str | None]:
+    """What a run resumes with the same of."""
     facts: dict[str, str | None] = {
         "data": run.prepared.fingerprint,
         "base": run.base.digest,
         **run.objective.models,
         **run.facts,
     }
-    parts = (
-        run.base.module,
-        run.objective,
-        run.train,
-        run.validation,
-        recipe,
-        checkpoints,
-        ops_for(recipe.precision, run.base.module, parallel.device),
-        metrics.add if parallel.is_first else lambda _: None,
-        watch,
-        parallel,
-        facts,
-    )
-    if not isinstance(run.objective, OnlineObjective):
-        return Trainer(*parts)
     for number, weighted in enumerate(rewards, 1):
         if isinstance(weighted.reward, RewardModel):
             facts[f"model of reward {number}"] = weighted.reward.digest
         if isinstance(weighted.reward, OwnReward):
             facts[f"file of reward {number}"] = weighted.reward.digest
-    rollouts = run.objective.rollout_config
-    held = str(dtype_of(recipe.precision, parallel.device)).removeprefix("torch.")
-    rollouts = replace(rollouts, weights=rollouts.weights or held)
-    assert services is not None, "there are no rewards without"
-    sampler = stack.enter_context(closing(services.sampler(run.base, rollouts)))
-    return stack.enter_context(closing(OnlineTrainer(*parts, sampler=sampler, rewards=rewards)))
+    return facts
 
 
 def _models(facts: Mapping[str, Any], run: Assembled) -> dict[str, str]:

@@ -25,7 +25,7 @@ from lmstack.train import train
 from lmstack.train.objectives.grpo import GroupRelativePolicy
 from lmstack.train.rollouts.experience import sample_seed
 from lmstack.train.rollouts.protocol import RolloutConfig, RolloutSampler
-from lmstack.train.rollouts.trainer import OnlineTrainer
+from lmstack.train.rollouts.source import RolloutSource
 
 
 @pytest.fixture(scope="module")
@@ -290,13 +290,13 @@ def test_an_evaluation_gives_the_sampler_no_weights_while_it_draws(
             self.slow = Slow(super().sampler(*given))
             return self.slow
 
-    services, evaluate = Services(), OnlineTrainer.evaluate
+    services, evaluate = Services(), RolloutSource.evaluate
 
-    def begun(trainer: OnlineTrainer) -> dict[str, float]:
+    def begun(source: RolloutSource) -> dict[str, float]:
         services.slow.evaluating.set()
-        return evaluate(trainer)
+        return evaluate(source)
 
-    monkeypatch.setattr(OnlineTrainer, "evaluate", begun)
+    monkeypatch.setattr(RolloutSource, "evaluate", begun)
     ahead = {"rollouts": {"ahead": 1}}
     train(letters.recipe(folder, "slow", ahead, steps=3, eval_every=1), services=services)
     assert services.slow.disturbed == 0

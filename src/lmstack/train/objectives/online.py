@@ -1,7 +1,7 @@
 """What objectives share that learn from their own samples: prompts, how answers are drawn, rewards.
 
 A step draws ``samples`` answers to each of its prompts, has them rewarded, and makes ``epochs`` x
-``minibatches`` updates of them. `lmstack.train.rollouts.trainer` goes through it; an objective says
+``minibatches`` updates of them. `lmstack.train.rollouts.source` goes through it; an objective says
 what must be known of the samples, how good each token was, and the loss.
 
 Reads prompts: a column ``prompt``, a text or messages. All columns of a row are for the rewards.

@@ -22,8 +22,8 @@ from lmstack.train.rollouts.experience import (
     sample_seed,
 )
 from lmstack.train.rollouts.protocol import RolloutPrompt, RolloutSample
-from lmstack.train.rollouts.trainer import (
-    OnlineTrainer,
+from lmstack.train.rollouts.source import (
+    RolloutSource,
     _check_dropout,
     _packed,
     _unpacked,
@@ -152,15 +152,21 @@ class Part:
     """A process of a run, as far as sharing work goes: what has a reward teaches."""
 
     def __init__(self, rank: int, world: int, **config: Any) -> None:
-        self.parallel = SimpleNamespace(rank=rank, world=world)
-        self.recipe = SimpleNamespace(micro_tokens=24)
         config = {"causal": True, "position_pad": None, **config}
-        self.module = SimpleNamespace(device=torch.device("meta"), config=SimpleNamespace(**config))
-        self.module.eval = self.model = self.ops = lambda: None
-        self._online = SimpleNamespace(weight=lambda r: float(len(r)), teaches=lambda r: r.reward)
+        device = torch.device("meta")
+        self.trained = SimpleNamespace(
+            parallel=SimpleNamespace(rank=rank, world=world),
+            recipe=SimpleNamespace(micro_tokens=24),
+            module=SimpleNamespace(
+                device=device, config=SimpleNamespace(**config), eval=lambda: None
+            ),
+            model=None,
+            ops=None,
+        )
+        self.objective = SimpleNamespace(weight=lambda r: float(len(r)), teaches=lambda r: r.reward)
 
-    _batches, _known = OnlineTrainer._batches, OnlineTrainer._known
-    _share, _shares = OnlineTrainer._share, OnlineTrainer._shares
+    _batches, _known = RolloutSource._batches, RolloutSource._known
+    _share, _shares = RolloutSource._share, RolloutSource._shares
 
 
 def test_processes_share_the_passes_and_each_counts_once() -> None:
@@ -201,7 +207,7 @@ def test_what_is_measured_of_a_token_is_known_of_its_answer_in_every_process(wor
 
     def known(rank: int, meet: Any) -> list[Rollout]:
         part: Any = Part(rank, world)
-        part.module.device, part.parallel.joined = torch.device("cpu"), meet
+        part.trained.module.device, part.trained.parallel.joined = torch.device("cpu"), meet
         found: list[Rollout] = part._known(drawn, measured)
         return found
 

@@ -1,7 +1,7 @@
-"""The loop of online training: a step draws answers, has them rewarded, and learns from them.
+"""Updates from answers: a step draws them, has them rewarded, and learns from them.
 
     prompts of k -> samples, by the weights of now -> rewards -> what is known of each token
-      -> epochs x minibatches updates, each as `Trainer` makes one
+      -> epochs x minibatches updates
 
 Of several processes each draws answers to its share of the prompts, with an engine of its own, and
 has them rewarded. Then all know all of them, and each learns from its share.
@@ -28,9 +28,9 @@ from torch import Tensor
 
 from lmstack.core import InputError
 from lmstack.model import ForwardContext, Transformer
+from lmstack.train.checkpoint import Checkpoints
 from lmstack.train.data.examples import Batch
-from lmstack.train.loader import Loader
-from lmstack.train.loop import Trainer
+from lmstack.train.loader import Loader, steps_of
 from lmstack.train.objectives.online import OnlineObjective
 from lmstack.train.recipe import Recipe
 from lmstack.train.rewards import scored
@@ -48,8 +48,9 @@ from lmstack.train.rollouts.protocol import (
     WeightedReward,
 )
 from lmstack.train.sums import timed
+from lmstack.train.trained import TrainedModule
 
-__all__ = ["OnlineTrainer"]
+__all__ = ["RolloutSource"]
 
 _DRAWN = "samples"  # of a checkpoint: those of the next step, drawn ahead
 _HELD_OUT, _SHUFFLED = 1, 2  # what random numbers are for, beside the samples of a step
@@ -57,62 +58,54 @@ Groups = list[list[RolloutSample]]
 Measured = Callable[[Transformer, Batch, ForwardContext], Mapping[str, Tensor]]
 
 
-@dataclass(kw_only=True)
-class OnlineTrainer(Trainer):
-    """``sampler``: closed by whoever opened it, after the trainer. ``rewards``: at least one."""
+@dataclass
+class RolloutSource:
+    """``sampler``: closed by whoever opened it, after this. ``rewards``: at least one."""
 
+    trained: TrainedModule
+    objective: OnlineObjective
+    train: Loader
+    validation: Loader | None
     sampler: RolloutSampler
     rewards: Sequence[WeightedReward]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_dropout(self.recipe)
-        if not self.progress.learned:
-            self.progress.learned = self._online.learned()
-        self._ahead = self._online.rollout_config.ahead
+        _check_dropout(self.trained.recipe)
+        self.learned = self.objective.learned()
+        self._steps = steps_of(self.trained.recipe, self.train)
         self._pool = ThreadPoolExecutor(1, "lmstack-rollouts")
         self._next: Future[Groups] | None = None
         self._clock: dict[str, float] = {}
         self._facts: dict[str, float] = {}
         # Of the model that the run begins with: a fresh adapter, which changes nothing, or all.
-        trained = self.optimizers.trained.items() if self._online.needs_reference else ()
-        self._first = {name: weight.detach().clone() for name, weight in trained}
+        self._first = self.trained.copies() if self.objective.needs_reference else {}
 
-    @property
-    def _online(self) -> OnlineObjective:
-        assert isinstance(self.objective, OnlineObjective)
-        return self.objective
-
-    def step(self) -> Mapping[str, float]:
-        values = super().step()
-        if not self._facts["updates"]:
-            return values
-        samples = self._online.samples * int(self._facts["prompts"])
-        self.progress.learned = self._online.adapted(self.progress.learned, values, samples)
-        return values
-
-    def _updates(self, step: int) -> Iterator[Sequence[Batch]]:
+    def updates(self, step: int) -> Iterator[Sequence[Batch]]:
+        objective = self.objective
         self._clock.clear()
         with timed(self._clock, "rollouts"):
             groups = self._samples(step)
         with timed(self._clock, "rewards"):
             rollouts = self._rewarded(self.train, step, groups)
-        self._facts = {**facts_of(rollouts), **self.progress.learned, "updates": 0.0}
+        self._facts = {**facts_of(rollouts), **self.learned, "updates": 0.0}
         with timed(self._clock, "measure"):
             rollouts = self._measured(rollouts)
-        judged = self._online.judged(rollouts, self.progress.learned)
-        for epoch in range(self._online.epochs):
-            rng = np.random.default_rng([self.recipe.seed, _SHUFFLED, step, epoch])
+        judged = objective.judged(rollouts, self.learned)
+        for epoch in range(objective.epochs):
+            rng = np.random.default_rng([self.trained.recipe.seed, _SHUFFLED, step, epoch])
             order = rng.permutation(len(judged))
-            for part in np.array_split(order, self._online.minibatches):
+            for part in np.array_split(order, objective.minibatches):
                 members = [judged[place] for place in sorted(part.tolist())]
-                if any(map(self._online.teaches, members)):
+                if any(map(objective.teaches, members)):
                     self._facts["updates"] += 1
                     yield self._batches(members)
 
-    def _said(self, step: int) -> Mapping[str, float]:
-        del step
-        return {**self._facts, **{f"seconds_{name}": s for name, s in self._clock.items()}}
+    def finish(self, values: Mapping[str, float]) -> Mapping[str, float]:
+        if self._facts["updates"]:
+            samples = self.objective.samples * int(self._facts["prompts"])
+            self.learned = self.objective.adapted(self.learned, values, samples)
+        seconds = {f"seconds_{name}": spent for name, spent in self._clock.items()}
+        return {**values, **self._facts, **seconds}
 
     # -- samples -------------------------------------------------------------------------------
 
@@ -123,15 +116,16 @@ class OnlineTrainer(Trainer):
             drawn = self._draw(self.train, step)
         else:
             drawn, self._next = self._next.result(), None
-        if self._ahead and step + 1 < self.steps:
+        if self.objective.rollout_config.ahead and step + 1 < self._steps:
             self._give_weights()
             asked = self._asked(self.train, step + 1)
             self._next = self._pool.submit(self.sampler.sample, *asked)
         return drawn
 
     def _give_weights(self) -> None:
-        with self.parallel.summoned(self.module):
-            self.sampler.update(self.module)
+        module = self.trained.module
+        with self.trained.parallel.summoned(module):
+            self.sampler.update(module)
 
     def _draw(self, loader: Loader, step: int, *purpose: int) -> Groups:
         return self.sampler.sample(*self._asked(loader, step, *purpose))
@@ -140,14 +134,14 @@ class OnlineTrainer(Trainer):
         self, loader: Loader, step: int, *purpose: int
     ) -> tuple[Sequence[RolloutPrompt], Any, Sequence[Sequence[int]]]:
         """What a sampler is asked for: prompts, how, and a seed a sample."""
-        online = self._online
+        objective, seed = self.objective, self.trained.recipe.seed
         found = loader.examples(step)
-        number = 1 if purpose else online.samples
+        number = 1 if purpose else objective.samples
         seeds = [
-            [sample_seed(self.recipe.seed, *purpose, step, place, n) for n in range(number)]
+            [sample_seed(seed, *purpose, step, place, n) for n in range(number)]
             for place, _ in found
         ]
-        return [online.prompt(example) for _, example in found], online.drawing, seeds
+        return [objective.prompt(example) for _, example in found], objective.drawing, seeds
 
     # -- what is known of them -----------------------------------------------------------------
 
@@ -160,70 +154,71 @@ class OnlineTrainer(Trainer):
             Rollout.of(sample, place, found.totals[n], {k: v[n] for k, v in found.parts.items()})
             for n, (sample, place) in enumerate(drawn)
         ]
-        return sorted(self.parallel.joined(own), key=lambda rollout: rollout.group)
+        return sorted(self.trained.parallel.joined(own), key=lambda rollout: rollout.group)
 
     def _measured(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """With what the objective must know before the first update."""
-        online = self._online
+        objective = self.objective
         found = list(rollouts)
-        if online.measures:
-            found = self._known(found, online.measured)
-        if online.needs_reference:
-            with self._having(self._first):
+        if objective.measures:
+            found = self._known(found, objective.measured)
+        if objective.needs_reference:
+            with self.trained.having(self._first):
                 found = self._known(found, self._referred)
         return found
 
     def _referred(
         self, model: Transformer, batch: Batch, context: ForwardContext
     ) -> Mapping[str, Tensor]:
-        return {"reference": self._online.log_probs(model, batch, context)}
+        return {"reference": self.objective.log_probs(model, batch, context)}
 
     def _known(self, rollouts: Sequence[Rollout], measured: Measured) -> list[Rollout]:
         """``rollouts`` with what ``measured`` says of their tokens."""
-        self.module.eval()
-        context = ForwardContext(ops=self.ops)
+        trained = self.trained
+        trained.module.eval()
+        context = ForwardContext(ops=trained.ops)
         share = self._shares(rollouts)
-        passes = passes_of(rollouts, self.recipe.micro_tokens, share=share)
+        passes = passes_of(rollouts, trained.recipe.micro_tokens, share=share)
         own = []
         for members, is_real in self._share(passes):
-            batch = batch_of(members, 1.0, share=share).to(self.module.device)
+            batch = batch_of(members, 1.0, share=share).to(trained.module.device)
             with torch.no_grad():
-                known = dict(measured(self.model, batch, context))
+                known = dict(measured(trained.model, batch, context))
             lengths = [member.length for member in members]
             parts = {name: values.cpu().split_with_sizes(lengths) for name, values in known.items()}
             if is_real:
                 own.append([{n: parts[n][place] for n in parts} for place in range(len(members))])
-        world, found = self.parallel.world, {}
+        world, found = trained.parallel.world, {}
         order = [n for rank in range(world) for n in range(rank, len(passes), world)]
-        for number, values in zip(order, self.parallel.joined(own), strict=True):
+        for number, values in zip(order, trained.parallel.joined(own), strict=True):
             for member, tokens in zip(passes[number], values, strict=True):
                 found[id(member)] = member.knowing(**tokens)
         return [found[id(rollout)] for rollout in rollouts]
 
     def _batches(self, rollouts: Sequence[Rollout]) -> list[Batch]:
         """Passes over ``rollouts``. Those that teach nothing are counted, and not read."""
-        weight = self._online.weight
-        taught = [rollout for rollout in rollouts if self._online.teaches(rollout)]
-        unread = weight(rollouts) - weight(taught) if self.parallel.rank == 0 else 0.0
+        weight = self.objective.weight
+        taught = [rollout for rollout in rollouts if self.objective.teaches(rollout)]
+        unread = weight(rollouts) - weight(taught) if self.trained.parallel.rank == 0 else 0.0
         found, share = [], self._shares(taught)
-        passes = passes_of(taught, self.recipe.micro_tokens, share=share)
+        passes = passes_of(taught, self.trained.recipe.micro_tokens, share=share)
         for members, is_real in self._share(passes):
             batch = batch_of(members, weight(members) + unread if is_real else 0.0, share=share)
             unread = 0.0
             batch = batch if is_real else replace(batch, tokens=0)
-            found.append(batch.to(self.module.device))
+            found.append(batch.to(self.trained.module.device))
         return found
 
     def _shares(self, rollouts: Sequence[Rollout]) -> bool:
         """Whether answers go on from one reading of their prompt, where the model allows it."""
-        config = self.module.config
+        config = self.trained.module.config
         return config.causal and config.position_pad is None and is_worth_sharing(rollouts)
 
     def _share(self, passes: Sequence[list[Rollout]]) -> list[tuple[list[Rollout], bool]]:
         """This process's passes, as many as every other process has, because all of them meet in
         each; where there is none left, one of the others' that does not count."""
-        world = self.parallel.world
-        own = [(members, True) for members in passes[self.parallel.rank :: world]]
+        rank, world = self.trained.parallel.rank, self.trained.parallel.world
+        own = [(members, True) for members in passes[rank::world]]
         return own + [(passes[0], False)] * (-(-len(passes) // world) - len(own))
 
     # -- evaluation, checkpoints ---------------------------------------------------------------
@@ -235,7 +230,7 @@ class OnlineTrainer(Trainer):
         if self._next is not None:
             self._next.exception()  # the sampler is at work for the next step
         found: list[Rollout] = []
-        with self._averaged():
+        with self.trained.having(self.trained.average):
             self._give_weights()
             for step in range(self.validation.steps(1)):
                 drawn = self._draw(self.validation, step, _HELD_OUT)
@@ -243,25 +238,22 @@ class OnlineTrainer(Trainer):
         facts = facts_of(found)
         return {name: facts[name] for name in facts if name not in _OF_GROUPS}
 
-    def _parts(self) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
-        yield from super()._parts()
+    def parts(self, step: int) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
         if self._next is not None:
-            places = [place for place, _ in self.train.examples(self.progress.step)]
+            places = [place for place, _ in self.train.examples(step)]
             own = list(zip(places, self._next.result(), strict=True))
-            groups = sorted(self.parallel.joined(own), key=lambda each: each[0])
+            groups = sorted(self.trained.parallel.joined(own), key=lambda each: each[0])
             yield _DRAWN, [("json", _packed([group for _, group in groups]))]
 
-    def resume(self) -> int:
-        step = super().resume()
+    def resume(self, checkpoints: Checkpoints, step: int) -> None:
         # A run that had come to its end and is made longer has none: they are drawn now.
-        if step and step < self.steps and self.checkpoints.has(step, _DRAWN):
-            tensors = dict(self.checkpoints.tensors(step, _DRAWN))
+        if step < self._steps and checkpoints.has(step, _DRAWN):
+            tensors = dict(checkpoints.tensors(step, _DRAWN))
             self._next = Future()
             prompts, _, _ = self._asked(self.train, step)
             groups = json.loads(tensors["json"].numpy().tobytes())
             own = [groups[place] for place, _ in self.train.examples(step)]
             self._next.set_result(_unpacked(own, prompts))
-        return step
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)  # waits for what is being drawn
