@@ -38,7 +38,7 @@ from lmstack.app import wiring
 from lmstack.app.wiring import documents, retrieval
 from lmstack.core import ChatModel, Delta, ModelInfo, Request, close_model
 from lmstack.rag import Answerer, OutcomeKnown, QuotesFound, TextDelta
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 from lmstack.registry import Store
 from lmstack.serve.tokens import prompt_ids
 

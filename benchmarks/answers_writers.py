@@ -22,7 +22,7 @@ from answers_systems import Asked, Prepared
 from lmstack.app import wiring
 from lmstack.core import ChatModel, Message, Request, SamplingParams, close_model
 from lmstack.rag import AnswerWishes
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 from lmstack.rag.chunk import embedded_text
 
 __all__ = ["load_writers", "writing"]

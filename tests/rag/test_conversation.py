@@ -11,7 +11,7 @@ from tests.serve.tiny_models import tiny_decoder
 from lmstack.core import Message
 from lmstack.engine import EngineConfig
 from lmstack.rag import AnswerConfig, Answerer, Index
-from lmstack.rag.answer.prompting import EarlierTurn, build_messages
+from lmstack.rag.answer.writing import EarlierTurn, build_messages
 from lmstack.serve import LocalModel
 from lmstack.text import ChatTemplate, Tokenizer
 

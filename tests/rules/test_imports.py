@@ -155,7 +155,7 @@ ORDERS = {
         "ingest",
         "retrieve",
         "stores",
-        "place view opening index",
+        "view opening index",
         "answer",
         "questions",
     ),

@@ -34,7 +34,7 @@ from lmstack.core import (
 from lmstack.evals.json_forms import digest_of
 from lmstack.evals.task import ModelOutput, Subject
 from lmstack.rag import Answer, AnswerConfig, AnswerDone, Answerer
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 from lmstack.rag.documents import Document, page_of
 from lmstack.rag.retrieve.rewriting import turns_of
 

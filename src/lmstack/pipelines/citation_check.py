@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from lmstack.core import Embedder
 from lmstack.rag import AnswerConfig, Hit, OverlapSupport
-from lmstack.rag.answer.checking import Evidence, check, source_of
-from lmstack.rag.answer.prompting import SentenceReader
 from lmstack.rag.answer.quoting import Passage
+from lmstack.rag.answer.support import Evidence, check, source_of
 from lmstack.rag.answer.units import read_units
+from lmstack.rag.answer.writing import SentenceReader
 from lmstack.train.rewards.reward import CitedClaim
 
 __all__ = ["CitationCheck"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmstack.core import Message
-from lmstack.rag.answer.prompting import EarlierTurn, build_messages
+from lmstack.rag.answer.writing import EarlierTurn, build_messages
 from lmstack.train.data.formats import Preference
 from lmstack.train.data.preferences import as_written, row_of
 

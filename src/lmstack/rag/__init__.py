@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from lmstack.rag.answer.grounded import AnswerTokenizer, GroundedModel
     from lmstack.rag.answer.support import OverlapSupport, SupportScorer
     from lmstack.rag.cached_embedder import BlobCache, CachedEmbedder, KeptLines
-    from lmstack.rag.catalogue.labels import check_labels
-    from lmstack.rag.catalogue.listing import DocumentInfo
-    from lmstack.rag.catalogue.rules import SourceRules
+    from lmstack.rag.catalogue.rules import SourceRules, check_labels
+    from lmstack.rag.catalogue.snapshot import DocumentInfo
     from lmstack.rag.catalogue.verify import VerifyReport
     from lmstack.rag.chunk import Chunk, ChunkConfig
     from lmstack.rag.chunking import Chunker, ContextWriter, chunk_document

@@ -30,8 +30,6 @@ from lmstack.core import (
     shown,
 )
 from lmstack.rag.catalogue.duplicates import DuplicateGroup, find_duplicates
-from lmstack.rag.catalogue.labels import check_labels, read_rules
-from lmstack.rag.catalogue.listing import StoredPassage, read_passages, unreadable_labels
 from lmstack.rag.catalogue.report import ChunkReport, report_chunks
 from lmstack.rag.catalogue.rows import (
     absorb_sources,
@@ -44,13 +42,16 @@ from lmstack.rag.catalogue.rows import (
     set_source_rules,
     touch_documents,
 )
-from lmstack.rag.catalogue.rules import IGNORE_FILE, SourceRules
+from lmstack.rag.catalogue.rules import IGNORE_FILE, SourceRules, check_labels, read_rules
 from lmstack.rag.catalogue.snapshot import (
     CatalogueSnapshot,
+    StoredPassage,
     absolute_path,
     display_path,
+    read_passages,
     read_snapshot,
     source_roots,
+    unreadable_labels,
 )
 from lmstack.rag.catalogue.spaces import (
     ChunkingChoice,
@@ -69,7 +70,7 @@ from lmstack.rag.ingest.reembed import Reembedder
 from lmstack.rag.ingest.scan import check_root, readable_name
 from lmstack.rag.ingest.update import RemoteExecutor, UpdateProgress, Updater, UpdateResult
 from lmstack.rag.opening import EmbedderChoice, IndexConfig, open_catalogue
-from lmstack.rag.stores.comparison import StoreReport
+from lmstack.rag.stores.ledger import StoreReport
 from lmstack.rag.view import IndexView, Opened
 
 __all__ = ["Index", "IndexConfig"]

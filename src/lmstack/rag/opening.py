@@ -17,17 +17,18 @@ from lmstack.core import (
     check_range,
     shown,
 )
-from lmstack.rag.catalogue.columns import (
+from lmstack.rag.catalogue.database import Database, index_option, writer_lock
+from lmstack.rag.catalogue.postgres import PostgresDatabase
+from lmstack.rag.catalogue.rows import next_revision, remove_all_documents
+from lmstack.rag.catalogue.schema import (
     FORM_KEY,
     VectorForm,
     check_form,
     check_kept_form,
     read_form,
+    set_meta,
+    vectors,
 )
-from lmstack.rag.catalogue.database import Database, index_option, writer_lock
-from lmstack.rag.catalogue.postgres import PostgresDatabase
-from lmstack.rag.catalogue.rows import next_revision, remove_all_documents, set_meta
-from lmstack.rag.catalogue.schema import vectors
 from lmstack.rag.catalogue.spaces import (
     FILE_WEIGHTS,
     Space,
@@ -43,9 +44,9 @@ from lmstack.rag.catalogue.sqlite import SqliteDatabase, move_aside
 from lmstack.rag.chunk import ChunkConfig
 from lmstack.rag.formats.load import LoadConfig
 from lmstack.rag.ingest.workers import WorkerConfig
-from lmstack.rag.place import index_place
 from lmstack.rag.retrieve.corpus import CorpusCache
 from lmstack.rag.retrieve.hybrid import SearchConfig
+from lmstack.rag.stores.address import index_place
 from lmstack.rag.stores.keeping import StoreKeeper
 from lmstack.rag.view import Opened
 
@@ -64,7 +65,7 @@ class EmbedderChoice:
 class IndexConfig(Config):
     """``chunking``: how documents are cut; None means as the index keeps it, which is what the
     last `add` or `update` with a choice of its own chose. Another choice cuts all documents
-    anew. ``vectors``: how a new index keeps them (`columns`); None means in full, or as the
+    anew. ``vectors``: how a new index keeps them (`schema`); None means in full, or as the
     index does. ``lock_timeout_s``: how long a writer waits for another one."""
 
     load: LoadConfig = field(default_factory=LoadConfig)

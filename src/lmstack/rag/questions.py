@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from lmstack.core import ChatModel, Config, Message, Request, SamplingParams, allowed, complete
 from lmstack.rag.answer.answerer import Answerer, Found
-from lmstack.rag.answer.scope import hits_of
+from lmstack.rag.answer.planning import hits_of
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.view import IndexView

@@ -19,23 +19,22 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Embedder, InputError, NotFoundError, StoreError, shown
-from lmstack.rag.catalogue.columns import with_absolute_paths
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.labels import check_labels, may_see
-from lmstack.rag.catalogue.listing import (
+from lmstack.rag.catalogue.rules import check_labels, may_see
+from lmstack.rag.catalogue.schema import with_absolute_paths
+from lmstack.rag.catalogue.snapshot import (
     DocumentInfo,
+    display_path,
     list_documents,
     read_digest,
     read_document,
     read_fields,
     read_spans,
 )
-from lmstack.rag.catalogue.snapshot import display_path
 from lmstack.rag.catalogue.spaces import Space, active_space, current_state
-from lmstack.rag.documents import Document, ProblemError
+from lmstack.rag.documents import Document, LoadConfig, ProblemError
 from lmstack.rag.filters import Fields, Filter, all_of, check_names
 from lmstack.rag.formats.load import read_file
-from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.retrieve.corpus import Corpus, CorpusCache, DocumentFacts
 from lmstack.rag.retrieve.hybrid import (
     Hit,

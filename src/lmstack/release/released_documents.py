@@ -21,7 +21,7 @@ from lmstack.core import InputError, IntegrityError, LmstackError, NotFoundError
 from lmstack.core.files import store_error
 from lmstack.evals.evaluated_index import changed, deciding
 from lmstack.evals.json_forms import digest_of
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 
 if TYPE_CHECKING:
     from lmstack.core import ModelInfo, Reranker

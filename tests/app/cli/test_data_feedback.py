@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lmstack.pipelines.feedback_data import feedback_rows
-from lmstack.rag.answer.prompting import build_messages
+from lmstack.rag.answer.writing import build_messages
 from lmstack.release.feedback import FeedbackJudgement, FeedbackStore
 from lmstack.train.data.formats import choices_of, preference_of, ratings_of
 from lmstack.train.data.rows import Row

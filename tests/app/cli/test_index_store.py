@@ -11,7 +11,7 @@ import pytest
 from tests.rag.stores.model import DIMENSIONS
 from tests.rag.stores.places import NAMES, in_turn
 
-from lmstack.rag.catalogue.columns import VectorForm
+from lmstack.rag.catalogue.schema import VectorForm
 from lmstack.rag.stores import open_store
 from lmstack.rag.stores.address import parse_address
 

@@ -27,7 +27,7 @@ from tests.app.tiny_releases import TinyRelease, move_to, tiny_releases
 from lmstack.app import wiring
 from lmstack.evals.evaluated_index import deciding
 from lmstack.rag import Index
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 from lmstack.registry.aliases import Aliases
 from lmstack.release import released_documents, releases
 

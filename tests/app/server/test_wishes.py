@@ -24,9 +24,10 @@ from lmstack.app.server.workspace import Workspace
 from lmstack.app.wiring import retrieval
 from lmstack.core import InputError, ModelInfo, ScriptedModel
 from lmstack.rag import AnswerWishes, Index
-from lmstack.rag.answer import confidence, usual_answers
+from lmstack.rag.answer import confidence
+from lmstack.rag.answer.answer import MIN_PARAMETERS, usual_answers
 from lmstack.rag.answer.confidence import Calibration
-from lmstack.rag.answer.prompting import NONE
+from lmstack.rag.answer.writing import NONE
 
 if TYPE_CHECKING:
     from tests.app.conftest import HashEmbedder, Run
@@ -232,13 +233,13 @@ def test_that_there_is_no_answer_is_the_word_of_the_model_where_no_passage_is_ce
     ("info", "strategy"),
     [
         (SMALL, "quote"),
-        (ModelInfo("large", SMALL.digest, parameters=usual_answers.MIN_PARAMETERS), "write"),
+        (ModelInfo("large", SMALL.digest, parameters=MIN_PARAMETERS), "write"),
         (ModelInfo("unknown", SMALL.digest), "quote"),
         (ModelInfo("remote"), "write"),
     ],
 )
 def test_models_that_write_well_write(info: ModelInfo, strategy: str) -> None:
-    assert usual_answers.usual_answers(info).strategy == strategy
+    assert usual_answers(info).strategy == strategy
 
 
 def test_what_is_usual_of_the_model_is_what_the_server_does(

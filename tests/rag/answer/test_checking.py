@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from lmstack.rag.answer.checking import Claim, Evidence, Judge, Source, check
-from lmstack.rag.answer.prompting import WrittenSentence
 from lmstack.rag.answer.quoting import Passage
-from lmstack.rag.answer.support import SupportScorer
+from lmstack.rag.answer.support import (
+    Claim,
+    Evidence,
+    Judge,
+    Source,
+    SupportScorer,
+    WrittenSentence,
+    check,
+)
 from lmstack.rag.answer.units import read_units
 from lmstack.rag.retrieve.hybrid import Hit
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstack.rag.answer.prompting import SentenceReader, WrittenSentence
+from lmstack.rag.answer.support import WrittenSentence
+from lmstack.rag.answer.writing import SentenceReader
 
 
 def _read(text: str, *cuts: int, passages: int = 3) -> list[WrittenSentence]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lmstack.rag.answer.naming import names_another, names_lacking
 from lmstack.rag.names import name_groups
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.look_alikes import names_another, names_lacking
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.word_reranker import CALIBRATION, WordReranker
 
 from lmstack.core import ModelInfo, ScriptedModel
 from lmstack.rag import AnswerConfig, Answerer, Index
-from lmstack.rag.retrieve.translating import languages_to_ask, translated
+from lmstack.rag.retrieve.rewriting import languages_to_ask, translated
 
 TEXTS = {
     "post.md": "Parcels to Germany must leave before the ninth of December, says the post office.",

@@ -19,7 +19,7 @@ from lmstack.core import (
     Usage,
 )
 from lmstack.rag import OutcomeKnown, QuotesFound, TextDelta
-from lmstack.rag.answer.prompting import NONE
+from lmstack.rag.answer.writing import NONE
 
 QUESTION = "How many requests may a client send a minute?"
 TRUE = "A client may send sixty requests a minute."

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError, NotFoundError, ScriptedModel
 from lmstack.rag import AnswerConfig, Answerer, Document, Index
-from lmstack.rag.catalogue.columns import load_sections
-from lmstack.rag.catalogue.labels import UNREADABLE, check_labels, labels_of
 from lmstack.rag.catalogue.rows import NewDocument, absorb_sources, embed_key, put_document
+from lmstack.rag.catalogue.rules import UNREADABLE, check_labels, labels_of
+from lmstack.rag.catalogue.schema import load_sections
 from lmstack.rag.catalogue.snapshot import DocumentKey
 from lmstack.rag.chunking import chunk_document
 from lmstack.rag.filters import parse_condition

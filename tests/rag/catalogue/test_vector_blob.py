@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from lmstack.core import InputError, IntegrityError
 from lmstack.rag import Index, IndexConfig
-from lmstack.rag.catalogue.columns import pack_vectors, unpack_vectors
+from lmstack.rag.catalogue.schema import pack_vectors, unpack_vectors
 
 _MATRICES = st.tuples(st.integers(1, 5), st.integers(2, 20)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.floats(-1, 1, width=32))

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from lmstack.rag.catalogue.snapshot import DocumentKey
-from lmstack.rag.documents import Document
+from lmstack.rag.documents import Document, LoadConfig
 from lmstack.rag.formats.load import parse_document
-from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest import reading
 from lmstack.rag.ingest.reading import FileReader, ParsedFile
 from lmstack.rag.ingest.workers import WorkerConfig

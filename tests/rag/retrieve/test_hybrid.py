@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from lmstack.core import InputError
 from lmstack.rag import Index, IndexConfig
-from lmstack.rag.catalogue.columns import dump_pages
-from lmstack.rag.catalogue.schema import texts
+from lmstack.rag.catalogue.schema import dump_pages, texts
 from lmstack.rag.documents import Page
 from lmstack.rag.retrieve.hybrid import SearchConfig, fuse, fuse_covered, fuse_scores
 from lmstack.rag.words import content_words, pieces_of, query_terms

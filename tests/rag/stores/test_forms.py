@@ -12,8 +12,7 @@ from tests.rag.stores.places import NAMES, in_turn
 
 from lmstack.core import InputError
 from lmstack.rag import Index, IndexConfig
-from lmstack.rag.catalogue.columns import VectorForm
-from lmstack.rag.catalogue.schema import vectors
+from lmstack.rag.catalogue.schema import VectorForm, vectors
 from lmstack.rag.stores.keeping import StoreKeeper
 
 FORMS = get_args(VectorForm)

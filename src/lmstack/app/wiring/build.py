@@ -35,7 +35,7 @@ from lmstack.app.wiring.served import ServedModel
 from lmstack.app.wiring.tasks import Adapters, Also
 from lmstack.core import ChatModel, Embedder, Reranker
 from lmstack.rag import UpdateResult
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 from lmstack.release.traffic import Traffic
 from lmstack.safety import AuditLog, GuardedModel, Limits, RateLimiter
 from lmstack.serve import create_app

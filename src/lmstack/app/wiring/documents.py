@@ -28,7 +28,7 @@ from lmstack.core import (
 
 if TYPE_CHECKING:
     from lmstack.rag import Answerer, Index, IndexView
-    from lmstack.rag.catalogue.columns import VectorForm
+    from lmstack.rag.catalogue.schema import VectorForm
     from lmstack.rag.ingest.update import RemoteExecutor
 
 __all__ = [
@@ -128,7 +128,7 @@ def answering(
     """An answerer over ``index``, and the list of what it asks the model. ``num_passages``: None
     for as many as the defaults find; ``wishes``: fields of `AnswerWishes`."""
     from lmstack.rag import Answerer, AnswerWishes
-    from lmstack.rag.answer.usual_answers import usual_answers
+    from lmstack.rag.answer.answer import usual_answers
 
     recording = RecordingModel(wiring.lazy_generator(model, weights, may_draw=True))
     config = usual_answers(recording.info).wished(AnswerWishes.from_mapping(wishes or {}))

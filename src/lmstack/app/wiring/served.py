@@ -31,7 +31,7 @@ from lmstack.app.server.workspace import Workspace, Writer
 from lmstack.app.wiring.tasks import Also, name_and_form
 from lmstack.core import ChatModel, Delta, ModelInfo, Request, Reranker, UnsupportedError
 from lmstack.rag import AnswerTokenizer, AnswerWishes, GroundedModel
-from lmstack.rag.answer.usual_answers import usual_answers
+from lmstack.rag.answer.answer import usual_answers
 from lmstack.release import released_documents, releases
 from lmstack.release.traffic import Traffic
 from lmstack.safety import GuardedModel, RateLimiter

@@ -32,25 +32,21 @@ from lmstack.rag.answer.answer import (
     ReadingProgress,
     TextDelta,
 )
-from lmstack.rag.answer.checking import source_of
 from lmstack.rag.answer.composing import Composer
 from lmstack.rag.answer.confidence import Certainty, ScoreMeaning, calibration_of
 from lmstack.rag.answer.conflicts import Edition, edition_of, find_conflicts, in_force
 from lmstack.rag.answer.map_reduce import map_reduce
-from lmstack.rag.answer.naming import names_lacking
-from lmstack.rag.answer.planning import AnswerPlan, make_plan
-from lmstack.rag.answer.prompting import EarlierTurn
+from lmstack.rag.answer.planning import AnswerPlan, candidates, hits_of, make_plan, read_all
 from lmstack.rag.answer.quoting import Passage, Quote, choose_quotes, read_passage
-from lmstack.rag.answer.scope import candidates, hits_of, read_all
-from lmstack.rag.answer.support import OverlapSupport, SupportScorer
-from lmstack.rag.answer.writing import WritingTask, write
-from lmstack.rag.catalogue.listing import DocumentInfo
+from lmstack.rag.answer.support import OverlapSupport, SupportScorer, source_of
+from lmstack.rag.answer.writing import EarlierTurn, WritingTask, write
+from lmstack.rag.catalogue.snapshot import DocumentInfo
 from lmstack.rag.retrieve.hybrid import Hit
+from lmstack.rag.retrieve.look_alikes import names_lacking
 from lmstack.rag.retrieve.retrieval import HitDocuments, RetrievalConfig, preset
 from lmstack.rag.retrieve.retriever import Retriever
-from lmstack.rag.retrieve.rewriting import Turn
+from lmstack.rag.retrieve.rewriting import Turn, languages_to_ask, question_language, translated
 from lmstack.rag.retrieve.stages import newest_first, reads, unless_named
-from lmstack.rag.retrieve.translating import languages_to_ask, question_language, translated
 from lmstack.rag.view import IndexView
 
 __all__ = ["NOTHING", "Answerer", "Found"]

@@ -32,7 +32,7 @@ from lmstack.rag.answer.answer import (
     TextDelta,
 )
 from lmstack.rag.answer.answerer import Answerer
-from lmstack.rag.answer.prompting import passage_texts
+from lmstack.rag.answer.writing import passage_texts
 from lmstack.rag.retrieve.rewriting import Turn, turns_of
 
 __all__ = ["AnswerTokenizer", "AnswerTokens", "GroundedModel"]

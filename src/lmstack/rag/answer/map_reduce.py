@@ -7,7 +7,7 @@ the passages of the notes they cite, not against the notes; notes that do not fi
 condensed first, again and again while they become fewer. Passages that fit one window are written
 from as they are. Of a list the items of each window are the text. The number of calls is bounded,
 and passages that would need more are left out evenly over their documents. Does not cover which
-passages (`scope`) or what kind of text (`planning`).
+passages or what kind of text (`planning`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from dataclasses import dataclass, field, replace
 
 from lmstack.core import ContextLengthError
 from lmstack.rag.answer.answer import AnswerEvent, ReadingProgress
-from lmstack.rag.answer.checking import Claim, Source
 from lmstack.rag.answer.composing import Composer
-from lmstack.rag.answer.prompting import Job
-from lmstack.rag.answer.writing import WritingTask, claims, say, write
+from lmstack.rag.answer.support import Claim, Source
+from lmstack.rag.answer.writing import Job, WritingTask, claims, say, write
 
 __all__ = ["map_reduce"]
 

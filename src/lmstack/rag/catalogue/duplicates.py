@@ -28,8 +28,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import check_range
-from lmstack.rag.catalogue.columns import iso_time
-from lmstack.rag.catalogue.schema import documents, texts
+from lmstack.rag.catalogue.schema import documents, iso_time, texts
 from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.disjoint_sets import DisjointSets
 

@@ -19,30 +19,28 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import InputError, shown
-from lmstack.rag.catalogue.columns import (
-    dump_blocks,
-    dump_fields,
-    dump_pages,
-    dump_sections,
-    load_fields,
-    pack_vectors,
-    read_form,
-    unpack_vectors,
-)
 from lmstack.rag.catalogue.duplicates import sketch_of
-from lmstack.rag.catalogue.labels import labels_of, read_rules
-from lmstack.rag.catalogue.rules import IGNORE_FILE, SourceRules
+from lmstack.rag.catalogue.rules import IGNORE_FILE, SourceRules, labels_of, read_rules
 from lmstack.rag.catalogue.schema import (
     ACTIVE,
     chunks,
     documents,
+    dump_blocks,
+    dump_fields,
+    dump_pages,
+    dump_sections,
     exclusions,
     label_rules,
+    load_fields,
     meta,
+    pack_vectors,
     postings,
     problems,
+    read_form,
+    set_meta,
     sources,
     texts,
+    unpack_vectors,
     vectors,
 )
 from lmstack.rag.catalogue.snapshot import (
@@ -75,7 +73,6 @@ __all__ = [
     "set_exclusions",
     "set_inodes",
     "set_labels",
-    "set_meta",
     "set_source_rules",
     "touch_documents",
     "vectors_of",
@@ -101,12 +98,6 @@ def embed_key(chunk: Chunk) -> bytes:
     """Names what the embedder sees of a chunk, so that an equal text is embedded once."""
     text = embedded_text(chunk.prefix, chunk.text)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def set_meta(connection: sa.Connection, **values: str) -> None:
-    for key, value in values.items():
-        connection.execute(sa.delete(meta).where(meta.c.key == key))
-        connection.execute(sa.insert(meta).values(key=key, value=value))
 
 
 def next_revision(connection: sa.Connection) -> int:

@@ -15,9 +15,7 @@ from dataclasses import astuple, dataclass
 import sqlalchemy as sa
 
 from lmstack.core import Embedder, IntegrityError, LmstackError
-from lmstack.rag.catalogue.rows import set_meta
-from lmstack.rag.catalogue.schema import chunks, meta, postings, spaces, vectors
-from lmstack.rag.catalogue.snapshot import get_meta
+from lmstack.rag.catalogue.schema import chunks, get_meta, meta, postings, set_meta, spaces, vectors
 from lmstack.rag.chunk import CHUNKER_VERSION, ChunkConfig
 from lmstack.rag.formats.load import PARSER_VERSION
 from lmstack.rag.words import POSTINGS_VERSION

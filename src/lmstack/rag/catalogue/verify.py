@@ -19,10 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from lmstack.rag.catalogue.columns import load_fields, packed_size, read_form, unpack_vectors
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.labels import labels_of, read_rules
-from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, postings, texts, vectors
+from lmstack.rag.catalogue.rules import labels_of, read_rules
+from lmstack.rag.catalogue.schema import (
+    ACTIVE,
+    chunks,
+    documents,
+    load_fields,
+    packed_size,
+    postings,
+    read_form,
+    texts,
+    unpack_vectors,
+    vectors,
+)
 from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.chunk import embedded_text
 from lmstack.rag.words import is_of_other_version, posting_blob

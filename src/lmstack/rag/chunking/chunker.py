@@ -39,8 +39,15 @@ from lmstack.rag.chunking.measure import (
     separator_cutter,
     strip,
 )
-from lmstack.rag.chunking.packing import Setting, pack_levels, repeat_pieces, repeat_tokens
-from lmstack.rag.chunking.strategies import Embed, cut_semantic, cut_structure
+from lmstack.rag.chunking.strategies import (
+    Embed,
+    Setting,
+    cut_semantic,
+    cut_structure,
+    pack_levels,
+    repeat_pieces,
+    repeat_tokens,
+)
 from lmstack.rag.documents import Document
 
 __all__ = ["Chunker", "ContextWriter", "chunk_document"]

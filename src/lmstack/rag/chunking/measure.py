@@ -1,7 +1,7 @@
 """How long a text is in tokens, and where it can be cut: between lines, sentences, at separators.
 
 A cutter returns ascending offsets strictly inside of the stretch, so that the pieces between them
-leave nothing out. Does not choose where to cut (`packing`).
+leave nothing out. Does not choose where to cut (`strategies`).
 """
 
 from __future__ import annotations

@@ -13,11 +13,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmstack.rag.documents import ProblemError
+from lmstack.rag.documents import LoadConfig, Parsed, ProblemError
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.markdown import TextWriter
 from lmstack.rag.formats.ooxml import Archive, Level, Numbering, parse_xml
-from lmstack.rag.formats.parsed import LoadConfig, Parsed
 
 __all__ = ["parse_docx"]
 

@@ -15,12 +15,11 @@ from typing import Any
 from selectolax.lexbor import LexborHTMLParser
 
 from lmstack.core import FormatError
-from lmstack.rag.documents import Block, BlockKind
+from lmstack.rag.documents import Block, BlockKind, Parsed
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.boilerplate import Content, find_content
 from lmstack.rag.formats.markdown import sections_from_headings, table_text
 from lmstack.rag.formats.matter import normalized
-from lmstack.rag.formats.parsed import Parsed
 
 __all__ = ["read_html"]
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmstack.rag.disjoint_sets import DisjointSets
+from lmstack.rag.documents import Box
 from lmstack.rag.formats.lines import Line, gather_lines
-from lmstack.rag.formats.parsed import Box
 from lmstack.rag.formats.pdfium import PdfPage
 
 __all__ = ["find_furniture", "lines_and_tables"]

@@ -19,7 +19,7 @@ from itertools import accumulate, groupby, pairwise
 
 import numpy as np
 
-from lmstack.rag.formats.parsed import Box
+from lmstack.rag.documents import Box
 from lmstack.rag.formats.pdfium import PdfPage
 
 __all__ = [

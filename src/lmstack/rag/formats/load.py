@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmstack.core import LmstackError, shown
-from lmstack.rag.documents import Document, Format, ProblemError
+from lmstack.rag.documents import Document, Format, LoadConfig, Parsed, ProblemError
 from lmstack.rag.formats.decoding import decode_html, decode_text, detect_language, sniff
 from lmstack.rag.formats.docx import parse_docx
 from lmstack.rag.formats.html import read_html
 from lmstack.rag.formats.mail import parse_mail
 from lmstack.rag.formats.markdown import markdown_structure, text_structure
 from lmstack.rag.formats.matter import matter_span, read_matter
-from lmstack.rag.formats.parsed import LoadConfig, Parsed
 from lmstack.rag.formats.plain import (
     ENDINGS,
     parse_json_lines,

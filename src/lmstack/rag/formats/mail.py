@@ -19,12 +19,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from email.message import Message
 
-from lmstack.rag.documents import Block, ProblemError, Section
+from lmstack.rag.documents import Block, LoadConfig, Parsed, ProblemError, Section
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.decoding import decode_declared, text_codec
 from lmstack.rag.formats.html import read_html
 from lmstack.rag.formats.markdown import TextWriter
-from lmstack.rag.formats.parsed import LoadConfig, Parsed
 
 __all__ = ["parse_mail"]
 

@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from lmstack.rag.documents import Block, BlockKind, Section
+from lmstack.rag.documents import Block, BlockKind, LoadConfig, Section, too_long
 from lmstack.rag.formats.matter import matter_span
-from lmstack.rag.formats.parsed import LoadConfig, too_long
 
 __all__ = [
     "TextWriter",

@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from lmstack.rag.documents import ProblemError
-from lmstack.rag.formats.parsed import LoadConfig
+from lmstack.rag.documents import LoadConfig, ProblemError
 
 __all__ = ["Archive", "Level", "Numbering", "parse_xml"]
 

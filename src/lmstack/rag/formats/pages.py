@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lmstack.core import InputError
-from lmstack.rag.documents import Page
+from lmstack.rag.documents import Box, LoadConfig, Page, PageBoxes
 from lmstack.rag.formats.layout import lines_and_tables
 from lmstack.rag.formats.lines import Line, in_reading_order
-from lmstack.rag.formats.parsed import Box, LoadConfig, PageBoxes
 from lmstack.rag.formats.pdf import compose, extract
 from lmstack.rag.formats.pdfium import Pdf, PdfPage, open_pdf, read_page, render
 

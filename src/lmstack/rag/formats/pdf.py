@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from lmstack.rag.documents import Block, BlockKind, Page, ProblemError
+from lmstack.rag.documents import Block, BlockKind, Box, LoadConfig, Page, Parsed, ProblemError
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.layout import find_furniture, lines_and_tables
 from lmstack.rag.formats.lines import Line, in_reading_order, same_row
 from lmstack.rag.formats.markdown import sections_from_headings
-from lmstack.rag.formats.parsed import Box, LoadConfig, Parsed
 from lmstack.rag.formats.pdfium import open_pdf, properties, read_page
 
 __all__ = ["PdfSheet", "compose", "extract", "parse_pdf"]

@@ -21,8 +21,7 @@ from typing import Any
 import pypdfium2  # noqa: F401  (importing it initialises the library)
 import pypdfium2.raw as pdfium
 
-from lmstack.rag.documents import ProblemError
-from lmstack.rag.formats.parsed import Box, LoadConfig, too_long
+from lmstack.rag.documents import Box, LoadConfig, ProblemError, too_long
 
 __all__ = ["Pdf", "PdfPage", "iso_date", "open_pdf", "properties", "read_page", "render"]
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lmstack.rag.documents import Block, ProblemError, Section
+from lmstack.rag.documents import Block, LoadConfig, Parsed, ProblemError, Section
 from lmstack.rag.filters import Value
 from lmstack.rag.formats.decoding import decode_text, read_json
 from lmstack.rag.formats.markdown import (
@@ -23,7 +23,6 @@ from lmstack.rag.formats.markdown import (
     sections_from_headings,
     text_structure,
 )
-from lmstack.rag.formats.parsed import LoadConfig, Parsed
 
 __all__ = ["ENDINGS", "parse_json_lines", "parse_notebook", "parse_source", "parse_table"]
 

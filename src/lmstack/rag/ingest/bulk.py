@@ -38,7 +38,7 @@ from lmstack.rag.documents import ProblemError
 from lmstack.rag.formats.load import Fingerprint
 from lmstack.rag.ingest.reading import ParsedFile, RefusedFile, read_and_parse
 from lmstack.rag.ingest.update import IngestTask
-from lmstack.rag.ingest.wire import document_frame, problem_frame, read_reply
+from lmstack.rag.ingest.worker import document_frame, problem_frame, read_reply
 from lmstack.rag.ingest.workers import Workers
 
 __all__ = ["IngestWorker", "RayConfig", "RayMachines", "joined_ray"]

@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path
-from lmstack.rag.documents import Document, ProblemError
+from lmstack.rag.documents import Document, LoadConfig, ProblemError
 from lmstack.rag.formats.load import FORMATS, Fingerprint, parse_document, read_file
-from lmstack.rag.formats.parsed import LoadConfig
 from lmstack.rag.ingest.scan import FoundFile, scan_source
 from lmstack.rag.ingest.workers import WorkerConfig, Workers
 

@@ -17,10 +17,9 @@ import sqlalchemy as sa
 
 from lmstack.core import Embedder, StoreError, shown
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.listing import read_document
 from lmstack.rag.catalogue.rows import Vectors, embed_key, next_revision, put_passages
-from lmstack.rag.catalogue.schema import documents, spaces, vectors
-from lmstack.rag.catalogue.snapshot import display_path, get_meta
+from lmstack.rag.catalogue.schema import documents, get_meta, spaces, vectors
+from lmstack.rag.catalogue.snapshot import display_path, read_document
 from lmstack.rag.catalogue.spaces import Space, active_space, drop_space, identity_of, make_space
 from lmstack.rag.chunk import Chunk, embedded_text
 from lmstack.rag.chunking import Chunker

@@ -35,8 +35,7 @@ from lmstack.rag.catalogue.rows import (
 from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, display_path
 from lmstack.rag.chunk import ChunkConfig, embedded_text
 from lmstack.rag.chunking import Chunker, ContextWriter
-from lmstack.rag.documents import Problem, ProblemError
-from lmstack.rag.formats.parsed import LoadConfig
+from lmstack.rag.documents import LoadConfig, Problem, ProblemError
 from lmstack.rag.ingest.plan import IngestPlan, Work, attempt
 from lmstack.rag.ingest.reading import FileReader, ParsedFile, RefusedFile
 from lmstack.rag.ingest.scan import readable_name

@@ -2,13 +2,25 @@
 pages of PDFs are drawn and looked into here, too.
 
 Started by `workers`. For each document the kernel ends this process when its processor time or
-its time on the clock is over, and memory beyond the limit is an error here; what a parser can do
-to the machine is bounded by `sandbox`. Does not cut documents into chunks, and loads neither the
-index nor the search.
+its time on the clock is over, and memory beyond the limit is an error here. Does not cut documents
+into chunks, and loads neither the index nor the search.
+
+What it may still do is compute, and answer on its pipe. Covers Linux: limits of the kernel (no file
+may grow, no core dumps, few open files, no new processes unless root), no gain of privileges, and
+Landlock where the kernel has it (since 5.13): no file can be written, made, renamed or removed,
+nothing outside the installed software can be read (a document cannot pull in another file), no
+program can be started, and no TCP connection opened. Where there is no Landlock, and on other
+systems, what is left is the limits. Not covered: a filter of system calls.
+
+A frame on the pipe is two lengths, a header (JSON, in ASCII) and a body. The text of a document is
+the body, as UTF-8 that may hold half a surrogate pair, which HTML can. A reply is read as what it
+may be, the work of a parser that a hostile file has taken over: nothing of it is run, and what
+does not fit the shape is an error.
 """
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import io
 import json
@@ -16,26 +28,227 @@ import os
 import resource
 import select
 import signal
+import struct
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast, get_args
 
 from lmstack.core import InputError
-from lmstack.rag.documents import Page, ProblemError
-from lmstack.rag.formats.load import parse_document
-from lmstack.rag.formats.parsed import LoadConfig
-from lmstack.rag.ingest.sandbox import confine
-from lmstack.rag.ingest.wire import (
-    Frame,
-    Header,
-    document_frame,
-    frame_bytes,
-    problem_frame,
-    read_frame,
+from lmstack.rag.documents import (
+    Block,
+    BlockKind,
+    Document,
+    Format,
+    LoadConfig,
+    Page,
+    ProblemError,
+    ProblemKind,
+    Section,
 )
+from lmstack.rag.filters import Value
+from lmstack.rag.formats.load import parse_document
 
-__all__ = ["IDLE_STATUS", "main"]
+__all__ = [
+    "IDLE_STATUS",
+    "Frame",
+    "Header",
+    "confine",
+    "document_frame",
+    "frame_bytes",
+    "main",
+    "problem_frame",
+    "raise_problem",
+    "read_frame",
+    "read_reply",
+]
+
+_MAX_OPEN_FILES = 64
+_NO_NEW_PRIVILEGES = 38
+# The same numbers on every architecture (linux/landlock.h, asm-generic/unistd.h).
+_CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
+_BENEATH = 1
+_READ = 1 << 2 | 1 << 3  # files, folders
+# How many rights on files each version of Landlock knows; all later ones know the last.
+_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_TCP_RIGHTS = 2
+_SYSTEM = ("/usr", "/lib", "/lib64", "/etc", "/dev/urandom", "/dev/null")
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64))
+
+
+class _Rule(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = (("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32))
+
+
+def confine() -> bool:
+    """Give up for good what this process does not need; whether Landlock holds."""
+    for limit, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
+    ):
+        with suppress(OSError, ValueError):  # a lower hard limit stands already
+            resource.setrlimit(limit, (most, most))
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    return _landlock(libc, {*_SYSTEM, sys.prefix, sys.base_prefix, *filter(None, sys.path)})
+
+
+def _landlock(libc: ctypes.CDLL, readable: Iterable[str]) -> bool:
+    version = libc.syscall(_CREATE, None, 0, 1)
+    if version < 1:
+        return False
+    files = (1 << _FILE_RIGHTS.get(version, max(_FILE_RIGHTS.values()))) - 1
+    wanted = _Ruleset(files, (1 << _TCP_RIGHTS) - 1 if version >= 4 else 0)
+    size = 16 if version >= 4 else 8
+    ruleset = libc.syscall(_CREATE, ctypes.byref(wanted), size, 0)
+    if ruleset < 0:
+        return False
+    for path in readable:
+        with suppress(OSError):
+            _allow(libc, ruleset, path)
+    held = bool(libc.syscall(_RESTRICT, ruleset, 0) == 0)
+    os.close(ruleset)
+    return held
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str) -> None:
+    folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        rights = _READ if Path(path).is_dir() else _READ & ~(1 << 3)
+        rule = _Rule(rights, folder)
+        libc.syscall(_ADD_RULE, ruleset, _BENEATH, ctypes.byref(rule), 0)
+    finally:
+        os.close(folder)
+
+
+_LENGTHS = struct.Struct(">IQ")
+Header = Mapping[str, Any]
+Frame = tuple[Header, bytes]
+
+
+def frame_bytes(header: Header, body: bytes) -> bytes:
+    """Lengths and header; ``body`` follows as it is, and is not copied here."""
+    # ASCII: half a surrogate pair in a title has no UTF-8.
+    text = json.dumps(header).encode("ascii")
+    return _LENGTHS.pack(len(text), len(body)) + text
+
+
+def read_frame(read: Callable[[int], bytes], max_bytes: int | None = None) -> Frame | None:
+    """The next frame from ``read`` (exactly so many bytes, fewer at the end); None at the end.
+    Raises ValueError for one of more than ``max_bytes`` and for one that is broken."""
+    start = read(_LENGTHS.size)
+    if len(start) < _LENGTHS.size:
+        return None
+    header_bytes, body_bytes = _LENGTHS.unpack(start)
+    if max_bytes is not None and header_bytes + body_bytes > max_bytes:
+        raise ValueError(f"a frame of {header_bytes + body_bytes} bytes")
+    text, body = read(header_bytes), read(body_bytes)
+    if len(text) < header_bytes or len(body) < body_bytes:
+        return None
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no object")
+    return header, body
+
+
+def document_frame(document: Document) -> Frame:
+    header = {
+        "format": document.format,
+        "title": document.title,
+        "sections": [dataclasses.astuple(section) for section in document.sections],
+        "blocks": [dataclasses.astuple(block) for block in document.blocks],
+        "pages": [dataclasses.astuple(page) for page in document.pages],
+        "fields": dict(document.fields),
+        "language": document.language,
+    }
+    return header, document.text.encode("utf-8", "surrogatepass")
+
+
+def problem_frame(error: ProblemError) -> Frame:
+    return {"problem": [error.kind, error.message, error.hint]}, b""
+
+
+def read_reply(path: str, header: Header, body: bytes) -> Document:
+    """The document of a reply, or the `ProblemError` in it."""
+    raise_problem(header)
+    try:
+        return _document(path, header, body.decode("utf-8", "surrogatepass"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(error) from None
+
+
+def raise_problem(header: Header) -> None:
+    """Raise the `ProblemError` of a reply that holds one."""
+    if "problem" not in header:
+        return
+    try:
+        kind, message, hint = header["problem"]
+        problem = ProblemError(_known(kind, ProblemKind), str(message), str(hint))
+    except (TypeError, ValueError) as error:
+        problem = _broken(error)
+    raise problem
+
+
+def _broken(error: Exception) -> ProblemError:
+    return ProblemError(
+        "failed",
+        f"could not be parsed: the parser's answer is broken ({type(error).__name__})",
+        "report it, with the file if you can",
+    )
+
+
+def _document(path: str, header: Header, text: str) -> Document:
+    sections = tuple(
+        Section(str(title), int(level), *_span(text, start, end), tuple(map(str, above)))
+        for title, level, start, end, above in header["sections"]
+    )
+    blocks = tuple(
+        Block(_known(kind, BlockKind), *_span(text, a, b), _span(text, *above) if above else None)
+        for kind, a, b, above in header["blocks"]
+    )
+    pages = tuple(Page(int(number), *_span(text, a, b)) for number, a, b in header["pages"])
+    return Document(
+        path,
+        text,
+        _known(header["format"], Format),
+        str(header["title"]),
+        sections,
+        blocks,
+        pages,
+        {str(name): _value(value) for name, value in header["fields"].items()},
+        str(header["language"]),
+    )
+
+
+def _known(value: object, names: object) -> Any:
+    if value not in get_args(names):
+        raise ValueError("a kind that there is not")
+    return value
+
+
+def _span(text: str, start: int, end: int) -> tuple[int, int]:
+    if not 0 <= start <= end <= len(text):
+        raise ValueError("a span outside the text")
+    return int(start), int(end)
+
+
+def _value(value: object) -> Value:
+    if isinstance(value, list):
+        return tuple(map(str, value))
+    if not isinstance(value, str | int | float | bool):
+        raise TypeError(type(value))
+    return cast(Value, value)
+
 
 # The exit status of a worker that nobody needed for so long.
 IDLE_STATUS = 75

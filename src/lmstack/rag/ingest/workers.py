@@ -3,7 +3,7 @@
 A parser that loops, swells or crashes on a hostile file costs that file, which becomes a
 `ProblemError`; the others go on. Workers that a pool no longer needs wait a while for the next one
 (an update a second in a folder that is watched does not start a process each time). The process
-itself is `worker`; what it may do is `sandbox`.
+itself, and what it may do, is `worker`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pathlib import Path
 from types import TracebackType
 
 from lmstack.core import Config, check_range
-from lmstack.rag.documents import Document, ProblemError
-from lmstack.rag.formats.parsed import LoadConfig, PageBoxes
-from lmstack.rag.ingest.wire import (
+from lmstack.rag.documents import Document, LoadConfig, PageBoxes, ProblemError
+from lmstack.rag.ingest.worker import (
+    IDLE_STATUS,
     Frame,
     Header,
     frame_bytes,
@@ -35,7 +35,6 @@ from lmstack.rag.ingest.wire import (
     read_frame,
     read_reply,
 )
-from lmstack.rag.ingest.worker import IDLE_STATUS
 
 __all__ = ["WorkerConfig", "Workers", "close_spares"]
 

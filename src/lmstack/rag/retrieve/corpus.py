@@ -21,9 +21,17 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import IntegrityError
-from lmstack.rag.catalogue.columns import all_fields, load_fields, unpack_vectors
-from lmstack.rag.catalogue.labels import may_see
-from lmstack.rag.catalogue.schema import ACTIVE, chunks, documents, postings, vectors
+from lmstack.rag.catalogue.rules import may_see
+from lmstack.rag.catalogue.schema import (
+    ACTIVE,
+    all_fields,
+    chunks,
+    documents,
+    load_fields,
+    postings,
+    unpack_vectors,
+    vectors,
+)
 from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.catalogue.verify import Recall, measure_recall
 from lmstack.rag.filters import Fields, Filter

@@ -33,8 +33,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from lmstack.core import Config, Embedder, InputError, ModelInfo, check_range, shown
-from lmstack.rag.catalogue.columns import load_pages
-from lmstack.rag.catalogue.schema import chunks, documents, texts
+from lmstack.rag.catalogue.schema import chunks, documents, load_pages, texts
 from lmstack.rag.catalogue.snapshot import display_path
 from lmstack.rag.documents import page_of
 from lmstack.rag.filters import Filter

@@ -1,7 +1,11 @@
-"""Which of the documents found look alike, as those do that one template made.
+"""Which of the documents found look alike, and whether one is that which a question names.
 
-A model that reads one passage cannot tell them apart: only the names in them differ. Among other
-documents it can, and a name that is mentioned says less than what it reads.
+Documents look alike that one template made. A model that reads one passage cannot tell them
+apart: only the names in them differ, and the wrong one answers as well as the right one, with
+another value. So one that looks like another that was found must be that of the names in the
+question. Any other document may lack some, unless they say far more than what it holds: among
+those a name that is mentioned says less than what it reads. How names are told, and what they do
+to the order of passages, is in `naming`.
 """
 
 from __future__ import annotations
@@ -23,7 +27,14 @@ from lmstack.rag.retrieve.hybrid import Hit
 from lmstack.rag.retrieve.retrieval import HitDocuments
 from lmstack.rag.words import STOP_WORDS, fold
 
-__all__ = ["groups_asked", "look_alikes", "names_of_others", "unheld"]
+__all__ = [
+    "groups_asked",
+    "look_alikes",
+    "names_another",
+    "names_lacking",
+    "names_of_others",
+    "unheld",
+]
 
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W_]+")
@@ -267,3 +278,45 @@ def _text(hit: Hit, documents: HitDocuments) -> str:
     document = documents.of(hit)
     title, text = (hit.prefix, hit.text) if document is None else (document.title, document.text)
     return text if title.isdigit() else f"{title}\n{text}"
+
+
+def names_lacking(
+    question: str,
+    hits: Sequence[Hit],
+    documents: HitDocuments,
+    found: Sequence[Hit] = (),
+    *,
+    capitals: bool = True,
+) -> list[tuple[str, ...]]:
+    """Of each hit the names in ``question`` that its document lacks, where it is therefore another
+    than the one asked for; nothing for one that may be it. Without ``capitals`` only what has a
+    digit is a name: in German every noun has a capital. Look-alikes are sought among all that was
+    ``found``, or among ``hits``."""
+    groups = [
+        named
+        for group in groups_asked(question, found or hits)
+        if (named := tuple(n for n in group if capitals or any(map(str.isdigit, n))))
+    ]
+    alike = names_of_others(question, groups, found or hits, documents, strict=True)
+    return [
+        alike[hit.document_id]
+        if hit.document_id in alike
+        else tuple(name for g in groups for name in g if hit.names.get(name, 0) < 0)
+        if names_another(groups, hit.names)
+        else ()
+        for hit in hits
+    ]
+
+
+def names_another(groups: Sequence[Sequence[str]], names: Mapping[str, float]) -> bool:
+    """Whether ``groups`` of names are, by something rare, those of another document than the one
+    whose ``names`` are given (as `Naming.of` does), or of one that is not there. A document must
+    hold all of a group ("Anna Keller" is not Maria Keller); of several groups it may lack some,
+    as where two are compared, unless what it holds says far less than what it lacks."""
+    held = lacked = 0.0
+    for group in groups:
+        weights = [names[name] for name in group if name in names]
+        lack = -sum(weight for weight in weights if weight < 0)
+        lacked += lack
+        held += 0 if lack else sum(weights)
+    return lacked >= RARE and lacked > 2 * held

@@ -1,4 +1,4 @@
-"""The address of a store, as people write it and as the index keeps it, and opening what is there.
+"""Where vectors and an index live, as people write it, and opening the store that is there.
 
 faiss:FOLDER                             extra: faiss (a cache of the index: see `graph`)
 chroma:FOLDER[#NAME]                     extra: chroma
@@ -9,7 +9,9 @@ weaviate+https://HOST[/CLASS]            key in $WEAVIATE_API_KEY
 pinecone://INDEX-HOST[#NAMESPACE]        key in $PINECONE_API_KEY
 
 Each space of an index has a collection, table or namespace of its own: another embedder makes
-other vectors, often of other dimensions, so the new one fills beside the old.
+other vectors, often of other dimensions, so the new one fills beside the old. An index itself is
+in a folder or a PostgreSQL database: every command line and `Index.open` read its place with
+`index_place`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from lmstack.core import InputError, shown
 if TYPE_CHECKING:
     from lmstack.rag.stores.store import VectorStore
 
-__all__ = ["StoreAddress", "is_store_address", "open_store", "parse_address"]
+__all__ = ["StoreAddress", "index_place", "is_store_address", "open_store", "parse_address"]
 
 _SHAPES = (
     "faiss:FOLDER",
@@ -171,3 +173,22 @@ def _collection(name: str) -> str:
 
 def _bad(message: str, hint: str) -> InputError:
     return InputError(message, hint=hint, param="store")
+
+
+_CATALOGUES = ("postgresql://", "postgres://")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+
+
+def index_place(place: str | Path) -> str | Path:
+    """``place`` as a folder, or unchanged if it is the address of a database. `InputError` for
+    the address of anything else, which would otherwise become a folder of that name."""
+    text = str(place)
+    if isinstance(place, str) and place.startswith(_CATALOGUES):
+        return place
+    is_url = _URL.match(text) is not None or is_store_address(text)
+    if not is_url or Path(text).exists():
+        return Path(place)
+    hint = "give a folder or postgresql://HOST/DATABASE; a store of vectors is named by --store"
+    if isinstance(place, Path):
+        hint = "give an address as a str: in a Path, two slashes become one"
+    raise InputError(f"{shown(text)} names no index", hint=hint, param="index")

@@ -24,16 +24,14 @@ import sqlalchemy as sa
 from lmstack.core import StoreError, require, shown
 from lmstack.core.files import replaced_file
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.rows import set_meta
-from lmstack.rag.catalogue.schema import documents
-from lmstack.rag.catalogue.snapshot import get_meta
+from lmstack.rag.catalogue.schema import documents, get_meta, set_meta
 from lmstack.rag.catalogue.spaces import Space, current_state
 from lmstack.rag.catalogue.verify import measure_recall
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.corpus import Corpus, CorpusCache
 from lmstack.rag.retrieve.dense import Mask, Ranked, Rows, best_rows
 from lmstack.rag.stores.address import parse_address
-from lmstack.rag.stores.comparison import StoreReport
+from lmstack.rag.stores.ledger import StoreReport
 from lmstack.rag.stores.projection import Progress, Synced
 from lmstack.rag.stores.rows import Ids, Vectors, batches
 

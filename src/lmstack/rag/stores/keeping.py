@@ -16,16 +16,14 @@ import sqlalchemy as sa
 
 from lmstack.core import InputError, IntegrityError, LmstackError, UnsupportedError
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.rows import set_meta
-from lmstack.rag.catalogue.schema import meta
-from lmstack.rag.catalogue.snapshot import get_meta
+from lmstack.rag.catalogue.schema import get_meta, meta, set_meta
 from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Filter
 from lmstack.rag.retrieve.corpus import Corpus, CorpusCache
 from lmstack.rag.retrieve.dense import Ranked
 from lmstack.rag.stores.address import parse_address
-from lmstack.rag.stores.comparison import StoreReport
 from lmstack.rag.stores.graph import Graph
+from lmstack.rag.stores.ledger import StoreReport
 from lmstack.rag.stores.projection import Progress, Projection, Synced
 from lmstack.rag.stores.rows import Vectors
 

@@ -3,7 +3,8 @@ revision at which the store acknowledged the document's rows.
 
 Before rows are sent it is noted that they may be there (`PENDING`), so that a row in the store is
 always known here and can be taken out again, whatever died. Covers reading and writing these
-notes, and documents as a store is to hold them; `projection` acts on them.
+notes, documents as a store is to hold them, and whether it holds them row by row and finds what
+an exact search finds (`recall`); `projection` acts on them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,36 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import sqlalchemy as sa
 
-from lmstack.rag.catalogue.columns import all_fields, load_fields, unpack_vectors
-from lmstack.rag.catalogue.rows import set_meta
-from lmstack.rag.catalogue.schema import documents, vectors
-from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, get_meta, source_roots
+from lmstack.rag.catalogue.database import Database
+from lmstack.rag.catalogue.schema import (
+    all_fields,
+    documents,
+    get_meta,
+    load_fields,
+    set_meta,
+    unpack_vectors,
+    vectors,
+)
+from lmstack.rag.catalogue.snapshot import DocumentKey, absolute_path, source_roots
 from lmstack.rag.catalogue.spaces import Space
+from lmstack.rag.catalogue.verify import Recall, measure_recall
 from lmstack.rag.filters import Fields, Value
 from lmstack.rag.stores.rows import Vectors, batches
+from lmstack.rag.stores.store import VectorStore
 
-__all__ = ["ACCESS", "PENDING", "Ledger", "Loaded", "Projected", "access_of"]
+__all__ = [
+    "ACCESS",
+    "PENDING",
+    "Ledger",
+    "Loaded",
+    "Projected",
+    "StoreReport",
+    "access_of",
+    "compare_store",
+]
 
 # The field with a document's access labels; its name is none that a document is likely to use.
 ACCESS = "lmstack.access"
@@ -159,3 +179,60 @@ class Ledger:
 def access_of(labels: Iterable[str]) -> str:
     """A set of labels as one text."""
     return " ".join(sorted(labels))
+
+
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """``rows`` compared; ``waiting``: documents that the store does not have yet, or cannot
+    keep; they are found by scanning. ``findings`` is empty when all is well."""
+
+    store: str
+    rows: int
+    waiting: int
+    recall: Recall | None
+    findings: tuple[str, ...]
+
+
+def compare_store(database: Database, ledger: Ledger, store: VectorStore) -> StoreReport:
+    """Reads every row of the store. `StoreError` if it cannot be reached."""
+    findings: list[str] = []
+    ids: list[int] = []
+    parts = [np.zeros((0, store.dimensions), np.float32)]
+    with database.reading() as connection:
+        held, wanted = ledger.held(connection), ledger.wanted(connection)
+        current = [d for i, d in held.items() if wanted.get(i) == d]
+        for part in batches(len(current), DOCUMENTS):
+            for one in ledger.load(connection, current[part]):
+                findings += _differences(store, one)
+                ids += one.rows.ids
+                parts.append(one.vectors)
+    strange = set(store.ids()) - {id for d in held.values() for id in d.ids}
+    if strange:
+        findings.append(f"{len(strange)} rows in the store are of no document")
+
+    def find(vector: Vectors, k: int) -> list[int]:
+        return [one.id for one in store.search(vector, k)]
+
+    recall = measure_recall(find, np.array(ids, np.int64), np.concatenate(parts))
+    return StoreReport(store.name, len(ids), len(wanted) - len(current), recall, tuple(findings))
+
+
+def _differences(store: VectorStore, one: Loaded) -> list[str]:
+    path = one.fields["path"]
+    held = {row.id: row for row in store.fetch(np.array(one.rows.ids, np.int64))}
+    missing = [id for id in one.rows.ids if id not in held]
+    if missing:
+        return [f"{path}: {len(missing)} of {one.rows.rows} rows are not in the store"]
+    for id, vector in zip(one.rows.ids, one.vectors, strict=True):
+        if not np.allclose(held[id].vector, vector, atol=_TOLERANCE):
+            return [f"{path}: the store holds another vector for row {id}"]
+        if not _equal(held[id].fields, one.fields):
+            return [f"{path}: the store holds other fields for row {id}"]
+    return []
+
+
+def _equal(held: Fields, wanted: Fields) -> bool:
+    return held == wanted and all(type(held[name]) is type(wanted[name]) for name in wanted)

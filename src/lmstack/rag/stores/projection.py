@@ -17,13 +17,12 @@ import sqlalchemy as sa
 
 from lmstack.core import InputError, LmstackError, StoreError
 from lmstack.rag.catalogue.database import Database
-from lmstack.rag.catalogue.labels import may_see
+from lmstack.rag.catalogue.rules import may_see
 from lmstack.rag.catalogue.spaces import Space
 from lmstack.rag.filters import Condition, Filter, all_of
 from lmstack.rag.retrieve.corpus import Corpus
 from lmstack.rag.retrieve.dense import Mask, Ranked, Rows, best_rows
 from lmstack.rag.stores.address import open_store, parse_address
-from lmstack.rag.stores.comparison import StoreReport, compare_store
 from lmstack.rag.stores.ledger import (
     ACCESS,
     DOCUMENTS,
@@ -31,7 +30,9 @@ from lmstack.rag.stores.ledger import (
     Ledger,
     Loaded,
     Projected,
+    StoreReport,
     access_of,
+    compare_store,
 )
 from lmstack.rag.stores.rows import StoreHit, Vectors, checked_rows
 from lmstack.rag.stores.store import VectorStore

@@ -114,7 +114,7 @@ def evaluated(out: Output, plan: Planned, model: Subject) -> Iterator[Subject]:
 @contextmanager
 def opened_index(out: Output, docs: str, path: str = "") -> Iterator[Index]:
     """The index of the folder ``docs``, brought up to date, or the one at ``path`` as it is."""
-    from lmstack.rag.place import index_place
+    from lmstack.rag.stores.address import index_place
 
     place = index_place(path) if path else None
     before = out.interrupted

@@ -44,9 +44,9 @@ Place = Any
 
 def index_place(text: str) -> Place:
     """What ``--index`` names: the parser of every such option."""
-    from lmstack.rag import place
+    from lmstack.rag.stores.address import index_place
 
-    return place.index_place(text)
+    return index_place(text)
 
 
 ModelName = Annotated[

@@ -194,7 +194,7 @@ def _as_json(where: Filter | None) -> dict[str, Any] | None:
     """For a process in another folder."""
     if where is None:
         return None
-    from lmstack.rag.catalogue.columns import with_absolute_paths
+    from lmstack.rag.catalogue.schema import with_absolute_paths
 
     absolute = with_absolute_paths(where)
     return None if absolute is None else absolute.to_json()

@@ -14,7 +14,7 @@ from lmstack.app.wiring import documents
 from lmstack.core import IntegrityError
 
 if TYPE_CHECKING:
-    from lmstack.rag.stores.comparison import StoreReport
+    from lmstack.rag.stores.ledger import StoreReport
 
 __all__ = ["StoreAddress", "check_store", "move", "store_lines"]
 
