@@ -24,7 +24,7 @@ from lmstack.app.page.evaluation.svg import (
     text,
     vertical_axis,
 )
-from lmstack.evals.intervals import estimate
+from lmstack.evals.clustered import estimate
 from lmstack.evals.metrics.calibration import (
     Bin,
     RiskCoverage,
