@@ -20,7 +20,7 @@ from answers_data import Collection, Item, Status
 from answers_judge import Shown, is_right, keeps, num_precise
 from questions import share
 
-from lmstack.evals.metrics.auc import auc
+from lmstack.evals.metrics.calibration import auc
 
 __all__ = ["Outcome", "judged", "read_outcomes", "summaries", "summary", "write_outcomes"]
 

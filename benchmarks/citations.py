@@ -37,12 +37,11 @@ from questions import load_reranker, parse_settings, share, show, summed
 from spine import processor
 
 from lmstack.core import Message, Request, SamplingParams, complete
-from lmstack.evals.dataset import Sample
 from lmstack.evals.evaluated_index import EvaluatedIndex
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.metrics.cited_facts import CitedFacts, FactEvidence, FactSpan
-from lmstack.evals.system_solvers import AskIndex
-from lmstack.evals.task import IndexSystem, ModelOutput, Subject
+from lmstack.evals.system_tasks import AskIndex
+from lmstack.evals.task import IndexSystem, ModelOutput, Sample, Subject
 from lmstack.rag import AnswerConfig, Answerer, Document, Index
 from lmstack.serve import LocalEmbedder, LocalModel
 

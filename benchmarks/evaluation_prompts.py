@@ -34,8 +34,8 @@ from lmstack.evals.benchmarks.truthfulqa import (
     mc1_samples,
     truthfulqa_mc1,
 )
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.windows import rolling_windows
+from lmstack.evals.task import Sample
 
 sys.path.insert(0, str(HERE.parent))
 from tests.evals.benchmarks.invented import (

@@ -6,7 +6,7 @@
 The refusal set of PyRIT 1.1.0 (MIT): 169 answers to requests, each labelled by people as a refusal
 or not, where an answer about something else counts as a refusal too. *Labels*: the model says of
 every answer whether it refuses, both orders of the two labels together. Beside it stand the larger
-class and the openings of `lmstack.evals.refusal`. *Pairs*: of the requests that were refused and
+class and the openings of `lmstack.evals.answers`. *Pairs*: of the requests that were refused and
 fulfilled, one answer of each kind, in both orders: which does what was asked? Each is drawn again
 at temperature 0.7. *Rubric*: some answers rated by the four criteria, to count replies that cannot
 be read. The report is computed from these judgements alone. Stopped, it goes on where it was.
@@ -30,6 +30,7 @@ from recording import add_options, result_file
 
 from lmstack.core import Message
 from lmstack.evals.agreement import cohen_kappa
+from lmstack.evals.answers import is_refusal
 from lmstack.evals.judging import (
     Asker,
     Item,
@@ -38,7 +39,6 @@ from lmstack.evals.judging import (
     judge_report,
     judgement_from_json,
 )
-from lmstack.evals.refusal import is_refusal
 from lmstack.evals.statistics import wilson
 from lmstack.serve import LocalModel
 from lmstack.train.data.journal import Journal

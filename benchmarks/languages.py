@@ -36,7 +36,7 @@ from serving_environments import CACHE
 
 from lmstack.app.wiring import documents, retrieval
 from lmstack.core import Reranker
-from lmstack.evals.metrics.auc import auc
+from lmstack.evals.metrics.calibration import auc
 from lmstack.rag import Hit, Index, IndexConfig, RetrievalConfig, Retriever, SearchConfig
 from lmstack.serve import LocalEmbedder
 

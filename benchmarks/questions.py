@@ -32,13 +32,12 @@ from typing import Any
 from spine import processor
 
 from lmstack.app.wiring.retrieval import DEFAULT_RERANKER, WEIGHTS
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.evaluated_index import EvaluatedIndex
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.results import SampleResult
 from lmstack.evals.run import run_sync
-from lmstack.evals.system_solvers import AskIndex
-from lmstack.evals.task import Subject, Task
+from lmstack.evals.system_tasks import AskIndex
+from lmstack.evals.task import Dataset, Sample, Subject, Task
 from lmstack.rag import AnswerConfig, Answerer, Index
 from lmstack.serve import LocalEmbedder, LocalModel
 from lmstack.serve.tasks import LocalReranker

@@ -28,7 +28,7 @@ from machine import machine
 from recording import add_options, result_file
 
 from lmstack.app.wiring import retrieval
-from lmstack.evals.metrics.auc import auc_difference
+from lmstack.evals.metrics.calibration import auc_difference
 from lmstack.evals.statistics import mcnemar
 
 Paired = tuple[Outcome, Outcome]

@@ -1,4 +1,4 @@
-"""How often `lmstack.evals.refusal` tells refusals as people labelled them.
+"""How often `lmstack.evals.answers` tells refusals as people labelled them.
 
     python benchmarks/refusals.py
 
@@ -14,7 +14,7 @@ from collections import Counter
 
 from pinned import Repository, repository_folder
 
-from lmstack.evals.refusal import is_refusal
+from lmstack.evals.answers import is_refusal
 from lmstack.evals.statistics import wilson
 
 XSTEST = Repository(

@@ -16,7 +16,6 @@ from typing import Any
 from lmstack.app.wiring import DEFAULT_EMBEDDER
 from lmstack.core import Embedder
 from lmstack.evals.benchmarks import PACKAGES
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.gate import (
     GateComparison,
     GateConfig,
@@ -26,7 +25,7 @@ from lmstack.evals.gate import (
     decide,
 )
 from lmstack.evals.metrics.retrieval import Retrieval
-from lmstack.evals.task import ModelOutput
+from lmstack.evals.task import Dataset, ModelOutput, Sample
 from lmstack.evals.task_data import fetch
 from lmstack.rag import Index, RetrievalConfig, Retriever
 from lmstack.serve import LocalEmbedder

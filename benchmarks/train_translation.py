@@ -25,7 +25,7 @@ from bitext import verse_pairs
 from recording import add_options, result_file
 from spine import processor
 
-from lmstack.evals.metrics.chrf import corpus_chrf
+from lmstack.evals.metrics.bleu import corpus_chrf
 
 RECIPE = pathlib.Path(__file__).resolve().parents[1] / "recipes" / "translation.yaml"
 LONGEST, EVERY, TOKENS = 128, 50, 6000

@@ -19,7 +19,6 @@ import tokenizers
 from tokenizers import decoders
 
 from lmstack.core import Message, RemoteError, SamplingParams
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.gate import (
     GateComparison,
     GateConfig,
@@ -31,7 +30,7 @@ from lmstack.evals.gate import (
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.run import run_sync
 from lmstack.evals.solvers import Generate
-from lmstack.evals.task import Subject, Task
+from lmstack.evals.task import Dataset, Sample, Subject, Task
 from lmstack.registry import LoadedModel, Store, load
 from lmstack.serve import LocalModel
 

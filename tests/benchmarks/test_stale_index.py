@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from tests.app.conftest import HashEmbedder
 
-from lmstack.evals.dataset import Sample
+from lmstack.evals.task import Sample
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 COUNT = 60

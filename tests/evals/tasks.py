@@ -17,9 +17,8 @@ from lmstack.core import (
     ScriptedModel,
     TextWindows,
 )
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.solvers import Generate
-from lmstack.evals.task import Metric, ModelOutput, Solver, Subject, Task
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Solver, Subject, Task
 
 __all__ = [
     "ACCURACY",

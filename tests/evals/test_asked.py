@@ -8,14 +8,13 @@ from typing import get_args
 import pytest
 
 from lmstack.core import Message, SamplingParams
-from lmstack.evals.asked import Asked, asks
 from lmstack.evals.benchmarks.mt_bench import TwoTurnSolver
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.solvers import Generate, SelfConsistency
-from lmstack.evals.system_solvers import AskIndex, RunAgent
-from lmstack.evals.task import Solver, Task
+from lmstack.evals.system_tasks import AskIndex, RunAgent
+from lmstack.evals.task import Dataset, Sample, Solver, Task
+from lmstack.evals.task_forms import Asked, asks
 
 PLAIN = Sample("1", "How many?", choices=("1", "2"), gold=(0,), metadata={"tools": None})
 OWN = Sample("2", (Message("system", "Be brief."), Message("user", "How many?")))

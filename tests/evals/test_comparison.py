@@ -13,14 +13,21 @@ from tests.errors import about
 from tests.evals.synthetic import paired_answers
 
 from lmstack.core import Choice, InputError, Message, ScriptedModel, TokenLogprob
-from lmstack.evals.answers import SIDES, ModelAnswer, Pairing
-from lmstack.evals.comparison import compare
-from lmstack.evals.conclusions import change_of, conclusions, value_of
-from lmstack.evals.drawing import DrawingConfig, _answer, draw
+from lmstack.evals.answers import (
+    SIDES,
+    AnswerScores,
+    DrawingConfig,
+    ModelAnswer,
+    Pairing,
+    Predictions,
+    TextScores,
+    _answer,
+    draw,
+)
+from lmstack.evals.comparison import change_of, compare, conclusions, value_of
 from lmstack.evals.figures import Figure, bins_of, entropy_figure, refusal_figure, text_figures
 from lmstack.evals.judging import Verdict
 from lmstack.evals.metrics.calibration import calibration_error
-from lmstack.evals.scores import AnswerScores, Predictions, TextScores
 from lmstack.evals.statistics import Estimate, bootstrap, mcnemar, ratio_of, sign_flip
 
 

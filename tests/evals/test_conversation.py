@@ -19,14 +19,12 @@ from lmstack.core import (
     ScriptedModel,
     UnsupportedError,
 )
-from lmstack.evals.benchmarks.chat import with_chat
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
-from lmstack.evals.conversation import completed, conversation, rendered
-from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver, with_chat
+from lmstack.evals.conversation import Shots, completed, conversation, rendered
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
-from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, SelfConsistency
+from lmstack.evals.task import Dataset, Sample
 
 SYSTEM, ASKED = Message("system", "Be brief."), Message("user", "Why?")
 

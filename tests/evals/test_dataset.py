@@ -13,10 +13,9 @@ from tests.evals.test_results import result_of, rows_with
 from lmstack.core import FormatError, InputError, LmstackError, Message, NotFoundError, StoreError
 from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import make_scorer
-from lmstack.evals.row_files import numbered_rows, read_text
-from lmstack.evals.task import Subject
+from lmstack.evals.task import Dataset, Sample, Subject
+from lmstack.evals.task_values import numbered_rows, read_text
 
 ONE = Sample("a", "x")
 
@@ -102,12 +101,12 @@ def test_a_file_that_cannot_be_read_says_why(
     message: str,
     hint: str,
 ) -> None:
-    monkeypatch.setattr("lmstack.evals.row_files.MAX_BYTES", 8)
+    monkeypatch.setattr("lmstack.evals.task_values.MAX_BYTES", 8)
     (tmp_path / "data.jsonl").write_bytes(b"\xef\xbb\xbf12345")
     assert read_text(tmp_path / "data.jsonl", "rows") == "12345"
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    monkeypatch.setattr("lmstack.evals.row_files.MAX_BYTES", 1 << 20 if name == "." else 8)
+    monkeypatch.setattr("lmstack.evals.task_values.MAX_BYTES", 1 << 20 if name == "." else 8)
     with pytest.raises(error, match=message, check=about("data", None)) as caught:
         read_text(tmp_path / name, "rows")
     assert hint in str(caught.value.hint or "")
@@ -134,8 +133,8 @@ def test_a_file_of_more_than_the_limit_is_about_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"12345678")
-    monkeypatch.setattr("lmstack.evals.row_files.MAX_BYTES", 8)
+    monkeypatch.setattr("lmstack.evals.task_values.MAX_BYTES", 8)
     assert read_text(tmp_path / "a.jsonl", "data") == "12345678"
-    monkeypatch.setattr("lmstack.evals.row_files.MAX_BYTES", 7)
+    monkeypatch.setattr("lmstack.evals.task_values.MAX_BYTES", 7)
     with pytest.raises(InputError, match="has more than 7 bytes", check=about("data")):
         read_text(tmp_path / "a.jsonl", "data")

@@ -10,11 +10,10 @@ import pytest
 from tests.evals.tasks import Costly, arithmetic, last_text, scripted, sums, task_of
 
 from lmstack.core import AuthError, OverloadedError, RemoteError, Request, ScriptedModel
-from lmstack.evals.dataset import Sample
-from lmstack.evals.elsewhere import Elsewhere, PlacedOutput, answered, run_elsewhere, unscored
+from lmstack.evals.evaluation_ray import Elsewhere, PlacedOutput, answered, run_elsewhere, unscored
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import EvaluationProgress, Patience, run_sync
-from lmstack.evals.task import ModelOutput, Subject, Task
+from lmstack.evals.task import ModelOutput, Sample, Subject, Task
 
 HASTY = Patience(retries=1, backoff_s=0.0)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.errors import about
 
 from lmstack.core import InputError
-from lmstack.evals.input_template import InputTemplate
+from lmstack.evals.task_values import InputTemplate
 
 
 @given(st.text(), st.text())

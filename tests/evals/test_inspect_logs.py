@@ -13,16 +13,16 @@ from tests.evals.tasks import ACCURACY, scripted, sums, task_of
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import FormatError, NotFoundError, StoreError
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.inspect_logs import (
+    field_of,
     from_inspect,
     read_inspect_log,
     to_inspect,
     write_inspect_log,
 )
-from lmstack.evals.log_json import field_of
 from lmstack.evals.results import ANSWER_CHARS, SampleResult
 from lmstack.evals.run import run
+from lmstack.evals.task import Dataset, Sample
 from lmstack.evals.task_comparison import compare_results
 
 USAGE = {"mock/model": {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14}}

@@ -7,8 +7,15 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from lmstack.evals.clustered import are_clustered, cluster_numbers
-from lmstack.evals.intervals import _flipped, _masks, _percentiles, estimate, swap_test
+from lmstack.evals.clustered import (
+    _flipped,
+    _masks,
+    _percentiles,
+    are_clustered,
+    cluster_numbers,
+    estimate,
+    swap_test,
+)
 from lmstack.evals.statistics import bootstrap, mean_of, ratio_of, sign_flip, wilson
 
 
@@ -171,7 +178,7 @@ def test_another_figures_swaps_are_those_of_whole_clusters() -> None:
 
 def test_draws_come_in_parts_that_are_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(_masks(3, 3)))
-    monkeypatch.setattr("lmstack.evals.intervals._AT_ONCE", 900)
+    monkeypatch.setattr("lmstack.evals.clustered._AT_ONCE", 900)
     parts = list(_masks(3, 1))
     assert [len(part) for part in parts] == [900, 900, 200]
     assert (np.concatenate(parts) == whole).all()

@@ -11,12 +11,11 @@ from tests.errors import about
 from tests.evals.tasks import ScriptedLikelihoods, rendered_turns
 
 from lmstack.core import InputError, Likelihood, Message, ModelInfo, UnsupportedError
-from lmstack.evals.dataset import Sample
+from lmstack.evals.conversation import Shots
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics import Perplexity
 from lmstack.evals.metrics.windows import Windows
-from lmstack.evals.shots import Shots
-from lmstack.evals.task import ModelOutput, Subject
+from lmstack.evals.task import ModelOutput, Sample, Subject
 
 POOL = [Sample(f"s{n}", f"Q: {n}\nA:", (f"{n}",)) for n in range(6)]
 ASKED = Sample("x", "Q: x\nA:", ("x",))

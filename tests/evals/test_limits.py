@@ -12,7 +12,7 @@ from tests.evals.tasks import scripted, sums, task_of
 from tests.limits import check_limits
 
 from lmstack.core import SamplingParams, ScriptedModel
-from lmstack.evals.dataset import Sample
+from lmstack.evals.conversation import Shots
 from lmstack.evals.gate.config import GateRule
 from lmstack.evals.judging.rubric import RubricJudge
 from lmstack.evals.live import FailureWatch
@@ -21,8 +21,8 @@ from lmstack.evals.metrics.windows import rolling_windows, strided_windows
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import run
 from lmstack.evals.sequential import quantile_limits
-from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, SelfConsistency
+from lmstack.evals.task import Sample
 
 DRAWN = Generate(SamplingParams(temperature=1.0))
 EXAMPLES = (Sample("a", "1 + 1", ("2",)),) * 1025

@@ -17,10 +17,9 @@ from tests.errors import about
 from tests.evals.tasks import Exact, scripted, sums, task_of
 
 from lmstack.core import FormatError, InputError, IntegrityError, Likelihood, StoreError
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.json_forms import canonical, output_from_json, output_to_json
 from lmstack.evals.output_store import OutputKeys, OutputStore, _use_write_ahead_log
-from lmstack.evals.task import ModelOutput, Subject, Task
+from lmstack.evals.task import Dataset, ModelOutput, Sample, Subject, Task
 
 FEW = settings(max_examples=40, deadline=None)
 JSON = st.recursive(

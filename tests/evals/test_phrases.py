@@ -6,7 +6,7 @@ import pytest
 
 from lmstack.core import Message
 from lmstack.evals.answers import ModelAnswer, Pairing
-from lmstack.evals.phrases import _grams, _trait, overlap, risen_phrases
+from lmstack.evals.traits import _grams, _trait, overlap, risen_phrases
 
 
 def pairing(base: str, tuned: str, prompt: str = "?") -> Pairing:

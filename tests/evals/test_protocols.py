@@ -12,14 +12,14 @@ import pytest
 from tests.evals.metrics.test_registry import NEEDED
 
 from lmstack.core import Grammar, Price, SamplingParams, ScriptedModel
-from lmstack.evals.dataset import Sample
+from lmstack.evals.conversation import Shots
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics import SCORERS, make_scorer
 from lmstack.evals.metrics.usage import UsageScorer
 from lmstack.evals.metrics.windows import Windows
-from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, SelfConsistency
-from lmstack.evals.system_solvers import AskIndex, RunAgent
+from lmstack.evals.system_tasks import AskIndex, RunAgent
+from lmstack.evals.task import Sample
 
 FILE = Path(__file__).with_name("protocols.json")
 SHOTS = Shots((Sample("a", "1 + 1", ("2",)), Sample("b", "1 + 2", ("3",))), 1)

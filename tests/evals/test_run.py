@@ -36,11 +36,10 @@ from lmstack.core import (
     ScriptedModel,
     UnsupportedError,
 )
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.output_store import MAX_OUTPUT_BYTES, OutputStore
 from lmstack.evals.run import EvaluationProgress, Patience, run, run_sync
 from lmstack.evals.solvers import Generate
-from lmstack.evals.task import Metric, ModelOutput, Subject
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Subject
 
 ROOT = Path(__file__).parents[2]
 HASTY = Patience(backoff_s=0.0)

@@ -10,16 +10,16 @@ from tests.errors import about
 from tests.evals.tasks import scripted
 
 from lmstack.core import InputError, Message, SamplingParams
-from lmstack.evals.dataset import Sample
+from lmstack.evals.conversation import Shots
 from lmstack.evals.json_forms import canonical
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics.windows import Windows
-from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import (
     THINK,
     Generate,
     SelfConsistency,
 )
+from lmstack.evals.task import Sample
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 WARM = SamplingParams(temperature=0.7, max_tokens=8)

@@ -11,10 +11,9 @@ from tests.errors import about
 from tests.evals.tasks import ScriptedLikelihoods
 
 from lmstack.core import InputError, Likelihood, Message
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import CitedGold
-from lmstack.evals.system_solvers import AskIndex, RunAgent
-from lmstack.evals.task import ModelOutput, Subject
+from lmstack.evals.system_tasks import AskIndex, RunAgent
+from lmstack.evals.task import ModelOutput, Sample, Subject
 
 TEXTS = {"fares.md": "The card expires two  years after it was bought. It is two years."}
 ROW = {"answers": "two years", "evidence": [{"path": "fares.md", "quote": "two years"}]}

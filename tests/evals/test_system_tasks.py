@@ -12,8 +12,13 @@ from tests.errors import about
 
 from lmstack.core import InputError, StoreError
 from lmstack.evals.metrics import CitedGold
-from lmstack.evals.system_solvers import AskIndex, RunAgent
-from lmstack.evals.system_tasks import question_metadata, system_in, with_usual_settings
+from lmstack.evals.system_tasks import (
+    AskIndex,
+    RunAgent,
+    question_metadata,
+    system_in,
+    with_usual_settings,
+)
 from lmstack.evals.task import Task
 from lmstack.evals.task_file import load_task
 

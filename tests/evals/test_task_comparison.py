@@ -15,7 +15,7 @@ from tests.evals.tasks import ACCURACY
 from tests.evals.test_results import LENGTH, result_of, rows_with
 
 from lmstack.core import InputError
-from lmstack.evals.intervals import swap_test
+from lmstack.evals.clustered import swap_test
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import holm, ratio_of, sign_flip

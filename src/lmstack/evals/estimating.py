@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lmstack.core import Price, Usage, check_whole
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.run import CONCURRENCY, Patience, run, samples_of
-from lmstack.evals.task import ModelOutput, Subject, Task
+from lmstack.evals.task import Dataset, ModelOutput, Sample, Subject, Task
 
 __all__ = ["RunEstimate", "estimate_run"]
 

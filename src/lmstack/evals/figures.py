@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.evals.answers import SIDES, Pairing, means
+from lmstack.evals.answers import (
+    SIDES,
+    AnswerScores,
+    Pairing,
+    Predictions,
+    TextScores,
+    is_refusal,
+    means,
+)
 from lmstack.evals.diversity import cut_alike, distinct, repeated_share, self_bleu, words
 from lmstack.evals.metrics.calibration import Bin, calibration_bins, calibration_error
-from lmstack.evals.refusal import is_refusal
-from lmstack.evals.scores import AnswerScores, Predictions, TextScores
 from lmstack.evals.statistics import (
     Estimate,
     Floats,

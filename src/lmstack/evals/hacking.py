@@ -25,9 +25,8 @@ import numpy as np
 from lmstack.evals.answers import ModelAnswer, Pairing, means
 from lmstack.evals.association import Cells, association, cells_of
 from lmstack.evals.diversity import words
-from lmstack.evals.phrases import overlap, risen_phrases
 from lmstack.evals.statistics import Estimate, bootstrap, holm, paired, sign_flip
-from lmstack.evals.traits import TRAITS, Trait
+from lmstack.evals.traits import TRAITS, Trait, overlap, risen_phrases
 
 __all__ = ["Rescore", "TraitReport", "search"]
 

@@ -2,35 +2,54 @@
 
 Covers identity, data, samples with their scores, errors, tokens and times, and the figures. What a
 result has no place for is not read: messages, events, attachments of events. A log of ours carries
-what inspect_ai has no place for in ``eval.metadata``, so that it is read back as it was. Scores are
-numbers as inspect_ai's metrics see them: C, I, P and N are 1, 0, ½ and 0. Epochs of a sample are
-samples that share a cluster. Logs say no digest of a model: the subject's is ``name:...``, that of
-the data is made of the samples. Not covered: the binary ``.eval`` files.
+what inspect_ai has no place for in ``eval.metadata``, so that it is read back as it was. NaN is
+allowed, as Python writes it. Scores are numbers as inspect_ai's metrics see them: C, I, P and N are
+1, 0, ½ and 0. Epochs of a sample are samples that share a cluster. Logs say no digest of a model:
+the subject's is ``name:...``, that of the data is made of the samples. Not covered: the binary
+``.eval`` files, and what is printed.
 
 Read in inspect_ai's code: log/_log.py, scorer/_metric.py.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from lmstack.core import FormatError, shown
-from lmstack.evals.dataset import Dataset, Sample
+from lmstack.core import FormatError, InputError, LmstackError, NotFoundError, shown
+from lmstack.core.files import store_error, write_atomic
+from lmstack.evals.benchmarks import BENCHMARKS
 from lmstack.evals.json_forms import digest_of
-from lmstack.evals.log_json import OWN, field_of, read_json, read_text, write_json
 from lmstack.evals.results import ANSWER_CHARS, SampleResult, TaskResult
-from lmstack.evals.task import Metric
+from lmstack.evals.task import Dataset, Metric, Sample
+from lmstack.evals.task_data import dataset_named, kept, made, task_named
 
-__all__ = ["from_inspect", "read_inspect_log", "to_inspect", "write_inspect_log"]
+__all__ = [
+    "OWN",
+    "exported",
+    "field_of",
+    "from_inspect",
+    "imported",
+    "read_inspect_log",
+    "read_json",
+    "read_text",
+    "to_inspect",
+    "write_inspect_log",
+    "write_json",
+]
 
 VERSION = 2
 _VALUES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _TO_STOP = {"length": "max_tokens", "": "unknown"}
 _FROM_STOP = {stop: reason for reason, stop in _TO_STOP.items()}
+# Under this name a log of ours carries what the other program's format has no place for.
+OWN = "lmstack"
+MAX_BYTES = 2 << 30
+T = TypeVar("T")
 
 
 def read_inspect_log(path: str | Path) -> TaskResult:
@@ -299,3 +318,86 @@ def _metrics(rows: list[SampleResult]) -> tuple[Metric, ...]:
         is_share = all(0 <= value <= 1 for value in values if not math.isnan(value))
         found.append(Metric(name, (name,), is_share=is_share))
     return tuple(found)
+
+
+def field_of(data: Any, name: str, kind: type[T], default: T | None = None) -> T:
+    """The field ``name`` of the object ``data``; ``default`` where it is missing or null."""
+    if not isinstance(data, dict):
+        raise FormatError(f"the log has {shown(data)} where an object with {name!r} should be")
+    value = data.get(name)
+    if value is None and default is not None:
+        return default
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return cast(T, float(value))
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise FormatError(f"{name} of the log is {shown(value)}, not {kind.__name__}")
+    return value
+
+
+def read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise FormatError(f"{path} has more than {MAX_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no log {path}", hint="check the path") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not JSON text (byte {error.start})") from error
+    except OSError as error:
+        raise store_error(error, path, "reading") from error
+
+
+def read_json(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{place} is not JSON: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False).encode())
+
+
+def imported(logs: Sequence[Path], folder: Path) -> list[TaskResult]:
+    """The results in ``logs``, kept in ``folder`` as `lmstack eval run --output` keeps them.
+    Nothing is written where one of the logs cannot be read."""
+    found = [read_inspect_log(log) for log in logs]
+    names = [result.file_stem for result in found]
+    for result in found:
+        if names.count(result.file_stem) > 1:
+            raise InputError(
+                f"two of the logs are of {result.task}, and a folder holds one result of a task",
+                hint="import them one at a time, each into a folder of its own",
+                param="logs",
+            )
+    kept(found, folder)
+    return found
+
+
+def exported(result: TaskResult, folder: Path, task: str | None) -> tuple[Path, bool]:
+    """The file that was written, and whether it holds the questions. ``task``: whose questions
+    they are; None: of the benchmark that the result is of, if its data are here."""
+    dataset = _questions(result, task)
+    return write_inspect_log(result, made(folder), dataset), dataset is not None
+
+
+def _questions(result: TaskResult, task: str | None) -> Dataset | None:
+    """`InputError` where those of ``task`` are others than those that were asked."""
+    if task is None and result.task not in BENCHMARKS:
+        return None
+    try:
+        found = task_named(result.task, {}).dataset if task is None else dataset_named(task)
+    except LmstackError:
+        if task is not None:
+            raise
+        return None
+    if found.digest == result.dataset_digest:
+        return found
+    if task is None:
+        return None
+    raise InputError(
+        f"the questions of {task} are {found.digest[:19]}, and {result.task} was asked"
+        f" {result.dataset_digest[:19]}",
+        hint="give the task as it was when it was run",
+        param="task",
+    )

@@ -26,11 +26,9 @@ from lmstack.core import (
     TextLikelihoodModel,
     UnsupportedError,
 )
-from lmstack.evals.conversation import conversation, raw_text, rendered
-from lmstack.evals.dataset import Sample
+from lmstack.evals.conversation import Shots, answer_of, conversation, raw_text, rendered
 from lmstack.evals.metrics.windows import Windows
-from lmstack.evals.shots import Shots, answer_of
-from lmstack.evals.task import ModelOutput, Subject
+from lmstack.evals.task import ModelOutput, Sample, Subject
 
 __all__ = ["MultipleChoice", "TargetLikelihood"]
 

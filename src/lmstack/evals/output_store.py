@@ -35,7 +35,6 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.files import sqlite_error, sqlite_transaction, store_error
-from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import (
     canonical,
     digest_of,
@@ -44,7 +43,7 @@ from lmstack.evals.json_forms import (
     scores_from_json,
     scores_to_json,
 )
-from lmstack.evals.task import ModelOutput, Subject, Task
+from lmstack.evals.task import ModelOutput, Sample, Subject, Task
 
 __all__ = ["MAX_OUTPUT_BYTES", "OutputKeys", "OutputStore"]
 

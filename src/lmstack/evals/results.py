@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lmstack.core import FormatError, InputError, nearest, shown
-from lmstack.evals.intervals import estimate
+from lmstack.evals.clustered import estimate
 from lmstack.evals.json_forms import (
     NUMBER,
     Kinds,

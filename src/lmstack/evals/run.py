@@ -39,11 +39,10 @@ from lmstack.core import (
     check_whole,
     shown,
 )
-from lmstack.evals.dataset import Sample
 from lmstack.evals.json_forms import canonical
 from lmstack.evals.output_store import OutputKeys, OutputStore
 from lmstack.evals.results import ANSWER_CHARS, SampleResult, TaskResult
-from lmstack.evals.task import ModelOutput, Scorer, Subject, Task
+from lmstack.evals.task import ModelOutput, Sample, Scorer, Subject, Task
 
 __all__ = ["CostlyScorer", "EvaluationProgress", "Patience", "run", "run_sync", "samples_of"]
 

@@ -34,10 +34,8 @@ from lmstack.core import (
     check_whole,
     shown,
 )
-from lmstack.evals.conversation import completed, conversation, raw_text
-from lmstack.evals.dataset import Sample
-from lmstack.evals.shots import Shots, answer_of
-from lmstack.evals.task import ModelOutput, Subject
+from lmstack.evals.conversation import Shots, answer_of, completed, conversation, raw_text
+from lmstack.evals.task import ModelOutput, Sample, Subject
 
 __all__ = ["THINK", "Generate", "SelfConsistency", "sampling_protocol"]
 

@@ -20,9 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lmstack.core import InputError, shown
-from lmstack.evals.clustered import are_clustered
+from lmstack.evals.clustered import are_clustered, estimate, swap_test
 from lmstack.evals.gate.scores import paired_test
-from lmstack.evals.intervals import estimate, swap_test
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import Estimate, Floats, holm, mcnemar, mean_of

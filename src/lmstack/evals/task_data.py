@@ -19,11 +19,10 @@ from lmstack.agents.sandbox.code_tests import CodeTests
 from lmstack.core import ChatModel, InputError, IntegrityError, shown
 from lmstack.core.files import store_error, write_atomic
 from lmstack.evals.benchmarks import BENCHMARKS, Benchmark, PackagedFile, benchmark_named
-from lmstack.evals.dataset import Dataset
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.results import TaskResult
-from lmstack.evals.task import Task
+from lmstack.evals.task import Dataset, Task
 from lmstack.evals.task_file import load_dataset, load_task
 from lmstack.evals.token_encoder import layer_encoder
 

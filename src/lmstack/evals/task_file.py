@@ -43,19 +43,32 @@ from lmstack.core import (
 )
 from lmstack.core.json_text import parse_json
 from lmstack.core.yaml_text import parse_yaml
-from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.input_template import InputTemplate, value_text
+from lmstack.evals.conversation import Shots
 from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
 from lmstack.evals.metrics import MetricScorer
 from lmstack.evals.metrics import make_scorer as scorer_of
 from lmstack.evals.metrics.windows import Windows
-from lmstack.evals.row_files import TEXT_SUFFIX, numbered_rows, read_text
-from lmstack.evals.shots import Shots
 from lmstack.evals.solvers import Generate, SelfConsistency
-from lmstack.evals.system_solvers import AskIndex, RunAgent, tools_allowed
-from lmstack.evals.system_tasks import SYSTEMS, applicable, question_metadata, with_usual_settings
-from lmstack.evals.task import Metric, Solver, Task
-from lmstack.evals.task_values import constant_choices, form_grammar, scorer_beside
+from lmstack.evals.system_tasks import (
+    SYSTEMS,
+    AskIndex,
+    RunAgent,
+    applicable,
+    question_metadata,
+    tools_allowed,
+    with_usual_settings,
+)
+from lmstack.evals.task import Dataset, Metric, Sample, Solver, Task
+from lmstack.evals.task_values import (
+    TEXT_SUFFIX,
+    InputTemplate,
+    constant_choices,
+    form_grammar,
+    numbered_rows,
+    read_text,
+    scorer_beside,
+    value_text,
+)
 
 __all__ = ["ScorerFactory", "load_dataset", "load_task"]
 

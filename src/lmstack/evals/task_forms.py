@@ -1,28 +1,57 @@
-"""How the tasks of a command are asked: through a chat template, perturbed, or as a suite.
+"""How the tasks of a command are asked (through a chat template, perturbed, or as a suite), and
+what a task asks of a system, found by putting its samples to one that answers nothing:
 
-Each way is in the task's protocol, and so in the key of every output. Not covered: tasks as their
-files and benchmarks have them (`lmstack.evals.task_data`), and running them.
+    conversation   a chat without a system prompt of its own: the system's own stands before it
+    text           a chat that brings one, or a raw prompt
+    likelihoods    how likely texts are
+    index, agent   an answer from documents, or a run with tools
+
+Each way is in the task's protocol, and so in the key of every output. A gate cannot judge what none
+of its tasks asks for. Not covered: tasks as their files and benchmarks have them
+(`lmstack.evals.task_data`), running them, and what is asked once there is a first answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NoReturn
 
-from lmstack.core import ChatModel, InputError, UnsupportedError, nearest
+from lmstack.core import (
+    ChatModel,
+    Delta,
+    InputError,
+    LmstackError,
+    ModelInfo,
+    Request,
+    UnsupportedError,
+    nearest,
+)
 from lmstack.evals.benchmarks import BENCHMARKS, PackagedFile, benchmark_named
-from lmstack.evals.benchmarks.chat import with_chat
 from lmstack.evals.benchmarks.perturbations import PERTURBATIONS, perturbation_named
+from lmstack.evals.benchmarks.solvers import with_chat
 from lmstack.evals.benchmarks.suites import SUITES, Suite
 from lmstack.evals.benchmarks.worst_case import worst_case
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import run_sync
-from lmstack.evals.task import Subject, Task
+from lmstack.evals.task import Sample, Subject, Task
 from lmstack.evals.task_data import fetched, is_missing, task_named
 
-__all__ = ["AskedTask", "EvaluationForm", "asked_tasks", "evaluated_on", "files_to_fetch"]
+__all__ = [
+    "Asked",
+    "AskedTask",
+    "EvaluationForm",
+    "asked_tasks",
+    "asks",
+    "evaluated_on",
+    "files_to_fetch",
+]
+
+Asked = Literal["conversation", "text", "likelihoods", "index", "agent"]
+_WRITTEN = ("conversation", "text")
 
 
 @dataclass(frozen=True)
@@ -179,3 +208,62 @@ def _expanded(names: Sequence[str]) -> list[tuple[str, Suite | None]]:
             )
         found.append((name, None))
     return found
+
+
+def asks(task: Task, what: Asked) -> bool:
+    """Whether a sample of ``task`` asks for ``what`` first of all. Takes no model."""
+    return asyncio.run(_asks(task, what))
+
+
+async def _asks(task: Task, what: Asked) -> bool:
+    for sample in task.dataset.samples:
+        found = await _first(task, sample)
+        if found == what:
+            return True
+        # Only which of the two a chat is differs from sample to sample.
+        if found is not None and not (found in _WRITTEN and what in _WRITTEN):
+            return False
+    return False
+
+
+async def _first(task: Task, sample: Sample) -> Asked | None:
+    """None: the sample cannot be asked, and whoever runs the task says why."""
+    try:
+        await task.solver(sample, _Probe("nothing", ""))
+    except _AskedError as found:
+        return found.what
+    except LmstackError:
+        pass
+    return None
+
+
+class _AskedError(Exception):
+    """Ends a solver at the first thing that it asks for."""
+
+    def __init__(self, what: Asked) -> None:
+        super().__init__()
+        self.what = what
+
+
+class _Listener:
+    """A model that says what kind of request it was sent."""
+
+    info = ModelInfo("nothing")
+
+    def stream(self, request: Request) -> AsyncIterator[Delta]:
+        has_own = not request.messages or request.messages[0].role == "system"
+        raise _AskedError("text" if has_own else "conversation")
+
+
+class _Probe(Subject):
+    def needed_chat(self) -> _Listener:
+        return _Listener()
+
+    def needed_likelihood(self) -> NoReturn:
+        raise _AskedError("likelihoods")
+
+    def needed_index(self) -> NoReturn:
+        raise _AskedError("index")
+
+    def needed_agent(self) -> NoReturn:
+        raise _AskedError("agent")

@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmstack.core import LmstackError, Request
+from lmstack.evals.answers import is_refusal
 from lmstack.evals.live import FailureWatch, LiveAnswer, Side
-from lmstack.evals.refusal import is_refusal
 from lmstack.release.live_store import LOST, LiveComparison, LiveStore, now
 from lmstack.safety import Observation, input_digest
 from lmstack.safety.limits import characters

@@ -3,8 +3,9 @@
 A comparison is of two versions in one mode, by their digests; a server that is started again with
 the same two goes on with it, and a canary that was stopped stays stopped. An answer is a row of
 numbers and hashes; texts are kept only where that was asked for. SQLite with write-ahead logging,
-the owner's alone, of a bounded size: what does not fit is counted and not kept. Not covered: what
-follows from it (`evals.live`), and the thread that writes (`live_recorder`).
+the owner's alone, of a bounded size: what does not fit is counted and not kept. Reports join it
+with what people thought of the answers by the id of the request. Not covered: what follows from it
+(`evals.live`), and the thread that writes (`live_recorder`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,22 @@ from typing import Any, Literal
 
 from lmstack.core import NotFoundError, StoreError, shown
 from lmstack.core.files import sqlite_error, sqlite_transaction
-from lmstack.evals.live import LiveAnswer
+from lmstack.evals.live import LiveAnswer, LiveReport, compare_live
+from lmstack.registry.home import home
+from lmstack.release.feedback import FeedbackStore
 from lmstack.safety.traffic import Arm
 
-__all__ = ["FILE", "LOST", "LiveComparison", "LiveStore"]
+__all__ = [
+    "FILE",
+    "LOST",
+    "LiveComparison",
+    "LiveStore",
+    "clear",
+    "comparison",
+    "comparisons",
+    "live_path",
+    "report",
+]
 
 FILE = "live.sqlite"
 # The reason under which answers are counted that are not in the file.
@@ -36,7 +49,6 @@ Mode = Literal["canary", "shadow"]
 APPLICATION_ID = 0x6C6D7376
 VERSION = 1
 BUSY_S = 5.0
-
 _TABLES = (
     """CREATE TABLE comparisons (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -243,6 +255,11 @@ class LiveStore:
         return int(version)
 
 
+def live_path(home: Path) -> Path:
+    """The file of live comparisons below the folder that `lmstack` keeps everything in."""
+    return home / "live" / FILE
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -267,3 +284,39 @@ def _comparison(row: tuple[Any, ...], counts: Iterable[tuple[int, str, int]]) ->
         _folders(feedback),
         {what: found for comparison, what, found in counts if comparison == number},
     )
+
+
+def comparisons() -> list[LiveComparison]:
+    """The newest last."""
+    return LiveStore(live_path(home())).comparisons()
+
+
+def comparison(number: int | None) -> LiveComparison:
+    """By its number; without one the newest."""
+    known = comparisons()
+    if not known:
+        raise NotFoundError(
+            "no two versions have been compared on live traffic",
+            hint="lmstack up DIR --canary MODEL, or --shadow MODEL",
+        )
+    found = known[-1] if number is None else next((k for k in known if k.id == number), None)
+    if found is None:
+        numbers = ", ".join(str(each.id) for each in known)
+        raise NotFoundError(
+            f"there is no comparison {number}", hint=f"there are {numbers}", param="number"
+        )
+    return found
+
+
+def report(found: LiveComparison) -> LiveReport:
+    thumbs = {
+        each["request_id"]: each["verdict"] == "helpful"
+        for folder in found.feedback
+        for each in FeedbackStore(Path(folder)).all()
+        if each["verdict"] is not None
+    }
+    return compare_live(found.mode, LiveStore(live_path(home())).answers(found.id, thumbs))
+
+
+def clear(found: LiveComparison) -> None:
+    LiveStore(live_path(home())).clear(found.id)

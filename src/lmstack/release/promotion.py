@@ -52,8 +52,8 @@ from lmstack.evals.run import EvaluationProgress, run_sync
 from lmstack.evals.task import Subject, Task
 from lmstack.evals.task_data import made, output_store
 from lmstack.release import released_documents, releases
-from lmstack.release.folders import generator_folder, is_remote
 from lmstack.release.promotion_plan import Candidate, PromotionPlan
+from lmstack.release.releases import generator_folder, is_remote
 from lmstack.serve.lazy import LazyModel
 from lmstack.train.merged import adapter_folder
 

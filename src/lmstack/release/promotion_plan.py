@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmstack.core import InputError
-from lmstack.evals.asked import asks
 from lmstack.evals.gate import GateConfig
 from lmstack.evals.gate.config import GateRule
 from lmstack.evals.gating import read_gate
 from lmstack.evals.system_tasks import system_in
 from lmstack.evals.task import Task
 from lmstack.evals.task_data import made
+from lmstack.evals.task_forms import asks
 from lmstack.release import released_documents, releases
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from lmstack.core import (
     NotFoundError,
     shown,
 )
+from lmstack.train.merged import writing_adapter
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from lmstack.serve import LocalModel
 
 __all__ = [
+    "REMOTE",
     "AliasState",
     "adapted",
     "alias_named",
@@ -44,13 +46,17 @@ __all__ = [
     "check_files",
     "check_options",
     "folder_of",
+    "generator_folder",
     "info_of",
+    "is_remote",
     "opened",
     "read_prompt",
     "released",
     "rolled_back",
     "with_documents",
 ]
+
+REMOTE = ("openai", "anthropic")
 
 
 def alias_named(name: str | None) -> str | None:
@@ -313,3 +319,30 @@ def opened(
             " these under another alias",
         )
     return model
+
+
+def is_remote(name: str) -> bool:
+    """``openai:NAME`` or ``anthropic:NAME``: requests leave this machine."""
+    provider, _, model = name.partition(":")
+    return provider in REMOTE and bool(model)
+
+
+def generator_folder(name: str) -> ModelFolder:
+    """The folder of a local language model, without loading it; of an adapter, that of its base; of
+    an alias, that of its release, which may have an adapter besides."""
+    from lmstack.registry import Store
+    from lmstack.registry.adapters import base_of
+
+    release = released(name)
+    adapter = None if release is not None else writing_adapter(name)
+    if adapter is not None:
+        folder = base_of(adapter)
+    else:
+        folder = Store().resolve(name) if release is None else folder_of(release)
+    if folder.kind != "generate":
+        raise InputError(
+            f"{folder.name} is a model of the kind {folder.kind} and cannot answer",
+            hint="lmstack model list shows those that write",
+            param="model",
+        )
+    return folder

@@ -17,7 +17,7 @@ from typing import Any
 
 from lmstack.core import ChatModel, InputError, ModelInfo, Request
 from lmstack.release.live_recorder import CanaryWatch, LiveRecorder
-from lmstack.release.live_store import FILE, LiveStore, Mode
+from lmstack.release.live_store import LiveStore, Mode, live_path
 from lmstack.safety import (
     AuditLog,
     Canary,
@@ -30,16 +30,11 @@ from lmstack.safety import (
 from lmstack.safety.recorder import request_record
 from lmstack.safety.traffic import Arm, arm_of, by_conversation, by_request
 
-__all__ = ["DEFAULT_SHARE", "Traffic", "TrafficCandidate", "beside", "live_path"]
+__all__ = ["DEFAULT_SHARE", "Traffic", "TrafficCandidate", "beside"]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_SHARE = 0.1
-
-
-def live_path(home: Path) -> Path:
-    """The file of live comparisons below the folder that `lmstack` keeps everything in."""
-    return home / "live" / FILE
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from tests.scripted_versions import asked
 from lmstack.app import wiring
 from lmstack.core import Usage
 from lmstack.release.live_recorder import LiveRecorder
-from lmstack.release.live_store import LiveStore
-from lmstack.release.traffic import TrafficCandidate, live_path
+from lmstack.release.live_store import LiveStore, live_path
+from lmstack.release.traffic import TrafficCandidate
 from lmstack.safety import Arm, Observation
 
 if TYPE_CHECKING:

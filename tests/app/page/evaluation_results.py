@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.evals.metrics.perplexity import Perplexity
+from lmstack.evals.metrics.likelihood import Perplexity
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.task import Metric
 

@@ -20,7 +20,7 @@ from tests.serve.conftest import running
 from lmstack.app import wiring
 from lmstack.app.server.serve import Service
 from lmstack.core import ChatModel, InputError
-from lmstack.release import live
+from lmstack.release import live_store as live
 from lmstack.release.traffic import TrafficCandidate, beside
 from lmstack.safety import verify
 

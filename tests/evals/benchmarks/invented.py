@@ -14,13 +14,12 @@ from tests.evals.tasks import rendered_turns
 from lmstack.core import Likelihood
 from lmstack.core.yaml_text import parse_yaml
 from lmstack.evals.benchmarks.bbh import bbh, bbh_samples, bbh_shots
-from lmstack.evals.benchmarks.chat import with_chat
 from lmstack.evals.benchmarks.data_files import DataFile
 from lmstack.evals.benchmarks.gsm8k import gsm8k, gsm8k_cot, gsm8k_samples
 from lmstack.evals.benchmarks.mmlu import mmlu, mmlu_samples
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples, hellaswag, hellaswag_samples
 from lmstack.evals.benchmarks.prompts import yaml_shots
-from lmstack.evals.benchmarks.solvers import GenerationSolver
+from lmstack.evals.benchmarks.solvers import GenerationSolver, with_chat
 from lmstack.evals.benchmarks.truthfulqa import (
     mc1_samples,
     mc2_samples,

@@ -14,8 +14,7 @@ from lmstack.core import (
     Request,
     ScriptedModel,
 )
-from lmstack.evals.dataset import Sample
-from lmstack.evals.task import ModelOutput, Subject, Task
+from lmstack.evals.task import ModelOutput, Sample, Subject, Task
 
 
 def logprob_of(context: str, continuation: str) -> float:

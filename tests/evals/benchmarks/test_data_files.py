@@ -30,7 +30,7 @@ from lmstack.evals.benchmarks.gsm8k import gsm8k_samples
 from lmstack.evals.benchmarks.humaneval import humaneval_samples
 from lmstack.evals.benchmarks.mmlu import mmlu_samples
 from lmstack.evals.benchmarks.mt_bench import JudgePrompts, mt_bench_samples
-from lmstack.evals.benchmarks.passages import boolq_samples, hellaswag_samples
+from lmstack.evals.benchmarks.passages import boolq_samples, hellaswag_samples, text_samples
 from lmstack.evals.benchmarks.perturb import (
     contractions,
     dialect,
@@ -39,7 +39,6 @@ from lmstack.evals.benchmarks.perturb import (
     typos,
 )
 from lmstack.evals.benchmarks.prompts import yaml_shots
-from lmstack.evals.benchmarks.text_perplexity import text_samples
 from lmstack.evals.benchmarks.truthfulqa import mc1_samples, mc2_samples, written_samples
 
 READERS: tuple[Callable[..., object], ...] = (

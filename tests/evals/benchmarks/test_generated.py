@@ -20,8 +20,7 @@ from lmstack.evals.benchmarks.generated import (
     bbh_generated_samples,
     gpqa_generated,
 )
-from lmstack.evals.dataset import Sample
-from lmstack.evals.task import Task
+from lmstack.evals.task import Sample, Task
 
 NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 seeds = st.integers(0, 10_000)

@@ -23,7 +23,7 @@ from lmstack.evals.benchmarks.perturb import (
     spaces,
     typos,
 )
-from lmstack.evals.dataset import Sample
+from lmstack.evals.task import Sample
 
 CONTRACTIONS = b"""
 from somewhere import nothing

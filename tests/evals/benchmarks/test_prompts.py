@@ -12,7 +12,7 @@ from tests.errors import about
 
 from lmstack.core import FormatError, InputError
 from lmstack.evals.benchmarks.prompts import FewShot, yaml_shots
-from lmstack.evals.dataset import Sample
+from lmstack.evals.task import Sample
 
 SHOTS = tuple(Sample(f"s{n}", f"q{n}", (f"a{n}",)) for n in range(4))
 PROMPT = FewShot("Q: {question}\nA:", header="H {topic}\n\n", count=3, shots={"": SHOTS})

@@ -27,14 +27,13 @@ from lmstack.evals.benchmarks.generated import bbh_generated
 from lmstack.evals.benchmarks.passages import boolq, boolq_samples
 from lmstack.evals.benchmarks.perturb import gender_pronouns, lowercase, spaces
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scenario import helm_scenario
 from lmstack.evals.benchmarks.solvers import GenerationSolver
-from lmstack.evals.benchmarks.suites import SUITES
-from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.benchmarks.suites import SUITES, helm_scenario
 from lmstack.evals.metrics import ExactMatch
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.results import TaskResult
 from lmstack.evals.run import run_sync
+from lmstack.evals.task import Dataset, Sample
 
 TASK = boolq(
     boolq_samples(

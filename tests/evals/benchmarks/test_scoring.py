@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from lmstack.evals.benchmarks.mmlu import ANSWER
-from lmstack.evals.benchmarks.scoring import CALIBRATION, LetterScorer
-from lmstack.evals.dataset import Sample
-from lmstack.evals.task import ModelOutput
+from lmstack.evals.benchmarks.solvers import CALIBRATION, LetterScorer
+from lmstack.evals.task import ModelOutput, Sample
 
 SAMPLE = Sample("s", "q", choices=("x", "y"), gold=(1,))
 

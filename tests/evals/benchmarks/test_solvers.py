@@ -23,7 +23,7 @@ from lmstack.core import (
 )
 from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver, cut_at
-from lmstack.evals.dataset import Sample
+from lmstack.evals.task import Sample
 
 SHOTS = tuple(Sample(f"s{n}", "x" * 50, ("y",)) for n in range(3))
 PROMPT = FewShot("{question}:", count=3, shots={"": SHOTS})

@@ -13,8 +13,7 @@ from tests.evals.benchmarks.models import chat_subject, output_of, replying, sco
 from lmstack.core import InputError, Likelihood, Request, ScriptedModel
 from lmstack.evals.benchmarks.perturb import lowercase
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scoring import LetterScorer
-from lmstack.evals.benchmarks.solvers import GenerationSolver
+from lmstack.evals.benchmarks.solvers import GenerationSolver, LetterScorer
 from lmstack.evals.benchmarks.worst_case import (
     _PERTURBED,
     WorstCaseScorer,
@@ -24,9 +23,8 @@ from lmstack.evals.benchmarks.worst_case import (
     worse_of,
     worst_case,
 )
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import ExactMatch
-from lmstack.evals.task import Metric, ModelOutput, Task
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Task
 
 SAMPLES = (
     Sample("upper", "Is It?", ("yes",)),

@@ -21,13 +21,12 @@ from tests.evals.gate.samples import (
 )
 
 from lmstack.core import InputError
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.gate import GateComparison, TaskScores
 from lmstack.evals.noninferiority import BoundedMean, StudentizedMean
 from lmstack.evals.pairs import BinaryPairs
 from lmstack.evals.sequential import BettingMean
 from lmstack.evals.statistics import mean_of
-from lmstack.evals.task import Task
+from lmstack.evals.task import Dataset, Sample, Task
 
 
 @pytest.mark.parametrize(

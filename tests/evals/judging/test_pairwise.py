@@ -26,10 +26,9 @@ from lmstack.core import (
     UnsupportedError,
 )
 from lmstack.evals.judging import LabelJudge, PairJudge, RatingJudge, Verdict
+from lmstack.evals.judging.items import presented
 from lmstack.evals.judging.options import OptionReader, Replies
-from lmstack.evals.judging.pairwise import CRITERION
-from lmstack.evals.judging.presentation import presented
-from lmstack.evals.judging.rating import RATED
+from lmstack.evals.judging.pairwise import CRITERION, RATED
 
 ASKED = (Message("user", "Hi"),)
 

@@ -14,12 +14,11 @@ from tests.evals.judging.judges import Judge, shown_answers
 from tests.evals.tasks import scripted
 
 from lmstack.core import InputError, Message, ScriptedModel
-from lmstack.evals.dataset import Sample
 from lmstack.evals.judging import RUBRIC
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.output_store import OutputStore
 from lmstack.evals.run import run
-from lmstack.evals.task import ModelOutput, Task
+from lmstack.evals.task import ModelOutput, Sample, Task
 from lmstack.evals.task_file import load_task
 
 TASK = """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmstack.evals.judging.slopes import _p, partial_slope
+from lmstack.evals.association import _score_p, partial_slope
 
 
 def test_of_ones_it_is_the_mean_with_students_interval() -> None:
@@ -91,10 +91,10 @@ def test_scores_of_very_many_clusters_are_normal() -> None:
     found = partial_slope(values, np.ones(6000))
     z = abs(values.sum()) / math.sqrt(values @ values)
     assert found.p == pytest.approx(2 * stats.norm.sf(z), rel=1e-9)
-    assert _p(np.zeros(5001)) == 1.0
+    assert _score_p(np.zeros(5001)) == 1.0
     few = np.zeros(5000)
     few[0] = 1.0
-    assert _p(few) == 1.0  # by signs: both are as far away
+    assert _score_p(few) == 1.0  # by signs: both are as far away
 
 
 def test_what_is_nought_but_for_rounding_is_nought() -> None:

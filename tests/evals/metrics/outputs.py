@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from lmstack.core import Likelihood
-from lmstack.evals.dataset import Sample
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["asked", "figure", "likely", "rows", "wrote"]
 

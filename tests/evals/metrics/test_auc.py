@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lmstack.evals.metrics.auc import auc, auc_difference, auc_of
+from lmstack.evals.metrics.calibration import auc, auc_difference, auc_of
 
 scores = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
 
@@ -100,7 +100,7 @@ def test_areas_of_many_tables_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     rng = np.random.default_rng(0)
     tables = np.stack([rng.integers(0, 4, (2, 5, 9)), rng.integers(0, 2, (2, 5, 9))], axis=-1)
     whole = auc_of(tables.astype(float))
-    module = importlib.import_module("lmstack.evals.metrics.auc")  # a function has its name
+    module = importlib.import_module("lmstack.evals.metrics.calibration")  # a function has its name
     monkeypatch.setattr(module, "_AT_ONCE", 8)
     assert np.array_equal(auc_of(tables.astype(float)), whole, equal_nan=True)
     assert whole.shape == (2, 5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import CHRF
 from tests.evals.metrics.outputs import asked, figure, wrote
 
-from lmstack.evals.metrics.chrf import Chrf, corpus_chrf
+from lmstack.evals.metrics.bleu import Chrf, corpus_chrf
 
 sentences = st.text(st.sampled_from("abcABC d.,é語"), min_size=1, max_size=20).filter(str.strip)
 pairs = st.lists(st.tuples(sentences | st.just(""), sentences, sentences), min_size=1, max_size=5)

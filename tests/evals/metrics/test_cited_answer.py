@@ -12,11 +12,10 @@ from tests.errors import about
 from tests.evals.metrics.outputs import figure
 
 from lmstack.core import InputError, Likelihood
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import CitedAnswer, CitedGold
 from lmstack.evals.metrics.cited_answer import holds, without_marks
 from lmstack.evals.metrics.cited_facts import CitedFacts, FactSpan
-from lmstack.evals.task import ModelOutput
+from lmstack.evals.task import ModelOutput, Sample
 
 EVIDENCE = {"path": "fares.md", "quote": "expires two years"}
 CARD = {"answers": ["two years", "2 years"], "evidence": [EVIDENCE]}

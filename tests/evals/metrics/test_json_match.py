@@ -11,9 +11,9 @@ from tests.errors import about
 from tests.evals.metrics.outputs import wrote
 
 from lmstack.core import InputError
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.prompt_scoring import score
+from lmstack.evals.task import Sample
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 

@@ -12,10 +12,10 @@ from tests.evals.metrics.outputs import wrote
 from tests.evals.tasks import scripted
 
 from lmstack.core import InputError, NotFoundError
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics import make_scorer
 from lmstack.evals.metrics.scoring import MetricScorer
 from lmstack.evals.run import run
+from lmstack.evals.task import Sample
 from lmstack.evals.task_file import load_task
 
 SCORER = """

@@ -9,8 +9,8 @@ from tests.errors import about
 from tests.evals.metrics.outputs import figure, likely
 
 from lmstack.core import InputError
-from lmstack.evals.dataset import Sample
-from lmstack.evals.metrics.perplexity import Perplexity
+from lmstack.evals.metrics.likelihood import Perplexity
+from lmstack.evals.task import Sample
 
 TEXTS = ("Two  words", "é ist ein Buchstabe\n")
 

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from lmstack.core import ChatModel, InputError, Message, close_model
 from lmstack.core.files import store_error
-from lmstack.evals.answers import SIDES, ModelAnswer, Pairing
-from lmstack.evals.drawing import DrawingConfig, draw
+from lmstack.evals.answers import SIDES, DrawingConfig, ModelAnswer, Pairing, draw
 from lmstack.evals.judging import PairJudge, Verdict
-from lmstack.release.folders import is_remote
+from lmstack.release.releases import is_remote
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.config import ReportConfig
     from lmstack.app.comparison.prompts import AskedPrompt
     from lmstack.app.comparison.report import Report
-    from lmstack.evals.scores import AnswerScores, TextScores
+    from lmstack.evals.answers import AnswerScores, TextScores
     from lmstack.registry import LoadedModel
     from lmstack.train.rollouts.protocol import Reward, WeightedReward
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmstack.app.comparison.pictures import calibration_curves, histograms, interval_line
 from lmstack.app.report.pages import self_contained
-from lmstack.evals.conclusions import change_of, conclusions, value_of
+from lmstack.evals.comparison import change_of, conclusions, value_of
 
 if TYPE_CHECKING:
     from lmstack.app.comparison.report import Report

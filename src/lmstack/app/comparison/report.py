@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lmstack.evals.comparison import Comparison
-from lmstack.evals.conclusions import conclusions
+from lmstack.evals.comparison import Comparison, conclusions
 
 __all__ = ["Report"]
 

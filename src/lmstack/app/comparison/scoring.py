@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from lmstack.core import InputError, Message
-from lmstack.evals.answers import ModelAnswer, Pairing
-from lmstack.evals.scores import AnswerScores, Predictions, TextScores
+from lmstack.evals.answers import AnswerScores, ModelAnswer, Pairing, Predictions, TextScores
 
 if TYPE_CHECKING:
     from lmstack.model import Transformer

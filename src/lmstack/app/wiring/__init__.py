@@ -40,7 +40,7 @@ from lmstack.core import (
 )
 from lmstack.core.files import store_error
 from lmstack.release import releases
-from lmstack.release.folders import generator_folder, is_remote
+from lmstack.release.releases import generator_folder, is_remote
 from lmstack.train.merged import adapter_folder, writing_adapter
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from lmstack.core import InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field, yaml_file
 from lmstack.evals.benchmarks.prompts import GROUP, FewShot, yaml_shots
 from lmstack.evals.benchmarks.solvers import GenerationSolver
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics.text_match import extracted
-from lmstack.evals.task import Metric, ModelOutput, Task
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Task
 
 __all__ = ["LenientScorer", "bbh", "bbh_prompt", "bbh_samples", "bbh_shots", "bbh_task"]
 

@@ -23,9 +23,15 @@ from lmstack.evals.benchmarks.humaneval import CodeJudge, humaneval, humaneval_s
 from lmstack.evals.benchmarks.mmlu import mmlu, mmlu_generative, mmlu_samples
 from lmstack.evals.benchmarks.mt_bench import JudgePrompts, mt_bench, mt_bench_samples
 from lmstack.evals.benchmarks.packages import BBH_SUBTASKS, PACKAGES, PackagedFile
-from lmstack.evals.benchmarks.passages import boolq, boolq_samples, hellaswag, hellaswag_samples
+from lmstack.evals.benchmarks.passages import (
+    boolq,
+    boolq_samples,
+    hellaswag,
+    hellaswag_samples,
+    text_perplexity,
+    text_samples,
+)
 from lmstack.evals.benchmarks.prompts import yaml_shots
-from lmstack.evals.benchmarks.text_perplexity import text_perplexity, text_samples
 from lmstack.evals.benchmarks.truthfulqa import (
     mc1_samples,
     mc2_samples,

@@ -23,8 +23,7 @@ from lmstack.core import InputError, nearest
 from lmstack.evals.benchmarks.bbh import bbh_prompt, bbh_task
 from lmstack.evals.benchmarks.gpqa import gpqa, shuffled
 from lmstack.evals.benchmarks.prompts import GROUP
-from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.task import Task
+from lmstack.evals.task import Dataset, Sample, Task
 
 __all__ = ["SUBTASKS", "bbh_generated", "bbh_generated_samples", "gpqa_generated", "source_of"]
 

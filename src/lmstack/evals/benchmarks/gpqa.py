@@ -16,11 +16,16 @@ from lmstack.core import InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, csv_rows, text_field
 from lmstack.evals.benchmarks.mmlu import ANSWER, ASKED
 from lmstack.evals.benchmarks.prompts import LETTERS, FewShot
-from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, PARSED, LetterScorer
-from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
-from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.benchmarks.solvers import (
+    ACCURACY,
+    CALIBRATION,
+    PARSED,
+    GenerationSolver,
+    LetterScorer,
+    LikelihoodSolver,
+)
 from lmstack.evals.metrics import NextToken
-from lmstack.evals.task import Task
+from lmstack.evals.task import Dataset, Sample, Task
 
 __all__ = ["gpqa", "gpqa_samples", "gpqa_zeroshot", "shuffled"]
 

@@ -20,11 +20,10 @@ from lmstack.core import FormatError, Message, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, Row, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import SHOTS, FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.likelihood_solvers import TargetLikelihood
 from lmstack.evals.metrics import ExtractedMatch, NumericMatch, Perplexity, Rouge
 from lmstack.evals.solvers import Generate
-from lmstack.evals.task import Task
+from lmstack.evals.task import Dataset, Sample, Task
 
 __all__ = ["gsm8k", "gsm8k_bpb", "gsm8k_chat", "gsm8k_cot", "gsm8k_samples"]
 

@@ -19,9 +19,8 @@ from lmstack.core import FormatError, InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver, cut_at
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import PassAtK
-from lmstack.evals.task import Metric, ModelOutput, Task
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Task
 
 __all__ = [
     "STOPS",

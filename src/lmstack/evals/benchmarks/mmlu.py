@@ -24,11 +24,16 @@ from lmstack.evals.benchmarks.data_files import (
     text_field,
 )
 from lmstack.evals.benchmarks.prompts import GROUP, LETTERS, FewShot
-from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION, PARSED, LetterScorer
-from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
-from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.benchmarks.solvers import (
+    ACCURACY,
+    CALIBRATION,
+    PARSED,
+    GenerationSolver,
+    LetterScorer,
+    LikelihoodSolver,
+)
 from lmstack.evals.metrics import NextToken
-from lmstack.evals.task import Task
+from lmstack.evals.task import Dataset, Sample, Task
 
 __all__ = ["ANSWER", "ASKED", "mmlu", "mmlu_generative", "mmlu_samples"]
 

@@ -33,9 +33,8 @@ from lmstack.core import (
     shown,
 )
 from lmstack.evals.benchmarks.data_files import DataFile, json_rows, text_field
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.statistics import ratio_of
-from lmstack.evals.task import Metric, ModelOutput, Subject, Task
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Subject, Task
 
 __all__ = [
     "JudgePrompts",

@@ -1,8 +1,11 @@
-"""Multiple choice by likelihood with nothing but a passage: HellaSwag and BoolQ.
+"""By likelihood with nothing but a text: HellaSwag, BoolQ and perplexity, all without shots.
 
 HellaSwag (Zellers et al., 2019): which of four endings follows, as lm-evaluation-harness cleans
 and asks it. BoolQ (Clark et al., 2019): yes or no, about a passage of Wikipedia; ``question`` has
-no question mark in the data and gets one. Both without shots. Not covered: their training sets.
+no question mark in the data and gets one. The perplexity of texts by token, word and byte, and
+their bits per byte, as lm-evaluation-harness has it for wikitext: rolling windows as long as the
+model reads. Not covered: training sets, and strided windows and texts in parts, which a task file
+can ask for (`lmstack.evals.task_file`).
 """
 
 from __future__ import annotations
@@ -10,19 +13,27 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lmstack.core import FormatError
-from lmstack.evals.benchmarks.data_files import DataFile, Row, json_rows, text_field
+from lmstack.evals.benchmarks.data_files import DataFile, Row, file_text, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import FewShot
-from lmstack.evals.benchmarks.scoring import ACCURACY, CALIBRATION
-from lmstack.evals.benchmarks.solvers import LikelihoodSolver
-from lmstack.evals.dataset import Dataset, Sample
-from lmstack.evals.metrics import MultipleChoiceScorer
+from lmstack.evals.benchmarks.solvers import ACCURACY, CALIBRATION, LikelihoodSolver
+from lmstack.evals.likelihood_solvers import TargetLikelihood
+from lmstack.evals.metrics import MultipleChoiceScorer, Perplexity
 from lmstack.evals.metrics.likelihood import GOLD_BITS
-from lmstack.evals.task import Metric, Task
+from lmstack.evals.task import Dataset, Metric, Sample, Task
 
-__all__ = ["boolq", "boolq_samples", "hellaswag", "hellaswag_samples", "without_artifacts"]
+__all__ = [
+    "boolq",
+    "boolq_samples",
+    "hellaswag",
+    "hellaswag_samples",
+    "text_perplexity",
+    "text_samples",
+    "without_artifacts",
+]
 
 _BOOLQ = FewShot(
     "{passage}\nQuestion: {question}?\nAnswer:", source="lm-evaluation-harness boolq 2.0"
@@ -118,4 +129,26 @@ def boolq(tests: Sequence[Sample], *, source: str) -> Task:
         MultipleChoiceScorer(),
         (ACCURACY, CALIBRATION),
         about="BoolQ by likelihood of no and yes, no shots",
+    )
+
+
+def text_samples(file: DataFile, sha256: str = "") -> tuple[Sample, ...]:
+    """Of rows with ``text`` in JSON Lines, a sample a row; any other file is one text."""
+    if isinstance(file, Path) and file.suffix in (".json", ".jsonl"):
+        rows = json_rows(file, sha256)
+        texts = [text_field(row, "text", f"row {n}") for n, row in enumerate(rows, 1)]
+    else:
+        texts = [file_text(file, sha256)]
+    return tuple(Sample(f"text/{n}", text) for n, text in enumerate(texts) if text.strip())
+
+
+def text_perplexity(texts: tuple[Sample, ...], *, source: str) -> Task:
+    scorer = Perplexity()
+    return Task(
+        "perplexity",
+        Dataset("texts", texts, source),
+        TargetLikelihood(),
+        scorer,
+        scorer.metrics,
+        about="perplexity of texts in rolling windows, as lm-evaluation-harness computes it",
     )

@@ -26,7 +26,7 @@ from typing import Any
 
 from lmstack.core import FormatError, Message
 from lmstack.evals.benchmarks.data_files import DataFile, file_bytes
-from lmstack.evals.dataset import Sample
+from lmstack.evals.task import Sample
 
 __all__ = [
     "Perturbation",

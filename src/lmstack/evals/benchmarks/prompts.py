@@ -17,7 +17,7 @@ from typing import Any
 from lmstack.core import FormatError, InputError, Message, shown
 from lmstack.evals.benchmarks.data_files import DataFile, text_field, yaml_file
 from lmstack.evals.conversation import conversation
-from lmstack.evals.dataset import Dataset, Sample
+from lmstack.evals.task import Dataset, Sample
 
 __all__ = ["GROUP", "LETTERS", "SHOTS", "FewShot", "fields_of", "yaml_shots"]
 

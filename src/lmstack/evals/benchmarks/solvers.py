@@ -1,19 +1,24 @@
-"""How a benchmark asks: likelihoods of choices, or text that is generated.
+"""How a benchmark asks: likelihoods of choices, or text that is generated, and the letter that a
+model names in it, as simple-evals reads it.
 
 Both take their prompts from a `FewShot` and leave out shots, from the last on, where a prompt is
 longer than the model's window. Texts are asked as raw prompts, as benchmarks of base models are;
-``chat`` sends them through the model's chat template as lm-evaluation-harness does: the header is
-the system's turn, and shots are part of the user's, or turns of their own (``shots_as_turns``). Not
-covered: what an output is worth (`scoring`), running over a data set.
+``chat`` sends them through the model's chat template as lm-evaluation-harness does with
+``--apply_chat_template``: the header is the system's turn, and shots are part of the user's, or
+turns of their own (``shots_as_turns``, its ``--fewshot_as_multiturn``). It is in the solver's
+protocol, so that no score of one way is taken for one of another. Tasks that are chats by their own
+protocol stay what they are. Not covered: other scorers (`lmstack.evals.metrics`), and the
+conversation itself (`lmstack.evals.conversation`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,11 +31,25 @@ from lmstack.core import (
 )
 from lmstack.evals.benchmarks.prompts import LETTERS, FewShot
 from lmstack.evals.conversation import completed, rendered
-from lmstack.evals.dataset import Sample
-from lmstack.evals.solvers import sampling_protocol
-from lmstack.evals.task import ModelOutput, Subject
+from lmstack.evals.likelihood_solvers import MultipleChoice, TargetLikelihood
+from lmstack.evals.metrics import calibration_metrics
+from lmstack.evals.solvers import Generate, SelfConsistency, sampling_protocol
+from lmstack.evals.task import Metric, ModelOutput, Sample, Solver, Subject, Task
 
-__all__ = ["GenerationSolver", "LikelihoodSolver", "cut_at"]
+__all__ = [
+    "ACCURACY",
+    "CALIBRATION",
+    "PARSED",
+    "GenerationSolver",
+    "LetterScorer",
+    "LikelihoodSolver",
+    "cut_at",
+    "with_chat",
+]
+
+ACCURACY = Metric("acc", ("acc",))
+PARSED = Metric("parsed", ("parsed",))
+(CALIBRATION,) = (metric for metric in calibration_metrics() if metric.name == "ece")
 
 
 @dataclass(frozen=True)
@@ -177,3 +196,47 @@ def cut_at(text: str, stops: tuple[str, ...]) -> str:
 def _counts(prompt: FewShot, sample: Sample) -> range:
     """Ever fewer shots of ``sample``, down to none."""
     return range(len(prompt.shots_of(sample)), -1, -1)
+
+
+@dataclass(frozen=True)
+class LetterScorer:
+    """``acc``: whether the first match of ``pattern`` is the letter of a gold choice. ``parsed``:
+    whether there was one."""
+
+    pattern: str
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return {"scores": "letter", "pattern": self.pattern}
+
+    async def __call__(self, sample: Sample, output: ModelOutput) -> Mapping[str, float]:
+        match = re.search(self.pattern, output.text)
+        letter = match.group(1).upper() if match else ""
+        right = {LETTERS[place] for place in sample.gold}
+        return {"acc": float(letter in right), "parsed": float(match is not None)}
+
+
+def with_chat(task: Task, *, shots_as_turns: bool = False) -> Task:
+    """``shots_as_turns``: each example is a turn of the user and one of the assistant.
+    `InputError` for a task that has one way to ask."""
+    return replace(task, solver=_chatting(task, task.solver, shots_as_turns))
+
+
+def _chatting(task: Task, solver: Solver, shots_as_turns: bool) -> Solver:
+    if isinstance(solver, LikelihoodSolver | MultipleChoice):
+        return replace(solver, chat=True, shots_as_turns=shots_as_turns)
+    if isinstance(solver, GenerationSolver) and solver.chat:
+        return replace(solver, shots_as_turns=shots_as_turns)
+    if isinstance(solver, Generate):
+        return replace(solver, chat=True, shots_as_turns=shots_as_turns) if solver.raw else solver
+    if isinstance(solver, SelfConsistency):
+        inner = _chatting(task, solver.solver, shots_as_turns)
+        assert isinstance(inner, Generate)
+        return replace(solver, solver=inner)
+    if isinstance(solver, TargetLikelihood) and all(s.targets for s in task.dataset.samples):
+        return replace(solver, chat=True)
+    raise InputError(
+        f"{task.name} has one way to send its prompts, which is not through a chat template",
+        hint="leave --chat out for it",
+        param="chat",
+    )

@@ -18,9 +18,8 @@ from lmstack.core import FormatError, InputError, SamplingParams
 from lmstack.evals.benchmarks.data_files import DataFile, Row, json_rows, text_field
 from lmstack.evals.benchmarks.prompts import FewShot
 from lmstack.evals.benchmarks.solvers import GenerationSolver, LikelihoodSolver
-from lmstack.evals.dataset import Dataset, Sample
 from lmstack.evals.metrics import Bleu, Mc1, Mc2, calibration_metrics, rouge
-from lmstack.evals.task import Metric, ModelOutput, Task
+from lmstack.evals.task import Dataset, Metric, ModelOutput, Sample, Task
 
 __all__ = [
     "DifferenceScorer",

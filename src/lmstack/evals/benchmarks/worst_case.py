@@ -3,7 +3,7 @@ and fairness.
 
 For each score of the task, say ``acc``, a row has ``acc`` of the worse, ``before_acc`` of the task
 as it is and ``perturbed_acc``. So the cost of a perturbation is a paired difference on the same
-samples. Not covered: how texts are perturbed (`perturb`), and all sides of a task (`scenario`).
+samples. Not covered: how texts are perturbed (`perturb`), and all sides of a task (`suites`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 from lmstack.core import InputError, Likelihood
 from lmstack.evals.benchmarks.perturb import Perturbation, perturbed_sample
-from lmstack.evals.dataset import Sample
-from lmstack.evals.task import ModelOutput, Scorer, Solver, Subject, Task
+from lmstack.evals.task import ModelOutput, Sample, Scorer, Solver, Subject, Task
 
 __all__ = [
     "PerturbedSolver",

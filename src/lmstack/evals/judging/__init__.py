@@ -5,8 +5,15 @@ from lmstack.evals.judging.biases import JudgeBias, JudgedTable, find_biases
 from lmstack.evals.judging.items import Item, Kind, Label, item_from_row
 from lmstack.evals.judging.judgements import Asker, Judgement, JudgeRules, judgement_from_json
 from lmstack.evals.judging.jury import Jury, jury_of
-from lmstack.evals.judging.pairwise import CRITERION, LabelJudge, PairJudge, Verdict, Winner
-from lmstack.evals.judging.rating import RATED, RatingJudge
+from lmstack.evals.judging.pairwise import (
+    CRITERION,
+    RATED,
+    LabelJudge,
+    PairJudge,
+    RatingJudge,
+    Verdict,
+    Winner,
+)
 from lmstack.evals.judging.report import Agreement, JudgeReport, Repeats, judge_report
 from lmstack.evals.judging.rubric import (
     RUBRIC,

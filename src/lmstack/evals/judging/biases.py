@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstack.evals.judging.slopes import partial_slope
+from lmstack.evals.association import partial_slope
 from lmstack.evals.statistics import Estimate, Floats, holm
 
 __all__ = ["LEVEL", "JudgeBias", "JudgedTable", "find_biases"]

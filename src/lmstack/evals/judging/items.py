@@ -1,11 +1,16 @@
-"""What is judged: an answer, or two answers to one prompt, with what is known beside the judge.
+"""What is judged: an answer, or two answers to one prompt, with what is known beside the judge; and
+how a judge is shown it.
 
     {"prompt": "...", "answer": "...", "reference": "...", "label": 4, "source": "my-model"}
     {"prompt": "...", "first": "...", "second": "...", "label": "first",
      "first_source": "my-model", "second_source": "other"}
 
-All but the prompt and the answers may be left out; other fields of a row are not looked at. Not
-covered: reading files, and judging.
+All but the prompt and the answers may be left out; other fields of a row are not looked at. A judge
+is shown conversation, reference and answers, each fenced as data that is not trusted, and then the
+question. A fence keeps data apart from instructions; it does not make the judge immune to what it
+says. The question comes last and outside of any fence, so that by whichever criterion a prompt
+begins alike, which a prefix cache can share. Not covered: reading files, and how replies are read
+(`options`, `rubric`).
 """
 
 from __future__ import annotations
@@ -13,13 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lmstack.core import InputError, Message, check_text, shown
+from lmstack.core import InputError, Message, Prompt, Span, check_text, shown
 
-__all__ = ["Item", "Kind", "Label", "item_from_row"]
+__all__ = ["Item", "Kind", "Label", "item_from_row", "presented"]
 
 Kind = Literal["pair", "rubric", "label"]
 Label = str | float
@@ -143,3 +148,31 @@ def _label(value: Any, pair: bool) -> Label | None:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]
+
+
+def presented(
+    prompt: Sequence[Message],
+    answers: Mapping[str, str],
+    question: str,
+    reference: str | None = None,
+) -> tuple[Message, ...]:
+    """``answers``: by the label that the question names them by, in the order shown.
+    ``reference``: an answer that is known to be right."""
+    count = "an answer" if len(answers) == 1 else "two answers"
+    names = "" if len(answers) == 1 else ", A and B"
+    parts: list[str | Span] = [
+        f"Here are a conversation and {count} to its last turn{names}.\n\n",
+        Span(_conversation(prompt), untrusted=True, label="conversation"),
+    ]
+    if reference is not None:
+        parts += [
+            "\n\nThis reference answer is known to be right:\n\n",
+            Span(reference, untrusted=True, label="reference answer"),
+        ]
+    for label, answer in answers.items():
+        parts += ["\n\n", Span(answer, untrusted=True, label=label)]
+    return (Message("user", f"{Prompt.of(*parts).render()}\n\n{question}"),)
+
+
+def _conversation(prompt: Sequence[Message]) -> str:
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt)

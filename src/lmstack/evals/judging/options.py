@@ -4,7 +4,7 @@ Covers local models, which are held to the replies by a grammar and give exact l
 servers with OpenAI's API, whose listed log-probabilities of the first token count; models without
 either, which are held to a JSON Schema and say one reply; and models that take no schema, whose
 reply has to be an option and nothing else. A reply can also be drawn at a temperature, to see how
-it varies. Does not cover what is asked (`pairwise`, `rating`).
+it varies. Does not cover what is asked (`pairwise`).
 """
 
 from __future__ import annotations

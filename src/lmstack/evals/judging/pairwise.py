@@ -1,11 +1,13 @@
-"""Which of two answers is better, or which of two labels fits an answer, in both orders.
+"""Judges that reply with one letter or digit: which of two answers is better, which of two labels
+fits an answer, in both orders; and how good one answer is, from 1 to 5.
 
 Judges favour a place (Zheng et al. 2023, arXiv:2306.05685), so each question is asked twice with
 the order turned round. Where the judge gives log-probabilities they are the label, as in Bai et al.
 2022 (arXiv:2212.08073), and both orders are averaged as log-odds: what a place is worth is added in
 one order and taken away in the other, so it cancels. A winner takes both orders; anything else is a
-tie, as in MT-Bench. Not covered: ratings (`rating`, `rubric`), and statistics over many verdicts
-(`biases`, `report`).
+tie, as in MT-Bench. A rating is the mean over the digits, weighted by their probabilities (Liu et
+al. 2023, arXiv:2303.16634). Not covered: ratings by criterion with reasons (`rubric`), and
+statistics over many verdicts (`biases`, `report`).
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmstack.core import ChatModel, InputError, Message, shown
+from lmstack.evals.judging.items import presented
 from lmstack.evals.judging.options import OptionReader, Replies
-from lmstack.evals.judging.presentation import presented
 
-__all__ = ["CRITERION", "LabelJudge", "PairJudge", "Verdict", "Winner"]
+__all__ = ["CRITERION", "RATED", "LabelJudge", "PairJudge", "RatingJudge", "Verdict", "Winner"]
 
 CRITERION = "Which answer is more helpful, correct and to the point?"
 Winner = Literal["first", "second", "tie"]
+RATED = "How helpful, correct and to the point is the answer?"
+_RATINGS = ("1", "2", "3", "4", "5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +199,20 @@ def _sigmoid(odds: float) -> float:
     if odds < 0:
         return math.exp(odds) / (1 + math.exp(odds))
     return 1 / (1 + math.exp(-odds))
+
+
+class RatingJudge:
+    """Rates answers from 1 to 5, 5 the best. ``criterion``: the question that it answers."""
+
+    def __init__(self, model: ChatModel, criterion: str = RATED) -> None:
+        self.criterion = criterion
+        self._reader = OptionReader(model, _RATINGS)
+
+    async def rate(self, prompt: Sequence[Message], answer: str) -> float | None:
+        """The mean rating; None where the judge gave none. The model's errors are raised."""
+        asked = f"{self.criterion} Reply with a digit alone, from 1, the worst, to 5, the best."
+        messages = presented(prompt, {"answer": answer}, asked)
+        replies = (await self._reader.ask(messages)).logprobs
+        if replies is None:
+            return None
+        return sum(int(rating) * math.exp(logprob) for rating, logprob in replies.items())

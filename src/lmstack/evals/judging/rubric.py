@@ -4,7 +4,7 @@ The reason comes before the score, so that the score follows from it (Liu et al.
 arXiv:2303.16634; Zheng et al. 2023, arXiv:2306.05685). Models that take a JSON Schema are held to
 it; of the others a reply is read as JSON. Every reply is validated. One that is not valid is asked
 for again with what was wrong, a bounded number of times, and then counted as a failure: no score is
-ever guessed. Not covered: ratings without reasons, weighted by probabilities (`rating`).
+ever guessed. Not covered: ratings without reasons, weighted by probabilities (`pairwise`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lmstack.core import (
     shown,
 )
 from lmstack.core.json_text import parse_json
-from lmstack.evals.judging.presentation import presented
+from lmstack.evals.judging.items import presented
 
 __all__ = ["RUBRIC", "Criterion", "RubricJudge", "RubricRating", "criteria_from"]
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from lmstack.core import ChatModel, Config, InputError, Message, allowed, check_text, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.judging.pairwise import CRITERION, PairJudge
 from lmstack.evals.judging.rubric import RUBRIC, Criterion, RubricJudge, criteria_from
 from lmstack.evals.statistics import mean_of
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["JUDGED", "PairwiseScorer", "RubricScorer", "judged_scorer"]
 

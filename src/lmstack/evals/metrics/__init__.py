@@ -7,11 +7,12 @@ of samples, figures of a corpus too; so each has an interval and a paired test.
 from __future__ import annotations
 
 from lmstack.evals.metrics.agent_run import AgentRun
-from lmstack.evals.metrics.auc import auc, auc_difference
 from lmstack.evals.metrics.bertscore import BertScore, TokenEncoder, TokenVectors, bert_score
-from lmstack.evals.metrics.bleu import Bleu
+from lmstack.evals.metrics.bleu import Bleu, Chrf, corpus_chrf
 from lmstack.evals.metrics.calibration import (
     PlattScaling,
+    auc,
+    auc_difference,
     brier,
     calibration_bins,
     calibration_error,
@@ -19,12 +20,10 @@ from lmstack.evals.metrics.calibration import (
     log_score,
     risk_coverage,
 )
-from lmstack.evals.metrics.chrf import Chrf, corpus_chrf
 from lmstack.evals.metrics.cited_answer import CitedAnswer
 from lmstack.evals.metrics.cited_facts import CitedFacts, CitedGold
-from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoiceScorer, NextToken
+from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoiceScorer, NextToken, Perplexity
 from lmstack.evals.metrics.passk import PassAtK, pass_at_k
-from lmstack.evals.metrics.perplexity import Perplexity
 from lmstack.evals.metrics.registry import SCORERS, make_scorer, scorer_names
 from lmstack.evals.metrics.retrieval import Retrieval
 from lmstack.evals.metrics.rouge import Rouge, rouge

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from lmstack.core import InputError, allowed, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.cited_answer import holds
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, needed_targets, share
 from lmstack.evals.metrics.text_match import normalized
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["AgentRun", "last_number"]
 

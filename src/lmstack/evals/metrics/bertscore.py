@@ -25,9 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lmstack.core import InputError, check_range
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import average, needed_targets
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = [
     "BertScore",

@@ -22,7 +22,7 @@ r"""What an answer about documents is worth: search, citations, correctness, ref
                          arXiv:2305.12191), by the model that answers
 
 Shares of citations, evidence and tokens are over all of them, not means of a question's share.
-Not covered: where facts come from (`lmstack.evals.system_solvers`), seconds and tokens (`usage`).
+Not covered: where facts come from (`lmstack.evals.system_tasks`), seconds and tokens (`usage`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lmstack.core import InputError, allowed, shown
-from lmstack.evals.dataset import Sample
-from lmstack.evals.metrics.auc import auc_of
+from lmstack.evals.metrics.calibration import auc_of
 from lmstack.evals.metrics.cited_facts import CitedFacts, CitedGold, Parts
 from lmstack.evals.metrics.retrieval import ndcg, recall, reciprocal_rank
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, share
 from lmstack.evals.metrics.text_match import normalized, word_f1
 from lmstack.evals.statistics import ratio_of
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["CitedAnswer", "holds", "without_marks"]
 

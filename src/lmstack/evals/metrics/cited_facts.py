@@ -29,9 +29,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstack.core import InputError, nearest, shown
-from lmstack.evals.dataset import Sample
-from lmstack.evals.input_template import value_text
-from lmstack.evals.task import ModelOutput
+from lmstack.evals.task import ModelOutput, Sample
+from lmstack.evals.task_values import value_text
 
 __all__ = ["CitedFacts", "CitedGold", "FactCitation", "FactEvidence", "FactPassage", "FactSpan"]
 

@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 
 from lmstack.core import InputError, shown
 from lmstack.core.json_text import parse_json
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 from lmstack.prompting import AnswerForm, NotOfFormError, form_of
 
 __all__ = ["JsonMatch", "json_matches", "same_json"]

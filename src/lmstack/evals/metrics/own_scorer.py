@@ -32,9 +32,8 @@ from typing import Any, Self
 from lmstack.core import InputError, NotFoundError, shown
 from lmstack.core.files import store_error
 from lmstack.core.own_code import error_in, module_of
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import average, share
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["OwnScorer"]
 

@@ -16,10 +16,9 @@ from typing import ClassVar
 import numpy as np
 
 from lmstack.core import InputError, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, places
 from lmstack.evals.statistics import Floats
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["PassAtK", "mean_pass_at_k", "pass_at_k"]
 

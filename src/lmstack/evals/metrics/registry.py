@@ -17,18 +17,15 @@ from types import MappingProxyType
 from typing import Any
 
 from lmstack.core import ChatModel, InputError, nearest, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.judging.scorers import JUDGED, judged_scorer
 from lmstack.evals.metrics.agent_run import AgentRun
 from lmstack.evals.metrics.bertscore import BertScore, EncoderFactory
-from lmstack.evals.metrics.bleu import Bleu
-from lmstack.evals.metrics.chrf import Chrf
+from lmstack.evals.metrics.bleu import Bleu, Chrf
 from lmstack.evals.metrics.cited_answer import CitedAnswer
 from lmstack.evals.metrics.json_match import JsonMatch
-from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoiceScorer, NextToken
+from lmstack.evals.metrics.likelihood import Mc1, Mc2, MultipleChoiceScorer, NextToken, Perplexity
 from lmstack.evals.metrics.own_scorer import OwnScorer
 from lmstack.evals.metrics.passk import PassAtK
-from lmstack.evals.metrics.perplexity import Perplexity
 from lmstack.evals.metrics.retrieval import Retrieval
 from lmstack.evals.metrics.rouge import Rouge
 from lmstack.evals.metrics.scoring import Combined, ConfiguredScorer, MetricScorer
@@ -41,6 +38,7 @@ from lmstack.evals.metrics.text_match import (
     Squad,
 )
 from lmstack.evals.metrics.usage import UsageScorer
+from lmstack.evals.task import Sample
 
 __all__ = ["SCORERS", "make_scorer", "scorer_names"]
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lmstack.core import InputError, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, places
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = [
     "RANKING_MEASURES",

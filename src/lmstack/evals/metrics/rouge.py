@@ -17,10 +17,9 @@ from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from lmstack.core import InputError, allowed, nearest, require, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.diversity import ngrams
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, needed_targets
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["ROUGE_TYPES", "Overlap", "Rouge", "rouge"]
 

@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from lmstack.core import Config, InputError, check_whole, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.statistics import Floats, mean_of
-from lmstack.evals.task import Metric, ModelOutput, Scorer
+from lmstack.evals.task import Metric, ModelOutput, Sample, Scorer
 
 __all__ = [
     "Combined",

@@ -7,7 +7,7 @@
     extracted_match  what a strict and a lenient pattern find, side by side
     numeric_match    the same for a final number, by the patterns of GSM8K in lm-evaluation-harness
 
-Of several targets the best counts. Not covered: overlap of longer texts (`rouge`, `bleu`, `chrf`).
+Of several targets the best counts. Not covered: overlap of longer texts (`rouge`, `bleu`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from lmstack.core import InputError, allowed, shown
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, average, best_of, needed_targets, share
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = [
     "NO_MATCH",

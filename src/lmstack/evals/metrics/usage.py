@@ -15,10 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lmstack.core import InputError, Price, Usage
-from lmstack.evals.dataset import Sample
 from lmstack.evals.metrics.scoring import ConfiguredScorer, share
 from lmstack.evals.statistics import Floats, mean_of
-from lmstack.evals.task import Metric, ModelOutput
+from lmstack.evals.task import Metric, ModelOutput, Sample
 
 __all__ = ["UsageScorer", "quantile"]
 

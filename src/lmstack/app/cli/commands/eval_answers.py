@@ -134,7 +134,7 @@ def _reward(text: str) -> dict[str, Any]:
 
 def report_lines(report: Report) -> list[str]:
     """The report for a terminal: its conclusions, and every figure."""
-    from lmstack.evals.conclusions import change_of, conclusions, value_of
+    from lmstack.evals.comparison import change_of, conclusions, value_of
 
     found = report.comparison
     rows = [("", "BASE", "TUNED", "DIFFERENCE, 95 %")]

@@ -25,7 +25,7 @@ def import_logs(out: Output, logs: list[Path], output: Path = Path("imported")) 
 
     They can then be compared, shown and gated like others, with each other: no log says a digest
     of the model or of the data, so they are not compared with results of `lmstack eval run`."""
-    from lmstack.evals.log_files import imported
+    from lmstack.evals.inspect_logs import imported
 
     found = imported(logs, output)
     if out.as_json:
@@ -71,7 +71,7 @@ def export(
     given with --task."""
     from lmstack.app.page.evaluation.files import result_files
     from lmstack.evals.gating import read_result
-    from lmstack.evals.log_files import exported
+    from lmstack.evals.inspect_logs import exported
 
     written = []
     for file in result_files(results):

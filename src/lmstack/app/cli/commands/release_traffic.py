@@ -38,7 +38,7 @@ def live(
     `--shadow MODEL` asks it unseen. The intervals hold at every look, so look as often as you like.
     They are 95 % intervals of the candidate less the stable version; p is adjusted for the number
     of shares that are tested."""
-    from lmstack.release import live as wired
+    from lmstack.release import live_store as wired
 
     if list_all:
         _list(out, wired.comparisons())

@@ -26,7 +26,7 @@ from lmstack.app.report.charts.shapes import (
     text,
     vertical_axis,
 )
-from lmstack.evals.intervals import estimate
+from lmstack.evals.clustered import estimate
 from lmstack.evals.metrics.calibration import (
     Bin,
     RiskCoverage,

@@ -20,7 +20,7 @@ from lmstack.app.report.charts.shapes import (
     text,
     vertical_axis,
 )
-from lmstack.evals.intervals import estimate
+from lmstack.evals.clustered import estimate
 from lmstack.evals.results import SampleResult, TaskResult
 from lmstack.evals.statistics import Estimate
 
